@@ -1,0 +1,83 @@
+"""The Ray session that a command works in: the cluster it is told of, else a local one.
+
+Ray reads its environment when it is imported, so it is imported here only after that is set, and
+the stages, which import Ray, only inside `ray_session`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from valence.errors import ClusterError
+
+
+def _local_environment() -> dict[str, str]:
+    """What a cluster started here wants: token authentication, the token kept in no file."""
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+        # Ray's future default: a task without GPUs does not hide them from torch.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    if os.environ.get("RAY_AUTH_MODE", "token") == "token":
+        environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return environment
+
+
+@contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Connect to Ray for the length of the block.
+
+    A session that is already open in this process is used and left open. Otherwise `address`, the
+    environment's `RAY_ADDRESS`, or a cluster started here serves, in this order.
+
+    Raises
+    ------
+    ClusterError
+        If the cluster at `address` cannot be reached.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        for name, value in _local_environment().items():
+            os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=None if address else False,
+            logging_level=logging.ERROR,
+            log_to_driver=address is not None,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"No Ray cluster could be reached at '{address or 'this machine'}': {error}. Check the "
+            "address and that the head node runs ('ray status'), or leave --address out to work "
+            "on this machine alone."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_cpus() -> float:
+    """Logical CPUs of the cluster, at least 1."""
+    import ray
+
+    return max(1.0, float(ray.cluster_resources().get("CPU", 1)))
+
+
+def cluster_gpus() -> float:
+    """Logical GPUs of the cluster."""
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0))

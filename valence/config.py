@@ -1,0 +1,333 @@
+"""Configuration: one frozen model a stage, from TOML and `--set`, refused where it is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from valence.errors import ConfigError
+from valence.storage import Location
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Target = Literal["valence", "arousal"]
+Preset = Literal["default", "paper"]
+Range = tuple[float, float]
+
+# Tables that a run's config.toml carries beside the configuration itself.
+_RECORD_TABLES = ("run", "versions")
+_VERSIONED = (
+    "valence",
+    "ray",
+    "torch",
+    "numpy",
+    "librosa",
+    "soundfile",
+    "python-stretch",
+    "scikit-learn",
+    "xgboost",
+    "pyarrow",
+    "pandas",
+)
+
+
+class Section(BaseModel):
+    """What every section shares: it is frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SplitConfig(Section):
+    """How recordings are divided into training, validation and test."""
+
+    protocol: Literal["auto", "paper", "partition"] = "auto"
+    validation_share: float = Field(0.2, gt=0, lt=1)
+    seed: int = 0
+    allow_subject_overlap: bool = False
+
+
+class PreprocessConfig(Section):
+    """Decoding, cutting and levelling of recordings, and how the work is spread."""
+
+    sr: int = Field(16_000, gt=0)
+    segment_seconds: float = Field(0.5, gt=0)
+    level: Literal["peak", "rms"] = "peak"
+    level_dbfs: float = Field(-3.0, le=0)
+    dtype: Literal["float16", "float32"] = "float16"
+    max_rejected_share: float = Field(0.1, ge=0, le=1)
+    seed: int = 0
+    cpus_per_task: float = Field(1.0, gt=0)
+    tasks: int | None = Field(None, ge=1, description="most tasks at once; absent: as many as fit")
+
+    @property
+    def segment_samples(self) -> int:
+        """Samples in a segment."""
+        return round(self.sr * self.segment_seconds)
+
+    @property
+    def segment_ms(self) -> int:
+        """Milliseconds in a segment."""
+        return round(1000 * self.segment_seconds)
+
+
+class MelConfig(Section):
+    """Log-mel spectrogram of a segment."""
+
+    n_fft: int = Field(1024, gt=0)
+    hop_length: int = Field(256, gt=0)
+    n_mels: int = Field(128, gt=0)
+    n_frames: int = Field(34, gt=1)
+
+
+class AugmentConfig(Section):
+    """Augmented copies of the training recordings."""
+
+    copies: int = Field(1, ge=0)
+    probability: float = Field(0.5, ge=0, le=1)
+    noise: Range = (0.01, 0.05)
+    semitones: Range = (-2.0, 2.0)
+    speed: Range = (0.85, 1.15)
+    gain: Range = (0.9, 1.1)
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> AugmentConfig:
+        for name in ("noise", "semitones", "speed", "gain"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = [{low}, {high}] has its larger end first")
+        if self.noise[0] < 0 or self.speed[0] <= 0 or self.gain[0] <= 0:
+            raise ValueError("noise must not be negative; speed and gain must be above 0")
+        return self
+
+
+class StandardizeConfig(Section):
+    """Over what the mel values are standardised."""
+
+    scope: Literal["global", "mel_band", "segment_minmax"] = "global"
+
+
+class SequenceConfig(Section):
+    """Windows of consecutive segments."""
+
+    length: int = Field(40, ge=1)
+    stride: int = Field(10, ge=1)
+    phase: Literal["random", "fixed"] = "random"
+    target: Literal["mean", "last", "centre"] = "mean"
+
+
+class ModelConfig(Section):
+    """The CNN-BiLSTM-attention model."""
+
+    channels: tuple[int, ...] = Field((8, 16, 32), min_length=1)
+    lstm_hidden: int = Field(128, ge=1)
+    lstm_layers: int = Field(2, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[Target, ...] = Field(("valence",), min_length=1)
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> ModelConfig:
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError(f"targets = {list(self.targets)} names one twice")
+        return self
+
+
+class TrainConfig(Section):
+    """Training of the deep model."""
+
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    patience: int = Field(8, ge=1)
+    gradient_clip: float | None = Field(None, gt=0)
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    workers: int = Field(1, ge=1)
+    gpus: Literal["auto", "never", "always"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    residency: Literal["auto", "device", "host", "stream"] = "auto"
+    max_failures: int = Field(3, ge=0)
+
+
+class SweepConfig(Section):
+    """The combinations of scaler, reducer and regressor on the 512 features."""
+
+    select_on: Literal["validation", "test"] = "validation"
+    engine: Literal["sklearn", "sklearnex"] = "sklearn"
+    svr_max_rows: int | None = Field(None, ge=2)
+    trial_seconds: float | None = Field(None, gt=0)
+    bootstrap: int = Field(1000, ge=0)
+    seed: int = 0
+
+
+class Config(Section):
+    """The whole configuration; `Config()` is the preset `default`.
+
+    >>> Config().mel.n_frames
+    34
+    """
+
+    split: SplitConfig = SplitConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    mel: MelConfig = MelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    standardize: StandardizeConfig = StandardizeConfig()
+    sequence: SequenceConfig = SequenceConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    sweep: SweepConfig = SweepConfig()
+
+    @model_validator(mode="after")
+    def _frames_hold_the_segment(self) -> Config:
+        held = (self.mel.n_frames - 1) * self.mel.hop_length
+        if held < self.preprocess.segment_samples:
+            raise ValueError(
+                f"mel.n_frames = {self.mel.n_frames} at mel.hop_length = {self.mel.hop_length} "
+                f"covers {held} samples, and a segment has {self.preprocess.segment_samples}"
+            )
+        halvings = 2 ** len(self.model.channels)
+        if min(self.mel.n_mels, self.mel.n_frames) < halvings:
+            raise ValueError(
+                f"{len(self.model.channels)} blocks of model.channels halve the mel "
+                f"[{self.mel.n_mels}, {self.mel.n_frames}] to nothing"
+            )
+        return self
+
+    @classmethod
+    def preset(cls, name: Preset) -> Config:
+        """The configuration called `name`.
+
+        `paper` keeps the study's choices where it states them: stride 1 and no random phase.
+        """
+        return cls.model_validate(_PRESETS[name])
+
+    @classmethod
+    def resolve(
+        cls,
+        base: Config,
+        *,
+        file: Location | None = None,
+        assignments: Sequence[str] = (),
+    ) -> Config:
+        """Lay a TOML file and then `section.key=value` assignments over `base`.
+
+        Raises
+        ------
+        ConfigError
+            If a file cannot be read, or a key or value is not accepted.
+
+        >>> Config.resolve(Config(), assignments=["train.epochs=3"]).train.epochs
+        3
+        """
+        values = base.model_dump(mode="json", exclude_none=True)
+        if file is not None:
+            _lay_over(values, _read_toml(file), where=str(file))
+        for assignment in assignments:
+            _lay_over(values, _parse_assignment(assignment), where=f"--set {assignment}")
+        return _validate(values)
+
+    @classmethod
+    def read(cls, file: Location) -> Config:
+        """The configuration in a TOML file, over the preset `default`."""
+        return cls.resolve(cls(), file=file)
+
+    def to_toml(self, **record: Mapping[str, Any]) -> str:
+        """TOML text that `read` takes back, followed by tables that record a run."""
+        tables = self.model_dump(mode="json", exclude_none=True)
+        return tomli_w.dumps(tables | {name: dict(table) for name, table in record.items()})
+
+
+_PRESETS: dict[Preset, dict[str, Any]] = {
+    "default": {},
+    "paper": {"sequence": {"stride": 1, "phase": "fixed"}},
+}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result may depend on, none imported."""
+    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
+    for package in _VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _read_toml(file: Location) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"There is no configuration file '{file}'. Expected a TOML file; leave --config out "
+            "to use the defaults."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{file}' is not valid TOML: {error}. Correct that line.") from error
+    return {name: table for name, table in tables.items() if name not in _RECORD_TABLES}
+
+
+def _parse_assignment(assignment: str) -> dict[str, Any]:
+    key, equals, text = assignment.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        raise ConfigError(
+            f"'--set {assignment}' was found; expected section.key=value, such as "
+            "--set train.epochs=30."
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        # A bare word is the string it looks like: --set train.precision=bfloat16.
+        value = text.strip()
+    return {section: {name: value}}
+
+
+def _lay_over(values: dict[str, Any], tables: dict[str, Any], *, where: str) -> None:
+    for section, table in tables.items():
+        known = Config.model_fields.get(section)
+        if known is None:
+            raise ConfigError(
+                f"{where} has the section [{section}], which does not exist."
+                f"{_nearest(section, Config.model_fields)}"
+            )
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where} gives {section} = {table!r}; expected a table [{section}].")
+        keys = known.annotation.model_fields  # type: ignore[union-attr]
+        for key in table:
+            if key not in keys:
+                raise ConfigError(
+                    f"{where} has the key '{key}' in [{section}], which does not exist."
+                    f"{_nearest(key, keys)}"
+                )
+        values.setdefault(section, {}).update(table)
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Known here: {', '.join(known)}."
+
+
+def _validate(values: dict[str, Any]) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        complaints = []
+        for problem in error.errors():
+            path = ".".join(str(part) for part in problem["loc"])
+            message = problem["msg"].removeprefix("Value error, ")
+            given = f", found {problem['input']!r}" if problem["type"] != "value_error" else ""
+            complaints.append(f"{path}: {message}{given}" if path else message)
+        raise ConfigError(
+            f"The configuration cannot be used. {'; '.join(complaints)}. Correct the value in the "
+            "file or in --set."
+        ) from error

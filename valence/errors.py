@@ -1,0 +1,58 @@
+"""The errors a user can cause or meet, each with the exit status of the command that ends on it.
+
+A message is one readable paragraph: what was found, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+
+class ValenceError(Exception):
+    """The work failed for a reason the user can act on (exit status 1)."""
+
+    exit_status = 1
+
+
+class UsageError(ValenceError):
+    """Wrong use of a command, or a configuration that cannot be used (exit status 2)."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """A configuration value or key that is not accepted."""
+
+
+class CorpusError(ValenceError):
+    """A folder that holds no usable corpus, or a file of it that cannot be read."""
+
+
+class SplitError(UsageError):
+    """A division into training, validation and test that the corpus does not allow."""
+
+
+class AnnotationError(CorpusError):
+    """A label file that cannot be joined to its recording."""
+
+
+class AudioError(CorpusError):
+    """An audio file that cannot be decoded, or that holds no usable sound."""
+
+
+class StaleError(ValenceError):
+    """Outputs made by another configuration or input stand where new ones would go."""
+
+
+class MissingStageError(UsageError):
+    """A stage whose inputs have not been made yet."""
+
+
+class ModelError(ValenceError):
+    """A model folder or checkpoint that is incomplete, damaged or of another version."""
+
+
+class TrainingError(ValenceError):
+    """Training that cannot start or go on."""
+
+
+class ClusterError(ValenceError):
+    """A Ray cluster that cannot be reached or lacks what was asked for."""

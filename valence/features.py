@@ -1,0 +1,149 @@
+"""The feature store: the 512 deep features of every sequence, Parquet, one file a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from valence.errors import MissingStageError
+from valence.storage import Location
+
+
+@dataclass(frozen=True)
+class Features:
+    """Sequences, one a row, ordered by recording and start.
+
+    Attributes
+    ----------
+    recording, subject, split
+        Strings, shape `[rows]`; split is train, validation, test or unlabelled.
+    start
+        First segment of the sequence in its recording, int32 `[rows]`.
+    target
+        Label of the sequence, one column a target (see `targets`), float32 `[rows, targets]`, NaN
+        where the recording has none.
+    feature
+        float32 `[rows, features]`.
+    prediction
+        The deep model's own output, float32 `[rows, targets]`.
+    targets
+        Names of the columns of `target` and `prediction`.
+    """
+
+    recording: NDArray[np.str_]
+    subject: NDArray[np.str_]
+    split: NDArray[np.str_]
+    start: NDArray[np.int32]
+    target: NDArray[np.float32]
+    feature: NDArray[np.float32]
+    prediction: NDArray[np.float32]
+    targets: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def rows(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Features:
+        """The rows chosen by a mask or by indices."""
+        return Features(
+            self.recording[which],
+            self.subject[which],
+            self.split[which],
+            self.start[which],
+            self.target[which],
+            self.feature[which],
+            self.prediction[which],
+            self.targets,
+        )
+
+    def of(self, split: str, *, labelled: bool = True) -> Features:
+        """The rows of a split; with `labelled`, only those whose targets are all known."""
+        mask = self.split == split
+        if labelled:
+            mask &= np.isfinite(self.target).all(axis=1)
+        return self.rows(mask)
+
+
+def write_features(file: Location, features: Features) -> None:
+    """Write the sequences of one recording, atomically.
+
+    The column `prediction` is the first target's; a further target `t` has `prediction_t`.
+    """
+    columns: dict[str, pa.Array] = {
+        "recording": pa.array(features.recording.tolist(), pa.string()),
+        "subject": pa.array(features.subject.tolist(), pa.string()),
+        "split": pa.array(features.split.tolist(), pa.string()),
+        "start": pa.array(features.start),
+    }
+    unknown = np.full(len(features), np.nan, np.float32)
+    for name in ("valence", "arousal"):
+        known = name in features.targets
+        values = features.target[:, features.targets.index(name)] if known else unknown
+        columns[name] = pa.array(values)
+    width = features.feature.shape[1]
+    flat = pa.array(np.ascontiguousarray(features.feature).reshape(-1))
+    columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, width)
+    for column, name in enumerate(features.targets):
+        label = "prediction" if column == 0 else f"prediction_{name}"
+        columns[label] = pa.array(np.ascontiguousarray(features.prediction[:, column]))
+    table = pa.table(columns).replace_schema_metadata({"targets": ",".join(features.targets)})
+    with file.writer() as target:
+        pq.write_table(table, target)
+
+
+def read_features(folder: Location) -> Features:
+    """All sequences under `folder`, ordered by recording and start.
+
+    Raises
+    ------
+    MissingStageError
+        If there is none.
+    """
+    parts = [_read_file(file) for file in folder.files() if file.suffix == ".parquet"]
+    if not parts:
+        raise MissingStageError(
+            f"'{folder}' holds no features. Run 'valence extract' on this run first."
+        )
+    return concatenate(parts)
+
+
+def concatenate(parts: Iterable[Features]) -> Features:
+    """The rows of several, one after the other."""
+    chosen = list(parts)
+    return Features(
+        recording=np.concatenate([part.recording for part in chosen]),
+        subject=np.concatenate([part.subject for part in chosen]),
+        split=np.concatenate([part.split for part in chosen]),
+        start=np.concatenate([part.start for part in chosen]),
+        target=np.concatenate([part.target for part in chosen]),
+        feature=np.concatenate([part.feature for part in chosen]),
+        prediction=np.concatenate([part.prediction for part in chosen]),
+        targets=chosen[0].targets,
+    )
+
+
+def _read_file(file: Location) -> Features:
+    with file.open() as source:
+        table = pq.read_table(source)
+    targets = tuple(table.schema.metadata[b"targets"].decode().split(","))
+    feature = table["feature"].combine_chunks()
+    width = feature.type.list_size
+    labels = ["prediction" if i == 0 else f"prediction_{t}" for i, t in enumerate(targets)]
+
+    def matrix(names: Iterable[str]) -> NDArray[np.float32]:
+        return np.stack([table[name].to_numpy() for name in names], axis=1)
+
+    return Features(
+        recording=np.array(table["recording"].to_pylist(), dtype=np.str_),
+        subject=np.array(table["subject"].to_pylist(), dtype=np.str_),
+        split=np.array(table["split"].to_pylist(), dtype=np.str_),
+        start=table["start"].to_numpy(),
+        target=matrix(targets),
+        feature=feature.flatten().to_numpy().reshape(-1, width),
+        prediction=matrix(labels),
+        targets=targets,
+    )
