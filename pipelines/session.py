@@ -11,8 +11,11 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from valence.errors import ClusterError
+
+_DATA_LOGGING = Path(__file__).with_name("ray_data_logging.yaml")
 
 
 def _local_environment() -> dict[str, str]:
@@ -42,6 +45,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         If the cluster at `address` cannot be reached.
     """
     address = address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(_DATA_LOGGING))
     if address is None:
         for name, value in _local_environment().items():
             os.environ.setdefault(name, value)

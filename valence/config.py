@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import difflib
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from valence.errors import ConfigError
 from valence.storage import Location
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 Target = Literal["valence", "arousal"]
 Preset = Literal["default", "paper"]
 Range = tuple[float, float]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 # Tables that a run's config.toml carries beside the configuration itself.
 _RECORD_TABLES = ("run", "versions")
@@ -51,7 +58,7 @@ class SplitConfig(Section):
 
     protocol: Literal["auto", "paper", "partition"] = "auto"
     validation_share: float = Field(0.2, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
     allow_subject_overlap: bool = False
 
 
@@ -64,7 +71,7 @@ class PreprocessConfig(Section):
     level_dbfs: float = Field(-3.0, le=0)
     dtype: Literal["float16", "float32"] = "float16"
     max_rejected_share: float = Field(0.1, ge=0, le=1)
-    seed: int = 0
+    seed: Seed = 0
     cpus_per_task: float = Field(1.0, gt=0)
     tasks: int | None = Field(None, ge=1, description="most tasks at once; absent: as many as fit")
 
@@ -149,23 +156,121 @@ class TrainConfig(Section):
     weight_decay: float = Field(1e-4, ge=0)
     patience: int = Field(8, ge=1)
     gradient_clip: float | None = Field(None, gt=0)
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     workers: int = Field(1, ge=1)
     gpus: Literal["auto", "never", "always"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    windows_per_run: int = Field(
+        1, ge=1, description="consecutive windows that a batch takes together, sharing the CNN"
+    )
+    shuffle_segments: int = Field(
+        65_536,
+        ge=1,
+        description="most segments that are shuffled among each other and held to stream",
+    )
     residency: Literal["auto", "device", "host", "stream"] = "auto"
+    host_gib: float | None = Field(
+        None,
+        gt=0,
+        description="most memory a worker may hold segments in; absent: half of what is free",
+    )
     max_failures: int = Field(3, ge=0)
+
+    @model_validator(mode="after")
+    def _runs_fill_batches(self) -> TrainConfig:
+        if self.batch_size % self.windows_per_run:
+            raise ValueError(
+                f"batch_size = {self.batch_size} is not a multiple of "
+                f"windows_per_run = {self.windows_per_run}"
+            )
+        return self
+
+
+Value = bool | int | float | str
+STEP_NAME = r"^[a-z][a-z0-9_]*$"
+
+
+class StepConfig(Section):
+    """A scaler, reducer or regressor of the sweep: data that `valence.combinations` builds from.
+
+    `estimator` is the name of a class, `parameters` its keywords; without an estimator a scaler or
+    reducer does nothing, and a regressor is the mean of its `members`, other regressors by name.
+    """
+
+    name: str = Field(pattern=STEP_NAME)
+    estimator: str | None = None
+    parameters: dict[str, Value | tuple[Value, ...]] = {}
+    members: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if value}
+
+
+_SCALERS = (
+    StepConfig(name="none"),
+    StepConfig(name="standard", estimator="StandardScaler"),
+    StepConfig(name="minmax", estimator="MinMaxScaler"),
+)
+_REDUCERS = (
+    StepConfig(name="none"),
+    StepConfig(
+        name="selectkbest",
+        estimator="SelectKBest",
+        parameters={"score_func": "mutual_info_regression", "k": 16},
+    ),
+    StepConfig(name="pca10", estimator="PCA", parameters={"n_components": 10}),
+    StepConfig(name="pca20", estimator="PCA", parameters={"n_components": 20}),
+)
+_REGRESSORS = (
+    StepConfig(name="linear", estimator="LinearRegression"),
+    StepConfig(name="ridge", estimator="Ridge"),
+    StepConfig(name="svr", estimator="SVR", parameters={"kernel": "poly", "degree": 5}),
+    StepConfig(
+        name="xgboost", estimator="XGBRegressor", parameters={"n_estimators": 200, "max_depth": 1}
+    ),
+    StepConfig(name="ensemble", members=("linear", "svr")),
+)
 
 
 class SweepConfig(Section):
-    """The combinations of scaler, reducer and regressor on the 512 features."""
+    """The combinations of scaler, reducer and regressor on the 512 features.
+
+    Every scaler meets every reducer and every regressor. In TOML a step is a table, or the bare
+    name of a default: `scalers = ["none", {name = "robust", estimator = "RobustScaler"}]`.
+    """
 
     select_on: Literal["validation", "test"] = "validation"
     engine: Literal["sklearn", "sklearnex"] = "sklearn"
     svr_max_rows: int | None = Field(None, ge=2)
     trial_seconds: float | None = Field(None, gt=0)
     bootstrap: int = Field(1000, ge=0)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
+    scalers: tuple[StepConfig, ...] = _SCALERS
+    reducers: tuple[StepConfig, ...] = _REDUCERS
+    regressors: tuple[StepConfig, ...] = _REGRESSORS
+
+    @field_validator("scalers", "reducers", "regressors", mode="before")
+    @classmethod
+    def _names_stand_for_defaults(cls, steps: Any, info: ValidationInfo) -> Any:
+        known = {step.name: step for step in cls.model_fields[str(info.field_name)].default}
+        if not isinstance(steps, (list, tuple)):
+            return steps
+        for step in steps:
+            if isinstance(step, str) and step not in known:
+                raise ValueError(
+                    f"'{step}' is none of the defaults ({', '.join(known)}); give a table with "
+                    "name, estimator and parameters for one of your own"
+                )
+        return [known[step] if isinstance(step, str) else step for step in steps]
+
+    @field_validator("scalers", "reducers", "regressors")
+    @classmethod
+    def _names_differ(cls, steps: tuple[StepConfig, ...]) -> tuple[StepConfig, ...]:
+        names = [step.name for step in steps]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"{names} names none, or one twice")
+        return steps
 
 
 class Config(Section):
@@ -270,6 +375,8 @@ def _read_toml(file: Location) -> dict[str, Any]:
             f"There is no configuration file '{file}'. Expected a TOML file; leave --config out "
             "to use the defaults."
         ) from error
+    except OSError as error:
+        raise ConfigError(f"'{file}' cannot be read: {error}. Expected a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{file}' is not valid TOML: {error}. Correct that line.") from error
     return {name: table for name, table in tables.items() if name not in _RECORD_TABLES}
@@ -277,7 +384,7 @@ def _read_toml(file: Location) -> dict[str, Any]:
 
 def _parse_assignment(assignment: str) -> dict[str, Any]:
     key, equals, text = assignment.partition("=")
-    section, dot, name = key.strip().partition(".")
+    section, dot, name = (part.strip() for part in key.partition("."))
     if not (equals and dot and section and name):
         raise ConfigError(
             f"'--set {assignment}' was found; expected section.key=value, such as "

@@ -103,7 +103,8 @@ def read_features(folder: Location) -> Features:
     MissingStageError
         If there is none.
     """
-    parts = [_read_file(file) for file in folder.files() if file.suffix == ".parquet"]
+    files = sorted(folder.files(), key=lambda file: file.stem)
+    parts = [_read_file(file) for file in files if file.suffix == ".parquet"]
     if not parts:
         raise MissingStageError(
             f"'{folder}' holds no features. Run 'valence extract' on this run first."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,10 +93,17 @@ class Run:
             )
         return Config.read(self.config_file)
 
-    def write_config(self, config: Config, *, corpus: str) -> None:
-        """Write the resolved configuration with the corpus it was run on and the versions."""
-        text = config.to_toml(run={"corpus": corpus}, versions=versions())
-        self.config_file.write_text(text)
+    def record(self) -> dict[str, Any]:
+        """What the `[run]` table of `config.toml` says: corpus, command, synthetic or not."""
+        if not self.config_file.exists():
+            return {}
+        table = tomllib.loads(self.config_file.read_text()).get("run", {})
+        assert isinstance(table, dict)
+        return table
+
+    def write_config(self, config: Config, record: Mapping[str, Any]) -> None:
+        """Write the resolved configuration with the record of the run and the versions."""
+        self.config_file.write_text(config.to_toml(run=record, versions=versions()))
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,8 @@ class Stage:
         StaleError
             If outputs of another fingerprint stand there and `overwrite` is False.
         """
-        made_of = {**made_of, "format": FORMAT[self.name]}
+        # As JSON gives it back, so that a tuple here is no difference from the list there.
+        made_of = json.loads(json.dumps({**made_of, "format": FORMAT[self.name]}))
         digest = fingerprint(made_of)
         record = self.record()
         if record is not None and record["fingerprint"] == digest:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pyarrow import fs
 
@@ -61,10 +61,12 @@ class Location:
         """
         text = os.fspath(text)
         if "://" not in text or text.startswith("file://"):
-            local = Path(urlsplit(text).path if text.startswith("file://") else text)
+            local = Path(unquote(urlsplit(text).path) if text.startswith("file://") else text)
             return cls(fs.LocalFileSystem(), local.expanduser().absolute().as_posix())
         try:
-            filesystem, path = fs.FileSystem.from_uri(text)
+            filesystem, path = fs.FileSystem.from_uri(text.replace(" ", "%20"))
+            if not path.strip("/"):
+                raise ValueError("it names no bucket")
         except (ValueError, OSError) as error:
             raise UsageError(
                 f"'{text}' is not a storage address that can be used: {error}. Expected a path, "
@@ -78,13 +80,17 @@ class Location:
         """The entry `name` (which may hold slashes) under this folder."""
         return Location(self.filesystem, f"{self.path}/{name}", self.scheme, self.query)
 
+    def __hash__(self) -> int:
+        # pyarrow's file systems compare and do not hash.
+        return hash((self.scheme, self.path))
+
     def __str__(self) -> str:
         return self.uri if self.scheme else self.path
 
     @property
     def uri(self) -> str:
         """The URI that `parse` reads back, or the plain path on the local file system."""
-        return f"{self.scheme}://{self.path}{self.query}" if self.scheme else self.path
+        return f"{self.scheme}://{quote(self.path)}{self.query}" if self.scheme else self.path
 
     @property
     def local(self) -> Path | None:
@@ -120,13 +126,24 @@ class Location:
 
     def files(self) -> list[Location]:
         """The files of this folder, sorted by name, hidden ones left out; empty if it is absent."""
-        selector = fs.FileSelector(self.path, allow_not_found=True)
         found = (
-            Location(self.filesystem, info.path, self.scheme, self.query)
-            for info in self.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File and not info.base_name.startswith(".")
+            Location(self.filesystem, f"{self.path}/{name}", self.scheme, self.query)
+            for name in self._file_names()
+            if not name.startswith(".")
         )
         return sorted(found, key=lambda file: file.name)
+
+    def _file_names(self) -> list[str]:
+        if self.local is None:
+            selector = fs.FileSelector(self.path, allow_not_found=True)
+            infos = self.filesystem.get_file_info(selector)
+            return [info.base_name for info in infos if info.type == fs.FileType.File]
+        # The folder's own entries tell files from folders; pyarrow asks for each, slow over NFS.
+        try:
+            with os.scandir(self.local) as entries:
+                return [entry.name for entry in entries if entry.is_file()]
+        except FileNotFoundError:
+            return []
 
     def open(self) -> BinaryIO:
         """Open for random-access reading, in bytes."""

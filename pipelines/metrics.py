@@ -1,0 +1,54 @@
+"""What Prometheus and the Ray dashboard see of the work: counters, sent from the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from ray.util.metrics import Counter
+
+
+class StageMetrics:
+    """Counters of a stage; Ray shows them as `ray_valence_...`, summed over workers by query."""
+
+    def __init__(self) -> None:
+        self._audio = Counter(
+            "valence_audio_seconds", "Seconds of audio that are done.", ("stage",)
+        )
+        self._recordings = Counter(
+            "valence_recordings",
+            "Recordings that are done, by what became of them.",
+            ("stage", "status"),
+        )
+        self._seconds = Counter(
+            "valence_step_seconds", "Seconds of work, by step of a stage.", ("stage", "step")
+        )
+
+    def count(
+        self, stage: str, *, status: str, audio_seconds: float, seconds: Mapping[str, float]
+    ) -> None:
+        """Count a recording.
+
+        Parameters
+        ----------
+        stage
+            Name of the stage.
+        status
+            What became of the recording, such as `ok`, `skipped` or `rejected`.
+        audio_seconds
+            Its length, 0 where it is not counted as done.
+        seconds
+            Seconds that each step took.
+        """
+        self._recordings.inc(1, {"stage": stage, "status": status})
+        if audio_seconds > 0:
+            self._audio.inc(audio_seconds, {"stage": stage})
+        for step, value in seconds.items():
+            if value > 0:
+                self._seconds.inc(value, {"stage": stage, "step": step})
+
+
+@lru_cache(maxsize=1)
+def stage_metrics() -> StageMetrics:
+    """The counters of this process, made at the first call: Ray counts a name once a process."""
+    return StageMetrics()

@@ -1,0 +1,252 @@
+"""`valence predict`: timelines of new recordings, in this process for a few, on Ray for many.
+
+Ray takes seconds to start, in which this process predicts hours of sound, so it is started only
+where the recordings are long enough for it to win, or where a cluster is named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from pipelines.progress import Report
+from pipelines.session import cluster_cpus, cluster_gpus, ray_session
+from valence.audio import read_header
+from valence.errors import AudioError, CorpusError, StaleError, ValenceError
+from valence.prediction import Predictor, model_folder
+from valence.storage import Location
+from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
+
+# Seconds of sound for each CPU from which Ray wins: see tests/bench/bench_predict.py.
+RAY_SECONDS_PER_CPU = 3600.0
+_TOLD = 10
+
+
+def predict(
+    audio: Sequence[str],
+    model: Location,
+    out: Location,
+    *,
+    labels: Location | None = None,
+    address: str | None = None,
+    overwrite: bool = False,
+    report: Report,
+) -> dict[str, Any]:
+    """Predict recordings and write their files to `out`.
+
+    Parameters
+    ----------
+    audio
+        Files, folders, patterns or URIs.
+    model
+        Folder of a run, or of a model.
+    out
+        For each recording `<name>.csv` (`timestamp` in ms, a column a target, a row a segment),
+        `<name>.parquet` and `<name>.png`; and `prediction.json`, which lists them.
+    labels
+        Annotations to draw: a CSV of the only recording, or a folder with `<target>/<stem>.csv`.
+    address
+        Ray cluster to work on, however short the recordings are.
+    overwrite
+        Whether files of another model or sound may be replaced.
+    report
+        Hears of progress.
+
+    Returns
+    -------
+    The content of `prediction.json`.
+
+    Raises
+    ------
+    UsageError
+        If an argument names nothing.
+    ModelError
+        If there is no model, or it is damaged.
+    CorpusError
+        If none of the recordings could be predicted; the good ones are, where there are some.
+    StaleError
+        If files of another model or sound stand in the way and `overwrite` is False; the others
+        are written.
+    ClusterError
+        If the cluster cannot be reached.
+    """
+    began = time.monotonic()
+    tasks = make_tasks(find_audio(audio), labels)
+    predictor = Predictor.load(model)
+    out.remove_partial_files()
+    outcomes = []
+    with report.bar("predict", len(tasks)) as bar:
+        for outcome in _outcomes(predictor, tasks, out, address, overwrite):
+            outcomes.append(outcome)
+            bar.advance(1, _note(outcome))
+            if len(tasks) <= _TOLD or outcome.status == "failed":
+                report.say(_line(outcome))
+    order = {task.name: place for place, task in enumerate(tasks)}
+    outcomes.sort(key=lambda outcome: order[outcome.name])
+    summary = {
+        "model": str(model_folder(model)),
+        "sha256": predictor.description.sha256,
+        "weighting": WEIGHTING,
+        "recordings": [outcome.to_json() for outcome in outcomes],
+        "seconds": time.monotonic() - began,
+    }
+    (out / "prediction.json").write_json(summary)
+    _tell(report, outcomes, time.monotonic() - began, out)
+    _refuse(outcomes, out)
+    return summary
+
+
+def _outcomes(
+    predictor: Predictor,
+    tasks: Sequence[Task],
+    out: Location,
+    address: str | None,
+    replace: bool,
+) -> Iterator[Outcome]:
+    if address is None and not _is_much(tasks):
+        try:
+            for task in tasks:
+                yield predict_task(predictor, task, out, replace=replace)
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        return
+    with ray_session(address):
+        yield from _on_ray(predictor, tasks, out, replace)
+
+
+def _is_much(tasks: Sequence[Task]) -> bool:
+    """Whether Ray's start is worth it; headers are read only until that is known."""
+    cpus = len(os.sched_getaffinity(0))
+    limit = RAY_SECONDS_PER_CPU * cpus
+    total = 0.0
+    if cpus > 1 and len(tasks) > 1:
+        for task in tasks:
+            try:
+                total += read_header(task.audio).duration
+            except AudioError:
+                continue  # What is wrong with it is told when its turn comes.
+            if total > limit:
+                return True
+    return False
+
+
+class _Worker:
+    """An actor of the pool: holds the model."""
+
+    def __init__(self, predictor: Predictor, out: Location, replace: bool, gpu: bool) -> None:
+        # One actor a CPU: more threads each would only get into each other's way.
+        torch.set_num_threads(1)
+        device = "cuda" if gpu and torch.cuda.is_available() else "cpu"
+        self._predictor = Predictor(predictor.model.to(device), predictor.description)
+        self._out, self._replace = out, replace
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        told = []
+        for text in batch["task"]:
+            task = _task_from_json(json.loads(text), self._out)
+            outcome = predict_task(self._predictor, task, self._out, replace=self._replace)
+            told.append(json.dumps(outcome.to_json()))
+        return {"outcome": told}
+
+
+def _on_ray(
+    predictor: Predictor, tasks: Sequence[Task], out: Location, replace: bool
+) -> Iterator[Outcome]:
+    import ray
+    from ray.data import ActorPoolStrategy
+    from ray.exceptions import RayTaskError
+
+    gpus = cluster_gpus()
+    actors = min(len(tasks), int(gpus or cluster_cpus()))
+    predictor.model.cpu()
+    dataset = ray.data.from_items(
+        [{"task": json.dumps(_task_to_json(task))} for task in tasks],
+        override_num_blocks=len(tasks),
+    ).map_batches(
+        _Worker,
+        fn_constructor_args=(predictor, out, replace, gpus > 0),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=actors),
+        num_cpus=1 if gpus else cluster_cpus() / max(actors, 1) / 2,
+        num_gpus=1 if gpus else 0,
+    )
+    try:
+        for row in dataset.iter_rows():
+            yield Outcome(**json.loads(row["outcome"]))
+    except RayTaskError as error:
+        if isinstance(error.cause, OSError):
+            raise _unwritable(out, error.cause) from error
+        raise
+
+
+def _task_to_json(task: Task) -> dict[str, Any]:
+    return {
+        "audio": task.audio.uri,
+        "name": task.name,
+        "labels": {target: file.uri for target, file in task.labels.items()},
+    }
+
+
+def _task_from_json(content: dict[str, Any], out: Location) -> Task:
+    labels = {target: Location.parse(uri) for target, uri in content["labels"].items()}
+    return Task(Location.parse(content["audio"]), content["name"], labels)
+
+
+def _note(outcome: Outcome) -> str:
+    return outcome.name
+
+
+def _line(outcome: Outcome) -> str:
+    match outcome.status:
+        case "ok":
+            remark = ", shorter than a sequence" if outcome.short else ""
+            odd = f" ({outcome.reason})" if outcome.reason else ""
+            return (
+                f"{outcome.name}: {outcome.rows} rows, {outcome.sound_seconds:g} s of sound in "
+                f"{outcome.seconds:.1f} s{remark}{odd}"
+            )
+        case "skipped":
+            return f"{outcome.name}: nothing to do"
+        case "stale":
+            return f"{outcome.name}: files of another model or sound stand there"
+        case "failed":
+            return f"{outcome.name}: set aside. {outcome.reason}"
+
+
+def _tell(report: Report, outcomes: Sequence[Outcome], seconds: float, out: Location) -> None:
+    count = {
+        status: sum(outcome.status == status for outcome in outcomes)
+        for status in ("ok", "skipped", "failed", "stale")
+    }
+    sound = sum(outcome.sound_seconds for outcome in outcomes if outcome.status == "ok")
+    report.say(
+        f"predict: {count['ok']} predicted ({sound:g} s of sound in {seconds:.1f} s), "
+        f"{count['skipped']} stood there already, {count['failed'] + count['stale']} set aside; "
+        f"files in '{out}'"
+    )
+
+
+def _refuse(outcomes: Sequence[Outcome], out: Location) -> None:
+    stale = [outcome.name for outcome in outcomes if outcome.status == "stale"]
+    if stale:
+        more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+        raise StaleError(
+            f"'{out}' holds files of another model, sound or annotation for '{stale[0]}'{more}. "
+            "Add --overwrite to replace them, or choose another folder."
+        )
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if len(failed) == len(outcomes):
+        others = f" {len(failed) - 1} others failed too." if len(failed) > 1 else ""
+        raise CorpusError(f"Nothing could be predicted. {failed[0].reason}{others}")
+
+
+def _unwritable(out: Location, error: OSError) -> ValenceError:
+    return ValenceError(
+        f"'{out}' could not be written: {error}. What was finished is there; make room or restore "
+        "the access, and run the command again to go on."
+    )

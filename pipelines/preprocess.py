@@ -1,0 +1,371 @@
+"""The stage `segments`: every recording of a corpus into the segment store, by Ray Data.
+
+A task takes some recordings from their files in the corpus to their files in the store and returns
+a small row for each. The driver merges what the rows tell in the order of the Ids, so that the
+outputs do not depend on who did what and when.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from pyarrow import fs
+from ray.data import TaskPoolStrategy
+from ray.exceptions import RayTaskError
+
+from pipelines.metrics import stage_metrics
+from pipelines.progress import Report
+from pipelines.session import cluster_cpus
+from valence.config import Config
+from valence.corpus import Corpus, Recording, assign_splits, read_corpus
+from valence.errors import ClusterError, CorpusError, StaleError, ValenceError
+from valence.preprocessing import Job, Outcome, process_recording
+from valence.run import FORMAT, Run, fingerprint
+from valence.segments import SegmentStore
+from valence.standardization import Moments
+from valence.storage import Location
+
+# Tasks for each one that runs at a time: enough that the last ones end together.
+_WAVES = 16
+# More recordings a task would make progress coarse and a lost worker dear.
+_MOST_A_TASK = 32
+_TOLD = 10
+
+
+def preprocess(
+    corpus: Location, run: Run, config: Config, *, overwrite: bool, report: Report
+) -> dict[str, Any]:
+    """Bring every recording of `corpus` into `run`'s segment store.
+
+    Parameters
+    ----------
+    corpus
+        Its root, in the MuSe layout.
+    run
+        What stands in its store as it would be made is left there.
+    config
+        The whole configuration.
+    overwrite
+        Whether what was made with another configuration, or from other files, is made again; the
+        rest stays.
+    report
+        Hears of progress.
+
+    Returns
+    -------
+    The summary that also stands in `stage.json`.
+
+    Raises
+    ------
+    CorpusError
+        If the corpus cannot be read; or, once all that can be done is done, if more than
+        `preprocess.max_rejected_share` of the recordings were rejected or none is left to train or
+        validate on.
+    SplitError
+        If the corpus cannot be divided as configured.
+    StaleError
+        If outputs of another configuration, corpus or file stand there and `overwrite` is False.
+    ClusterError
+        If no node can run a task.
+    """
+    began = time.monotonic()
+    found = read_corpus(corpus)
+    jobs = _jobs(found, config)
+    sizes, listing = _list_files(found)
+    store = SegmentStore(run.folder("segments"))
+    stage = run.stage("segments")
+    made_of = _made_of(jobs, config)
+    state = stage.begin(made_of, overwrite=overwrite, wipe=False)
+    if state == "done":
+        summary: dict[str, Any] = stage.require()["summary"]
+        if summary["listing"] == listing:
+            report.say(
+                f"preprocess: nothing to do, {summary['recordings']} recordings are in "
+                f"'{store.root}'"
+            )
+            return summary
+        report.say("preprocess: files of the corpus were touched; comparing their content")
+        if overwrite:
+            # The record goes before the outputs that it speaks of.
+            stage.file.delete()
+            stage.begin(made_of)
+    store.root.remove_partial_files()
+    _check_cluster(config)
+    jobs.sort(key=lambda job: (-sizes.get(job.recording.audio.path, 0), job.recording.id))
+    outcomes = []
+    with report.bar("preprocess", len(jobs)) as bar:
+        tally = _Tally(began)
+        for outcome in _process(jobs, store, config, replace=overwrite):
+            outcomes.append(outcome)
+            tally.add(outcome)
+            bar.advance(1, tally.note())
+    outcomes.sort(key=lambda outcome: outcome.id)
+    _refuse_stale(outcomes, store)
+    _remove_others(store, jobs)
+    moments = Moments.empty(config.mel.n_mels)
+    for outcome in outcomes:
+        if outcome.split == "train" and outcome.moments is not None:
+            moments = moments.merge(outcome.moments)
+    store.write_recordings([outcome.row() for outcome in outcomes])
+    if moments.count:
+        store.write_standardizer(moments, config.standardize.scope)
+    summary = tally.summary() | {"digest": store.digest(), "listing": listing}
+    _tell(report, summary, outcomes)
+    _refuse_unusable(outcomes, config, store)
+    stage.finish(summary)
+    return summary
+
+
+class _Tally:
+    """Counts of the recordings that have come back."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._counts: Counter[str] = Counter()
+        self._audio: dict[str, float] = defaultdict(float)
+        self._steps: dict[str, float] = defaultdict(float)
+        self._bytes = 0
+
+    def add(self, outcome: Outcome) -> None:
+        status = _status(outcome)
+        self._counts[status] += 1
+        self._audio[status] += outcome.duration
+        self._bytes += outcome.stored_bytes
+        for step, seconds in outcome.seconds.items():
+            self._steps[step] += seconds
+
+    def note(self) -> str:
+        """What is worth knowing while it runs."""
+        done = self._audio["ok"]
+        elapsed = max(1e-9, time.monotonic() - self._began)
+        told = [f"{_hours(done)} of audio, {done / elapsed:.0f} x real time"]
+        told += [
+            f"{self._counts[status]} {status}"
+            for status in ("skipped", "rejected", "stale")
+            if self._counts[status]
+        ]
+        return ", ".join(told)
+
+    def summary(self) -> dict[str, Any]:
+        elapsed = time.monotonic() - self._began
+        done = self._audio["ok"]
+        return {
+            "seconds": elapsed,
+            "recordings": self._counts.total(),
+            "processed": self._counts["ok"],
+            "skipped": self._counts["skipped"],
+            "rejected": self._counts["rejected"],
+            "audio_hours": (done + self._audio["skipped"]) / 3600,
+            "audio_hours_per_hour": done / elapsed,
+            "stored_bytes": self._bytes,
+            "step_seconds": {name: self._steps[name] for name in sorted(self._steps)},
+        }
+
+
+def _status(outcome: Outcome) -> str:
+    return "skipped" if outcome.status == "ok" and outcome.skipped else outcome.status
+
+
+def _jobs(corpus: Corpus, config: Config) -> list[Job]:
+    splits = assign_splits(corpus, config.split)
+    return [
+        Job(
+            recording,
+            splits[recording.id],
+            config.augment.copies if splits[recording.id] == "train" else 0,
+        )
+        for recording in corpus.recordings
+    ]
+
+
+def _made_of(jobs: Sequence[Job], config: Config) -> dict[str, Any]:
+    """What the stage as a whole depends on; each recording's files have their own fingerprints."""
+    settings = {"preprocess": {"tasks", "cpus_per_task", "max_rejected_share"}}
+    placed = [[job.recording.id, job.recording.subject, job.split] for job in jobs]
+    return {
+        "preprocess": config.preprocess.model_dump(mode="json", exclude=settings["preprocess"]),
+        "mel": config.mel.model_dump(mode="json"),
+        "augment": config.augment.model_dump(mode="json"),
+        "sequence": {"length": config.sequence.length},
+        "model": {"targets": list(config.model.targets)},
+        "corpus": {"recordings": len(jobs), "splits": fingerprint({"of": placed})[:16]},
+    }
+
+
+def _list_files(corpus: Corpus) -> tuple[dict[str, int], str]:
+    """Sizes of the corpus's files by path, and a fingerprint that tells when one was touched.
+
+    One request a folder, however many recordings there are.
+    """
+    files = {file.path for r in corpus.recordings for file in (r.audio, *r.labels.values())}
+    folders = sorted({path.rpartition("/")[0] for path in files})
+    sizes: dict[str, int] = {}
+    touched = []
+    for folder in folders:
+        for info in corpus.root.filesystem.get_file_info(fs.FileSelector(folder)):
+            if info.path in files:
+                sizes[info.path] = info.size or 0
+                relative = info.path.removeprefix(corpus.root.path)
+                touched.append([relative, info.size or 0, info.mtime_ns or 0])
+    return sizes, fingerprint({"files": sorted(touched), "format": FORMAT["segments"]})
+
+
+def _check_cluster(config: Config) -> None:
+    wanted = config.preprocess.cpus_per_task
+    largest = max(
+        (node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0
+    )
+    if wanted > largest:
+        raise ClusterError(
+            f"preprocess.cpus_per_task = {wanted:g}, and the largest node has {largest:g} CPUs. "
+            "Set it lower, or add a larger node."
+        )
+
+
+def _process(
+    jobs: Sequence[Job], store: SegmentStore, config: Config, *, replace: bool
+) -> Iterator[Outcome]:
+    """The outcomes of all jobs, as they come."""
+    at_once = cluster_cpus() / config.preprocess.cpus_per_task
+    tasks = max(round(_WAVES * at_once), -(-len(jobs) // _MOST_A_TASK))
+    dataset = ray.data.from_items(
+        [{"job": json.dumps(_job_to_json(job))} for job in jobs],
+        override_num_blocks=min(len(jobs), tasks),
+    ).map_batches(
+        partial(
+            _process_batch,
+            beside=jobs[0].recording.audio,
+            store=store,
+            config=config,
+            replace=replace,
+        ),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=config.preprocess.cpus_per_task,
+        compute=TaskPoolStrategy(size=config.preprocess.tasks),
+    )
+    try:
+        for row in dataset.iter_rows():
+            yield Outcome.from_json(json.loads(row["outcome"]))
+    except RayTaskError as error:
+        if isinstance(error.cause, OSError):
+            raise ValenceError(
+                f"'{store.root}' could not be written: {error.cause}. What was finished is there; "
+                "make room or restore the access, and run the command again to go on."
+            ) from error
+        raise
+
+
+def _process_batch(
+    batch: pa.Table, *, beside: Location, store: SegmentStore, config: Config, replace: bool
+) -> pa.Table:
+    """Run in a worker: some jobs, to their outcomes."""
+    told = []
+    for text in batch["job"].to_pylist():
+        job = _job_from_json(json.loads(text), beside)
+        outcome = process_recording(job, store, config, replace=replace)
+        status = _status(outcome)
+        stage_metrics().count(
+            "preprocess",
+            status=status,
+            audio_seconds=outcome.duration if status == "ok" else 0.0,
+            seconds=outcome.seconds,
+        )
+        told.append(json.dumps(outcome.to_json()))
+    return pa.table({"outcome": told})
+
+
+def _job_to_json(job: Job) -> dict[str, Any]:
+    recording = job.recording
+    return {
+        "id": recording.id,
+        "audio": recording.audio.path,
+        "subject": recording.subject,
+        "partition": recording.partition,
+        "labels": {name: file.path for name, file in recording.labels.items()},
+        "remarks": list(recording.remarks),
+        "split": job.split,
+        "copies": job.copies,
+    }
+
+
+def _job_from_json(content: dict[str, Any], beside: Location) -> Job:
+    def at(path: str) -> Location:
+        return Location(beside.filesystem, path, beside.scheme, beside.query)
+
+    recording = Recording(
+        id=content["id"],
+        audio=at(content["audio"]),
+        subject=content["subject"],
+        partition=content["partition"],
+        labels={name: at(path) for name, path in content["labels"].items()},
+        remarks=tuple(content["remarks"]),
+    )
+    return Job(recording, content["split"], content["copies"])
+
+
+def _refuse_stale(outcomes: Sequence[Outcome], store: SegmentStore) -> None:
+    stale = [outcome.id for outcome in outcomes if outcome.status == "stale"]
+    if stale:
+        raise StaleError(
+            f"'{store.root}' holds {len(stale)} recordings whose audio or labels have changed "
+            f"since: {_some(stale)}. Add --overwrite to make those again (the others stay), or "
+            "restore the files."
+        )
+
+
+def _remove_others(store: SegmentStore, jobs: Sequence[Job]) -> None:
+    """Remove the files of recordings that the corpus no longer has."""
+    kept = {job.recording.id for job in jobs}
+    for file in store.root.files():
+        if file.suffix == ".parquet" and file.stem not in kept and store.stored(file.stem):
+            file.delete()
+
+
+def _tell(report: Report, summary: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+    rejected = [outcome for outcome in outcomes if outcome.status == "rejected"]
+    for outcome in rejected[:_TOLD]:
+        report.say(f"  rejected {outcome.id}: {outcome.reason}")
+    if len(rejected) > _TOLD:
+        report.say(f"  and {len(rejected) - _TOLD} more, see recordings.parquet")
+    steps = ", ".join(f"{name} {value:.1f} s" for name, value in summary["step_seconds"].items())
+    report.say(
+        f"preprocess: {summary['processed']} recordings made, {summary['skipped']} skipped, "
+        f"{summary['rejected']} rejected; {summary['audio_hours']:.2f} h of audio in "
+        f"{summary['seconds']:.1f} s ({summary['audio_hours_per_hour']:.0f} x real time), "
+        f"{summary['stored_bytes'] / 2**20:.1f} MiB stored; work: {steps}"
+    )
+
+
+def _refuse_unusable(outcomes: Sequence[Outcome], config: Config, store: SegmentStore) -> None:
+    rejected = [outcome.id for outcome in outcomes if outcome.status == "rejected"]
+    share = len(rejected) / len(outcomes)
+    if share > config.preprocess.max_rejected_share:
+        raise CorpusError(
+            f"{len(rejected)} of {len(outcomes)} recordings ({share:.0%}) were rejected: "
+            f"{_some(rejected)}. At most {config.preprocess.max_rejected_share:.0%} may be. "
+            f"The reasons stand in '{store.root}/recordings.parquet'; correct the files, or raise "
+            "preprocess.max_rejected_share, and run the command again: what is stored stays."
+        )
+    for split, name in (("train", "training"), ("validation", "validation")):
+        if not any(each.status == "ok" and each.split == split for each in outcomes):
+            raise CorpusError(
+                f"No usable {name} recording is left. The reasons stand in "
+                f"'{store.root}/recordings.parquet'; correct the files and run the command again."
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    return ", ".join(f"'{name}'" for name in names[:_TOLD]) + more
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h"

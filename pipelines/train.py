@@ -1,0 +1,352 @@
+"""The stage `train`: the model over all seeds in one Ray Train run.
+
+What a restarted worker, the same command again or a copied folder goes on from is `state.pt` in
+`RUN/train`, and nothing else. Ray Train places the workers, restarts them, and hears of each epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from pipelines.progress import Report
+from pipelines.streaming import CPUS_PER_TASK, StreamingSource
+from pipelines.watch import Watch
+from valence.checkpoint import TrainingState, export_model, load_state, save_state
+from valence.config import Config
+from valence.distributed import gather, rank
+from valence.errors import ClusterError, TrainingError, ValenceError
+from valence.residency import Members, ResidentSource, fits_device, held_bytes, members
+from valence.run import Run, Stage, fingerprint
+from valence.segments import SegmentStore
+from valence.storage import Location
+from valence.training import Precision, Source, Task, best_model, fit, history_csv, is_finished
+
+# Keys of [train] that change how fast and where, and not what.
+_FREE = {"workers", "gpus", "residency", "host_gib", "max_failures"}
+
+_LICENCE_NOTE = (
+    "The weights are made from the recordings named here. What may be done with them follows from "
+    "the terms under which those recordings were given."
+)
+
+
+def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
+    """Train the model of `run` and export the best.
+
+    Parameters
+    ----------
+    run
+        With finished segments. What stands in `RUN/train` of an interrupted training is gone on
+        from.
+    config
+        The whole configuration.
+    overwrite
+        Whether a training of another configuration or of other segments is replaced.
+    report
+        Hears of progress.
+
+    Returns
+    -------
+    The summary that also stands in `stage.json`.
+
+    Raises
+    ------
+    MissingStageError
+        If the segments are not there.
+    StaleError
+        If a training of another configuration or input stands there and `overwrite` is False.
+    TrainingError
+        If the data do not suffice, or training went wrong for good.
+    ClusterError
+        If the cluster lacks what is asked for.
+    """
+    began = time.monotonic()
+    digest = run.stage("segments").require()["summary"]["digest"]
+    store = SegmentStore(run.folder("segments"))
+    stage = run.stage("train")
+    made_of = _made_of(config, digest)
+    chosen = members(store, config)
+    placement = _place(store, config, chosen)
+    standing = stage.begin(made_of, overwrite=overwrite)
+    if standing == "done":
+        report.say("train: nothing to do")
+        summary: dict[str, Any] = stage.require()["summary"]
+        return summary
+    folder = run.folder("train")
+    if standing == "new":
+        run.model.delete()
+    folder.remove_partial_files()
+    state, remarks = load_state(folder)
+    for remark in remarks:
+        report.say(f"train: {remark}")
+    if state is not None:
+        seed = config.train.seeds[state.seed_index]
+        report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
+    if state is None or not is_finished(state, config):
+        report.say(f"train: {placement.told}")
+        settings = _Settings(folder, store, config, made_of, chosen, placement)
+        _run_ray_train(settings, stage, state, report)
+        state, _ = load_state(folder)
+        assert state is not None, "a training that ended well left its state"
+    task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
+    record = _record(run, store, chosen, state)
+    sha256 = export_model(run.model, best_model(task, state), config, record)
+    summary = {
+        "seconds": time.monotonic() - began,
+        "digest": sha256,
+        "validation_ccc": state.best_record["validation_ccc"],
+        "seed": state.best_record["seed"],
+        "epoch": state.best_record["epoch"],
+        "epochs": len(state.history),
+        "seeds": _by_seed(state),
+        "residency": placement.residency,
+        "workers": config.train.workers,
+    }
+    stage.finish(summary)
+    report.say(
+        f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
+        f"seed {summary['seed']}, {summary['epochs']} epochs in {summary['seconds']:.0f} s"
+    )
+    return summary
+
+
+def _made_of(config: Config, digest: str) -> dict[str, Any]:
+    sections = config.model_dump(mode="json", exclude_none=True)
+    kept = {key: value for key, value in sections["train"].items() if key not in _FREE}
+    names = ("standardize", "sequence", "model")
+    return {"segments": digest, "train": kept, **{name: sections[name] for name in names}}
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """What each worker gets, and where segments are to live."""
+
+    workers: int
+    cpus: float
+    gpu: bool
+    residency: Literal["auto", "device", "host", "stream"]
+    told: str
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """All that a worker needs; it travels pickled."""
+
+    folder: Location
+    store: SegmentStore
+    config: Config
+    made_of: dict[str, Any]
+    chosen: Members
+    placement: _Placement
+
+
+def _place(store: SegmentStore, config: Config, chosen: Members) -> _Placement:
+    """Fit the workers onto the nodes that are there, at once or not at all.
+
+    Raises
+    ------
+    ClusterError
+        If they do not fit.
+    """
+    asked = config.train
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    gpus = [int(node.get("GPU", 0)) for node in nodes]
+    use_gpu = asked.gpus == "always" or (asked.gpus == "auto" and sum(gpus) >= asked.workers)
+    if use_gpu and sum(gpus) < asked.workers:
+        raise ClusterError(
+            f"train.workers = {asked.workers} with train.gpus = 'always' asks for {asked.workers} "
+            f"GPUs, and the cluster has {sum(gpus)} on {len(nodes)} nodes. Lower train.workers, "
+            "set train.gpus to 'auto', or add nodes."
+        )
+    each = _cpus_each(cpus, gpus if use_gpu else None, asked.workers)
+    if each is None:
+        raise ClusterError(
+            f"train.workers = {asked.workers} asks for {asked.workers} CPUs"
+            f"{', each beside a GPU' if use_gpu else ''}, and the cluster has {sum(cpus)} on "
+            f"{len(nodes)} nodes. Lower train.workers or add nodes."
+        )
+    size = held_bytes(store, config, chosen)
+    residency = asked.residency
+    limit = _host_limit(nodes, config)
+    if residency == "auto" and size > limit:
+        residency = "stream"
+    share = f"{size / 2**30:.2f} GiB of segments"
+    told = {
+        "stream": f"{share} are streamed from the store",
+        "host": f"{share} are held in memory",
+        "device": f"{share} are held on the device",
+        "auto": f"{share} are held in memory, on the device where they fit",
+    }[residency]
+    # Reading needs a part of a CPU while a worker trains.
+    given = each - 2 * CPUS_PER_TASK if residency == "stream" else float(each)
+    where = "a GPU" if use_gpu else f"{each} CPUs"
+    workers = "1 worker" if asked.workers == 1 else f"{asked.workers} workers"
+    return _Placement(
+        asked.workers, given, use_gpu, residency, f"{workers} with {where} each; {told}"
+    )
+
+
+def _cpus_each(cpus: list[int], gpus: list[int] | None, workers: int) -> int | None:
+    """Most CPUs that each of `workers` can have, one node holding a worker whole."""
+    for each in range(max(cpus, default=0), 0, -1):
+        places = [count // each for count in cpus]
+        if gpus is not None:
+            places = [min(pair) for pair in zip(places, gpus, strict=True)]
+        if sum(places) >= workers:
+            return each
+    return None
+
+
+def _host_limit(nodes: list[dict[str, float]], config: Config) -> float:
+    if config.train.host_gib is not None:
+        return config.train.host_gib * 2**30
+    memory = min(node.get("memory", 0.0) for node in nodes)
+    together = -(-config.train.workers // len(nodes))
+    return 0.5 * memory / together
+
+
+def _run_ray_train(
+    settings: _Settings, stage: Stage, state: TrainingState | None, report: Report
+) -> None:
+    # Ray looks for news of the workers this often; an epoch may be shorter than its 2 s.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    placement = settings.placement
+    record = stage.record()
+    assert record is not None, "the stage has begun"
+    resources = {"CPU": placement.cpus} | ({"GPU": 1.0} if placement.gpu else {})
+    # A name that was used before resumes silently, and what goes on is decided by state.pt alone.
+    name = f"ray-{record['fingerprint'][:12]}-{time.time_ns():x}"
+    # Ray's annotations are those of its first version, in which a worker returns nothing.
+    work: Any = _work
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"settings": settings},
+        torch_config=TorchConfig(backend="nccl" if placement.gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=placement.workers,
+            use_gpu=placement.gpu,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=settings.folder.path,
+            storage_filesystem=settings.folder.filesystem,
+            failure_config=FailureConfig(max_failures=settings.config.train.max_failures),
+        ),
+    )
+    with Watch(settings.folder, settings.config, state, report):
+        try:
+            result: Any = trainer.fit()
+        except TrainingFailedError as error:
+            raise TrainingError(
+                f"Training failed and was restarted {settings.config.train.max_failures} times: "
+                f"{_last_line(error)}. The state of the last finished epoch is kept; run the same "
+                "command again to go on from it."
+            ) from error
+    complaint = result.return_value
+    if complaint is not None:
+        raise TrainingError(complaint)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _work(given: dict[str, Any]) -> str | None:
+    """What each worker does; returns what a user has to be told if it cannot go on."""
+    settings: _Settings = given["settings"]
+    config, placement = settings.config, settings.placement
+    device = get_device()
+    assert isinstance(device, torch.device)
+    if device.type == "cpu":
+        together = ray.train.get_context().get_local_world_size()
+        held = max(1, len(os.sched_getaffinity(0)) // together)
+        torch.set_num_threads(max(1, min(held, round(placement.cpus))))
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    precision: Precision = "bfloat16" if device.type == "cuda" else "float32"
+    if config.train.precision != "auto":
+        precision = config.train.precision
+    standardizer = settings.store.standardizer(config.standardize.scope)
+    task = Task(config, settings.made_of, standardizer, device, precision)
+
+    def save(state: TrainingState, told: dict[str, Any]) -> None:
+        complaint = None
+        if rank() == 0:
+            try:
+                told = {**told, "residency": residency, "device": device.type}
+                progress = {**told, "history": state.history, "best": state.best_record}
+                save_state(settings.folder, state, progress=progress)
+                (settings.folder / "history.csv").write_text(history_csv(state.history))
+            except (TrainingError, OSError) as error:
+                complaint = str(error)
+        _agree(complaint)
+        ray.train.report(state.history[-1])
+
+    try:
+        source, residency = _source(settings, device)
+        fit(task, source, state=load_state(settings.folder)[0], save=save)
+    except ValenceError as error:
+        # Raised, it would be tried again to the same end.
+        return str(error)
+    return None
+
+
+def _agree(complaint: str | None) -> None:
+    """Let every worker stop where one cannot go on."""
+    for each in gather(complaint):
+        if each is not None:
+            raise TrainingError(each)
+
+
+def _source(settings: _Settings, device: torch.device) -> tuple[Source, str]:
+    store, config, chosen = settings.store, settings.config, settings.chosen
+    residency = settings.placement.residency
+    if residency == "auto":
+        fits = fits_device(held_bytes(store, config, chosen), device)
+        residency = "device" if fits else "host"
+    if residency == "stream":
+        return StreamingSource(store, config, chosen, device=device), residency
+    return ResidentSource(store, config, chosen, device=device, residency=residency), residency
+
+
+def _by_seed(state: TrainingState) -> list[dict[str, Any]]:
+    """The best epoch of each seed."""
+    best: dict[int, dict[str, Any]] = {}
+    for row in state.history:
+        kept = best.get(row["seed"])
+        if kept is None or row["validation_ccc"] > kept["validation_ccc"]:
+            best[row["seed"]] = {key: row[key] for key in ("seed", "epoch", "validation_ccc")}
+    return list(best.values())
+
+
+def _record(run: Run, store: SegmentStore, chosen: Members, state: TrainingState) -> dict[str, Any]:
+    frame = store.recordings()
+    usable = frame[frame["status"] == "ok"]
+    return {
+        **state.best_record,
+        "validation_rows_ccc": state.best_record["validation_ccc"],
+        "corpus": run.record().get("corpus"),
+        "synthetic": run.record().get("synthetic", False),
+        "subjects": {
+            split: sorted(set(rows["subject"])) for split, rows in usable.groupby("split")
+        },
+        "recordings": {
+            "train": list(chosen.train),
+            "validation": list(chosen.validation),
+        },
+        "seeds": _by_seed(state),
+        "segments": state.made_of["segments"],
+        "training": fingerprint(state.made_of),
+        "licence": _LICENCE_NOTE,
+    }

@@ -1,0 +1,112 @@
+"""What tests share: one Ray session, a tiny corpus, a small configuration, real speech if there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from valence.config import Config
+from valence.features import Features
+from valence.storage import Location
+
+# Token authentication is tested where a cluster of its own is started; here it only costs time.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
+
+_NEMO = Path(__file__).resolve().parents[2] / "shared" / "data" / "nemo"
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """One local Ray of four logical CPUs for the whole session."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Location:
+    """A synthetic corpus of six subjects, 40 s each, in the MuSe layout."""
+    from valence.synthesis import write_corpus
+
+    folder = Location.parse(tmp_path_factory.mktemp("corpus"))
+    write_corpus(folder, subjects=6, seconds=40.0, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """A configuration under which every stage takes seconds."""
+    return Config.resolve(
+        Config(),
+        assignments=[
+            "sequence.length=20",
+            "sequence.stride=5",
+            "model.channels=[2, 4, 8]",
+            "model.lstm_hidden=16",
+            "train.epochs=2",
+            "train.batch_size=16",
+            "sweep.bootstrap=50",
+        ],
+    )
+
+
+@pytest.fixture(scope="session")
+def nemo() -> Location:
+    """Real speech in the MuSe layout; it is no part of the repository."""
+    if not _NEMO.is_dir():
+        pytest.skip(f"no corpus of real speech at {_NEMO}")
+    return Location.parse(_NEMO)
+
+
+@pytest.fixture(scope="session")
+def make_features() -> Callable[..., Features]:
+    """Sequences with deep features that tell of their labels, two subjects and more a split."""
+    import numpy as np
+
+    from valence.features import concatenate
+
+    def make(
+        *,
+        rows: tuple[int, int, int] = (240, 90, 70),
+        subjects: tuple[int, int, int] = (4, 3, 2),
+        columns: int = 36,
+        seed: int = 0,
+    ) -> Features:
+        generator = np.random.default_rng(seed)
+        mixing = 0.4 * generator.standard_normal((5, columns))
+        parts, number = [], 0
+        for split, total, people in zip(
+            ("train", "validation", "test"), rows, subjects, strict=True
+        ):
+            for each in np.array_split(np.arange(total), people):
+                n, number = len(each), number + 1
+                walk = np.cumsum(generator.standard_normal((n, 5)), axis=0)
+                latent = 0.8 * (walk - walk.mean(axis=0)) / walk.std(axis=0)
+                latent += 0.4 * generator.standard_normal(5)
+                label = 0.5 * np.tanh(latent[:, 0]) + 0.05 * generator.standard_normal(n)
+                feature = np.tanh(latent @ mixing + 0.3 * generator.standard_normal((n, columns)))
+                deep = 0.6 * label + 0.1 * generator.standard_normal(n)
+                parts.append(
+                    Features(
+                        recording=np.array([f"r{number:02d}"] * n),
+                        subject=np.array([f"s{number:02d}"] * n),
+                        split=np.array([split] * n),
+                        start=np.arange(n, dtype=np.int32),
+                        target=label[:, None].astype(np.float32),
+                        feature=feature.astype(np.float32),
+                        prediction=deep[:, None].astype(np.float32),
+                        targets=("valence",),
+                    )
+                )
+        return concatenate(parts)
+
+    return make

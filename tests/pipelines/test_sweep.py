@@ -1,0 +1,345 @@
+"""The sweep on Ray: sixty genuine trials, each number scikit-learn's own, and what faults do."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import audmetric
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from pipelines.progress import Report
+from valence.combinations import combinations, plain_pipeline
+from valence.config import Config
+from valence.errors import ConfigError, MissingStageError, SplitError, StaleError
+from valence.features import Features, write_features
+from valence.regressor import load_regressor
+from valence.run import Run
+from valence.transforms import divide, training_target, untransformed
+
+pytestmark = [
+    pytest.mark.ray,
+    # Ray Tune leaves a socket of its own to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+Make = Callable[..., Features]
+
+_ROOT = Path(__file__).resolve().parents[2]
+# Three combinations: two of a moment, and one that takes minutes unless it is stopped.
+_SLOW = (
+    'sweep.scalers=["none"]',
+    'sweep.reducers=["none"]',
+    'sweep.regressors=["linear", "ridge", {name="slow", estimator="XGBRegressor", '
+    "parameters={n_estimators=200000}}]",
+    "sweep.bootstrap=20",
+)
+
+
+def _run_with(features: Features, folder: Path) -> Run:
+    """A run that has features and nothing else."""
+    run = Run.at(str(folder))
+    stage = run.stage("features")
+    stage.begin({"model": "a model"})
+    for name in np.unique(features.recording):
+        rows = features.rows(features.recording == name)
+        write_features(run.folder("features") / f"{name}.parquet", rows)
+    stage.finish({"digest": "of these features", "seconds": 0.0})
+    return run
+
+
+def _config(*assignments: str) -> Config:
+    return Config.resolve(Config(), assignments=["sweep.bootstrap=50", *assignments])
+
+
+def _sweep(run: Run, config: Config, **options: Any) -> dict[str, Any]:
+    from pipelines.sweep import sweep
+
+    return sweep(run, config, **{"overwrite": False, "report": Report(), **options})
+
+
+def _results(run: Run) -> pd.DataFrame:
+    with (run.folder("sweep") / "results.csv").open() as file:
+        return pd.read_csv(io.BytesIO(file.read()))
+
+
+@pytest.fixture(scope="module")
+def swept(
+    ray_local: None, make_features: Make, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Features]:
+    features = make_features()
+    run = _run_with(features, tmp_path_factory.mktemp("run"))
+    _sweep(run, _config())
+    return run, features
+
+
+def test_sixty_rows_best_first(swept: tuple[Run, Features]) -> None:
+    table = _results(swept[0])
+    assert list(table.columns[:8]) == [
+        "scaler",
+        "reducer",
+        "regressor",
+        "ccc_validation",
+        "ccc_test",
+        "mse_test",
+        "mae_test",
+        "seconds",
+    ]
+    assert len(table.groupby(["scaler", "reducer", "regressor"])) == len(table) == 60
+    assert table["ccc_validation"].is_monotonic_decreasing
+    assert (table["status"] == "ok").all()
+
+
+def test_every_score_is_the_plain_pipelines(swept: tuple[Run, Features]) -> None:
+    run, features = swept
+    division, config = divide(features), _config().sweep
+    raw, y = untransformed(division), training_target(division.training)
+    table = _results(run).set_index(["scaler", "reducer", "regressor"])
+    with threadpool_limits(limits=1):
+        for combination in combinations(config):
+            plain = plain_pipeline(combination, config).fit(raw.training, y)
+            tolerance = 1e-6 if combination.regressor.name == "xgboost" else 1e-9
+            row = table.loc[combination.names]
+            for part, score in (("validation", "ccc_validation"), ("test", "ccc_test")):
+                truth = getattr(division, part).target[:, 0].astype(np.float64)
+                expected = audmetric.concordance_cc(truth, plain.predict(getattr(raw, part)))
+                assert row[score] == pytest.approx(expected, abs=tolerance), str(combination)
+            error = truth - plain.predict(raw.test)
+            assert row["mse_test"] == pytest.approx(np.mean(error**2), abs=tolerance)
+            assert row["mae_test"] == pytest.approx(np.mean(abs(error)), abs=tolerance)
+
+
+def test_the_selection_names_the_best_and_its_scores(swept: tuple[Run, Features]) -> None:
+    run, features = swept
+    selection = (run.folder("sweep") / "selection.json").read_json()
+    first = _results(run).iloc[0]
+    best = selection["best"]
+    assert [best[key] for key in ("scaler", "reducer", "regressor")] == list(first.iloc[:3])
+    assert best["validation"]["ccc"] == first["ccc_validation"]
+    assert best["test"]["ccc"] == first["ccc_test"]
+    assert selection["select_on"] == "validation"
+    deep = features.of("test")
+    assert selection["deep"]["test"]["ccc"] == pytest.approx(
+        audmetric.concordance_cc(deep.target[:, 0], deep.prediction[:, 0]), abs=1e-6
+    )
+    assert selection["baselines"]["constant"]["test"]["ccc"] == 0
+
+
+def test_the_best_pipeline_loads_and_predicts_the_same(swept: tuple[Run, Features]) -> None:
+    run, features = swept
+    best = load_regressor(run.folder("sweep") / "best")
+    assert best.about["largest_difference_to_trial"] <= 1e-9
+    assert best.about["target"] == "valence"
+    assert best.about["model"] == "a model"
+    rows = features.of("test")
+    assert audmetric.concordance_cc(rows.target[:, 0], best.predict(rows.feature)) == pytest.approx(
+        _results(run)["ccc_test"].iloc[0], abs=1e-6
+    )
+
+
+def test_done_is_done_and_another_configuration_is_refused(swept: tuple[Run, Features]) -> None:
+    run, _ = swept
+    file = run.folder("sweep") / "results.csv"
+    before = file.info().mtime_ns
+    assert _sweep(run, _config()) == run.stage("sweep").require()["summary"]
+    assert file.info().mtime_ns == before
+    with pytest.raises(StaleError, match=r"sweep\.seed is 0 there and 1 here"):
+        _sweep(run, _config("sweep.seed=1"))
+
+
+def test_selecting_on_test_is_marked_and_fits_nothing_again(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    small = ('sweep.scalers=["none", "minmax"]', 'sweep.reducers=["none", "pca10"]')
+    _sweep(run, _config(*small))
+    store = run.folder("sweep") / "combinations"
+    before = {file.name: file.info().mtime_ns for file in store.files()}
+    assert len(before) == 2 * 2 * 5
+    _sweep(run, _config(*small, "sweep.select_on=test"), overwrite=True)
+    assert {file.name: file.info().mtime_ns for file in store.files()} == before
+    selection = (run.folder("sweep") / "selection.json").read_json()
+    assert selection["select_on"] == "test"
+    table = _results(run)
+    assert table["ccc_test"].is_monotonic_decreasing
+    assert selection["best"]["test"]["ccc"] == table["ccc_test"].max()
+    assert load_regressor(run.folder("sweep") / "best").about["select_on"] == "test"
+
+
+def test_a_failing_combination_is_a_row_and_the_others_stand(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    # More components than the training rows allow, and a solver that gives up.
+    config = _config(
+        'sweep.scalers=["none"]',
+        'sweep.reducers=["none", {name="wide", estimator="PCA", parameters={n_components=99}}]',
+        'sweep.regressors=["linear", "ridge", {name="hasty", estimator="Lasso", '
+        'parameters={alpha=1e-6, max_iter=2}}, {name="mean", members=["linear", "hasty"]}]',
+    )
+    summary = _sweep(run, config)
+    table = _results(run)
+    assert (summary["combinations"], summary["failed"], len(table)) == (8, 6, 8)
+    good = table[table["status"] == "ok"]
+    assert good[["reducer", "regressor"]].to_numpy().tolist() in (
+        [["none", "linear"], ["none", "ridge"]],
+        [["none", "ridge"], ["none", "linear"]],
+    )
+    reasons = table.set_index(["reducer", "regressor"])["reason"]
+    assert reasons["none", "hasty"].startswith("did not converge")
+    assert reasons["none", "mean"].startswith("its member 'hasty' failed: did not converge")
+    assert reasons["wide", "linear"].startswith("its transform failed: ValueError: n_components=99")
+    assert table["ccc_validation"].isna().sum() == 6
+
+
+def test_what_is_wrong_with_the_grid_is_said_before_anything_is_written(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(rows=(30, 20, 10)), tmp_path)
+    with pytest.raises(ConfigError, match="not offered"):
+        _sweep(run, _config('sweep.regressors=[{name="a", estimator="Perceptron"}]'))
+    assert not run.folder("sweep").exists()
+
+
+def test_features_that_leak_are_refused(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    features = make_features(rows=(30, 20, 10))
+    features.subject[features.split == "test"] = "s01"
+    with pytest.raises(SplitError, match="more than one of training, validation and test"):
+        _sweep(_run_with(features, tmp_path), _config())
+
+
+def test_without_features_it_says_which_command_comes_first(
+    ray_local: None, tmp_path: Path
+) -> None:
+    with pytest.raises(MissingStageError, match="valence extract"):
+        _sweep(Run.at(str(tmp_path)), _config())
+
+
+def test_a_trial_that_takes_too_long_is_ended_and_its_work_stops(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    with _pids() as pids:
+        _sweep(run, _config(*_SLOW, "sweep.trial_seconds=2"))
+    table = _results(run).set_index("regressor")
+    assert table["reason"]["slow"] == "stopped after 2 s (sweep.trial_seconds)"
+    assert table.loc[["linear", "ridge"], "status"].tolist() == ["ok", "ok"]
+    assert 2 <= table["seconds"]["slow"] < 20
+    assert pids
+    assert not any(_is_fitting(pid) for pid in pids)
+
+
+def test_shows_what_is_running_and_for_how_long(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    screen = io.StringIO()
+    report = Report(Console(file=screen, force_terminal=True, width=160))
+    run = _run_with(make_features(), tmp_path)
+    _sweep(run, _config(*_SLOW, "sweep.trial_seconds=3"), report=report)
+    assert "none-none-slow 2 s" in screen.getvalue()
+
+
+@pytest.mark.faults
+def test_a_worker_that_is_killed_costs_its_trial_one_more_try(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    slow = [each.replace("200000", "6000") for each in _SLOW]
+    with _pids(kill_first=True) as pids:
+        _sweep(run, _config(*slow))
+    assert pids
+    table = _results(run)
+    assert (table["status"] == "ok").all()
+    assert len(table) == 3
+
+
+@pytest.mark.faults
+def test_killed_in_the_middle_it_runs_only_what_is_missing(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    code = f"""
+from pipelines.progress import Report
+from pipelines.session import ray_session
+from valence.config import Config
+from valence.run import Run
+with ray_session():
+    from pipelines.sweep import sweep
+    config = Config.resolve(Config(), assignments=["sweep.bootstrap=50"])
+    sweep(Run.at({str(tmp_path)!r}), config, overwrite=False, report=Report())
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT, start_new_session=True)
+    store = run.folder("sweep") / "combinations"
+    deadline = time.monotonic() + 120
+    while len(store.files()) < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    time.sleep(1)
+    before = {file.name: file.info().mtime_ns for file in store.files()}
+    assert 8 <= len(before) < 60
+    _sweep(run, _config())
+    after = {file.name: file.info().mtime_ns for file in store.files()}
+    assert len(after) == 60
+    assert {name: after[name] for name in before} == before
+    assert len(_results(run)) == 60
+    assert (
+        json.loads((store.root if False else run.folder("sweep") / "stage.json").read_text())[
+            "status"
+        ]
+        == "done"
+    )
+
+
+def _is_fitting(pid: int) -> bool:
+    try:
+        return b"SweepTrial" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+class _pids:
+    """Process ids of the trials seen at work during the block; the first may be killed."""
+
+    def __init__(self, *, kill_first: bool = False) -> None:
+        self._kill, self._stop = kill_first, threading.Event()
+        self._seen: set[int] = set()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> set[int]:
+        self._thread.start()
+        return self._seen
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            for entry in Path("/proc").iterdir():
+                if not entry.name.isdigit() or int(entry.name) in self._seen:
+                    continue
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if b"SweepTrial.train" in command:
+                    self._seen.add(int(entry.name))
+                    if self._kill and len(self._seen) == 1:
+                        time.sleep(0.5)
+                        os.kill(int(entry.name), signal.SIGKILL)

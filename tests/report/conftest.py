@@ -1,0 +1,195 @@
+"""A finished run whose model was not trained: the stages' own files, made without Ray."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from valence.checkpoint import export_model, load_model
+from valence.config import Config
+from valence.corpus import assign_splits, read_corpus
+from valence.features import Features, write_features
+from valence.inference import sequence_outputs
+from valence.metrics import paired_difference, score
+from valence.model import ValenceModel
+from valence.preprocessing import Job, process_recording
+from valence.run import Run
+from valence.segments import SegmentStore
+from valence.sequences import windows
+from valence.standardization import Moments
+from valence.storage import Location
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture(scope="session")
+def make_run(tiny_corpus: Location, tiny_config: Config) -> MakeRun:
+    """A function that fabricates a run in a folder."""
+
+    def make(
+        folder: Path, *, seed: int = 0, config: Config = tiny_config, swept: bool = True
+    ) -> Run:
+        run = Run.at(str(folder))
+        run.write_config(config, {"corpus": str(tiny_corpus), "synthetic": True})
+        _preprocess(run, tiny_corpus, config)
+        _train(run, config, seed)
+        _extract(run, config)
+        if swept:
+            sweep(run, config)
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished_run(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with everything but its report; tests do not change it."""
+    return make_run(tmp_path_factory.mktemp("runs") / "fabricated")
+
+
+def _finish(run: Run, stage: str, **summary: object) -> None:
+    made = run.stage(stage)
+    made.begin({"made_for": "a test"})
+    made.finish({"seconds": 1.5, "digest": stage, **summary})
+
+
+def _preprocess(run: Run, root: Location, config: Config) -> None:
+    corpus = read_corpus(root)
+    splits = assign_splits(corpus, config.split)
+    store = SegmentStore(run.folder("segments"))
+    outcomes = [
+        process_recording(Job(recording, splits[recording.id], 0), store, config)
+        for recording in corpus.recordings
+    ]
+    rejected = {
+        **outcomes[0].row(),
+        "Id": "broken",
+        "status": "rejected",
+        "reason": "'broken.wav' is truncated: it holds 3 of 40 s. Restore it from its source.",
+    }
+    store.write_recordings([*(outcome.row() for outcome in outcomes), rejected])
+    moments = Moments.empty(config.mel.n_mels)
+    for outcome in outcomes:
+        if outcome.split == "train":
+            assert outcome.moments is not None
+            moments = moments.merge(outcome.moments)
+    store.write_standardizer(moments, config.standardize.scope)
+    _finish(run, "segments")
+
+
+def _train(run: Run, config: Config, seed: int) -> None:
+    torch.manual_seed(seed)
+    standardizer = SegmentStore(run.folder("segments")).standardizer()
+    model = ValenceModel(
+        config.model,
+        n_mels=config.mel.n_mels,
+        n_frames=config.mel.n_frames,
+        standardizer=standardizer,
+    )
+    export_model(run.model, model, config, {"seed": seed})
+    rng = np.random.default_rng(seed)
+    history = [
+        {
+            "seed": each,
+            "epoch": epoch,
+            "train_loss": 1 - ccc,
+            "train_ccc": ccc,
+            "validation_ccc": 0.8 * ccc + 0.02 * rng.standard_normal(),
+            "validation_mse": 0.1,
+            "validation_mae": 0.2,
+            "learning_rate": 1e-3,
+            "seconds": 2.5,
+        }
+        for each in (0, 1)
+        for epoch in range(1, 9)
+        for ccc in [0.7 * (1 - np.exp(-epoch / 3))]
+    ]
+    csv = pd.DataFrame(history).to_csv(index=False)
+    (run.folder("train") / "history.csv").write_text(csv)
+    _finish(run, "train")
+
+
+def _extract(run: Run, config: Config) -> None:
+    model, _ = load_model(run.model)
+    store = SegmentStore(run.folder("segments"))
+    recordings = store.recordings()
+    length = config.sequence.length
+    for row in recordings[recordings["status"] == "ok"].to_dict("records"):
+        stored = store.read(row["Id"])
+        starts = windows(length, config.sequence.stride, segments=len(stored))
+        outputs = sequence_outputs(model, stored.mel, starts, length)
+        labels = np.stack([getattr(stored, name) for name in config.model.targets], axis=1)
+        target = np.stack([labels[start : start + length].mean(axis=0) for start in starts])
+        n = len(starts)
+        features = Features(
+            recording=np.full(n, row["Id"]),
+            subject=np.full(n, row["subject"]),
+            split=np.full(n, row["split"]),
+            start=starts.astype(np.int32),
+            target=target,
+            feature=outputs.feature,
+            prediction=outputs.prediction,
+            targets=config.model.targets,
+        )
+        write_features(run.folder("features") / f"{row['Id']}.parquet", features)
+    _finish(run, "features")
+
+
+def sweep(run: Run, config: Config) -> None:
+    """Results of the 60 combinations, drawn by chance; selection in the sweep's own form."""
+    from valence.features import read_features
+
+    features = read_features(run.folder("features"))
+    rng = np.random.default_rng(5)
+    steps = config.sweep.scalers, config.sweep.reducers, config.sweep.regressors
+    rows = [
+        {
+            **dict(zip(("scaler", "reducer", "regressor"), names, strict=True)),
+            "ccc_validation": rng.uniform(-0.1, 0.5),
+            "ccc_test": rng.uniform(-0.1, 0.4),
+            "mse_test": rng.uniform(0.05, 0.1),
+            "mae_test": rng.uniform(0.1, 0.3),
+            "seconds": rng.uniform(0, 9),
+            "engine": "sklearn",
+            "rows": 100,
+            "status": "ok",
+            "reason": "",
+        }
+        for names in itertools.product(*([step.name for step in each] for each in steps))
+    ]
+    results = pd.DataFrame(rows).sort_values("ccc_validation", ascending=False)
+    folder = run.folder("sweep")
+    (folder / "results.csv").write_text(results.to_csv(index=False))
+
+    def both(noise: float) -> dict[str, object]:
+        scores = {}
+        for split in ("validation", "test"):
+            own = features.of(split)
+            y = own.target[:, 0]
+            prediction = y + noise * rng.standard_normal(len(y)) + 1e-3
+            scores[split] = score(y, prediction, subjects=own.subject, bootstrap=50).to_json()
+        return scores
+
+    def paired(split: str) -> dict[str, object]:
+        own = features.of(split)
+        y = own.target[:, 0]
+        return paired_difference(
+            y, own.prediction[:, 0], 0.5 * y, own.subject, bootstrap=50
+        ).to_json()
+
+    selection = {
+        "select_on": "validation",
+        "engine": "sklearn",
+        "best": {k: results.iloc[0][k] for k in ("scaler", "reducer", "regressor")} | both(0.2),
+        "deep": both(0.3),
+        "paired": {split: paired(split) for split in ("validation", "test")},
+        "baselines": {"constant": both(9.0), "functionals": both(0.5)},
+    }
+    (folder / "selection.json").write_json(selection)
+    _finish(run, "sweep")

@@ -1,0 +1,445 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from valence.config import Config
+from valence.corpus import Finding, assign_splits, check_corpus, read_corpus, subject_of
+from valence.errors import CorpusError
+from valence.preprocessing import Job, process_recording
+from valence.segments import SegmentStore
+from valence.storage import Location
+
+
+def _make(root: Path, files: Iterable[str]) -> Location:
+    for name in files:
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return Location.parse(root)
+
+
+def _write(root: Path, name: str, text: str) -> None:
+    file = root / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+_AUDIO = "raw_data/audio"
+
+
+def test_recordings_are_listed_with_labels_subject_and_partition(tmp_path: Path) -> None:
+    root = _make(
+        tmp_path,
+        [
+            f"{_AUDIO}/10.wav",
+            f"{_AUDIO}/2.FLAC",
+            f"{_AUDIO}/8_devel.ogg",
+            f"{_AUDIO}/9_test.mp3",
+            f"{_AUDIO}/.10.wav.swp",
+            "label_segments/valence/10.csv",
+            "label_segments/valence/2.csv",
+            "label_segments/arousal/2.csv",
+            "label_segments/physio-arousal/2.csv",
+            "label_segments/physio-arousal/10.csv",
+            "label_segments/anno12_EDA/10.csv",
+        ],
+    )
+    _write(tmp_path, "metadata/partition.csv", "Id,Proposal\n2,train\n8_devel,devel\n10,test\n")
+    corpus = read_corpus(root)
+    assert [recording.id for recording in corpus.recordings] == ["10", "2", "8_devel", "9_test"]
+    ten, two, eight, nine = corpus.recordings
+    assert ten.audio.path == f"{tmp_path}/{_AUDIO}/10.wav"
+    assert {name: file.path for name, file in ten.labels.items()} == {
+        "valence": f"{tmp_path}/label_segments/valence/10.csv",
+        "arousal": f"{tmp_path}/label_segments/physio-arousal/10.csv",
+    }
+    assert two.labels["arousal"].path == f"{tmp_path}/label_segments/arousal/2.csv"
+    assert eight.labels == {}
+    assert [r.subject for r in corpus.recordings] == ["10", "2", "8", "9"]
+    assert [r.partition for r in corpus.recordings] == ["test", "train", "devel", None]
+    assert nine.remarks == ("is not named in metadata/partition.csv",)
+    assert ten.remarks == two.remarks == eight.remarks == ()
+    assert corpus.missing == corpus.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [
+        ("8_devel", "8"),
+        ("8_train", "8"),
+        ("8_test", "8"),
+        ("8_dev", "8_dev"),
+        ("a_test_b", "a_test_b"),
+    ],
+)
+def test_the_subject_is_the_id_less_its_suffix(name: str, subject: str) -> None:
+    assert subject_of(name) == subject
+
+
+def test_subjects_csv_overrides(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in ("a1", "a2", "b_train")])
+    _write(tmp_path, "metadata/subjects.csv", "subject,note,Id\nanna,x,a1\nanna,,a2\nzoe,,gone\n")
+    corpus = read_corpus(root)
+    assert [recording.subject for recording in corpus.recordings] == ["anna", "anna", "b"]
+    assert "metadata/subjects.csv names 1 recording ('gone') without audio" in corpus.remarks
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Id,Proposal\n1,train\n2,devel\n3,test\n",
+        "Proposal,age,Id\ntrain,31,1\ndevel,,2\ntest,40,3\n",
+        "id,proposal\n1,Train\n2,dev\n3,test\n1,train\n",
+        "name,age,part\n1,31,train\n2,,devel\n3,40,test\n",
+        "1,train\n2,devel\n3,test\n",
+        "\ufeffId,Proposal\r\n1,train\r\n\r\n2,devel\r\n3,test",
+    ],
+    ids=["MuSe", "another order", "case", "first and last column", "no header", "BOM and CRLF"],
+)
+def test_partition_is_read_by_name_else_by_place(tmp_path: Path, text: str) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "123"])
+    _write(tmp_path, "metadata/partition.csv", text)
+    partition = {r.id: r.partition for r in read_corpus(root).recordings}
+    assert partition == {"1": "train", "2": "devel", "3": "test"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        (
+            "partition",
+            "Id,Proposal\n1,train\n2,evaluation\n",
+            "line 3: recording '2' is given 'eva",
+        ),
+        (
+            "partition",
+            "Id,Proposal\n1,train\n1,test\n",
+            "line 3: recording '1' is test here and tr",
+        ),
+        (
+            "partition",
+            "Id;Proposal\n1;train\n",
+            "line 2: '1;train' was found. Expected the columns",
+        ),
+        ("partition", "Id,Proposal\n1\n", "line 2: '1' was found"),
+        ("subjects", "Id,subject\n1,\n", "line 2: recording '1' has no subject"),
+        ("subjects", "Id,subject\n1,a\n1,b\n", "line 3: recording '1' has subject 'b'"),
+    ],
+)
+def test_metadata_that_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, text: str, found: str
+) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/1.wav"])
+    _write(tmp_path, f"metadata/{name}.csv", text)
+    with pytest.raises(CorpusError, match=found) as raised:
+        read_corpus(root)
+    assert f"{tmp_path}/metadata/{name}.csv" in str(raised.value)
+
+
+def test_of_two_files_of_an_id_the_better_is_used_and_remarked(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}" for name in ("1.mp3", "1.wav", "1.flac", "2.ogg")])
+    one, two = read_corpus(root).recordings
+    assert one.audio.name == "1.wav"
+    assert one.remarks == ("has 3 audio files; '1.wav' is used, not '1.flac', '1.mp3'",)
+    assert two.remarks == ()
+
+
+def test_what_has_no_audio_is_told(tmp_path: Path) -> None:
+    root = _make(
+        tmp_path,
+        [
+            f"{_AUDIO}/1.wav",
+            f"{_AUDIO}/notes.txt",
+            *(f"label_segments/valence/{i}.csv" for i in "13"),
+        ],
+    )
+    _write(tmp_path, "metadata/partition.csv", "Id,Proposal\n1,train\n2,devel\n")
+    corpus = read_corpus(root)
+    assert corpus.missing == ("2", "3")
+    assert corpus.remarks == (
+        "raw_data/audio has 1 file ('notes.txt') that is no audio",
+        "2 recordings ('2', '3') are named elsewhere and have no audio",
+    )
+
+
+def test_a_corpus_without_any_label_says_so(tmp_path: Path) -> None:
+    corpus = read_corpus(_make(tmp_path, [f"{_AUDIO}/1.wav"]))
+    assert corpus.remarks == ("label_segments/valence holds no label file",)
+
+
+@pytest.mark.parametrize(
+    ("files", "inside", "found"),
+    [
+        ([], "absent", "there is no such folder"),
+        (["a.txt"], "a.txt", "it is a file"),
+        (["a.txt"], "", "it has no folder raw_data/audio"),
+        ([f"{_AUDIO}/1.wav"], "raw_data", "it has no folder raw_data/audio"),
+        ([f"{_AUDIO}/readme.txt"], "", "raw_data/audio holds no audio file"),
+        (["raw_data/audio"], "", "it has no folder raw_data/audio"),
+    ],
+)
+def test_a_folder_that_is_no_corpus_is_refused(
+    tmp_path: Path, files: list[str], inside: str, found: str
+) -> None:
+    _make(tmp_path, files)
+    with pytest.raises(CorpusError, match=rf"is no corpus: {found}\. Expected the MuSe layout"):
+        read_corpus(Location.parse(tmp_path / inside))
+
+
+def test_each_folder_is_listed_once_and_no_recording_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{i:03d}" for i in range(200)]
+    files = [f"{_AUDIO}/{name}.wav" for name in names]
+    for target in ("valence", "arousal"):
+        files += [f"label_segments/{target}/{name}.csv" for name in names]
+    root = _make(tmp_path, files)
+    _write(tmp_path, "metadata/partition.csv", "".join(f"{name},train\n" for name in names))
+    listed, asked = [], []
+    scandir, info = os.scandir, Location.info
+
+    def watched_scandir(folder: Path) -> object:
+        listed.append(folder.relative_to(tmp_path).as_posix())
+        return scandir(folder)
+
+    def watched_info(location: Location) -> object:
+        asked.append(location.name)
+        return info(location)
+
+    monkeypatch.setattr(os, "scandir", watched_scandir)
+    monkeypatch.setattr(Location, "info", watched_info)
+    assert len(read_corpus(root).recordings) == 200
+    assert sorted(listed) == [
+        "label_segments/arousal",
+        "label_segments/physio-arousal",
+        "label_segments/valence",
+        "raw_data/audio",
+    ]
+    assert sorted(asked) == ["partition.csv", "subjects.csv"]
+
+
+# check_corpus
+
+
+_SHORT = Config.resolve(Config(), assignments=["sequence.length=4"])
+
+
+def _labels(n: int, *, first: int = 0) -> str:
+    return "timestamp,value,segment_id\n" + "".join(f"{first + 500 * i},0.5,1\n" for i in range(n))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Three good recordings of 3 s at 8 kHz: `a` trains, `b` validates, `c` tests."""
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        file = tmp_path / _AUDIO / f"{name}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(file, rng.uniform(-0.1, 0.1, (24_000, 2)), 8000)
+        _write(tmp_path, f"label_segments/valence/{name}.csv", _labels(6))
+    _write(tmp_path, "metadata/partition.csv", "Id,Proposal\na,train\nb,devel\nc,test\n")
+    return tmp_path
+
+
+def _check(root: Path, config: Config = _SHORT) -> dict[str, Finding]:
+    corpus = read_corpus(Location.parse(root))
+    return {finding.id: finding for finding in check_corpus(corpus, config)}
+
+
+def test_a_good_recording_is_described(small: Path) -> None:
+    assert _check(small)["b"] == Finding(
+        id="b",
+        subject="b",
+        split="validation",
+        duration=3.0,
+        sr=8000,
+        channels=2,
+        format="wav",
+        labelled=1.0,
+        problem=None,
+        remarks=(),
+    )
+
+
+def test_the_share_of_labelled_segments_is_of_the_audio(small: Path) -> None:
+    _write(small, "label_segments/valence/a.csv", _labels(6).replace("2500,0.5", "2500,"))
+    assert _check(small)["a"].labelled == pytest.approx(5 / 6)
+    _write(small, "label_segments/valence/a.csv", _labels(3))
+    found = _check(small)["a"]
+    assert found.labelled == pytest.approx(3 / 6)
+    assert found.problem is None
+    assert found.remarks == (
+        "valence: the labels last 1.5 s less than the audio; the first 1.5 s are joined",
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda file: file.write_bytes(b""), "is empty"),
+        (lambda file: file.write_bytes(b"no sound at all, only words"), "is not audio"),
+        (lambda file: file.write_bytes(file.read_bytes()[:30_000]), "is truncated"),
+        (lambda file: soundfile.write(file, np.zeros(0), 8000), "is empty"),
+    ],
+    ids=["empty", "text", "truncated", "no samples"],
+)
+def test_bad_audio_costs_only_itself(
+    small: Path, damage: Callable[[Path], object], found: str
+) -> None:
+    damage(small / _AUDIO / "a.wav")
+    findings = _check(small)
+    assert found in str(findings["a"].problem)
+    assert findings["a"].duration is None
+    assert findings["b"].problem is findings["c"].problem is None
+
+
+def test_a_recording_shorter_than_a_sequence_is_told(small: Path) -> None:
+    found = _check(small, Config())["a"]
+    assert found.problem == "has 6 segments (3.0 s), fewer than the 40 of a sequence"
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_training_and_validation_need_labels(small: Path, name: str) -> None:
+    file = small / f"label_segments/valence/{name}.csv"
+    file.write_text(_labels(6).replace("0.5,1", ",1"))
+    assert _check(small)[name].problem == "has no segment with a label"
+    file.unlink()
+    found = _check(small)[name]
+    assert found.problem == "has no label file for valence"
+    assert found.labelled == 0.0
+
+
+def test_a_test_recording_needs_no_labels(small: Path) -> None:
+    (small / "label_segments/valence/c.csv").unlink()
+    found = _check(small)["c"]
+    assert found.problem is None
+    assert found.remarks == ("has no label file for valence",)
+
+
+def test_every_target_is_wanted(small: Path) -> None:
+    both = Config.resolve(_SHORT, assignments=['model.targets=["valence", "arousal"]'])
+    for name in "ab":
+        _write(small, f"label_segments/arousal/{name}.csv", _labels(6, first=500))
+    _write(small, "label_segments/arousal/a.csv", _labels(2, first=500))
+    findings = _check(small, both)
+    assert findings["a"].labelled == pytest.approx(2 / 6)
+    assert findings["b"].labelled == 1.0
+    assert findings["c"].labelled == 0.0
+
+
+def test_a_damaged_label_file_is_told_with_its_line(small: Path) -> None:
+    _write(small, "label_segments/valence/a.csv", _labels(6).replace("1000,0.5", "1000,sad"))
+    findings = _check(small)
+    assert "a.csv', line 4: the value is 'sad'" in str(findings["a"].problem)
+    assert findings["b"].problem is None
+
+
+def _unlink_labels(root: Path, name: str) -> None:
+    (root / f"label_segments/valence/{name}.csv").unlink()
+
+
+def _spoil_labels(root: Path, name: str) -> None:
+    _write(root, f"label_segments/valence/{name}.csv", _labels(6).replace("0.5", "high"))
+
+
+def _spoil_arousal(root: Path, name: str) -> None:
+    _write(root, f"label_segments/arousal/{name}.csv", "")
+
+
+def _empty_labels(root: Path, name: str) -> None:
+    _write(root, f"label_segments/valence/{name}.csv", _labels(6).replace("0.5", ""))
+
+
+def _shorten_labels(root: Path, name: str) -> None:
+    _write(root, f"label_segments/valence/{name}.csv", _labels(2))
+
+
+def _truncate_audio(root: Path, name: str) -> None:
+    file = root / _AUDIO / f"{name}.wav"
+    file.write_bytes(file.read_bytes()[:50_000])
+
+
+def _shorten_audio(root: Path, name: str) -> None:
+    soundfile.write(root / _AUDIO / f"{name}.wav", np.full(8000, 0.1), 8000)
+
+
+def _nothing(root: Path, name: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("name", list("abcd"))
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _nothing,
+        _unlink_labels,
+        _spoil_labels,
+        _spoil_arousal,
+        _empty_labels,
+        _shorten_labels,
+        _truncate_audio,
+        _shorten_audio,
+    ],
+)
+def test_what_is_found_is_what_preprocessing_does(
+    small: Path, damage: Callable[[Path, str], None], name: str
+) -> None:
+    # `d` is named in no partition: unlabelled.
+    shutil.copy(small / _AUDIO / "c.wav", small / _AUDIO / "d.wav")
+    _write(small, "label_segments/valence/d.csv", _labels(6))
+    damage(small, name)
+    corpus = read_corpus(Location.parse(small))
+    recording = next(found for found in corpus.recordings if found.id == name)
+    job = Job(recording, assign_splits(corpus, _SHORT.split)[name], copies=0)
+    outcome = process_recording(job, SegmentStore(Location.parse(small / "store")), _SHORT)
+    found = _check(small)[name]
+    assert (found.problem is None) == (outcome.status == "ok"), (found.problem, outcome.reason)
+    if outcome.status == "ok":
+        assert found.labelled == pytest.approx(outcome.labelled / outcome.segments)
+
+
+def test_a_recording_without_audio_is_found_last(small: Path) -> None:
+    (small / _AUDIO / "a.wav").rename(small / _AUDIO / "d.wav")
+    _write(small, "metadata/partition.csv", "d,train\nb,devel\nc,test\na,train\n")
+    findings = list(_check(small).values())
+    assert [finding.id for finding in findings] == ["b", "c", "d", "a"]
+    assert "no audio file" in str(findings[-1].problem)
+
+
+def test_a_corpus_that_cannot_be_divided_is_still_looked_at(small: Path) -> None:
+    (small / "metadata/partition.csv").unlink()
+    findings = _check(small)
+    assert [finding.split for finding in findings.values()] == [None] * 3
+    assert [finding.duration for finding in findings.values()] == [3.0] * 3
+
+
+def test_a_broken_link_is_left_out(small: Path) -> None:
+    shutil.copy(small / _AUDIO / "a.wav", small / "a.wav")
+    (small / _AUDIO / "d.wav").symlink_to(small / "a.wav")
+    (small / _AUDIO / "e.wav").symlink_to(small / "absent.wav")
+    assert sorted(_check(small)) == ["a", "b", "c", "d"]
+
+
+def test_real_speech_in_the_layout_of_muse(nemo: Location) -> None:
+    corpus = read_corpus(nemo)
+    findings = check_corpus(corpus, Config())
+    assert len(findings) == 13
+    assert not corpus.remarks
+    assert sum(finding.duration or 0 for finding in findings) == pytest.approx(2700)
+    assert Counter(finding.split for finding in findings) == {
+        "train": 6,
+        "validation": 1,
+        "test": 4,
+        "unlabelled": 2,
+    }
+    assert all(finding.problem is None for finding in findings)
+    shares = {finding.split: finding.labelled for finding in findings}
+    assert shares == {"train": 1.0, "validation": 1.0, "test": 1.0, "unlabelled": 0.0}

@@ -1,0 +1,41 @@
+"""Outcomes on disk: what was written comes back, and only where it still holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from valence.outcomes import Outcome, OutcomeStore
+from valence.storage import Location
+
+_OK = Outcome("ok", "a remark", 1.5, "sklearn", 7, np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.5]))
+
+
+def test_comes_back_as_it_was(tmp_path: Path) -> None:
+    store = OutcomeStore(Location.parse(tmp_path))
+    store.write("a-b-c", _OK, made_of="x")
+    found = store.read("a-b-c", made_of="x")
+    assert found is not None
+    np.testing.assert_array_equal(found.validation, _OK.validation)
+    np.testing.assert_array_equal(found.test, _OK.test)
+    assert (found.status, found.reason, found.seconds) == ("ok", "a remark", 1.5)
+    assert (found.engine, found.rows) == ("sklearn", 7)
+
+
+def test_is_absent_where_nothing_or_something_else_made_it(tmp_path: Path) -> None:
+    store = OutcomeStore(Location.parse(tmp_path))
+    assert store.read("a-b-c", made_of="x") is None
+    store.write("a-b-c", _OK, made_of="x")
+    assert store.read("a-b-c", made_of="y") is None
+
+
+def test_failures_can_be_forgotten_and_strangers_cleared(tmp_path: Path) -> None:
+    store = OutcomeStore(Location.parse(tmp_path))
+    store.write("good", _OK, made_of="x")
+    store.write("bad", Outcome.failure("why"), made_of="x")
+    store.forget_failures()
+    assert [file.stem for file in store.root.files()] == ["good"]
+    store.write("other", _OK, made_of="x")
+    store.clear(keep={"other"})
+    assert [file.stem for file in store.root.files()] == ["other"]

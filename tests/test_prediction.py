@@ -1,0 +1,223 @@
+"""Timelines against the naive average over windows, and against what training's stages store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from valence import Predictor
+from valence.audio import read_audio
+from valence.checkpoint import export_model
+from valence.config import Config
+from valence.corpus import read_corpus
+from valence.errors import AudioError, ModelError
+from valence.inference import sequence_outputs
+from valence.model import ValenceModel
+from valence.prediction import OverlapAverage
+from valence.preprocessing import Job, process_recording
+from valence.run import Run
+from valence.segments import SegmentStore
+from valence.standardization import Standardizer
+from valence.storage import Location
+
+SR = 16_000
+
+
+def _export(folder: Path, config: Config) -> Location:
+    torch.manual_seed(7)
+    standardizer = Standardizer("global", np.array([-20], np.float32), np.array([15], np.float32))
+    model = ValenceModel(
+        config.model,
+        n_mels=config.mel.n_mels,
+        n_frames=config.mel.n_frames,
+        standardizer=standardizer,
+    )
+    # An untrained head says nearly the same of everything, which would hide mistakes.
+    torch.nn.init.normal_(model.output.weight, std=2)
+    location = Location.parse(folder)
+    export_model(location, model, config, {})
+    return location
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Location:
+    return _export(tmp_path_factory.mktemp("run") / "model", tiny_config)
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folder: Location) -> Predictor:
+    return Predictor.load(model_folder)
+
+
+def _speech(seconds: float, *, sr: int = SR, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * sr)) / sr
+    voice = np.sin(2 * np.pi * (140 + 40 * np.sin(2 * np.pi * 0.2 * time)) * time)
+    return (0.3 * voice + 0.05 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def _naive(predictor: Predictor, y: np.ndarray) -> np.ndarray:
+    """Each segment's mean over the windows that hold it; the end from a window that ends there."""
+    length, stride = predictor.config.sequence.length, predictor.config.sequence.stride
+    mel = predictor.mel(y)
+    n = len(mel)
+    said: list[list[np.ndarray]] = [[] for _ in range(n)]
+    for start in range(0, n - length + 1, stride):
+        outputs = sequence_outputs(predictor.model, mel, np.array([start]), length)
+        for segment in range(start, start + length):
+            said[segment].append(outputs.prediction[0])
+    last = sequence_outputs(predictor.model, mel, np.array([n - length]), length).prediction[0]
+    return np.array([np.mean(each, axis=0) if each else last for each in said])
+
+
+@pytest.mark.parametrize("segments", [20, 24, 41, 73])
+def test_overlapping_windows_are_averaged_with_equal_weights(
+    predictor: Predictor, segments: int
+) -> None:
+    y = _speech(segments / 2 + 0.3)
+    timeline = predictor(y, sr=SR)
+    assert timeline.values.shape == (segments, 1)
+    np.testing.assert_allclose(timeline.time, 0.5 * np.arange(segments))
+    np.testing.assert_allclose(timeline.values, _naive(predictor, y), atol=1e-5)
+    assert np.ptp(timeline.values) > (0.01 if segments > 24 else -1)
+    assert not timeline.short
+
+
+def test_average_by_hand() -> None:
+    average = OverlapAverage(2, 3)
+    average.add(np.array([0, 2]), np.array([[1, 10], [5, 30]], np.float32))
+    values = average.values(6, rest=np.array([7, 70], np.float32))
+    assert values.tolist() == [[1, 10], [1, 10], [3, 20], [5, 30], [5, 30], [7, 70]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(5, 40),
+    length=st.integers(1, 5),
+    stride=st.integers(1, 7),
+    seed=st.integers(0, 99),
+)
+def test_average_is_the_naive_one(n: int, length: int, stride: int, seed: int) -> None:
+    starts = np.arange(0, n - length + 1, stride)
+    predictions = np.random.default_rng(seed).standard_normal((len(starts), 2)).astype(np.float32)
+    average = OverlapAverage(2, length)
+    for part in np.array_split(np.arange(len(starts)), 3):
+        if len(part):
+            average.add(starts[part], predictions[part])
+    values = average.values(n, rest=np.array([9, -9], np.float32))
+    for segment in range(n):
+        holding = (starts <= segment) & (segment < starts + length)
+        expected = predictions[holding].mean(axis=0) if holding.any() else [9, -9]
+        np.testing.assert_allclose(values[segment], expected, atol=1e-6)
+
+
+def test_it_predicts_what_preprocessing_and_extraction_give(
+    predictor: Predictor, tiny_corpus: Location, tiny_config: Config, tmp_path: Path
+) -> None:
+    """The mel of the store, its windows' predictions, and the timeline agree within 1e-4."""
+    recording = read_corpus(tiny_corpus).recordings[0]
+    store = SegmentStore(Location.parse(tmp_path))
+    assert process_recording(Job(recording, "test", 0), store, tiny_config).status == "ok"
+    mel = store.read(recording.id).mel
+    np.testing.assert_array_equal(predictor.mel(read_audio(recording.audio, sr=SR)), mel)
+    length, stride = tiny_config.sequence.length, tiny_config.sequence.stride
+    starts = np.arange(0, len(mel) - length + 1, stride)
+    stored = sequence_outputs(predictor.model, mel, starts, length).prediction
+    average = OverlapAverage(1, length)
+    average.add(starts, stored)
+    timeline = predictor.predict_file(recording.audio)
+    covered = int(starts[-1]) + length
+    np.testing.assert_allclose(
+        timeline.values[:covered], average.values(covered, rest=stored[0]), atol=1e-4
+    )
+
+
+def test_long_recordings_are_predicted_in_blocks(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y = _speech(61)
+    whole = predictor(y, sr=SR)
+    monkeypatch.setattr("valence.prediction._BLOCK_SEGMENTS", 20)
+    np.testing.assert_allclose(predictor(y, sr=SR).values, whole.values, atol=1e-6)
+    np.testing.assert_array_equal(predictor(y, sr=SR).envelope, whole.envelope)
+
+
+def test_rate_channels_and_level_do_not_matter(predictor: Predictor, tmp_path: Path) -> None:
+    y = librosa.resample(_speech(25, sr=48_000), orig_sr=48_000, target_sr=44_100)
+    ours = predictor(y, sr=44_100)
+    stereo = np.stack([y, y]) * 1000
+    np.testing.assert_allclose(predictor(stereo, sr=44_100).values, ours.values, atol=1e-3)
+    file = tmp_path / "stereo.flac"
+    soundfile.write(file, np.stack([y, y], axis=1), 44_100)
+    from_file = predictor.predict_file(Location.parse(file))
+    np.testing.assert_allclose(from_file.values, ours.values, atol=1e-2)
+    assert from_file.to_frame().columns.tolist() == ["timestamp", "valence"]
+    assert from_file.to_frame()["timestamp"].tolist()[:3] == [0, 500, 1000]
+
+
+def test_a_short_recording_has_one_value_and_is_marked(predictor: Predictor) -> None:
+    y = _speech(4.2)
+    timeline = predictor(y, sr=SR)
+    assert timeline.short
+    assert len(timeline) == 8
+    mel = predictor.mel(y)
+    expected = sequence_outputs(predictor.model, mel, np.zeros(1, np.int64), 8).prediction[0]
+    np.testing.assert_allclose(timeline.values, np.tile(expected, (8, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.ones(7999, np.float32), "shorter than 0.5 s"),
+        (np.zeros(0, np.float32), "shorter than 0.5 s"),
+        (np.zeros(9000, np.float32), "silent"),
+        (np.full(9000, np.nan, np.float32), "NaN"),
+        (np.zeros((2, 3, 4), np.float32), r"shape \(2, 3, 4\)"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(predictor: Predictor, y: np.ndarray, said: str) -> None:
+    with pytest.raises(AudioError, match=said):
+        predictor(y, sr=SR)
+
+
+def test_two_targets(tmp_path: Path, tiny_config: Config) -> None:
+    config = Config.resolve(tiny_config, assignments=['model.targets=["valence","arousal"]'])
+    predictor = Predictor.load(_export(tmp_path, config))
+    frame = predictor(_speech(12), sr=SR).to_frame()
+    assert frame.columns.tolist() == ["timestamp", "valence", "arousal"]
+    assert abs(frame["valence"] - frame["arousal"]).min() > 0
+
+
+def test_a_run_and_its_model_folder_are_the_same(
+    model_folder: Location, predictor: Predictor
+) -> None:
+    root = str(model_folder.local.parent)
+    y = _speech(11)
+    for found in (Predictor.load(root), Predictor.load(Run.at(root))):
+        np.testing.assert_array_equal(found(y, sr=SR).values, predictor(y, sr=SR).values)
+
+
+def test_a_damaged_or_absent_model_is_an_error(tmp_path: Path, tiny_config: Config) -> None:
+    with pytest.raises(ModelError, match="holds no model"):
+        Predictor.load(tmp_path)
+    folder = _export(tmp_path / "model", tiny_config)
+    weights = folder.local / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-9])
+    with pytest.raises(ModelError, match="damaged"):
+        Predictor.load(tmp_path)
+    weights.write_bytes(good)
+    description = folder.local / "model.json"
+    content = json.loads(description.read_text())
+    content["config"]["sequence"]["length"] = 3
+    description.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="damaged"):
+        Predictor.load(tmp_path)

@@ -1,0 +1,200 @@
+"""Every combination equals scikit-learn's plain Pipeline, fitted on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from valence.combinations import Combination, combinations, plain_pipeline, regressor_parts
+from valence.config import Config, StepConfig, SweepConfig
+from valence.features import Features
+from valence.outcomes import Outcome
+from valence.regression import assemble, average, evaluate, expected_cost, thin
+from valence.transforms import (
+    Array,
+    Transformed,
+    divide,
+    mutual_information,
+    training_target,
+    transform,
+    untransformed,
+)
+
+Make = Callable[..., Features]
+
+
+@pytest.fixture(scope="module")
+def rows(make_features: Make) -> tuple[Transformed, Array]:
+    division = divide(make_features())
+    return untransformed(division), training_target(division.training)
+
+
+def _outcome(combination: Combination, data: Transformed, y: Array, config: SweepConfig) -> Outcome:
+    parts = regressor_parts(combination.regressor, config.regressors)
+    found = [(part.name, evaluate(part, data, y, config=config)) for part in parts]
+    return average(found) if combination.regressor.members else found[0][1]
+
+
+def test_all_sixty_equal_the_plain_pipeline(rows: tuple[Transformed, Array]) -> None:
+    raw, y = rows
+    config = SweepConfig()
+    with threadpool_limits(limits=1):
+        shared = mutual_information(raw.training, y, seed=config.seed)
+        for combination in combinations(config):
+            data = transform(
+                combination.scaler, combination.reducer, raw, y, seed=config.seed, shared=shared
+            )
+            found = _outcome(combination, data, y, config)
+            plain = plain_pipeline(combination, config).fit(raw.training, y)
+            tolerance = 1e-6 if combination.regressor.name == "xgboost" else 1e-9
+            for part in ("validation", "test"):
+                np.testing.assert_allclose(
+                    getattr(found, part),
+                    plain.predict(getattr(raw, part)),
+                    rtol=0,
+                    atol=tolerance,
+                    err_msg=str(combination),
+                )
+            assert (found.status, found.reason, found.rows) == ("ok", "", 240)
+
+
+def test_the_saved_form_is_the_plain_pipeline_fitted(rows: tuple[Transformed, Array]) -> None:
+    raw, y = rows
+    config = SweepConfig()
+    for combination in combinations(config):
+        if combination.scaler.name == "standard" and combination.reducer.name != "pca20":
+            data = transform(combination.scaler, combination.reducer, raw, y, seed=0)
+            fitted = assemble(combination, data, y, config=config)
+            plain = plain_pipeline(combination, config).fit(raw.training, y)
+            np.testing.assert_allclose(
+                fitted.predict(raw.test), plain.predict(raw.test), rtol=0, atol=1e-9
+            )
+            assert str(fitted) == str(plain)
+
+
+def _step(name: str, estimator: str, **parameters: Any) -> StepConfig:
+    return StepConfig(name=name, estimator=estimator, parameters=parameters)
+
+
+def test_a_solver_that_does_not_converge_is_an_outcome(rows: tuple[Transformed, Array]) -> None:
+    raw, y = rows
+    step = _step("lasso", "Lasso", alpha=1e-6, max_iter=2)
+    found = evaluate(step, raw, y, config=SweepConfig())
+    assert found.status == "failed"
+    assert found.reason.startswith("did not converge: ")
+    assert not len(found.validation)
+
+
+def test_what_scikit_learn_refuses_is_an_outcome(rows: tuple[Transformed, Array]) -> None:
+    raw, y = rows
+    broken = Transformed(
+        "passthrough", "passthrough", raw.training.copy(), raw.validation, raw.test
+    )
+    broken.training[3, 5] = np.nan
+    found = evaluate(_step("ridge", "Ridge"), broken, y, config=SweepConfig())
+    assert found.status == "failed"
+    assert found.reason.startswith("ValueError: Input X contains NaN")
+
+
+def test_a_prediction_that_is_not_finite_is_an_outcome(rows: tuple[Transformed, Array]) -> None:
+    raw, y = rows
+    far = Transformed(
+        "passthrough", "passthrough", raw.training, raw.validation, np.full_like(raw.test, 1e80)
+    )
+    found = evaluate(_step("svr", "SVR", kernel="poly", degree=5), far, y, config=SweepConfig())
+    assert found.status == "failed"
+    assert found.reason == "predicts NaN or infinity for 70 of 160 rows"
+
+
+def test_an_ensemble_fails_with_its_member() -> None:
+    good = Outcome("ok", "", 1.0, "sklearn", 5, np.ones(3), np.ones(2))
+    found = average([("linear", good), ("svr", Outcome.failure("did not converge: x"))])
+    assert (found.status, found.reason) == (
+        "failed",
+        "its member 'svr' failed: did not converge: x",
+    )
+
+
+def test_an_ensemble_is_the_mean_and_names_its_engines() -> None:
+    one = Outcome("ok", "", 1.0, "sklearn", 9, np.array([0.0, 1.0, 5.0]), np.array([2.0, 4.0]))
+    other = Outcome("ok", "thin", 9.0, "sklearnex", 4, np.array([2.0, 2.0, 0.0]), np.zeros(2))
+    found = average([("linear", one), ("svr", other)])
+    np.testing.assert_array_equal(found.validation, [1.0, 1.5, 2.5])
+    np.testing.assert_array_equal(found.test, [1.0, 2.0])
+    assert (found.engine, found.rows, found.reason) == ("sklearn+sklearnex", 4, "svr thin")
+
+
+def test_without_test_rows_there_are_no_test_predictions(rows: tuple[Transformed, Array]) -> None:
+    raw, y = rows
+    untested = Transformed(
+        "passthrough", "passthrough", raw.training, raw.validation, np.empty((0, 36))
+    )
+    found = evaluate(_step("ridge", "Ridge"), untested, y, config=SweepConfig())
+    assert (len(found.validation), len(found.test)) == (90, 0)
+
+
+def test_thinning_is_even_and_exact() -> None:
+    np.testing.assert_array_equal(thin(5, 9), np.arange(5))
+    for n, most in ((10, 3), (1000, 999), (4801, 600)):
+        chosen = thin(n, most)
+        assert len(chosen) == most
+        steps = np.diff(chosen)
+        assert steps.min() >= n // most
+        assert steps.max() <= -(-n // most)
+        assert chosen[-1] < n
+
+
+def test_a_row_limit_thins_the_kernel_machine_alone_and_says_so(
+    rows: tuple[Transformed, Array],
+) -> None:
+    raw, y = rows
+    config = SweepConfig(svr_max_rows=80)
+    machine = evaluate(_step("svr", "SVR", kernel="poly", degree=5), raw, y, config=config)
+    assert machine.rows == 80
+    assert machine.reason == "fitted on 80 of 240 rows (sweep.svr_max_rows)"
+    chosen = thin(240, 80)
+    from sklearn.svm import SVR
+
+    plain = SVR(kernel="poly", degree=5).fit(raw.training[chosen], y[chosen])
+    np.testing.assert_array_equal(machine.test, plain.predict(raw.test))
+    line = evaluate(_step("linear", "LinearRegression"), raw, y, config=config)
+    assert (line.rows, line.reason) == (240, "")
+
+
+def test_the_fast_engine_agrees_and_is_saved_as_scikit_learns_own(
+    rows: tuple[Transformed, Array],
+) -> None:
+    pytest.importorskip("sklearnex")
+    raw, y = rows
+    fast, plain = SweepConfig(engine="sklearnex"), SweepConfig()
+    for combination in combinations(fast):
+        if combination.regressor.name not in {"svr", "ensemble"}:
+            continue
+        if combination.reducer.name != "none" or combination.scaler.name == "minmax":
+            continue
+        data = transform(combination.scaler, combination.reducer, raw, y, seed=0)
+        found, expected = (_outcome(combination, data, y, each) for each in (fast, plain))
+        assert "sklearnex" in found.engine
+        spread = np.ptp(expected.validation)
+        assert np.max(np.abs(found.validation - expected.validation)) < 1e-2 * spread
+        saved = assemble(combination, data, y, config=fast)
+        np.testing.assert_allclose(saved.predict(raw.test), found.test, rtol=0, atol=1e-9)
+        assert "sklearnex" not in str(type(saved.named_steps["regressor"]))
+
+
+def test_what_will_take_long_is_known_beforehand(make_features: Make) -> None:
+    """The order of magnitude: kernel machines first, and the wide kernel before the narrow."""
+    config = Config().sweep
+    division = divide(make_features(rows=(300, 60, 50), columns=48))
+    raw, y = untransformed(division), training_target(division.training)
+    by_name = {step.name: step for step in config.regressors}
+    narrow = transform(config.scalers[1], config.reducers[1], raw, y, seed=0)
+    wide = transform(config.scalers[2], config.reducers[1], raw, y, seed=0)
+    machine = by_name["svr"]
+    assert expected_cost(machine, wide) > 5 * expected_cost(machine, narrow)
+    assert expected_cost(machine, narrow) > expected_cost(by_name["xgboost"], raw)
+    assert expected_cost(by_name["xgboost"], raw) > expected_cost(by_name["linear"], raw)

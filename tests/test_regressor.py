@@ -1,0 +1,108 @@
+"""The best pipeline on disk: what was saved predicts the same, and what is foreign is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline
+
+from valence.combinations import ESTIMATORS, SCORE_FUNCTIONS, build, combinations, plain_pipeline
+from valence.config import StepConfig, SweepConfig
+from valence.errors import ModelError
+from valence.regressor import load_regressor, save_regressor
+from valence.storage import Location
+
+_GENERATOR = np.random.default_rng(0)
+_X = _GENERATOR.random((60, 24)) + 0.1
+_Y = _X[:, 2] + 0.1 * _GENERATOR.standard_normal(60)
+
+
+def _round_trip(folder: Path, pipeline: Pipeline) -> None:
+    root = Location.parse(folder)
+    save_regressor(root, pipeline, columns=24, about={"target": "valence"})
+    found = load_regressor(root)
+    np.testing.assert_array_equal(found.predict(_X), pipeline.predict(_X))
+    assert found.about["target"] == "valence"
+    assert "scikit-learn" in found.about["versions"]
+
+
+@pytest.mark.parametrize("combination", combinations(SweepConfig())[5:20], ids=str)
+def test_combinations_come_back(tmp_path: Path, combination: object) -> None:
+    _round_trip(tmp_path, plain_pipeline(combination, SweepConfig()).fit(_X, _Y))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS["regressor"])
+def test_every_regressor_on_offer_comes_back(tmp_path: Path, name: str) -> None:
+    small = {"RandomForestRegressor", "ExtraTreesRegressor", "XGBRegressor"}
+    parameters = {"n_estimators": 3} if name in small else {}
+    if name == "LinearSVR":
+        parameters = {"max_iter": 20000}
+    step = StepConfig(name="a", estimator=name, parameters=parameters)
+    _round_trip(tmp_path, Pipeline([("r", build("regressor", step, seed=0))]).fit(_X, _Y))
+
+
+@pytest.mark.parametrize("role", ["scaler", "reducer"])
+@pytest.mark.filterwarnings("ignore:n_quantiles")
+@pytest.mark.filterwarnings("ignore:FastICA did not converge")
+def test_every_scaler_and_reducer_on_offer_comes_back(tmp_path: Path, role: str) -> None:
+    for name in ESTIMATORS[role]:
+        scores = SCORE_FUNCTIONS if name.startswith("Select") else {"": None}
+        for score in scores:
+            parameters = {"score_func": score} if score else {}
+            step = StepConfig(name="a", estimator=name, parameters=parameters)
+            made = build(role, step, seed=0)
+            _round_trip(tmp_path, Pipeline([("t", made), ("r", Ridge())]).fit(_X, _Y))
+
+
+def _write(folder: Path, pipeline: Pipeline) -> Location:
+    """A file that someone else made, with a checksum that is right."""
+    content = skops.io.dumps(pipeline)
+    (folder / "pipeline.skops").write_bytes(content)
+    about = {"format": 1, "columns": 24, "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "regressor.json").write_text(json.dumps(about))
+    return Location.parse(folder)
+
+
+def test_a_foreign_function_is_refused(tmp_path: Path) -> None:
+    selector = SelectKBest(partial(os.system), k=2)
+    with pytest.raises(ModelError, match="types that no sweep makes"):
+        load_regressor(_write(tmp_path, Pipeline([("s", selector), ("r", Ridge())])))
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    root = _write(tmp_path, Pipeline([("r", Ridge())]).fit(_X, _Y))
+    content = (tmp_path / "pipeline.skops").read_bytes()
+    (tmp_path / "pipeline.skops").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError, match="damaged"):
+        load_regressor(root)
+
+
+def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds no regressor"):
+        load_regressor(Location.parse(tmp_path))
+
+
+def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
+    root = _write(tmp_path, Pipeline([("r", Ridge())]).fit(_X, _Y))
+    (tmp_path / "regressor.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        load_regressor(root)
+
+
+def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
+    found = load_regressor(_write(tmp_path, Pipeline([("r", Ridge())]).fit(_X, _Y)))
+    with pytest.raises(ModelError, match="24 columns"):
+        found.predict(_X[:, :5])
+    assert found.predict(np.empty((0, 24))).shape == (0,)
+    np.testing.assert_allclose(
+        found.predict(_X.astype(np.float32)), found.predict(_X), rtol=0, atol=1e-6
+    )

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from valence.config import Config
+from valence.errors import MissingStageError, StaleError
+from valence.run import Run, Stage, difference, fingerprint
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.at(str(tmp_path / "run"))
+
+
+@pytest.fixture
+def stage(run: Run) -> Stage:
+    return run.stage("train")
+
+
+_MADE_OF: dict[str, Any] = {"segments": "abc", "model": {"channels": (8, 16), "dropout": 0.0}}
+
+
+def _with(**model: object) -> dict[str, Any]:
+    return {**_MADE_OF, "model": {**_MADE_OF["model"], **model}}
+
+
+def test_the_folders_of_a_run(run: Run) -> None:
+    root = run.root.path
+    assert run.config_file.path == f"{root}/config.toml"
+    assert run.model.path == f"{root}/model"
+    assert run.folder("segments").path == f"{root}/segments"
+    assert run.stage("sweep").file.path == f"{root}/sweep/stage.json"
+
+
+def test_the_configuration_of_a_run_comes_back(run: Run) -> None:
+    config = Config.resolve(Config(), assignments=["train.epochs=3"])
+    run.write_config(config, {"corpus": "/data", "synthetic": True})
+    assert run.config() == config
+    assert run.record() == {"corpus": "/data", "synthetic": True}
+    assert 'numpy = "' in run.config_file.read_text()
+
+
+def test_a_folder_that_is_no_run_is_refused(run: Run) -> None:
+    assert run.record() == {}
+    with pytest.raises(MissingStageError, match=r"is not a run: it has no config\.toml") as raised:
+        run.config()
+    assert raised.value.exit_status == 2
+
+
+def test_a_fingerprint_is_of_the_content() -> None:
+    # printf '{"a":[1,2],"b":{"c":null}}' | sha256sum
+    found = fingerprint({"b": {"c": None}, "a": [1, 2]})
+    assert found == "c86ec83bbcf2cd79e5cc99ee36d5726e7f66bcc6f7b8b83d0b5e6e53ce6302d6"
+    assert found == fingerprint({"a": (1, 2), "b": {"c": None}})
+    assert found != fingerprint({"a": [2, 1], "b": {"c": None}})
+    with pytest.raises(ValueError, match="JSON"):
+        fingerprint({"a": float("nan")})
+
+
+def test_a_stage_from_nothing_to_done(stage: Stage) -> None:
+    assert stage.record() is None
+    assert stage.begin(_MADE_OF) == "new"
+    assert stage.begin(_MADE_OF) == "resumed"
+    stage.finish({"seconds": 1.5, "digest": "d"})
+    assert stage.begin(_MADE_OF) == "done"
+    assert stage.require()["summary"] == {"seconds": 1.5, "digest": "d"}
+    written = json.loads(stage.file.read_text())
+    assert written["status"] == "done"
+    assert written["made_of"]["model"] == {"channels": [8, 16], "dropout": 0.0}
+
+
+def test_a_tuple_is_no_difference_from_a_list(stage: Stage) -> None:
+    stage.begin(_MADE_OF)
+    assert stage.begin(_with(channels=[8, 16])) == "resumed"
+    with pytest.raises(StaleError) as raised:
+        stage.begin(_with(dropout=0.5))
+    assert "channels" not in str(raised.value)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_outputs_of_something_else_are_refused_with_the_difference(
+    stage: Stage, finished: bool
+) -> None:
+    stage.begin(_MADE_OF)
+    (stage.folder / "state.pt").write_text("kept")
+    if finished:
+        stage.finish({"seconds": 1})
+    with pytest.raises(
+        StaleError, match=r"model\.dropout is 0\.0 there and 0\.5 here.*--overwrite"
+    ):
+        stage.begin(_with(dropout=0.5))
+    assert (stage.folder / "state.pt").exists()
+    assert stage.begin(_MADE_OF) == ("done" if finished else "resumed")
+
+
+def test_overwriting_removes_the_old_outputs(stage: Stage) -> None:
+    stage.begin(_MADE_OF)
+    (stage.folder / "state.pt").write_text("old")
+    assert stage.begin(_with(dropout=0.5), overwrite=True) == "new"
+    assert not (stage.folder / "state.pt").exists()
+    assert stage.begin(_with(dropout=0.5)) == "resumed"
+
+
+def test_overwriting_can_leave_the_choice_to_the_stage(stage: Stage) -> None:
+    stage.begin(_MADE_OF)
+    (stage.folder / "8.parquet").write_text("old")
+    assert stage.begin(_with(dropout=0.5), overwrite=True, wipe=False) == "new"
+    assert (stage.folder / "8.parquet").exists()
+
+
+def test_overwriting_what_is_the_same_keeps_it(stage: Stage) -> None:
+    stage.begin(_MADE_OF)
+    (stage.folder / "state.pt").write_text("kept")
+    stage.finish({})
+    assert stage.begin(_MADE_OF, overwrite=True) == "done"
+    assert (stage.folder / "state.pt").exists()
+
+
+def test_a_new_format_of_the_outputs_is_another_making(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("valence.run.FORMAT", {"train": 7})
+    stage.begin(_MADE_OF)
+    monkeypatch.setattr("valence.run.FORMAT", {"train": 8})
+    with pytest.raises(StaleError, match="format is 7 there and 8 here"):
+        stage.begin(_MADE_OF)
+
+
+def test_a_stage_that_is_needed_and_not_done_names_its_command(run: Run) -> None:
+    stage = run.stage("features")
+    with pytest.raises(MissingStageError, match=r"has not been made.*'valence extract'"):
+        stage.require()
+    stage.begin({"model": "m"})
+    with pytest.raises(MissingStageError, match="is not finished"):
+        stage.require()
+
+
+def test_differences_are_told_by_their_path_and_not_without_end() -> None:
+    old = {"a": {"b": {"c": 1}, "same": 0}, "gone": 2}
+    assert difference(old, {"a": {"b": {"c": 3}, "same": 0}, "new": "x"}) == (
+        "a.b.c is 1 there and 3 here; gone is 2 there and absent here; "
+        "new is absent there and x here"
+    )
+    many = {str(i): i for i in range(9)}
+    assert difference({}, many, most=2).endswith("; and 7 more")
+    assert difference(old, old) == ""

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import fs
+
+from valence.config import Config
+from valence.corpus import check_corpus, read_corpus
+from valence.errors import UsageError
+from valence.storage import Location
+from valence.synthesis import write_corpus
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("/data/corpus", "/data/corpus"),
+        ("/data/corpus/", "/data/corpus"),
+        ("file:///data/my%20corpus", "/data/my corpus"),
+        ("/data/my%20corpus", "/data/my%20corpus"),
+    ],
+)
+def test_local_paths(text: str, path: str) -> None:
+    location = Location.parse(text)
+    assert location.path == location.uri == str(location) == path
+    assert location.local == Path(path)
+    assert Location.parse(location.uri) == location
+
+
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Location.parse("runs/a").path == f"{tmp_path}/runs/a"
+    assert Location.parse(Path("runs/a")).path == f"{tmp_path}/runs/a"
+    assert Location.parse("~/a").path == f"{Path.home()}/a"
+
+
+@pytest.mark.parametrize("text", ["nowhere://bucket/run", "http://host/run", "s3://"])
+def test_an_address_that_nothing_serves_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a storage address that can be used"):
+        Location.parse(text)
+
+
+def test_parts_of_a_path() -> None:
+    file = Location.parse("/data") / "raw_data/audio" / "a.b.WAV"
+    assert file.path == "/data/raw_data/audio/a.b.WAV"
+    assert (file.name, file.stem, file.suffix) == ("a.b.WAV", "a.b", ".wav")
+
+
+def test_locations_compare_hash_and_travel() -> None:
+    one, same, other = (Location.parse(text) for text in ("/a/b", "/a/b/", "/a/c"))
+    assert one == same != other
+    assert len({one, same, other}) == 2
+    assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_files_are_sorted_and_folders_and_hidden_files_left_out(tmp_path: Path) -> None:
+    for name in ("10.wav", "2.wav", ".hidden", "folder/inside.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folder = Location.parse(tmp_path)
+    assert [file.path for file in folder.files()] == [f"{tmp_path}/10.wav", f"{tmp_path}/2.wav"]
+    assert (folder / "absent").files() == []
+    with pytest.raises(NotADirectoryError):
+        (folder / "2.wav").files()
+
+
+def test_content_comes_back(tmp_path: Path) -> None:
+    file = Location.parse(tmp_path) / "deep/er/file.json"
+    assert not file.exists()
+    file.write_json({"grüße": [1, None]})
+    assert file.read_json() == {"grüße": [1, None]}
+    file.write_bytes(b"\xef\xbb\xbfwith a mark")
+    assert file.read_text() == "with a mark"
+    assert file.info().size == 14
+    assert [found.name for found in (Location.parse(tmp_path) / "deep/er").files()] == ["file.json"]
+    with pytest.raises(ValueError, match="JSON"):
+        file.write_json(float("nan"))
+    assert file.read_text() == "with a mark"
+
+
+def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    file = Location.parse(tmp_path) / "file"
+    file.write_text("before")
+
+    def fail_half_way() -> None:
+        with file.writer() as target:
+            target.write(b"half")
+            raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        fail_half_way()
+    assert file.read_text() == "before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_partial_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    folder = Location.parse(tmp_path)
+    (tmp_path / ".a.parquet.0123.partial").touch()
+    (tmp_path / "a.parquet").touch()
+    assert folder.files() == [folder / "a.parquet"]
+    assert folder.remove_partial_files() == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.parquet"]
+    assert (folder / "absent").remove_partial_files() == 0
+
+
+def test_delete(tmp_path: Path) -> None:
+    root = Location.parse(tmp_path)
+    for name in ("a/b/c", "a/d", "e"):
+        (root / name).write_text(name)
+    (root / "a").delete()
+    (root / "e").delete()
+    (root / "never").delete()
+    assert list(tmp_path.iterdir()) == []
+
+
+# The same on an object store.
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """URI of an empty bucket on a local S3 server."""
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "none")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        storage = fs.S3FileSystem(
+            endpoint_override=f"{host}:{port}",
+            scheme="http",
+            region="us-east-1",
+            allow_bucket_creation=True,
+        )
+        storage.create_dir("bucket")
+        yield f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
+def _at(bucket: str, path: str) -> Location:
+    return Location.parse(f"s3://bucket/{path}?{bucket}")
+
+
+def test_an_object_store_serves_as_a_folder(bucket: str) -> None:
+    root = _at(bucket, "my run")
+    assert root.local is None
+    assert not root.exists()
+    assert root.files() == []
+    (root / "b.txt").write_text("b")
+    (root / "a.txt").write_text("a")
+    (root / "deep/.hidden").write_text("c")
+    assert root.is_folder()
+    assert [file.name for file in root.files()] == ["a.txt", "b.txt"]
+    assert (root / "deep").files() == []
+    assert (root / "a.txt").read_text() == "a"
+    assert Location.parse(root.uri) == root
+    assert str(root).startswith("s3://bucket/my%20run?")
+    assert pickle.loads(pickle.dumps(root)).files() == root.files()
+    root.delete()
+    assert root.files() == []
+
+
+def test_a_failed_upload_publishes_nothing(bucket: str) -> None:
+    file = _at(bucket, "whole/file")
+
+    def fail_half_way() -> None:
+        with file.writer() as target:
+            target.write(b"half")
+            raise RuntimeError("the line is cut")
+
+    with pytest.raises(RuntimeError, match="the line is cut"):
+        fail_half_way()
+    assert not file.exists()
+
+
+def test_a_large_file_arrives_whole(bucket: str) -> None:
+    content = np.random.default_rng(0).bytes(3 * 2**20 + 17)
+    file = _at(bucket, "large")
+    file.write_bytes(content)
+    assert file.read_bytes() == content
+
+
+def test_a_corpus_is_written_read_and_checked_on_an_object_store(bucket: str) -> None:
+    root = _at(bucket, "corpus")
+    write_corpus(root, subjects=3, seconds=4.0)
+    corpus = read_corpus(root)
+    assert [recording.id for recording in corpus.recordings] == ["01", "02", "03"]
+    (root / "raw_data/audio/02.wav").write_text("no sound")
+    findings = check_corpus(corpus, Config.resolve(Config(), assignments=["sequence.length=4"]))
+    assert [finding.split for finding in findings] == ["train", "validation", "test"]
+    assert [finding.duration for finding in findings] == [4.0, None, 4.0]
+    assert [finding.labelled for finding in findings] == [1.0, None, 1.0]
+    assert "s3://bucket/corpus/raw_data/audio/02.wav" in str(findings[1].problem)

@@ -1,0 +1,174 @@
+"""The files of a prediction: what they hold, when they are made again, and what is set aside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+
+from valence.checkpoint import export_model
+from valence.config import Config
+from valence.errors import UsageError
+from valence.model import ValenceModel
+from valence.prediction import Predictor
+from valence.standardization import Standardizer
+from valence.storage import Location
+from valence.timelines import find_audio, make_tasks, predict_task
+
+SR = 16_000
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Predictor:
+    return _predictor(tmp_path_factory.mktemp("model"), tiny_config, seed=0)
+
+
+def _predictor(folder: Path, config: Config, *, seed: int) -> Predictor:
+    torch.manual_seed(seed)
+    standardizer = Standardizer("global", np.array([-20], np.float32), np.array([15], np.float32))
+    model = ValenceModel(config.model, n_mels=128, n_frames=34, standardizer=standardizer)
+    export_model(Location.parse(folder), model, config, {})
+    return Predictor.load(folder)
+
+
+def _write_audio(file: Path, seconds: float, *, sr: int = SR) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(1)
+    soundfile.write(file, 0.1 * rng.standard_normal(round(seconds * sr)), sr)
+    return file
+
+
+def _write_labels(file: Path, values: list[float]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{500 * i},{value},1" for i, value in enumerate(values)]
+    file.write_text("\n".join(["timestamp,value,segment_id", *rows]) + "\n")
+    return file
+
+
+def test_files_folders_and_patterns_are_found_once(tmp_path: Path) -> None:
+    for name in ("b.wav", "a.flac", "sub/c.ogg"):
+        _write_audio(tmp_path / name, 1)
+    (tmp_path / "notes.txt").write_text("no audio")
+    odd = _write_audio(tmp_path / "odd [1].wav", 1)
+    folder = find_audio([str(tmp_path)])
+    assert [file.name for file in folder] == ["a.flac", "b.wav", "odd [1].wav"]
+    assert [file.name for file in find_audio([str(tmp_path / "*.flac"), str(tmp_path)])] == [
+        "a.flac",
+        "b.wav",
+        "odd [1].wav",
+    ]
+    assert [file.name for file in find_audio([str(tmp_path / "**" / "*.ogg")])] == ["c.ogg"]
+    assert [file.name for file in find_audio([str(odd)])] == ["odd [1].wav"]
+    for nothing in ("*.mp3", "absent.wav", "sub/empty"):
+        (tmp_path / "sub" / "empty").mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match="names no audio"):
+            find_audio([str(tmp_path / nothing)])
+
+
+def test_every_recording_has_a_name_of_its_own() -> None:
+    files = [Location.parse(f"/d/{name}") for name in ("x/a.wav", "y/a.wav", "y/a.ogg", "y/b.wav")]
+    assert [task.name for task in make_tasks(files)] == ["x_a", "y_a", "y_a_2", "b"]
+
+
+def test_csv_parquet_and_figure(predictor: Predictor, tmp_path: Path) -> None:
+    audio = _write_audio(tmp_path / "talk.wav", 13.7, sr=22_050)
+    (task,) = make_tasks([Location.parse(audio)])
+    out = tmp_path / "out"
+    outcome = predict_task(predictor, task, Location.parse(out))
+    assert (outcome.status, outcome.rows, outcome.short) == ("ok", 27, False)
+    assert sorted(file.name for file in out.iterdir()) == ["talk.csv", "talk.parquet", "talk.png"]
+    csv = pd.read_csv(out / "talk.csv")
+    assert csv.columns.tolist() == ["timestamp", "valence"]
+    assert csv["timestamp"].tolist() == [500 * i for i in range(27)]
+    timeline = predictor.predict_file(task.audio)
+    np.testing.assert_allclose(csv["valence"], timeline.values[:, 0], atol=1e-6)
+    parquet = pd.read_parquet(out / "talk.parquet")
+    pd.testing.assert_frame_equal(parquet, csv, check_dtype=False, atol=1e-6)
+    about = json.loads(pq.read_schema(out / "talk.parquet").metadata[b"valence"])
+    assert "equal weights" in about["weighting"]
+    assert (out / "talk.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_are_made_again_only_for_another_input(
+    predictor: Predictor, tiny_config: Config, tmp_path: Path
+) -> None:
+    audio = _write_audio(tmp_path / "talk.wav", 12)
+    (task,) = make_tasks([Location.parse(audio)])
+    out = Location.parse(tmp_path / "out")
+    first = predict_task(predictor, task, out)
+    stamp = (tmp_path / "out" / "talk.csv").stat().st_mtime_ns
+    again = predict_task(predictor, task, out)
+    assert (again.status, again.rows) == ("skipped", first.rows)
+    assert (tmp_path / "out" / "talk.csv").stat().st_mtime_ns == stamp
+
+    (tmp_path / "out" / "talk.png").unlink()
+    assert predict_task(predictor, task, out).status == "ok"
+
+    other = _predictor(tmp_path / "other", tiny_config, seed=5)
+    before = (tmp_path / "out" / "talk.csv").read_text()
+    assert predict_task(other, task, out).status == "stale"
+    assert (tmp_path / "out" / "talk.csv").read_text() == before
+    assert predict_task(other, task, out, replace=True).status == "ok"
+    assert (tmp_path / "out" / "talk.csv").read_text() != before
+
+    _write_audio(audio, 14)
+    assert predict_task(other, task, out).status == "stale"
+
+
+def test_a_file_of_that_name_from_elsewhere_stays(predictor: Predictor, tmp_path: Path) -> None:
+    audio = _write_audio(tmp_path / "talk.wav", 12)
+    (task,) = make_tasks([Location.parse(audio)])
+    for suffix in ("csv", "png"):
+        (tmp_path / f"talk.{suffix}").write_text("mine")
+    pd.DataFrame({"mine": [1]}).to_parquet(tmp_path / "talk.parquet")
+    assert predict_task(predictor, task, Location.parse(tmp_path)).status == "stale"
+    assert (tmp_path / "talk.csv").read_text() == "mine"
+
+
+def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("this is no sound")
+    _write_audio(tmp_path / "blink.wav", 0.4)
+    _write_audio(tmp_path / "short.wav", 3)
+    tasks = make_tasks(find_audio([str(tmp_path)]))
+    out = tmp_path / "out"
+    blink, short, text = (predict_task(predictor, task, Location.parse(out)) for task in tasks)
+    assert blink.status == "failed"
+    assert "shorter than 0.5 s" in blink.reason
+    assert (short.status, short.short, short.rows) == ("ok", True, 6)
+    assert text.status == "failed"
+    assert "text.wav" in text.reason
+    assert sorted(file.name for file in out.iterdir()) == [
+        "short.csv",
+        "short.parquet",
+        "short.png",
+    ]
+
+
+def test_annotations_are_joined_and_scored(predictor: Predictor, tmp_path: Path) -> None:
+    audio = _write_audio(tmp_path / "talk.wav", 12)
+    timeline = predictor.predict_file(Location.parse(audio))
+    labels = tmp_path / "labels"
+    values = timeline.values[:, 0].tolist()
+    _write_labels(labels / "label_segments" / "valence" / "talk.csv", values)
+    (labels / "physio-arousal").mkdir()
+    (labels / "physio-arousal" / "talk.csv").write_text("timestamp,value\n0,high\n")
+    (task,) = make_tasks([Location.parse(audio)], Location.parse(labels))
+    assert sorted(task.labels) == ["arousal", "valence"]
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert outcome.ccc == {"valence": pytest.approx(1.0, abs=1e-3)}
+    assert "arousal labels not used" in outcome.reason
+
+    single = _write_labels(tmp_path / "one.csv", [0.1, 0.2, 0.3])
+    (task,) = make_tasks([Location.parse(audio)], Location.parse(single))
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out2"))
+    assert outcome.status == "ok"
+    with pytest.raises(UsageError, match="one file of labels for 2"):
+        make_tasks([Location.parse(audio)] * 2, Location.parse(single))
+    with pytest.raises(UsageError, match="no labels"):
+        make_tasks([Location.parse(audio)], Location.parse(tmp_path / "absent"))

@@ -1,0 +1,184 @@
+"""Transforms: fitted on training rows alone, equal to the plain Pipeline to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.feature_selection import mutual_info_regression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from threadpoolctl import threadpool_limits
+
+from valence.combinations import build
+from valence.config import StepConfig, SweepConfig
+from valence.errors import ModelError, SplitError
+from valence.features import Features, concatenate
+from valence.transforms import (
+    divide,
+    mutual_information,
+    shares_mutual_information,
+    training_target,
+    transform,
+    untransformed,
+    uses_mutual_information,
+)
+
+Make = Callable[..., Features]
+
+
+def test_divides_labelled_rows_by_split(make_features: Make) -> None:
+    features = make_features(rows=(12, 9, 7))
+    features.target[3] = np.nan
+    division = divide(features)
+    assert [len(division.training), len(division.validation), len(division.test)] == [11, 9, 7]
+    np.testing.assert_array_equal(division.training.feature[3], features.feature[4])
+    raw = untransformed(division)
+    assert raw.training.dtype == np.float64
+    assert raw.training.shape == (11, 36)
+
+
+@pytest.mark.parametrize("other", ["validation", "test"])
+def test_a_subject_in_two_splits_is_refused(make_features: Make, other: str) -> None:
+    features = make_features()
+    features.subject[np.flatnonzero(features.split == other)[0]] = features.subject[0]
+    with pytest.raises(SplitError, match="'s01' has sequences in more than one"):
+        divide(features)
+
+
+def test_a_recording_never_crosses_even_where_subjects_may(make_features: Make) -> None:
+    features = make_features()
+    features.subject[:] = "one"
+    assert len(divide(features, allow_subject_overlap=True).training) == 240
+    features.recording[features.split == "test"] = "r01"
+    with pytest.raises(SplitError, match="recording 'r01'"):
+        divide(features, allow_subject_overlap=True)
+
+
+def test_nothing_but_training_rows_is_fitted_on(make_features: Make) -> None:
+    division = divide(make_features())
+    leaky = concatenate([division.training, division.validation.rows(np.arange(2))])
+    with pytest.raises(SplitError, match="2 of 242 rows to fit on belong to train, validation"):
+        training_target(leaky)
+
+
+def test_the_other_splits_do_not_move_what_is_fitted(make_features: Make) -> None:
+    division = divide(make_features())
+    config = SweepConfig()
+    y = training_target(division.training)
+    raw = untransformed(division)
+    shifted = replace(raw, validation=raw.validation * 9 + 5, test=raw.test * 3 - 2)
+    for scaler in config.scalers:
+        for reducer in config.reducers:
+            one = transform(scaler, reducer, raw, y, seed=0)
+            other = transform(scaler, reducer, shifted, y, seed=0)
+            np.testing.assert_array_equal(one.training, other.training)
+
+
+@pytest.mark.parametrize("missing", ["train", "validation"])
+def test_without_rows_to_fit_on_or_select_by_it_stops(make_features: Make, missing: str) -> None:
+    features = make_features()
+    features.target[features.split == missing] = np.nan
+    with pytest.raises(SplitError, match="no labelled"):
+        divide(features)
+
+
+def test_features_of_a_broken_model_are_refused(make_features: Make) -> None:
+    features = make_features()
+    features.feature[5, 3] = np.inf
+    with pytest.raises(ModelError, match="NaN or infinity"):
+        divide(features)
+
+
+def test_equals_the_pipelines_own_steps_to_the_last_bit(make_features: Make) -> None:
+    config = SweepConfig()
+    division = divide(make_features())
+    raw, y = untransformed(division), training_target(division.training)
+    with threadpool_limits(limits=1):
+        shared = mutual_information(raw.training, y, seed=0)
+        for scaler in config.scalers:
+            for reducer in config.reducers:
+                found = transform(scaler, reducer, raw, y, seed=0, shared=shared)
+                plain = Pipeline(
+                    [
+                        ("scaler", build("scaler", scaler, seed=0)),
+                        ("reducer", build("reducer", reducer, seed=0)),
+                    ]
+                )
+                training = plain.fit_transform(raw.training, y)
+                np.testing.assert_array_equal(found.training, training)
+                np.testing.assert_array_equal(found.validation, plain.transform(raw.validation))
+                np.testing.assert_array_equal(found.test, plain.transform(raw.test))
+
+
+def test_without_test_rows_the_width_is_still_right(make_features: Make) -> None:
+    features = make_features(rows=(60, 30, 4), subjects=(2, 2, 1))
+    division = divide(features.rows(features.split != "test"))
+    config = SweepConfig()
+    raw, y = untransformed(division), training_target(division.training)
+    found = transform(config.scalers[1], config.reducers[2], raw, y, seed=0)
+    assert found.test.shape == (0, 10)
+
+
+def test_information_of_some_columns_is_that_among_all() -> None:
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((70, 11))
+    x[:, 4] = np.round(x[:, 4], 1)
+    y = np.round(x[:, 4] + generator.standard_normal(70), 1)
+    whole = mutual_info_regression(x, y, random_state=5)
+    columns = np.array([9, 4, 0])
+    np.testing.assert_array_equal(mutual_information(x, y, seed=5), whole)
+    np.testing.assert_array_equal(mutual_information(x, y, seed=5, columns=columns), whole[columns])
+
+
+@pytest.mark.parametrize("decimals", [None, 2, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_shared_information_chooses_the_same_columns(
+    make_features: Make, decimals: int | None, seed: int
+) -> None:
+    """Repeated labels and values are what moves mutual information under a scaler."""
+    division = divide(make_features(rows=(150, 20, 10), columns=60, seed=seed))
+    raw, y = untransformed(division), training_target(division.training)
+    if decimals is not None:
+        y = np.round(y, decimals)
+        raw.training[:, ::3] = np.round(raw.training[:, ::3], decimals)
+    reducer = StepConfig(
+        name="k",
+        estimator="SelectKBest",
+        parameters={"score_func": "mutual_info_regression", "k": 9},
+    )
+    shared = mutual_information(raw.training, y, seed=0)
+    for name in ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"):
+        scaler = StepConfig(name="s", estimator=name)
+        own = transform(scaler, reducer, raw, y, seed=0)
+        found = transform(scaler, reducer, raw, y, seed=0, shared=shared)
+        np.testing.assert_array_equal(found.reducer.get_support(), own.reducer.get_support())
+        np.testing.assert_array_equal(found.training, own.training)
+
+
+def test_only_affine_scalers_share() -> None:
+    config = SweepConfig()
+    assert [uses_mutual_information(each) for each in config.reducers] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert all(shares_mutual_information(each) for each in config.scalers)
+    assert not shares_mutual_information(StepConfig(name="q", estimator="QuantileTransformer"))
+
+
+def test_fitted_selectors_keep_their_genuine_score_function(make_features: Make) -> None:
+    division = divide(make_features())
+    raw, y = untransformed(division), training_target(division.training)
+    config = SweepConfig(seed=3)
+    shared = mutual_information(raw.training, y, seed=3)
+    found = transform(config.scalers[1], config.reducers[1], raw, y, seed=3, shared=shared)
+    assert found.reducer.score_func.func is mutual_info_regression
+    assert found.reducer.score_func.keywords == {"random_state": 3}
+    assert type(found.scaler) is StandardScaler
+    assert type(transform(config.scalers[2], config.reducers[0], raw, y, seed=3).scaler) is (
+        MinMaxScaler
+    )

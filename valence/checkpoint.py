@@ -1,0 +1,408 @@
+"""What training leaves on disk: its state after each epoch, and the exported model.
+
+Neither holds code. States are read by torch's weights-only loader and checked against a digest that
+stands in JSON beside them; models are safetensors and JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from valence.config import (
+    Config,
+    MelConfig,
+    ModelConfig,
+    PreprocessConfig,
+    Section,
+    SequenceConfig,
+    StandardizeConfig,
+    versions,
+)
+from valence.errors import ModelError, TrainingError
+from valence.model import ValenceModel
+from valence.run import fingerprint
+from valence.standardization import Standardizer
+from valence.storage import Location
+
+# Raised when a state or model of an older version cannot be read any more.
+FORMAT = 1
+
+_STATE = "state.pt"
+_NEXT = "state.next.pt"
+_PREVIOUS = "state.previous.pt"
+_INDEX = "state.json"
+_WEIGHTS = "model.safetensors"
+_DESCRIPTION = "model.json"
+_REMEDY = "Copy the model folder again, or make it with 'valence train'."
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """All that training needs to go on as if it had never stopped.
+
+    The data order is a function of the seed and the epoch, so those two stand for it.
+
+    Attributes
+    ----------
+    made_of
+        Configuration and fingerprint of the segments, JSON-like: what a run must share to go on.
+    standardizer
+        Of the training recordings, JSON-like.
+    seed_index
+        Which of `train.seeds` is being trained.
+    epoch
+        Epochs of it that are finished.
+    model, optimizer, scheduler
+        Their states.
+    best_ccc, best_epoch, bad_epochs
+        Early stopping: the best validation CCC of this seed, when, and epochs since.
+    best
+        Weights of the best epoch over all seeds so far, and what `best_record` says of it.
+    best_record
+        `seed`, `epoch`, `validation_ccc`.
+    history
+        A row an epoch, over all seeds so far.
+    random
+        Of each worker, the states of all its generators.
+    threads
+        Threads of torch; results are the same to the last bit only for the same number.
+    """
+
+    made_of: dict[str, Any]
+    standardizer: dict[str, Any]
+    seed_index: int
+    epoch: int
+    model: Weights
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    best_ccc: float
+    best_epoch: int
+    bad_epochs: int
+    best: Weights
+    best_record: dict[str, Any]
+    history: list[dict[str, Any]]
+    random: list[dict[str, Any]]
+    threads: int
+
+
+def random_state() -> dict[str, Any]:
+    """States of the generators of Python, NumPy and torch, as plain values and tensors."""
+    version, numbers, gauss = random.getstate()
+    # The generator that libraries draw from unasked; a new one would not be what they use.
+    legacy = np.random.get_state(legacy=False)  # noqa: NPY002
+    keys = torch.from_numpy(legacy["state"]["key"].astype(np.int64))
+    return {
+        "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
+        "numpy": [keys, legacy["state"]["pos"], legacy["has_gauss"], legacy["gauss"]],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put the generators into the states that `random_state` told.
+
+    A state of a device that is not here is left out.
+    """
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
+    keys, position, has_gauss, cached = state["numpy"]
+    legacy = ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached)
+    np.random.set_state(legacy)  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str, Any]) -> None:
+    """Make `state` the newest in `folder`; the one that was stays beside it.
+
+    Parameters
+    ----------
+    folder
+        `RUN/train`.
+    state
+        To be written.
+    progress
+        JSON-like; stands in `state.json`, which says which files are whole.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written; what was there is still there.
+    """
+    buffer = io.BytesIO()
+    content = {field.name: getattr(state, field.name) for field in fields(state)}
+    torch.save({"format": FORMAT, **content}, buffer)
+    data = buffer.getvalue()
+    entry = {
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "seed_index": state.seed_index,
+        "epoch": state.epoch,
+    }
+    try:
+        (folder / _NEXT).write_bytes(data)
+        index = {
+            "format": FORMAT,
+            "states": [entry, *_listed(folder)][:2],
+            "progress": dict(progress),
+            "made_of": state.made_of,
+        }
+        (folder / _INDEX).write_json(index)
+        if (folder / _STATE).exists():
+            _move(folder, _STATE, _PREVIOUS)
+        _move(folder, _NEXT, _STATE)
+    except OSError as error:
+        raise TrainingError(
+            f"The state of the training could not be written to '{folder}': {error}. The last one "
+            "is still there; make room and run the same command again to go on from it."
+        ) from error
+
+
+def load_state(folder: Location) -> tuple[TrainingState | None, tuple[str, ...]]:
+    """The newest state in `folder` that is whole, or None if none was ever written.
+
+    Returns
+    -------
+    The state, and a remark on each newer one that is damaged.
+
+    Raises
+    ------
+    ModelError
+        If states were written and none of them is whole, or they are of another version.
+    """
+    files = [folder / name for name in (_STATE, _NEXT, _PREVIOUS)]
+    present = [file for file in files if file.exists()]
+    if not present:
+        return None, ()
+    whole = {entry["sha256"] for entry in _listed(folder)}
+    remarks: list[str] = []
+    for file in present:
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() not in whole:
+            remarks.append(
+                f"'{file}' is damaged or was never finished (its digest is not in {_INDEX}); the "
+                "state before it is used"
+            )
+            continue
+        return _parse_state(file, data), tuple(remarks)
+    raise ModelError(
+        f"No training state in '{folder}' is whole: {'; '.join(remarks)}. Restore the folder from "
+        "a copy, or train again with --overwrite."
+    )
+
+
+def _parse_state(file: Location, data: bytes) -> TrainingState:
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        found = content.pop("format")
+        if found == FORMAT:
+            return TrainingState(**content)
+    except (pickle.UnpicklingError, RuntimeError, TypeError, KeyError, EOFError) as error:
+        raise ModelError(
+            f"'{file}' is not a training state: {error}. Restore it from a copy, or train again "
+            "with --overwrite."
+        ) from error
+    raise ModelError(
+        f"'{file}' is a training state of format {found}, and this version reads format {FORMAT}. "
+        "Go on with the version that wrote it, or train again with --overwrite."
+    )
+
+
+def read_progress(folder: Location) -> dict[str, Any] | None:
+    """What the newest `save_state` told as progress, or None."""
+    try:
+        index = (folder / _INDEX).read_json()
+    except (OSError, ValueError):
+        return None
+    progress: dict[str, Any] = index["progress"]
+    return progress
+
+
+def _listed(folder: Location) -> list[dict[str, Any]]:
+    file = folder / _INDEX
+    try:
+        states: list[dict[str, Any]] = file.read_json()["states"] if file.exists() else []
+    except (ValueError, KeyError, TypeError):
+        return []
+    return states
+
+
+def _move(folder: Location, name: str, to: str) -> None:
+    folder.filesystem.move((folder / name).path, (folder / to).path)
+
+
+class ModelSections(Section):
+    """The sections of the configuration that a prediction depends on."""
+
+    preprocess: PreprocessConfig
+    mel: MelConfig
+    sequence: SequenceConfig
+    standardize: StandardizeConfig
+    model: ModelConfig
+
+
+@dataclass(frozen=True, eq=False)
+class ModelDescription:
+    """What `model.json` says.
+
+    Attributes
+    ----------
+    config
+        The sections of the configuration that a prediction depends on.
+    record
+        What the model comes from: subjects, split, scores, seed, epoch, versions, licence note.
+    sha256
+        Digest of `model.safetensors`.
+    """
+
+    config: ModelSections
+    record: dict[str, Any]
+    sha256: str
+
+
+def export_model(
+    folder: Location, model: ValenceModel, config: Config, record: Mapping[str, Any]
+) -> str:
+    """Write `model` and all that prediction needs into `folder`.
+
+    Parameters
+    ----------
+    folder
+        `RUN/model`.
+    model
+        With its standardisation.
+    config
+        The configuration that it was trained with.
+    record
+        JSON-like: what the model comes from.
+
+    Returns
+    -------
+    The SHA-256 of `model.safetensors`.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written.
+    """
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    data = safetensors.torch.save(tensors, metadata={"format": str(FORMAT)})
+    digest = hashlib.sha256(data).hexdigest()
+    sections = ModelSections(
+        preprocess=config.preprocess,
+        mel=config.mel,
+        sequence=config.sequence,
+        standardize=config.standardize,
+        model=config.model,
+    )
+    content = {
+        "format": FORMAT,
+        "sha256": digest,
+        "config": sections.model_dump(mode="json", exclude_none=True),
+        "standardizer": model.standardizer.to_json(),
+        "record": {**record, "versions": versions()},
+    }
+    try:
+        (folder / _WEIGHTS).write_bytes(data)
+        (folder / _DESCRIPTION).write_json({**content, "digest": fingerprint(content)})
+    except OSError as error:
+        raise TrainingError(
+            f"The model could not be written to '{folder}': {error}. Make room and run the same "
+            "command again."
+        ) from error
+    return digest
+
+
+def read_description(folder: Location) -> ModelDescription:
+    """What `model.json` in `folder` says, checked against its own digest.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged or of another version.
+    """
+    return _read_description(folder)[0]
+
+
+def load_model(folder: Location) -> tuple[ValenceModel, ModelDescription]:
+    """The model in `folder`, in evaluation mode on the CPU. Nothing of it is executed.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, the two do not belong together, or the version is another.
+    """
+    description, standardizer = _read_description(folder)
+    file = folder / _WEIGHTS
+    data = _read(file)
+    if hashlib.sha256(data).hexdigest() != description.sha256:
+        raise ModelError(
+            f"'{file}' is damaged, or belongs to another {_DESCRIPTION}: its digest is not the one "
+            f"given there. {_REMEDY}"
+        )
+    mel = description.config.mel
+    model = ValenceModel(
+        description.config.model,
+        n_mels=mel.n_mels,
+        n_frames=mel.n_frames,
+        standardizer=standardizer,
+    )
+    try:
+        model.load_state_dict(safetensors.torch.load(data))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"'{file}' does not hold the weights of the model that {_DESCRIPTION} describes: "
+            f"{error}. {_REMEDY}"
+        ) from error
+    return model.eval(), description
+
+
+def _read(file: Location) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"'{file}' cannot be read: {error}. Expected the folder of a model, with {_WEIGHTS} "
+            f"and {_DESCRIPTION}. {_REMEDY}"
+        ) from error
+
+
+def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]:
+    file = folder / _DESCRIPTION
+    data = _read(file)
+    try:
+        content = json.loads(data)
+        digest = content.pop("digest")
+        version = content["format"]
+        sound = fingerprint(content) == digest
+        if sound and version == FORMAT:
+            sections = ModelSections.model_validate(content["config"])
+            described = ModelDescription(sections, content["record"], content["sha256"])
+            return described, Standardizer.from_json(content["standardizer"])
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise ModelError(f"'{file}' is damaged: {error!r}. {_REMEDY}") from error
+    if not sound:
+        raise ModelError(f"'{file}' is damaged: its digest is not the one it gives. {_REMEDY}")
+    raise ModelError(
+        f"'{file}' is of format {version}, and this version reads format {FORMAT}. Use the version "
+        "that wrote it, or train the model again."
+    )

@@ -1,0 +1,261 @@
+"""The combinations of the sweep: which scaler, reducer and regressor follow each other.
+
+They are data (`[sweep]` of the configuration), built from a fixed list of estimators and checked
+as a whole before anything runs. The default is the paper's 3 x 4 x 5 = 60.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+from sklearn import decomposition, ensemble, feature_selection, linear_model, neighbors, svm
+from sklearn.base import BaseEstimator
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.utils._param_validation import InvalidParameterError
+from xgboost import XGBRegressor
+from xgboost.core import XGBoostError
+
+from valence.config import StepConfig, SweepConfig
+from valence.errors import ConfigError
+
+Role = Literal["scaler", "reducer", "regressor"]
+Engine = Literal["sklearn", "sklearnex", "xgboost"]
+
+# What a configuration may name: nothing else is ever imported or built on its behalf.
+ESTIMATORS: dict[Role, dict[str, type[BaseEstimator]]] = {
+    "scaler": {
+        each.__name__: each
+        for each in (
+            StandardScaler,
+            MinMaxScaler,
+            MaxAbsScaler,
+            RobustScaler,
+            Normalizer,
+            PowerTransformer,
+            QuantileTransformer,
+        )
+    },
+    "reducer": {
+        each.__name__: each
+        for each in (
+            feature_selection.SelectKBest,
+            feature_selection.SelectPercentile,
+            feature_selection.VarianceThreshold,
+            decomposition.PCA,
+            decomposition.FastICA,
+            decomposition.FactorAnalysis,
+            decomposition.TruncatedSVD,
+        )
+    },
+    "regressor": {
+        each.__name__: each
+        for each in (
+            linear_model.LinearRegression,
+            linear_model.Ridge,
+            linear_model.Lasso,
+            linear_model.ElasticNet,
+            linear_model.BayesianRidge,
+            linear_model.HuberRegressor,
+            KernelRidge,
+            neighbors.KNeighborsRegressor,
+            svm.SVR,
+            svm.NuSVR,
+            svm.LinearSVR,
+            ensemble.RandomForestRegressor,
+            ensemble.ExtraTreesRegressor,
+            ensemble.HistGradientBoostingRegressor,
+            XGBRegressor,
+        )
+    },
+}
+
+SCORE_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "mutual_info_regression": feature_selection.mutual_info_regression,
+    "f_regression": feature_selection.f_regression,
+    "r_regression": feature_selection.r_regression,
+}
+
+# Their cost grows with the square of the rows: `sweep.svr_max_rows` and the fast engine are theirs.
+KERNEL_MACHINES = frozenset({"SVR", "NuSVR"})
+
+# Each maps a column to a * column + b, which leaves its mutual information with anything alone.
+AFFINE_SCALERS = frozenset({"StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", None})
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A scaler, a reducer and a regressor, by their definitions."""
+
+    scaler: StepConfig
+    reducer: StepConfig
+    regressor: StepConfig
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Names of scaler, reducer and regressor."""
+        return self.scaler.name, self.reducer.name, self.regressor.name
+
+    def __str__(self) -> str:
+        return "-".join(self.names)
+
+    def __hash__(self) -> int:
+        return hash(self.names)
+
+
+def combinations(config: SweepConfig) -> tuple[Combination, ...]:
+    """Every scaler with every reducer with every regressor, all of them checked.
+
+    Raises
+    ------
+    ConfigError
+        If a definition names an estimator or parameter that is not known, gives a value that the
+        estimator refuses, or an engine that is not installed.
+
+    >>> len(combinations(SweepConfig()))
+    60
+    """
+    kinds: tuple[tuple[Role, tuple[StepConfig, ...]], ...] = (
+        ("scaler", config.scalers),
+        ("reducer", config.reducers),
+        ("regressor", config.regressors),
+    )
+    for role, steps in kinds:
+        for step in steps:
+            _check(role, step, config.regressors)
+    if config.engine == "sklearnex" and find_spec("sklearnex") is None:
+        raise ConfigError(
+            "sweep.engine = 'sklearnex' needs the package scikit-learn-intelex, which is not "
+            "installed. Install it with pip install 'valence[sklearnex]', or use 'sklearn'."
+        )
+    return tuple(
+        Combination(scaler, reducer, regressor)
+        for scaler in config.scalers
+        for reducer in config.reducers
+        for regressor in config.regressors
+    )
+
+
+def build(role: Role, step: StepConfig, *, seed: int) -> Any:
+    """The estimator that a step defines, not fitted; `"passthrough"` where it has none.
+
+    What draws random numbers draws them from `seed`, unless the step has a `random_state` of its
+    own, and computes on one thread: the sweep runs one combination a CPU, and the last digits of
+    a sum do not depend on the machine.
+    """
+    if step.estimator is None:
+        return "passthrough"
+    parameters: dict[str, Any] = dict(step.parameters)
+    if "score_func" in parameters:
+        function = SCORE_FUNCTIONS[parameters["score_func"]]
+        draws = function is feature_selection.mutual_info_regression
+        parameters["score_func"] = partial(function, random_state=seed) if draws else function
+    made = ESTIMATORS[role][step.estimator](**parameters)
+    known = made.get_params()
+    if "random_state" in known and "random_state" not in parameters:
+        made.set_params(random_state=seed)
+    if "n_jobs" in known:
+        made.set_params(n_jobs=1)
+    return made
+
+
+def regressor_parts(
+    regressor: StepConfig, regressors: Iterable[StepConfig]
+) -> tuple[StepConfig, ...]:
+    """The regressors whose predictions are averaged: the members, or the regressor alone."""
+    by_name = {step.name: step for step in regressors}
+    return tuple(by_name[name] for name in regressor.members) or (regressor,)
+
+
+def plain_pipeline(combination: Combination, config: SweepConfig) -> Pipeline:
+    """The combination as scikit-learn's own Pipeline, not fitted: what the sweep must equal."""
+    parts = regressor_parts(combination.regressor, config.regressors)
+    built = [(part.name, build("regressor", part, seed=config.seed)) for part in parts]
+    return Pipeline(
+        [
+            ("scaler", build("scaler", combination.scaler, seed=config.seed)),
+            ("reducer", build("reducer", combination.reducer, seed=config.seed)),
+            ("regressor", ensemble.VotingRegressor(built) if len(built) > 1 else built[0][1]),
+        ]
+    )
+
+
+def engine_of(step: StepConfig, engine: Literal["sklearn", "sklearnex"]) -> Engine:
+    """The package that fits a regressor when `sweep.engine` is `engine`."""
+    if step.estimator == "XGBRegressor":
+        return "xgboost"
+    return engine if step.estimator in KERNEL_MACHINES else "sklearn"
+
+
+def _check(role: Role, step: StepConfig, regressors: tuple[StepConfig, ...]) -> None:
+    where = f"[sweep] has the {role} '{step.name}'"
+    if step.members:
+        others = [other.name for other in regressors if other.estimator is not None]
+        unknown = [name for name in step.members if name not in others]
+        if role != "regressor" or step.estimator is not None or step.parameters:
+            raise ConfigError(
+                f"{where} with members. Only a regressor has members, and then neither estimator "
+                "nor parameters: it is the mean of regressors that have one."
+            )
+        if unknown or len(set(step.members)) < max(2, len(step.members)):
+            raise ConfigError(
+                f"{where} with members {list(step.members)}. Expected two or more, each once, of "
+                f"{', '.join(others)}."
+            )
+        return
+    if step.estimator is None:
+        if role == "regressor" or step.parameters:
+            raise ConfigError(f"{where} without an estimator. Add one of {_known(role)}.")
+        return
+    if step.estimator not in ESTIMATORS[role]:
+        raise ConfigError(
+            f"{where} with estimator = '{step.estimator}', which is not offered."
+            f"{_nearest(step.estimator, ESTIMATORS[role])} Expected one of {_known(role)}."
+        )
+    accepted = set(ESTIMATORS[role][step.estimator]().get_params()) - {"n_jobs"}
+    for name in step.parameters:
+        if name not in accepted:
+            raise ConfigError(
+                f"{where} with the parameter '{name}', which {step.estimator} does not take here."
+                f"{_nearest(name, accepted)} Known: {', '.join(sorted(accepted))}."
+            )
+    # Without one, scikit-learn would score features as if the target were a class.
+    if "score_func" in accepted and step.parameters.get("score_func") not in SCORE_FUNCTIONS:
+        raise ConfigError(
+            f"{where} with score_func = {step.parameters.get('score_func')!r}. Expected one of "
+            f"{', '.join(SCORE_FUNCTIONS)}."
+        )
+    made = build(role, step, seed=0)
+    try:
+        if isinstance(made, XGBRegressor):
+            # It knows what it refuses only when it fits.
+            made.set_params(n_estimators=1).fit(np.eye(4), np.arange(4.0))
+        else:
+            made._validate_params()
+    except (InvalidParameterError, XGBoostError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ConfigError(f"{where} with a value that cannot be used: {reason}") from error
+
+
+def _known(role: Role) -> str:
+    return ", ".join(ESTIMATORS[role])
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

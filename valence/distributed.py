@@ -1,0 +1,99 @@
+"""What the workers of one training exchange: differentiable sums, objects, batch statistics.
+
+Without a process group, or with one worker, everything here is the identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def world_size() -> int:
+    """Number of workers."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this worker, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over workers.
+
+    If every worker computes the same loss from it, each gets `world` times its share of the
+    gradient, which the mean over workers in `average_gradients` undoes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_workers(tensor: Tensor) -> Tensor:
+    """Sum of every worker's `tensor`, differentiable."""
+    if world_size() == 1:
+        return tensor
+    total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
+    return total
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over workers, in one exchange."""
+    workers = world_size()
+    if workers == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= workers
+    for gradient, part in zip(
+        gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
+    ):
+        gradient.copy_(part.view_as(gradient))
+
+
+def gather(value: T) -> list[T]:
+    """Every worker's `value` (anything that can be pickled), in the order of their numbers."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance (ddof 0) and count of each channel over the batches of all workers.
+
+    Parameters
+    ----------
+    x
+        `[n, channels, height, width]`; `n` may differ between workers.
+
+    Returns
+    -------
+    Mean and variance, float32 `[channels]`, differentiable, and the count, float64 `[]`.
+    """
+    variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+    # Raw second moments are exact enough to merge only in float64.
+    mean, variance = mean.double(), variance.double()
+    count = mean.new_full((1,), x.numel() / x.shape[1])
+    sums = sum_over_workers(torch.cat([count, mean * count, (variance + mean.square()) * count]))
+    total, first, second = torch.split(sums, [1, x.shape[1], x.shape[1]])
+    mean = first / total
+    variance = second / total - mean.square()
+    return mean.float(), variance.float(), total.detach().squeeze(0)

@@ -1,0 +1,31 @@
+"""The figures of a run: pure functions from arrays to drawings, one style for all."""
+
+from valence.figures.agreement import Track, by_subject, distributions, over_time, scatter
+from valence.figures.architecture import architecture
+from valence.figures.drawing import HALF, NARROW, WIDE, Drawing, data_uri
+from valence.figures.scores import Bar, intervals, sweep_heatmap
+from valence.figures.sound import attention, segment_mel, sequence_mel
+from valence.figures.timeline import timeline
+from valence.figures.training import learning_curves
+
+__all__ = [
+    "HALF",
+    "NARROW",
+    "WIDE",
+    "Bar",
+    "Drawing",
+    "Track",
+    "architecture",
+    "attention",
+    "by_subject",
+    "data_uri",
+    "distributions",
+    "intervals",
+    "learning_curves",
+    "over_time",
+    "scatter",
+    "segment_mel",
+    "sequence_mel",
+    "sweep_heatmap",
+    "timeline",
+]

@@ -1,0 +1,255 @@
+"""Figures of agreement: predicted against annotated values, in all, over time and by subject."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from valence.figures.drawing import (
+    BLUE,
+    BLUE_ON_ANY,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    Drawing,
+    is_narrow,
+    new_figure,
+    quiet_grid,
+)
+from valence.metrics import Scores
+from valence.words import number
+
+Values = NDArray[np.floating]
+
+# More panels than this no longer fit a page; predictions.csv holds them all.
+MOST_PANELS = 60
+
+
+@dataclass(frozen=True)
+class Track:
+    """Annotated and predicted values of one recording over time.
+
+    Attributes
+    ----------
+    name
+        Id of the recording.
+    seconds, label, prediction
+        `[n]`, in time order; `label` is NaN where there is none.
+    ccc
+        Their CCC, or None without labels.
+    """
+
+    name: str
+    seconds: Values
+    label: Values
+    prediction: Values
+    ccc: float | None
+
+
+def scatter(label: Values, prediction: Values, scores: Scores, *, target: str) -> Drawing:
+    """Predicted against annotated values, `[n]` each."""
+    low, high = _limits(label, prediction)
+    slope, offset = _line(label, prediction)
+
+    def draw(width: float) -> Figure:
+        side = min(width, 5.4)
+        figure = new_figure(side, 0.94 * side)
+        axes = figure.add_subplot()
+        axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.plot(
+            label,
+            prediction,
+            linestyle="none",
+            marker="o",
+            markersize=3.2,
+            markeredgewidth=0,
+            color=BLUE_ON_ANY,
+            # Thousands of points must still show where they are dense.
+            alpha=float(np.clip(60 / math.sqrt(len(label)) / 5, 0.12, 0.6)),
+            rasterized=True,
+        )
+        axes.plot([low, high], [offset + slope * low, offset + slope * high], color=INK)
+        axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set_xlabel(f"annotated {target}")
+        axes.set_ylabel(f"predicted {target}")
+        axes.legend(
+            handles=[
+                Line2D([], [], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="equal"),
+                Line2D([], [], color=INK, label="least squares"),
+            ],
+            loc="upper left",
+        )
+        quiet_grid(axes, "both")
+        return figure
+
+    alt = (
+        f"Predicted against annotated {target} for {scores.n} sequences: CCC {scores.ccc:.3f}, "
+        f"PCC {scores.pcc:.3f}. Annotations span {label.min():.2f} to {label.max():.2f}, "
+        f"predictions {prediction.min():.2f} to {prediction.max():.2f}; the least-squares line has "
+        f"the slope {slope:.2f}."
+    )
+    return Drawing("predicted-against-target", alt, draw)
+
+
+def over_time(tracks: Sequence[Track], *, target: str) -> Drawing:
+    """Annotated and predicted values over time, a panel a recording, on the same scale."""
+    shown = tracks[:MOST_PANELS]
+    every = np.concatenate([np.concatenate([t.label, t.prediction]) for t in shown])
+    low, high = _limits(every[np.isfinite(every)])
+
+    def draw(width: float) -> Figure:
+        columns = 1 if is_narrow(width) else min(3, len(shown))
+        rows = math.ceil(len(shown) / columns)
+        panel = 1.35 if is_narrow(width) else (1.55 if columns > 1 else 2.4)
+        figure = new_figure(width, panel * rows + 0.7)
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        for axes, track in zip(grid.flat, shown, strict=False):
+            _track(axes, track, (low, high))
+        for axes in list(grid.flat)[len(shown) :]:
+            axes.set_visible(False)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(target)
+        for column in range(columns):
+            last = max(row for row in range(rows) if row * columns + column < len(shown))
+            grid[last, column].set_xlabel("time [s]")
+        figure.legend(
+            handles=[
+                Line2D([], [], color=INK, linewidth=1.3, label="annotated"),
+                Line2D([], [], color=BLUE, linewidth=1.8, label="predicted"),
+            ],
+            loc="outside upper right",
+            ncols=2,
+        )
+        return figure
+
+    scored = [(track.ccc, track.name) for track in tracks if track.ccc is not None]
+    told = f"Annotated and predicted {target} over time for {len(shown)} recordings"
+    if len(shown) < len(tracks):
+        told += f" (the first of {len(tracks)})"
+    if scored:
+        best, worst = max(scored), min(scored)
+        told += (
+            f". Their CCC goes from {number(worst[0], 2)} (recording {worst[1]}) to "
+            f"{number(best[0], 2)} (recording {best[1]})"
+        )
+    return Drawing("over-time", f"{told}.", draw)
+
+
+def by_subject(scores: Mapping[str, float], splits: Mapping[str, str], *, target: str) -> Drawing:
+    """CCC of each subject, as a dot, best first; the colour is the subject's split."""
+    ordered = sorted(scores, key=lambda name: (-scores[name], name))
+    values = np.array([scores[name] for name in ordered])
+    names = sorted({splits[name] for name in ordered})
+    colours = {"test": BLUE, "validation": GREEN}
+    marks = {"test": "o", "validation": "D"}
+
+    def draw(width: float) -> Figure:
+        figure = new_figure(min(width, 7.0), 0.24 * len(ordered) + 1.1)
+        axes = figure.add_subplot()
+        axes.axvline(0, color=MUTED, linewidth=0.8)
+        axes.hlines(range(len(ordered)), np.minimum(values, 0), np.maximum(values, 0), color=GRID)
+        for row, name in enumerate(ordered):
+            split = splits[name]
+            axes.plot(scores[name], row, marker=marks[split], markersize=6, color=colours[split])
+        axes.set_yticks(range(len(ordered)), ordered)
+        axes.set_ylim(len(ordered) - 0.4, -0.6)
+        axes.set_xlim(min(-0.1, float(values.min()) - 0.05), max(1.0, float(values.max()) + 0.05))
+        axes.set_xlabel(f"CCC of {target}")
+        axes.set_ylabel("subject")
+        axes.legend(
+            handles=[
+                Line2D([], [], linestyle="none", marker=marks[s], color=colours[s], label=s)
+                for s in names
+            ],
+            loc="lower right",
+        )
+        quiet_grid(axes, "x")
+        return figure
+
+    alt = (
+        f"CCC of {target} for {len(ordered)} subjects: from {values[-1]:.2f} (subject "
+        f"{ordered[-1]}) to {values[0]:.2f} (subject {ordered[0]}), median {np.median(values):.2f}."
+    )
+    return Drawing("ccc-per-subject", alt, draw)
+
+
+def distributions(groups: Mapping[str, tuple[Values, Values]], *, target: str) -> Drawing:
+    """How labels and predictions are spread, a panel a split: `{split: (label, prediction)}`."""
+    every = np.concatenate([np.concatenate(pair) for pair in groups.values()])
+    low, high = _limits(every)
+    edges = np.linspace(low, high, 31)
+
+    def draw(width: float) -> Figure:
+        narrow = is_narrow(width)
+        rows, columns = (len(groups), 1) if narrow else (1, len(groups))
+        figure = new_figure(width, 1.6 * rows + 0.6 if narrow else 0.3 * width)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, (split, (label, prediction)) in zip(grid.flat, groups.items(), strict=True):
+            for values, colour, fill in ((label, INK, True), (prediction, BLUE, False)):
+                share = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
+                if fill:
+                    axes.stairs(share, edges, fill=True, color=MUTED, alpha=0.35)
+                else:
+                    axes.stairs(share, edges, color=colour, linewidth=1.8)
+            axes.set_title(f"{split}, {len(label)} sequences")
+            quiet_grid(axes)
+        for axes in grid[-1]:
+            axes.set_xlabel(target)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("sequences [%]")
+        figure.legend(
+            handles=[
+                Line2D([], [], color=MUTED, alpha=0.5, linewidth=6, label="annotated"),
+                Line2D([], [], color=BLUE, linewidth=1.8, label="predicted"),
+            ],
+            loc="outside upper right",
+            ncols=2,
+        )
+        return figure
+
+    told = "; ".join(
+        f"{split}: annotated {_spread(label)}, predicted {_spread(prediction)}"
+        for split, (label, prediction) in groups.items()
+    )
+    alt = f"Distribution of annotated and predicted {target}, mean and standard deviation: {told}."
+    return Drawing("distributions", alt, draw)
+
+
+def _track(axes: Axes, track: Track, limits: tuple[float, float]) -> None:
+    axes.axhline(0, color=GRID, linewidth=0.8)
+    axes.plot(track.seconds, track.label, color=INK, linewidth=1.3)
+    # A recording of one window would have a line of no length.
+    marker = "o" if len(track.seconds) == 1 else ""
+    axes.plot(track.seconds, track.prediction, color=BLUE, linewidth=1.8, marker=marker)
+    score = "" if track.ccc is None else f"CCC {number(track.ccc, 2)}"
+    axes.set_title(track.name)
+    axes.set_title(score, loc="right", fontweight="normal", color=MUTED)
+    axes.set_ylim(*limits)
+    quiet_grid(axes)
+
+
+def _limits(*arrays: Values) -> tuple[float, float]:
+    low = min(float(values.min()) for values in arrays)
+    high = max(float(values.max()) for values in arrays)
+    margin = 0.06 * (high - low) or 0.1
+    return low - margin, high + margin
+
+
+def _line(x: Values, y: Values) -> tuple[float, float]:
+    """Slope and offset of the least-squares line; flat where `x` does not vary."""
+    dx = x.astype(np.float64) - x.mean(dtype=np.float64)
+    below = float(dx @ dx)
+    slope = float(dx @ y.astype(np.float64)) / below if below > 0 else 0.0
+    return slope, float(y.mean(dtype=np.float64)) - slope * float(x.mean(dtype=np.float64))
+
+
+def _spread(values: Values) -> str:
+    return f"{values.mean(dtype=np.float64):.2f} ± {values.std(dtype=np.float64):.2f}"

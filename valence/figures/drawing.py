@@ -1,0 +1,175 @@
+"""One style for every figure, and a figure's way into a page (SVG) and a folder (PNG)."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+# Widths in inches at 72 points each: what a laptop shows without scaling (HALF beside another
+# figure), and what a phone shows.
+WIDE = 10.0
+HALF = 4.85
+NARROW = 4.1
+
+# Okabe and Ito's palette: told apart with any common form of colour blindness.
+INK = "#20262b"
+MUTED = "#626c75"
+GRID = "#e1e5e9"
+BLUE = "#0072b2"
+VERMILION = "#d55e00"
+GREEN = "#009e73"
+PURPLE = "#b0568a"
+# For what is drawn as pixels, which cannot follow the scheme: seen on white and on black.
+BLUE_ON_ANY = "#2a8fd0"
+
+# The same roles on a dark page. What lies over a colour map keeps its own colour in both.
+_ON_DARK = {
+    INK: "#e8eaec",
+    MUTED: "#9aa4ad",
+    GRID: "#343c44",
+    BLUE: "#56b4e9",
+    VERMILION: "#ff8f4a",
+    GREEN: "#35c99d",
+    PURPLE: "#e08fbe",
+}
+# Chosen by luminance, for text over a colour map.
+OVER_DARK, OVER_LIGHT = "#fdfdfd", "#141414"
+SOUND_MAP = "magma"
+SCORE_MAP = "cividis"
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.labelcolor": INK,
+    "figure.facecolor": "none",
+    # Text stays text: it takes the reader's own font, and the page stays small.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "valence",
+}
+_FONTS = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif"
+_RASTER_DPI = 144
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be drawn at any width, with its description in words.
+
+    Attributes
+    ----------
+    name
+        Stem of its file, such as `learning-curves`.
+    alt
+        What it shows, with numbers, for a reader who does not see it.
+    draw
+        From a width in inches to the figure.
+    """
+
+    name: str
+    alt: str
+    draw: Callable[[float], Figure]
+
+    def png(self, width: float = WIDE) -> bytes:
+        """The figure on white, at twice the pixels of its size on a page."""
+        with mpl.rc_context(_STYLE):
+            figure = self._figure(width)
+            buffer = io.BytesIO()
+            figure.savefig(
+                buffer,
+                format="png",
+                dpi=_RASTER_DPI * 4 / 3,
+                facecolor="white",
+                metadata={"Software": None},
+            )
+        return buffer.getvalue()
+
+    def svg(self, width: float = WIDE) -> str:
+        """The figure as SVG that follows the reader's light or dark scheme."""
+        with mpl.rc_context(_STYLE):
+            figure = self._figure(width)
+            buffer = io.StringIO()
+            figure.savefig(buffer, format="svg", dpi=_RASTER_DPI, metadata={"Date": None})
+        return _themed(buffer.getvalue())
+
+    def _figure(self, width: float) -> Figure:
+        figure = self.draw(width)
+        FigureCanvasAgg(figure)
+        return figure
+
+
+def data_uri(svg: str) -> str:
+    """The SVG as an address that needs no file."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches, laid out so that nothing overlaps."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+
+
+def is_narrow(width: float) -> bool:
+    """Whether a figure of this width is for a phone."""
+    return width < (HALF + WIDE) / 2
+
+
+def quiet_grid(axes: Axes, axis: str = "y") -> None:
+    """Light lines behind the data."""
+    axes.grid(visible=True, axis=axis)  # type: ignore[arg-type]
+    axes.tick_params(length=0, which="both")
+
+
+def _themed(svg: str) -> str:
+    """SVG with its roles as CSS variables, less what only a drawing program wants."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"font-family: [^;\"]*;?\s*", "", body)
+    # A hundredth of a point is finer than any screen.
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), body)
+    for number, colour in enumerate(_ON_DARK):
+        body = body.replace(colour, f"var(--c{number})")
+    light = ";".join(f"--c{i}:{colour}" for i, colour in enumerate(_ON_DARK))
+    dark = ";".join(f"--c{i}:{colour}" for i, colour in enumerate(_ON_DARK.values()))
+    style = (
+        f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        f"text{{font-family:{_FONTS}}}</style>"
+    )
+    return re.sub(r"<defs>", f"{style}<defs>", body, count=1)

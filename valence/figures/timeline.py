@@ -1,0 +1,97 @@
+"""What a prediction on a recording looks like: its sound above, the predicted curve below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from valence.figures.drawing import (
+    BLUE,
+    GRID,
+    INK,
+    MUTED,
+    VERMILION,
+    Drawing,
+    is_narrow,
+    new_figure,
+    quiet_grid,
+)
+
+Values = NDArray[np.floating]
+_COLOURS = {"valence": BLUE, "arousal": VERMILION}
+
+
+def timeline(
+    seconds: Values,
+    values: Values,
+    *,
+    targets: Sequence[str],
+    envelope: tuple[Values, Values],
+    name: str,
+    step: float = 0.5,
+    note: str = "",
+    annotation: Mapping[str, Values] | None = None,
+) -> Drawing:
+    """Predicted values over the time of a recording.
+
+    Parameters
+    ----------
+    seconds
+        Start of every row, `[n]`.
+    values
+        Predictions, `[n, targets]`.
+    targets
+        What the columns of `values` are.
+    envelope
+        Least and greatest sample of every row, `[n]` each, in [-1, 1].
+    name
+        Name of the recording.
+    step
+        Seconds of a row.
+    note
+        What a reader must know of it, such as that it is short.
+    annotation
+        Annotated values of a target, `[n]`, NaN where there is none.
+    """
+    edges = np.append(seconds, seconds[-1] + step)
+    annotated = annotation or {}
+
+    def draw(width: float) -> Figure:
+        panels = 1 + len(targets)
+        figure = new_figure(width, (0.95 + 1.75 * len(targets)) * (1 if is_narrow(width) else 1.1))
+        wave, *curves = figure.subplots(
+            panels, 1, sharex=True, height_ratios=(1, *[2] * len(targets))
+        )
+        wave.stairs(envelope[1], edges, baseline=envelope[0], fill=True, color=MUTED)
+        wave.set_ylim(-1.05, 1.05)
+        wave.set_ylabel("amplitude")
+        wave.set_title(name)
+        wave.set_title(note, loc="right", fontweight="normal", color=MUTED)
+        quiet_grid(wave)
+        for column, (axes, target) in enumerate(zip(curves, targets, strict=True)):
+            colour = _COLOURS[target]
+            handles = [Line2D([], [], color=colour, label="predicted")]
+            axes.axhline(0, color=GRID, linewidth=0.9)
+            if target in annotated:
+                axes.plot(seconds + step / 2, annotated[target], color=INK, linewidth=1.2)
+                handles.insert(0, Line2D([], [], color=INK, linewidth=1.2, label="annotated"))
+            axes.stairs(values[:, column], edges, baseline=None, color=colour, linewidth=1.8)
+            axes.set_ylabel(target)
+            axes.set_xlim(float(edges[0]), float(edges[-1]))
+            if len(handles) > 1:
+                axes.legend(handles=handles, loc="best", ncols=2)
+            quiet_grid(axes)
+        curves[-1].set_xlabel("time [s]")
+        return figure
+
+    told = "; ".join(
+        f"{target} from {values[:, k].min():.2f} to {values[:, k].max():.2f}, mean "
+        f"{values[:, k].mean():.2f}"
+        for k, target in enumerate(targets)
+    )
+    alt = f"Predicted timeline of {name}, {edges[-1]:g} s: {told}. {note}".strip()
+    return Drawing(name, alt, draw)

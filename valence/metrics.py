@@ -1,0 +1,282 @@
+"""Agreement of predicted with annotated values: CCC, PCC, MSE, MAE, and their uncertainty.
+
+Everything is accumulated in float64 from sufficient statistics that merge, so that a score is the
+same however the data were divided.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+_COVERAGE = (2.5, 97.5)
+
+
+class ConstantWarning(RuntimeWarning):
+    """Labels or predictions do not vary, so that their agreement is 0 by definition."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sufficient statistics of pairs (y, prediction); merge with `+`.
+
+    Attributes
+    ----------
+    n
+        Number of pairs.
+    mean_y, mean_p
+        Means.
+    square_y, square_p, product
+        Sums of squared deviations from the means, and of their products.
+    """
+
+    n: int = 0
+    mean_y: float = 0.0
+    mean_p: float = 0.0
+    square_y: float = 0.0
+    square_p: float = 0.0
+    product: float = 0.0
+
+    @classmethod
+    def of(cls, y: ArrayLike, prediction: ArrayLike) -> Moments:
+        """Statistics of two arrays of the same shape `[n]`.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ or a value is not finite.
+        """
+        y, p = _pair(y, prediction)
+        if not y.size:
+            return cls()
+        dy, dp = y - y.mean(), p - p.mean()
+        # A constant array's mean may round to a neighbour; its deviations are still 0.
+        dy = np.zeros_like(dy) if np.ptp(y) == 0 else dy
+        dp = np.zeros_like(dp) if np.ptp(p) == 0 else dp
+        return cls(
+            n=y.size,
+            mean_y=float(y.mean()),
+            mean_p=float(p.mean()),
+            square_y=float(dy @ dy),
+            square_p=float(dp @ dp),
+            product=float(dy @ dp),
+        )
+
+    def __add__(self, other: Moments) -> Moments:
+        """Statistics of both together (Chan, Golub and LeVeque, 1979)."""
+        if not self.n or not other.n:
+            return self if self.n else other
+        n = self.n + other.n
+        share = other.n / n
+        dy, dp = other.mean_y - self.mean_y, other.mean_p - self.mean_p
+        weight = self.n * share
+        return Moments(
+            n=n,
+            mean_y=self.mean_y + dy * share,
+            mean_p=self.mean_p + dp * share,
+            square_y=self.square_y + other.square_y + weight * dy * dy,
+            square_p=self.square_p + other.square_p + weight * dp * dp,
+            product=self.product + other.product + weight * dy * dp,
+        )
+
+    @property
+    def ccc(self) -> float:
+        """Concordance correlation coefficient, in [-1, 1]; 0 where either side is constant.
+
+        Lin (1989), "A concordance correlation coefficient to evaluate reproducibility", with
+        population variances (ddof 0).
+        """
+        if not self.n or self.square_y == 0 or self.square_p == 0:
+            self._warn_constant()
+            return 0.0
+        shift = self.n * (self.mean_y - self.mean_p) ** 2
+        return 2 * self.product / (self.square_y + self.square_p + shift)
+
+    @property
+    def pcc(self) -> float:
+        """Pearson correlation coefficient, in [-1, 1]; 0 where either side is constant."""
+        if not self.n or self.square_y == 0 or self.square_p == 0:
+            self._warn_constant()
+            return 0.0
+        return self.product / math.sqrt(self.square_y) / math.sqrt(self.square_p)
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error; NaN without pairs."""
+        if not self.n:
+            return math.nan
+        spread = self.square_y + self.square_p - 2 * self.product
+        return max(spread, 0.0) / self.n + (self.mean_y - self.mean_p) ** 2
+
+    def _warn_constant(self) -> None:
+        what = "there are no pairs" if not self.n else "the labels or predictions are constant"
+        warnings.warn(f"{what}: the correlation is set to 0", ConstantWarning, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well predictions agree with labels; `ccc_ci` is a 95 % interval, or None."""
+
+    ccc: float
+    ccc_ci: tuple[float, float] | None
+    pcc: float
+    mse: float
+    mae: float
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for `metrics.json`."""
+        return asdict(self) | {"ccc_ci": None if self.ccc_ci is None else list(self.ccc_ci)}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """CCC of a second predictor less that of a first; `ci` is a 95 % paired interval, or None."""
+
+    difference: float
+    ci: tuple[float, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for JSON."""
+        return {"difference": self.difference, "ci": None if self.ci is None else list(self.ci)}
+
+
+def concordance(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Concordance correlation coefficient of `y` and `prediction`, each `[n]`.
+
+    >>> round(concordance([1, 2, 3], [1, 2, 4]), 4)
+    0.8276
+    """
+    return Moments.of(y, prediction).ccc
+
+
+def pearson(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Pearson correlation coefficient of `y` and `prediction`, each `[n]`."""
+    return Moments.of(y, prediction).pcc
+
+
+def mean_squared_error(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean of the squared differences of `y` and `prediction`, each `[n]`."""
+    y, p = _pair(y, prediction)
+    return float(np.mean((y - p) ** 2))
+
+
+def mean_absolute_error(y: ArrayLike, prediction: ArrayLike) -> float:
+    """Mean of the absolute differences of `y` and `prediction`, each `[n]`."""
+    y, p = _pair(y, prediction)
+    return float(np.mean(np.abs(y - p)))
+
+
+def score(
+    y: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    subjects: ArrayLike | None = None,
+    bootstrap: int = 0,
+    seed: int = 0,
+) -> Scores:
+    """All scores of `prediction` against `y`, each `[n]`, at least one pair.
+
+    Parameters
+    ----------
+    y, prediction
+        Labels and predictions, `[n]`.
+    subjects
+        Who speaks, `[n]`. The interval comes from resampling whole subjects, because values of one
+        person are not independent; it is None with fewer than two of them.
+    bootstrap
+        Number of resamples; 0 gives no interval.
+    seed
+        Seed of the resampling.
+    """
+    y, p = _pair(y, prediction)
+    moments = Moments.of(y, p)
+    interval = None
+    if subjects is not None and bootstrap:
+        resampled = _bootstrap_ccc(y, p[:, None], np.asarray(subjects), bootstrap, seed)
+        interval = None if resampled is None else _interval(resampled[:, 0])
+    return Scores(
+        ccc=moments.ccc,
+        ccc_ci=interval,
+        pcc=moments.pcc,
+        mse=mean_squared_error(y, p),
+        mae=mean_absolute_error(y, p),
+        n=moments.n,
+    )
+
+
+def paired_difference(
+    y: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    subjects: ArrayLike,
+    *,
+    bootstrap: int,
+    seed: int = 0,
+) -> Difference:
+    """CCC of `second` less CCC of `first` on the same rows, each `[n]`.
+
+    Both are scored on the same resamples of subjects, so that what makes a subject hard for both
+    cancels.
+    """
+    y, a = _pair(y, first)
+    _, b = _pair(y, second)
+    difference = Moments.of(y, b).ccc - Moments.of(y, a).ccc
+    columns = np.stack([a, b], axis=1)
+    resampled = _bootstrap_ccc(y, columns, np.asarray(subjects), bootstrap, seed)
+    interval = None if resampled is None else _interval(resampled[:, 1] - resampled[:, 0])
+    return Difference(difference, interval)
+
+
+def _pair(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
+    first, second = np.asarray(y, np.float64), np.asarray(prediction, np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(
+            f"labels {first.shape} and predictions {second.shape} are not two rows of one length"
+        )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("labels or predictions hold NaN or infinity")
+    return first, second
+
+
+def _bootstrap_ccc(
+    y: Array, predictions: Array, subjects: NDArray[Any], resamples: int, seed: int
+) -> Array | None:
+    """CCC of every column of `predictions [n, k]` over resampled subjects: `[resamples, k]`."""
+    names, member = np.unique(subjects, return_inverse=True)
+    if len(names) < 2 or not resamples:
+        return None
+    # One origin for all: sums of squares about a far one would lose digits.
+    origin = y.mean()
+    y, p = y - origin, predictions - origin
+
+    def per_subject(values: Array) -> Array:
+        return np.bincount(member, values, minlength=len(names))
+
+    drawn = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=resamples
+    )
+    n = drawn @ per_subject(np.ones_like(y))
+    mean_y = drawn @ per_subject(y) / n
+    square_y = drawn @ per_subject(y * y) / n - mean_y**2
+    found = np.zeros((resamples, p.shape[1]))
+    for column in range(p.shape[1]):
+        value = p[:, column]
+        mean_p = drawn @ per_subject(value) / n
+        square_p = drawn @ per_subject(value * value) / n - mean_p**2
+        product = drawn @ per_subject(y * value) / n - mean_y * mean_p
+        bottom = square_y + square_p + (mean_y - mean_p) ** 2
+        np.divide(2 * product, bottom, out=found[:, column], where=bottom > 0)
+    return found
+
+
+def _interval(values: Array) -> tuple[float, float]:
+    low, high = np.percentile(values, _COVERAGE)
+    return float(low), float(high)

@@ -1,0 +1,233 @@
+"""The model: a CNN over each segment, a BiLSTM with attention over the sequence, a linear head.
+
+Every block of the CNN is convolution, batch normalisation, ELU and maximum pooling, as in the
+study. ELU is monotonic, so pooling before it gives the same values for a quarter of the ELUs.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from valence.config import ModelConfig
+from valence.distributed import batch_statistics, world_size
+from valence.standardization import Standardizer
+
+
+class Block(nn.Module):
+    """Convolution, batch normalisation, maximum pooling, ELU: halves both axes.
+
+    The convolution has no bias, because the normalisation would take it away again.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        # With these few channels convolutions are faster where the channels lie side by side.
+        self.conv.weight.data = self.conv.weight.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[n, inputs, height, width]` to `[n, outputs, height // 2, width // 2]`."""
+        if self.training:
+            y = self._normalize(self.conv(x))
+        else:
+            # A fixed normalisation is part of the convolution.
+            assert self.norm.running_mean is not None
+            assert self.norm.running_var is not None
+            scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
+            shift = self.norm.bias - self.norm.running_mean * scale
+            y = F.conv2d(x, self.conv.weight * scale[:, None, None, None], shift, padding=1)
+        return F.elu(F.max_pool2d(y, 2))
+
+    def _normalize(self, y: Tensor) -> Tensor:
+        if world_size() == 1:
+            normalized: Tensor = self.norm(y)
+            return normalized
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        mean, variance, count = batch_statistics(y)
+        with torch.no_grad():
+            unbiased = variance * (count / (count - 1)).float()
+            norm.running_mean.lerp_(mean, 0.1)
+            norm.running_var.lerp_(unbiased, 0.1)
+            norm.num_batches_tracked += 1
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return y * scale[:, None, None] + (norm.bias - mean * scale)[:, None, None]
+
+
+class ValenceModel(nn.Module):
+    """From the stored mel of consecutive segments to the value of each target.
+
+    Standardisation is its first layer, so that it takes log-mel in dB as the store holds it.
+
+    Parameters
+    ----------
+    config
+        Channels, sizes, dropout and targets.
+    n_mels, n_frames
+        Shape of a segment's mel.
+    standardizer
+        Fitted on the training recordings.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, config: ModelConfig, *, n_mels: int, n_frames: int, standardizer: Standardizer
+    ) -> None:
+        super().__init__()
+        self.config, self.n_mels, self.n_frames = config, n_mels, n_frames
+        self.standardizer = standardizer
+        self.register_buffer("mean", torch.from_numpy(standardizer.mean.copy())[:, None])
+        self.register_buffer("std", torch.from_numpy(standardizer.std.copy())[:, None])
+        inputs = (1, *config.channels[:-1])
+        self.blocks = nn.ModuleList(
+            Block(*sizes) for sizes in zip(inputs, config.channels, strict=True)
+        )
+        halvings = len(config.channels)
+        self.encoded_size = config.channels[-1] * (n_mels >> halvings) * (n_frames >> halvings)
+        both = 2 * config.lstm_hidden
+        sizes = (self.encoded_size, *([both] * (config.lstm_layers - 1)))
+        self.lstm = nn.ModuleList(
+            nn.LSTM(size, config.lstm_hidden, batch_first=True, bidirectional=True)
+            for size in sizes
+        )
+        self.attention = nn.Linear(both, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(2 * both, len(config.targets))
+
+    @property
+    def feature_size(self) -> int:
+        """Deep features of a sequence: 512 with the study's sizes."""
+        return self.output.in_features
+
+    def standardize(self, mel: Tensor) -> Tensor:
+        """Standardise mel in dB, any float dtype `[..., n_mels, n_frames]`, to float32."""
+        values = mel.float()
+        if self.standardizer.scope == "segment_minmax":
+            low = values.amin(dim=(-2, -1), keepdim=True)
+            span = values.amax(dim=(-2, -1), keepdim=True) - low
+            return (values - low) / torch.where(span > 0, span, 1.0)
+        return (values - self.mean) / self.std
+
+    def encode(self, mel: Tensor) -> Tensor:
+        """The CNN's values `[n, encoded_size]` of segments `[n, n_mels, n_frames]` in dB."""
+        x = self.standardize(mel).unsqueeze(1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            x = block(x)
+        # In this order of the axes flattening moves nothing.
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+    def embed(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Deep features and attention of sequences.
+
+        Parameters
+        ----------
+        encoded
+            `[batch, length, encoded_size]`, from `encode`.
+
+        Returns
+        -------
+        Features `[batch, feature_size]`: the attention's weighted sum over time, then the final
+        states of both directions of the top layer; attention `[batch, length]`, which sums to 1.
+        """
+        states = encoded
+        for layer in self.lstm:
+            states, (final, _) = layer(states)
+        return self._attend(states, final)
+
+    def project(self, encoded: Tensor) -> Tensor:
+        """What the first recurrent layer makes of `[n, encoded_size]` before it looks at time.
+
+        `[n, 8 * lstm_hidden]`, the forward direction first. Sequences that overlap share it.
+        """
+        ahead, behind = self._first_layer()
+        weight = torch.cat([ahead[0], behind[0]])
+        bias = torch.cat([ahead[2] + ahead[3], behind[2] + behind[3]])
+        return F.linear(encoded, weight, bias)
+
+    def _first_layer(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Of each direction: weights of inputs and states, biases of inputs and states."""
+        first = self.lstm[0]
+        assert isinstance(first, nn.LSTM)
+        ahead, behind = first.all_weights
+        return list(ahead), list(behind)
+
+    def embed_projected(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """`embed` from `project`'s values `[batch, length, 8 * lstm_hidden]`."""
+        ahead_weights, behind_weights = self._first_layer()
+        forwards, backwards = projected.transpose(0, 1).chunk(2, dim=-1)
+        ahead = _recur(forwards, ahead_weights[1])
+        behind = _recur(backwards.flip(0), behind_weights[1])
+        final = torch.stack([ahead[-1], behind[-1]])
+        states = torch.cat([ahead, behind.flip(0)], dim=-1).transpose(0, 1)
+        for layer in self.lstm[1:]:
+            states, (final, _) = layer(states)
+        return self._attend(states, final)
+
+    def _attend(self, states: Tensor, final: Tensor) -> tuple[Tensor, Tensor]:
+        """From the top layer's states `[batch, length, 2h]` and final states `[2, batch, h]`."""
+        attention = self.attention(states).squeeze(-1).float().softmax(dim=1)
+        context = torch.einsum("bt,bth->bh", attention.to(states.dtype), states)
+        return torch.cat([context, final[0], final[1]], dim=1).float(), attention
+
+    def head(self, features: Tensor) -> Tensor:
+        """Values `[batch, targets]` of features `[batch, feature_size]`."""
+        values: Tensor = self.output(self.dropout(features))
+        return values.float()
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Values `[batch, targets]` of sequences `[batch, length, n_mels, n_frames]` in dB."""
+        batch, length = mel.shape[:2]
+        encoded = self.encode(mel.flatten(0, 1)).view(batch, length, -1)
+        return self.head(self.embed(encoded)[0])
+
+    def forward_runs(self, mel: Tensor, offsets: Tensor, length: int) -> Tensor:
+        """Values of windows that overlap, for which the CNN sees each segment once.
+
+        Parameters
+        ----------
+        mel
+            Runs of consecutive segments in dB, `[runs, segments, n_mels, n_frames]`.
+        offsets
+            First segment of each window of a run, int64 `[windows]`.
+        length
+            Segments in a window.
+
+        Returns
+        -------
+        `[runs * windows, targets]`, run after run.
+        """
+        if len(offsets) == 1:
+            return cast("Tensor", self(mel))
+        runs, segments = mel.shape[:2]
+        encoded = self.encode(mel.flatten(0, 1)).view(runs, segments, -1)
+        held = encoded[:, offsets[:, None] + torch.arange(length, device=offsets.device)]
+        return self.head(self.embed(held.flatten(0, 1))[0])
+
+
+def _recur(projected: Tensor, weight: Tensor) -> Tensor:
+    """Hidden states `[length, batch, h]` of an LSTM whose inputs are already projected.
+
+    `projected` is `[length, batch, 4h]` with the biases, `weight` is `[4h, h]`, gates in torch's
+    order: input, forget, cell, output.
+    """
+    hidden = projected.new_zeros(projected.shape[1], weight.shape[1])
+    cell = hidden
+    transposed = weight.t().contiguous()
+    states = []
+    for step in projected:
+        gates = torch.addmm(step, hidden, transposed)
+        enter, keep, candidate, leave = gates.chunk(4, dim=1)
+        cell = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+        hidden = leave.sigmoid() * cell.tanh()
+        states.append(hidden)
+    return torch.stack(states)

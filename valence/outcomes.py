@@ -1,0 +1,113 @@
+"""What came of the combinations of a sweep, one file each, so that it goes on where it stopped.
+
+A file holds the predictions for validation and test rows and no score: those of the test rows are
+scored only once all combinations are done.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from valence.storage import Location
+
+Array = NDArray[np.float64]
+
+_METADATA = b"valence"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a combination.
+
+    Attributes
+    ----------
+    status, reason
+        `failed` with its reason, or `ok` with a remark or nothing.
+    seconds
+        Wall time of fitting and predicting, the shared transform left out.
+    engine
+        Packages that fitted it, such as `sklearn` or `sklearn+sklearnex`.
+    rows
+        Training rows that the regressor was fitted on, the fewest of an ensemble's members.
+    validation, test
+        Predictions, float64 `[rows]`; empty for a failure.
+    """
+
+    status: Literal["ok", "failed"]
+    reason: str
+    seconds: float
+    engine: str
+    rows: int
+    validation: Array
+    test: Array
+
+    @classmethod
+    def failure(cls, reason: str, *, seconds: float = 0.0, engine: str = "") -> Outcome:
+        """A combination that gave no predictions."""
+        return cls("failed", reason, seconds, engine, 0, np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True)
+class OutcomeStore:
+    """A folder of outcomes; it can be sent to a worker."""
+
+    root: Location
+
+    def file(self, name: str) -> Location:
+        """Where the outcome of the combination `name` lies."""
+        return self.root / f"{name}.parquet"
+
+    def write(self, name: str, outcome: Outcome, *, made_of: str) -> None:
+        """Keep an outcome, atomically, with the fingerprint of what made it."""
+        n, m = len(outcome.validation), len(outcome.test)
+        about = {
+            "made_of": made_of,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "seconds": outcome.seconds,
+            "engine": outcome.engine,
+            "rows": outcome.rows,
+        }
+        table = pa.table(
+            {
+                "split": pa.array(["validation"] * n + ["test"] * m, pa.string()),
+                "prediction": pa.array(np.concatenate([outcome.validation, outcome.test])),
+            }
+        ).replace_schema_metadata({_METADATA: json.dumps(about)})
+        with self.file(name).writer() as target:
+            pq.write_table(table, target)
+
+    def read(self, name: str, *, made_of: str) -> Outcome | None:
+        """The outcome of a combination, or None if there is none of that fingerprint."""
+        try:
+            with self.file(name).open() as source:
+                table = pq.read_table(source)
+        except FileNotFoundError:
+            return None
+        about = json.loads(table.schema.metadata[_METADATA])
+        if about.pop("made_of") != made_of:
+            return None
+        validation = np.asarray(table["split"].to_numpy() == "validation")
+        prediction = table["prediction"].to_numpy()
+        return Outcome(**about, validation=prediction[validation], test=prediction[~validation])
+
+    def forget_failures(self) -> None:
+        """Remove the outcomes that are failures, so that they are tried again."""
+        for file in self.root.files():
+            with file.open() as source:
+                about = json.loads(pq.read_schema(source).metadata[_METADATA])
+            if about["status"] == "failed":
+                file.delete()
+
+    def clear(self, *, keep: set[str]) -> None:
+        """Remove the outcomes of all combinations but those in `keep`."""
+        for file in self.root.files():
+            if file.stem not in keep:
+                file.delete()

@@ -1,0 +1,299 @@
+"""From sound to a timeline of valence, by a trained model.
+
+A sequence's prediction speaks of all of its segments. Where sequences overlap, a segment takes the
+mean of the predictions of all sequences that hold it, each with the same weight. Sequences begin
+every `sequence.stride` segments, as in training's features; the segments after the last of them
+take the prediction of one more sequence, which ends where the recording ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soxr
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from valence.audio import iter_audio, iter_segments, normalize, on_disk
+from valence.checkpoint import ModelDescription, ModelSections, load_model
+from valence.errors import AudioError, ModelError
+from valence.inference import sequence_outputs
+from valence.mel import log_mel
+from valence.model import ValenceModel
+from valence.run import Run
+from valence.storage import Location
+
+# Segments decoded at once, and given to the model at once (ten minutes of half a second each).
+_CHUNK_SEGMENTS = 20
+_BLOCK_SEGMENTS = 1200
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Predicted values over time.
+
+    Attributes
+    ----------
+    time
+        Start of each segment in seconds, float64 `[n]`.
+    values
+        float32 `[n, targets]`.
+    targets
+        What the columns of `values` are.
+    short
+        Whether the recording is shorter than the sequences that the model was trained on, so that
+        all values come from one shorter sequence.
+    envelope
+        Least and greatest sample of each segment relative to the loudest, float32 `[2, n]`.
+    """
+
+    time: NDArray[np.float64]
+    values: Array
+    targets: tuple[str, ...]
+    short: bool
+    envelope: Array
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns `timestamp` (ms) and each target."""
+        columns: dict[str, Any] = {"timestamp": np.rint(1000 * self.time).astype(np.int64)}
+        for column, target in enumerate(self.targets):
+            columns[target] = self.values[:, column]
+        return pd.DataFrame(columns)
+
+
+class Predictor:
+    """A trained model with the preprocessing that it was trained on.
+
+    Parameters
+    ----------
+    model
+        The model, on the device that it is to work on.
+    description
+        Its configuration.
+    """
+
+    def __init__(self, model: ValenceModel, description: ModelDescription) -> None:
+        self.model = model
+        self.description = description
+
+    @classmethod
+    def load(cls, where: str | os.PathLike[str] | Location | Run) -> Predictor:
+        """The predictor of a run, or of the folder of a model.
+
+        The model works on a GPU where there is one. Nothing in the folder is executed.
+
+        Raises
+        ------
+        ModelError
+            If no model is there, or it is damaged.
+        """
+        if isinstance(where, Run):
+            where = where.root
+        root = where if isinstance(where, Location) else Location.parse(where)
+        model, description = load_model(model_folder(root))
+        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), description)
+
+    @property
+    def config(self) -> ModelSections:
+        """The sections of the configuration that a prediction depends on."""
+        return self.description.config
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is predicted."""
+        return tuple(self.model.config.targets)
+
+    def __call__(self, y: ArrayLike, *, sr: int) -> Timeline:
+        """The timeline of a recording in memory.
+
+        Parameters
+        ----------
+        y
+            Samples `[samples]`, or `[channels, samples]`, of which the mean is taken. The level is
+            of no importance.
+        sr
+            Their rate in Hz; another than the model's is resampled.
+
+        Raises
+        ------
+        AudioError
+            If there is less than one segment (0.5 s), no sound, or a sample that is not finite.
+        """
+        samples = np.asarray(y, np.float32)
+        if samples.ndim == 2:
+            samples = samples.mean(axis=0)
+        if samples.ndim != 1:
+            raise AudioError(
+                f"An array of shape {samples.shape} was found. Expected samples [samples] or "
+                "[channels, samples]."
+            )
+        if not np.isfinite(samples).all():
+            raise AudioError("The recording holds NaN or infinite samples. Expected finite ones.")
+        if samples.size and not samples.any():
+            raise AudioError("The recording is silent: all samples are zero. Expected speech.")
+        ours = self.config.preprocess.sr
+        if sr != ours:
+            samples = soxr.resample(samples, sr, ours)
+        return self._timeline([samples], name="The recording")
+
+    def predict_file(self, file: Location) -> Timeline:
+        """The timeline of an audio file, decoded in blocks, whatever its length.
+
+        Raises
+        ------
+        AudioError
+            If it cannot be decoded, is silent, or has less than one segment (0.5 s).
+        """
+        with on_disk(file) as path:
+            return self.predict_path(path, name=file)
+
+    def predict_path(self, path: Path, *, name: Location | Path | None = None) -> Timeline:
+        """As `predict_file`, for a file on disk, which messages call `name`."""
+        name = path if name is None else name
+        blocks = iter_audio(path, sr=self.config.preprocess.sr, name=name)
+        return self._timeline(blocks, name=f"'{name}'")
+
+    def mel(self, y: Array) -> NDArray[Any]:
+        """The mel `[n, n_mels, n_frames]` of samples `[samples]` at the model's rate, in dB.
+
+        It is what preprocessing stores: whole segments, levelled, in the precision of the store.
+        """
+        config = self.config
+        parts = [mel for mel, _ in self._mel([y])]
+        none = np.empty((0, config.mel.n_mels, config.mel.n_frames), config.preprocess.dtype)
+        return np.concatenate([none, *parts])
+
+    def _timeline(self, blocks: Iterable[Array], *, name: str) -> Timeline:
+        config = self.config
+        length, stride = config.sequence.length, config.sequence.stride
+        average = OverlapAverage(len(self.targets), length)
+        envelope: list[Array] = []
+        # Segments from `first` on that a sequence still to come may need.
+        held = np.empty((0, config.mel.n_mels, config.mel.n_frames), config.preprocess.dtype)
+        first, start = 0, 0
+        for mel, range_ in _in_blocks(self._mel(blocks)):
+            envelope.append(range_)
+            held = np.concatenate([held, mel])
+            starts = np.arange(start, first + len(held) - length + 1, stride)
+            if len(starts):
+                average.add(starts, self._predict(held, starts - first, length))
+                start = int(starts[-1]) + stride
+            keep = max(first, min(start, first + len(held) - length))
+            held, first = held[keep - first :], keep
+        n = first + len(held)
+        if n == 0:
+            seconds = config.preprocess.segment_seconds
+            raise AudioError(
+                f"{name} is shorter than {seconds:g} s, the least that can be predicted from. Use "
+                "a longer recording."
+            )
+        short = n < length
+        if short:
+            values = np.repeat(self._predict(held, np.zeros(1, np.int64), n), n, axis=0)
+        else:
+            last = self._predict(held, np.array([n - length - first]), length)[0]
+            values = average.values(n, rest=last)
+        ranges = np.concatenate(envelope, axis=1)
+        loudest = np.abs(ranges).max()
+        return Timeline(
+            time=np.arange(n, dtype=np.float64) * config.preprocess.segment_seconds,
+            values=values,
+            targets=self.targets,
+            short=short,
+            envelope=ranges / (loudest if loudest > 0 else 1),
+        )
+
+    def _mel(self, blocks: Iterable[Array]) -> Iterator[tuple[NDArray[Any], Array]]:
+        """The mel of segments as preprocessing stores it, and their range, some at a time."""
+        preprocess = self.config.preprocess
+        for segments in iter_segments(blocks, preprocess.segment_samples, segments=_CHUNK_SEGMENTS):
+            levelled = normalize(segments, level=preprocess.level, level_dbfs=preprocess.level_dbfs)
+            mel = log_mel(levelled, self.config.mel, sr=preprocess.sr)
+            ranges = np.stack([segments.min(axis=1), segments.max(axis=1)])
+            yield mel.astype(preprocess.dtype), ranges
+
+    def _predict(self, mel: NDArray[Any], starts: NDArray[np.int64], length: int) -> Array:
+        return sequence_outputs(self.model, mel, starts, length).prediction
+
+
+class OverlapAverage:
+    """The mean, for every segment, of the predictions of all sequences that hold it."""
+
+    def __init__(self, targets: int, length: int) -> None:
+        self._length = length
+        # What a sequence adds at its start and takes back at its end: sums over it are the sums
+        # and counts of the sequences that hold a segment.
+        self._steps = np.zeros((0, targets + 1))
+
+    def add(self, starts: NDArray[np.int64], predictions: Array) -> None:
+        """Count sequences in: first segments `[rows]`, predictions `[rows, targets]`."""
+        needed = int(starts.max()) + self._length + 1
+        if needed > len(self._steps):
+            grown = np.zeros((max(needed, 2 * len(self._steps)), self._steps.shape[1]))
+            grown[: len(self._steps)] = self._steps
+            self._steps = grown
+        rows = np.column_stack([predictions.astype(np.float64), np.ones(len(starts))])
+        np.add.at(self._steps, starts, rows)
+        np.add.at(self._steps, starts + self._length, -rows)
+
+    def values(self, n: int, *, rest: Array) -> Array:
+        """Means of the first `n` segments `[n, targets]`; `rest` where no sequence holds one.
+
+        >>> average = OverlapAverage(1, 2)
+        >>> average.add(np.array([0, 1]), np.array([[1.0], [3.0]], np.float32))
+        >>> average.values(4, rest=np.array([9.0], np.float32))[:, 0].tolist()
+        [1.0, 2.0, 3.0, 9.0]
+        """
+        sums = np.zeros((n, self._steps.shape[1]))
+        held = min(n, len(self._steps))
+        sums[:held] = np.cumsum(self._steps[:held], axis=0)
+        count = np.rint(sums[:, -1])
+        values = np.tile(rest.astype(np.float32), (n, 1))
+        covered = np.flatnonzero(count)
+        covered = covered[covered < held]
+        values[covered] = sums[covered, :-1] / count[covered, None]
+        return values
+
+
+def model_folder(root: Location) -> Location:
+    """Where a model lies: in the folder itself, or in `model` under it.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    for folder in (root, root / "model"):
+        if (folder / "model.json").exists():
+            return folder
+    raise ModelError(
+        f"'{root}' holds no model. Expected the folder of a run whose training is finished, or a "
+        "folder with model.json and model.safetensors."
+    )
+
+
+def _in_blocks(
+    parts: Iterable[tuple[NDArray[Any], Array]],
+) -> Iterator[tuple[NDArray[Any], Array]]:
+    """Gather what comes in small pieces into pieces worth the model's start."""
+    mels: list[NDArray[Any]] = []
+    ranges: list[Array] = []
+    for mel, range_ in parts:
+        mels.append(mel)
+        ranges.append(range_)
+        if sum(map(len, mels)) >= _BLOCK_SEGMENTS:
+            yield np.concatenate(mels), np.concatenate(ranges, axis=1)
+            mels, ranges = [], []
+    if mels:
+        yield np.concatenate(mels), np.concatenate(ranges, axis=1)

@@ -1,0 +1,181 @@
+"""A regressor of the sweep on transformed features: fit, predict, average.
+
+One transform serves every regressor behind it, and an ensemble is the mean of predictions that its
+members have made: the numbers are those of the plain Pipeline.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import VotingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+
+from valence.combinations import (
+    KERNEL_MACHINES,
+    Combination,
+    build,
+    engine_of,
+    plain_pipeline,
+    regressor_parts,
+)
+from valence.config import StepConfig, SweepConfig
+from valence.outcomes import Outcome
+from valence.transforms import Array, Transformed
+
+
+def fit_regressor(
+    step: StepConfig, x: Array, y: Array, *, config: SweepConfig
+) -> tuple[Any, NDArray[np.intp] | slice]:
+    """Fit a regressor with the configured engine; also returns the rows that it was fitted on.
+
+    Raises
+    ------
+    ConvergenceWarning
+        If the solver gives up before it has converged.
+    """
+    regressor = build("regressor", step, seed=config.seed)
+    if engine_of(step, config.engine) == "sklearnex":
+        from sklearnex import svm as fast
+
+        regressor = getattr(fast, type(regressor).__name__)(**regressor.get_params(), n_jobs=1)
+    rows: NDArray[np.intp] | slice = slice(None)
+    if step.estimator in KERNEL_MACHINES and config.svr_max_rows is not None:
+        rows = thin(len(y), config.svr_max_rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        regressor.fit(x[rows], y[rows])
+    return regressor, rows
+
+
+def thin(n: int, most: int) -> NDArray[np.intp]:
+    """At most `most` of `n` indices, evenly spaced.
+
+    Rows are ordered by recording and time, so every recording keeps its share, evenly in time.
+
+    >>> thin(10, 4)
+    array([1, 3, 6, 8])
+    """
+    if n <= most:
+        return np.arange(n)
+    return ((np.arange(most) + 0.5) * n / most).astype(np.intp)
+
+
+def evaluate(step: StepConfig, data: Transformed, y: Array, *, config: SweepConfig) -> Outcome:
+    """Fit a regressor on transformed features and predict validation and test rows.
+
+    Numerical failure is an outcome: a solver that does not converge or refuses the data, or a
+    prediction that is not finite.
+    """
+    engine = engine_of(step, config.engine)
+    started = time.perf_counter()
+    try:
+        regressor, rows = fit_regressor(step, data.training, y, config=config)
+        validation, test = (_predict(regressor, x) for x in (data.validation, data.test))
+    except ConvergenceWarning as warning:
+        reason = f"did not converge: {_sentence(warning)}"
+        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
+    except (ValueError, ArithmeticError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {_sentence(error)}"
+        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
+    seconds = time.perf_counter() - started
+    broken = int(np.sum(~np.isfinite(validation)) + np.sum(~np.isfinite(test)))
+    if broken:
+        reason = f"predicts NaN or infinity for {broken} of {len(validation) + len(test)} rows"
+        return Outcome.failure(reason, seconds=seconds, engine=engine)
+    used = len(y[rows])
+    remark = "" if used == len(y) else f"fitted on {used} of {len(y)} rows (sweep.svr_max_rows)"
+    return Outcome("ok", remark, seconds, engine, used, validation, test)
+
+
+def average(members: Sequence[tuple[str, Outcome]]) -> Outcome:
+    """The outcome of an ensemble from those of its members, given with their names."""
+    started = time.perf_counter()
+    engine = "+".join(sorted({member.engine for _, member in members}))
+    for name, member in members:
+        if member.status == "failed":
+            reason = f"its member '{name}' failed: {member.reason}"
+            return Outcome.failure(reason, engine=engine)
+    remarks = [f"{name} {member.reason}" for name, member in members if member.reason]
+    validation = np.mean(np.stack([member.validation for _, member in members], axis=1), axis=1)
+    test = np.mean(np.stack([member.test for _, member in members], axis=1), axis=1)
+    rows = min(member.rows for _, member in members)
+    seconds = time.perf_counter() - started
+    return Outcome("ok", "; ".join(remarks), seconds, engine, rows, validation, test)
+
+
+def expected_cost(step: StepConfig, data: Transformed) -> float:
+    """How long a regressor may take, in no unit: only the order matters.
+
+    libsvm's steps grow with the range of the kernel's values, which a polynomial of degree 5 lets
+    differ by a factor of a hundred between two transforms: its mean over the diagonal tells.
+    """
+    weight = {"SVR": 1e3, "NuSVR": 1e3, "KernelRidge": 1e2}.get(step.estimator or "", 1.0)
+    if step.estimator in {"XGBRegressor", "RandomForestRegressor", "ExtraTreesRegressor"}:
+        weight = 1e2
+    n, columns = data.training.shape
+    cost: float = weight * n * math.sqrt(columns)
+    if step.estimator in KERNEL_MACHINES and step.parameters.get("kernel") == "poly":
+        sample = data.training[thin(n, 500)]
+        variance = float(sample.var())
+        squares = float(np.median(np.sum(sample * sample, axis=1)))
+        degree = step.parameters.get("degree", 3)
+        assert isinstance(degree, int)
+        diagonal: float = squares / (columns * variance) if variance else 0.0
+        cost *= 1.0 + math.pow(diagonal, degree)
+    return cost
+
+
+def assemble(
+    combination: Combination, data: Transformed, y: Array, *, config: SweepConfig
+) -> Pipeline:
+    """The fitted pipeline of a combination, all of it scikit-learn's or XGBoost's own.
+
+    Equal to `plain_pipeline(combination, config).fit(...)` where neither the engine nor
+    `svr_max_rows` makes it another.
+    """
+    pipeline = plain_pipeline(combination, config)
+    parts = regressor_parts(combination.regressor, config.regressors)
+    fitted = [_fit_as_sklearn(part, data.training, y, config) for part in parts]
+    regressor = pipeline.named_steps["regressor"]
+    if isinstance(regressor, VotingRegressor):
+        # Fitted by hand: its members may have been fitted on other rows, or by another engine.
+        regressor.estimators_ = fitted
+    else:
+        regressor = fitted[0]
+    return Pipeline([("scaler", data.scaler), ("reducer", data.reducer), ("regressor", regressor)])
+
+
+def _predict(regressor: Any, x: Array) -> Array:
+    return np.asarray(regressor.predict(x), np.float64) if len(x) else np.empty(0)
+
+
+def _sentence(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else "no message"
+
+
+def _fit_as_sklearn(step: StepConfig, x: Array, y: Array, config: SweepConfig) -> Any:
+    """Fit with the configured engine; what is saved then needs none but scikit-learn's."""
+    fitted, _ = fit_regressor(step, x, y, config=config)
+    if engine_of(step, config.engine) != "sklearnex":
+        return fitted
+    plain = build("regressor", step, seed=config.seed)
+    for name in ("support_vectors_", "fit_status_", "shape_fit_", "n_iter_", "_sparse"):
+        setattr(plain, name, getattr(fitted, name))
+    plain.support_ = np.array(fitted.support_, np.int32)
+    plain.n_features_in_ = fitted.n_features_in_
+    plain.dual_coef_ = plain._dual_coef_ = np.array(fitted.dual_coef_, np.float64)
+    plain.intercept_ = plain._intercept_ = np.array(fitted.intercept_, np.float64)
+    plain._n_support = np.array([len(plain.support_), 0], np.int32)
+    plain._gamma = float(fitted._gamma)
+    plain._probA = plain._probB = np.empty(0)
+    plain._effective_probability = False
+    return plain

@@ -1,0 +1,132 @@
+"""The report of a run: one page, the numbers on it, and every prediction."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Any
+
+from valence.checkpoint import load_model
+from valence.config import versions
+from valence.prediction import Predictor
+from valence.report import story
+from valence.report.comparison import compare_runs
+from valence.report.evidence import Evidence, read_evidence
+from valence.report.examples import read_examples
+from valence.report.findings import find, metrics_json, predictions
+from valence.report.model_card import model_card
+from valence.report.page import Page
+from valence.report.robustness import Robustness, measure
+from valence.run import Run, fingerprint
+from valence.storage import Location
+from valence.words import duration, plural
+
+__all__ = ["compare_runs", "write_report"]
+
+
+def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
+
+    The model's card, `README.md` in its folder, is written with them, since it tells the scores.
+    A report that was written before the sweep is written again once there is one.
+
+    Parameters
+    ----------
+    run
+        Preprocessing, training and extraction must be finished.
+    overwrite
+        Whether a report of other results may be replaced.
+
+    Returns
+    -------
+    What also stands in `stage.json`, the content of `metrics.json` among it.
+
+    Raises
+    ------
+    MissingStageError
+        If a stage that the report needs is not finished.
+    StaleError
+        If a report of other results stands there and `overwrite` is False.
+    ModelError
+        If the run's model is damaged.
+    """
+    began = time.monotonic()
+    evidence = read_evidence(run)
+    stage = run.stage("report")
+    record = stage.record()
+    grew = record is not None and record["made_of"].get("sweep") is None
+    state = stage.begin(_made_of(evidence), overwrite=overwrite or grew)
+    if state == "done":
+        summary: dict[str, Any] = stage.require()["summary"]
+        return summary
+    folder = run.folder("report")
+    model, description = load_model(run.model)
+    findings = find(evidence)
+    examples = read_examples(evidence, model)
+    found = measure(evidence, Predictor(model, description))
+    sections = [
+        story.headline(evidence, findings),
+        story.agreement(evidence, findings),
+        story.regressors(evidence),
+        story.robustness(found, evidence),
+        story.training(evidence),
+        story.model(evidence, examples),
+        story.corpus(evidence, findings),
+    ]
+    for section in sections:
+        for drawing in section.drawings:
+            (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
+    robustness = found.to_json() if isinstance(found, Robustness) else {"skipped": found}
+    metrics = metrics_json(evidence, findings, robustness=robustness)
+    (folder / "metrics.json").write_json(metrics)
+    (folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
+    card = model_card(evidence, findings, description, found, parameters=examples.parameters)
+    (run.model / "README.md").write_text(card)
+    seconds = time.monotonic() - began
+    sections.append(story.cost(evidence, {"report": seconds}))
+    sections.append(story.repeating(evidence, _command(evidence), versions()))
+    page = Page(
+        title=f"{run.root.name} – valence",
+        heading=f"{evidence.target.capitalize()} of speech: {run.root.name}",
+        lead=_lead(evidence),
+        notices=story.notices(evidence, findings),
+        sections=sections,
+        footer="The numbers on this page stand in metrics.json, every prediction in "
+        "predictions.csv, and the figures in the folder figures, beside it.",
+    )
+    (folder / "report.html").write_text(page.html())
+    summary = {
+        "seconds": time.monotonic() - began,
+        "digest": fingerprint(metrics),
+        "metrics": metrics,
+    }
+    stage.finish(summary)
+    return summary
+
+
+def _made_of(evidence: Evidence) -> dict[str, Any]:
+    digests: dict[str, Any] = {
+        name: evidence.stages[name]["fingerprint"] if name in evidence.stages else None
+        for name in ("segments", "train", "features", "sweep")
+    }
+    return digests
+
+
+def _lead(evidence: Evidence) -> str:
+    usable = evidence.recordings[evidence.recordings["status"] == "ok"]
+    sound = float(usable["duration"].sum())
+    return (
+        f"{' and '.join(evidence.features.targets).capitalize()}, predicted moment by moment from "
+        f"{plural(len(usable), 'recording')} of "
+        f"{plural(usable['subject'].nunique(), 'subject')}, {duration(sound)} in all."
+    )
+
+
+def _command(evidence: Evidence) -> str:
+    root, corpus = str(evidence.run.root), str(evidence.record.get("corpus", "CORPUS"))
+    if evidence.synthetic:
+        return f"valence demo --out {shlex.quote(root)}"
+    config = shlex.quote(str(Location.parse(root) / "config.toml"))
+    return (
+        f"valence run {shlex.quote(corpus)} --config {config} --out {shlex.quote(root + '-again')}"
+    )

@@ -1,0 +1,131 @@
+"""What a finished run left on disk, read once: all that its report speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from valence.config import Config
+from valence.errors import MissingStageError
+from valence.features import Features, read_features
+from valence.run import Run, StageName
+from valence.storage import Location
+
+SPLITS = ("train", "validation", "test", "unlabelled")
+_SUFFIXES = ("_train", "_devel", "_test")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The files of a run, in memory.
+
+    Attributes
+    ----------
+    run
+        The run itself, for what is read only in part (segments, the model).
+    config
+        Its resolved configuration.
+    record
+        The `[run]` table of `config.toml`.
+    stages
+        `stage.json` of each finished stage.
+    recordings
+        A row a recording of the corpus, as preprocessing found it.
+    features
+        A row a sequence, with the deep model's predictions.
+    history
+        A row an epoch and seed, or None where training kept none.
+    results
+        A row a combination of the sweep, or None where there was no sweep.
+    selection
+        What the sweep chose, or None.
+    """
+
+    run: Run
+    config: Config
+    record: Mapping[str, Any]
+    stages: Mapping[StageName, Mapping[str, Any]]
+    recordings: pd.DataFrame
+    features: Features
+    history: pd.DataFrame | None
+    results: pd.DataFrame | None
+    selection: Mapping[str, Any] | None
+
+    @property
+    def target(self) -> str:
+        """The first target, which every headline speaks of."""
+        return self.features.targets[0]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the recordings were made by the embedded synthesis."""
+        return bool(self.record.get("synthetic", False))
+
+    @property
+    def protocol(self) -> str:
+        """How the corpus was divided: `paper` or `partition`."""
+        configured = self.config.split.protocol
+        if configured != "auto":
+            return configured
+        suffixed = self.recordings["Id"].str.endswith(_SUFFIXES).any()
+        return "paper" if suffixed else "partition"
+
+    def subjects(self, split: str) -> int:
+        """Number of subjects with labelled sequences in a split."""
+        return len(np.unique(self.features.of(split).subject))
+
+
+def read_evidence(run: Run) -> Evidence:
+    """Read what a run's stages left.
+
+    Raises
+    ------
+    MissingStageError
+        If the folder is no run, or preprocessing, training or extraction is not finished. The
+        sweep may be missing.
+    """
+    config = run.config()
+    for needed in ("segments", "train", "features"):
+        run.stage(needed).require()
+    stages = {
+        name: record
+        for name in get_args(StageName)
+        if (record := run.stage(name).record()) is not None and record["status"] == "done"
+    }
+    swept = "sweep" in stages
+    sweep = run.folder("sweep")
+    return Evidence(
+        run=run,
+        config=config,
+        record=run.record(),
+        stages=stages,
+        recordings=_read_recordings(run),
+        features=read_features(run.folder("features")),
+        history=_read_csv(run.folder("train") / "history.csv"),
+        results=_read_csv(sweep / "results.csv") if swept else None,
+        selection=(sweep / "selection.json").read_json() if swept else None,
+    )
+
+
+def _read_recordings(run: Run) -> pd.DataFrame:
+    file = run.folder("segments") / "recordings.parquet"
+    if not file.exists():
+        raise MissingStageError(
+            f"'{file}' is missing. Run 'valence preprocess' for '{run.root}' again."
+        )
+    with file.open() as source:
+        frame: pd.DataFrame = pq.read_table(source).to_pandas()
+    return frame
+
+
+def _read_csv(file: Location) -> pd.DataFrame | None:
+    if not file.exists():
+        return None
+    with file.open() as source:
+        # The scaler and the reducer called "none" are names, not gaps.
+        return pd.read_csv(source, keep_default_na=False, na_values=["", "nan", "NaN"])

@@ -1,0 +1,182 @@
+"""Standardisation of mel spectrograms: mergeable moments, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from valence.errors import ModelError
+
+Scope = Literal["global", "mel_band", "segment_minmax"]
+
+# Values whose sums are taken at once: small enough that their float64 copy stays in the cache.
+_CHUNK_VALUES = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean and sum of squared deviations of each mel band, mergeable in any grouping.
+
+    Sums are float64 and merged by the formula of Chan, Golub and LeVeque (1983), so that nothing is
+    lost to cancellation. Merging in another order may change the last bit: whoever needs the same
+    bytes everywhere merges in a fixed order.
+
+    Attributes
+    ----------
+    count
+        Values in each band.
+    mean
+        float64 `[n_mels]`, in dB.
+    m2
+        Sum of squared deviations from the mean, float64 `[n_mels]`, in dB².
+    """
+
+    count: int
+    mean: NDArray[np.float64]
+    m2: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, n_mels: int) -> Moments:
+        """The moments of nothing."""
+        return cls(0, np.zeros(n_mels), np.zeros(n_mels))
+
+    @classmethod
+    def from_mel(cls, mel: NDArray[np.floating[Any]]) -> Moments:
+        """The moments of `mel`, shape `[n, n_mels, n_frames]`, as stored.
+
+        >>> moments = Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 2.0]]]))
+        >>> moments.count, moments.mean.tolist(), moments.m2.tolist()
+        (2, [2.0, 2.0], [2.0, 0.0])
+        """
+        n, n_mels, n_frames = mel.shape
+        rows = max(1, _CHUNK_VALUES // max(1, n_mels * n_frames))
+        moments = cls.empty(n_mels)
+        for first in range(0, n, rows):
+            moments = moments.merge(cls._of_chunk(mel[first : first + rows]))
+        return moments
+
+    @classmethod
+    def _of_chunk(cls, mel: NDArray[np.floating[Any]]) -> Moments:
+        values = mel.astype(np.float64)
+        count = mel.shape[0] * mel.shape[2]
+        mean = np.einsum("nbf->b", values) / count
+        values -= mean[:, None]
+        return cls(count, mean, np.einsum("nbf,nbf->b", values, values))
+
+    def merge(self, other: Moments) -> Moments:
+        """The moments of both together."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        share = other.count / count
+        return Moments(
+            count,
+            self.mean + delta * share,
+            self.m2 + other.m2 + delta * delta * (self.count * share),
+        )
+
+    def over_bands(self) -> Moments:
+        """The moments of all values as one band, shape `[1]`."""
+        mean = self.mean.mean()
+        between = float(np.square(self.mean - mean).sum()) * self.count
+        return Moments(
+            self.count * len(self.mean), np.array([mean]), np.array([self.m2.sum() + between])
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON that `from_json` reads back to the same bits."""
+        return {"count": self.count, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Moments:
+        """The moments that `to_json` wrote."""
+        return cls(int(content["count"]), np.array(content["mean"]), np.array(content["m2"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Standardises mel spectrograms as they are loaded.
+
+    Attributes
+    ----------
+    scope
+        `"global"`: one mean and standard deviation over everything; `"mel_band"`: one a band;
+        `"segment_minmax"`: each segment on its own to `[0, 1]`, the variant that the study found to
+        hurt (its mean is then 0 and its standard deviation 1, and neither is used).
+    mean, std
+        float32, shape `[1]` or `[n_mels]`, in dB; a standard deviation of 0 is kept as 1.
+    """
+
+    scope: Scope
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+    def __call__(self, mel: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Standardise `mel`, shape `[..., n_mels, n_frames]`, to float32 of the same shape."""
+        values = mel.astype(np.float32)
+        if self.scope == "segment_minmax":
+            low = values.min(axis=(-2, -1), keepdims=True)
+            span = values.max(axis=(-2, -1), keepdims=True) - low
+            values -= low
+            values /= np.where(span > 0, span, np.float32(1))
+            return values
+        values -= self.mean[:, None]
+        values /= self.std[:, None]
+        return values
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON that `from_json` reads back to the same bits."""
+        return {"scope": self.scope, "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Standardizer:
+        """The standardizer that `to_json` wrote.
+
+        Raises
+        ------
+        ModelError
+            If something is missing or not what it should be.
+        """
+        try:
+            scope = content["scope"]
+            mean = np.array(content["mean"], np.float32)
+            std = np.array(content["std"], np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"The standardisation found is not one: {error!r}. Expected scope, mean and std, "
+                "as preprocessing writes them; make it again."
+            ) from error
+        sound = (
+            scope in get_args(Scope)
+            and mean.ndim == 1
+            and mean.shape == std.shape
+            and np.isfinite(mean).all()
+            and (std > 0).all()
+        )
+        if not sound:
+            raise ModelError(
+                f"The standardisation found has the scope {scope!r}, {mean.size} means and "
+                f"{std.size} standard deviations. Expected one of {', '.join(get_args(Scope))}, "
+                "and as many finite means as positive standard deviations; make it again."
+            )
+        return cls(scope, mean, std)
+
+
+def fit(moments: Moments, scope: Scope) -> Standardizer:
+    """The standardizer of values with these moments; the standard deviation has ddof 0.
+
+    >>> fit(Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global").mean.tolist()
+    [3.0]
+    """
+    if scope == "segment_minmax":
+        return Standardizer(scope, np.zeros(1, np.float32), np.ones(1, np.float32))
+    chosen = moments.over_bands() if scope == "global" else moments
+    std = np.sqrt(chosen.m2 / max(1, chosen.count)).astype(np.float32)
+    return Standardizer(
+        scope, chosen.mean.astype(np.float32), np.where(std > 0, std, np.float32(1))
+    )

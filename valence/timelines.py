@@ -1,0 +1,350 @@
+"""The files that a prediction leaves for a recording: CSV, Parquet and a figure, made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from valence.annotation import join_annotation, read_annotation
+from valence.audio import checksum, on_disk
+from valence.errors import AudioError, CorpusError, UsageError
+from valence.figures import timeline
+from valence.metrics import ConstantWarning, concordance
+from valence.prediction import Predictor, Timeline
+from valence.run import fingerprint
+from valence.storage import Location
+
+Status = Literal["ok", "skipped", "stale", "failed"]
+
+# The version of what these files hold: raised when the same input gives other files.
+_FORMAT = 1
+_METADATA = b"valence"
+# What libsndfile decodes and people keep speech in.
+AUDIO_SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".aif",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".w64",
+)
+_LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
+
+WEIGHTING = (
+    "A segment's value is the mean, with equal weights, of the predictions of all sequences that "
+    "hold it; the segments after the last regular sequence take the prediction of one that ends "
+    "where the recording ends."
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recording to predict.
+
+    Attributes
+    ----------
+    audio
+        Its file.
+    name
+        Stem of the files that it gets.
+    labels
+        Annotations to draw beside the prediction, by target.
+    """
+
+    audio: Location
+    name: str
+    labels: Mapping[str, Location]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a recording.
+
+    Attributes
+    ----------
+    name, audio
+        As in the task.
+    status
+        `ok`; `skipped`: its files stood there already; `stale`: files of another model or sound
+        stand there and were not to be replaced; `failed`, for a reason that lies in its file.
+    reason
+        Why there is no prediction, or what was odd.
+    rows
+        Rows of its timeline.
+    short
+        Whether it is shorter than a sequence.
+    sound_seconds, seconds
+        Length of what was predicted, and how long that took.
+    ccc
+        Agreement with the annotation, by target, where there is one.
+    """
+
+    name: str
+    audio: str
+    status: Status
+    reason: str = ""
+    rows: int = 0
+    short: bool = False
+    sound_seconds: float = 0.0
+    seconds: float = 0.0
+    ccc: Mapping[str, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for JSON; `Outcome(**content)` reads it back."""
+        return asdict(self)
+
+
+def find_audio(texts: Sequence[str]) -> list[Location]:
+    """The audio files that arguments name: files, folders (all audio in them), globs, URIs.
+
+    Raises
+    ------
+    UsageError
+        If an argument names nothing.
+    """
+    found: dict[str, Location] = {}
+    for text in texts:
+        place = Location.parse(text)
+        if place.is_folder():
+            files = [file for file in place.files() if file.suffix in AUDIO_SUFFIXES]
+        elif place.exists():
+            files = [place]
+        else:
+            # What is a file's own name is taken as such, even if it looks like a pattern.
+            pattern = Path(text).expanduser().absolute()
+            matches = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+            files = [Location.parse(match) for match in sorted(matches) if match.is_file()]
+        if not files:
+            raise UsageError(
+                f"'{text}' names no audio. Expected a file, a folder with files such as "
+                f"{', '.join(AUDIO_SUFFIXES[:6])}, or a pattern that matches some."
+            )
+        found |= {str(file): file for file in files}
+    return list(found.values())
+
+
+def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> list[Task]:
+    """A task for each file, each with a name of its own.
+
+    The name is the file's stem; where two share it, the folder's name precedes it, and where even
+    that is shared, a number follows.
+
+    Parameters
+    ----------
+    audio
+        Files.
+    labels
+        A CSV (of the only file), or a folder with `<target>/<stem>.csv`, such as a corpus or its
+        `label_segments`.
+
+    Raises
+    ------
+    UsageError
+        If `labels` is absent, or a single CSV for several files.
+    """
+    if labels is not None and not labels.exists():
+        raise UsageError(f"There are no labels at '{labels}'. Expected a CSV or a folder of them.")
+    if labels is not None and not labels.is_folder() and len(audio) > 1:
+        raise UsageError(
+            f"'{labels}' is one file of labels for {len(audio)} recordings. Expected a folder with "
+            "valence/<name>.csv for each."
+        )
+    stems = [file.stem for file in audio]
+    taken: set[str] = set()
+    tasks = []
+    for file, stem in zip(audio, stems, strict=True):
+        name = stem if stems.count(stem) == 1 else f"{file.path.split('/')[-2]}_{stem}"
+        base, number = name, 2
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        tasks.append(Task(file, name, _labels_of(stem, labels)))
+    return tasks
+
+
+def predict_task(
+    predictor: Predictor, task: Task, out: Location, *, replace: bool = False
+) -> Outcome:
+    """Predict a recording and write its files, unless they stand there as they would be made.
+
+    Parameters
+    ----------
+    predictor
+        The model.
+    task
+        The recording.
+    out
+        Folder of the files.
+    replace
+        Whether files of another model, sound or annotation may be replaced.
+
+    Raises
+    ------
+    OSError
+        If `out` cannot be written.
+    """
+    began = time.monotonic()
+    known: dict[str, Any] = {"name": task.name, "audio": str(task.audio)}
+    try:
+        with on_disk(task.audio) as path:
+            made_of = _made_of(predictor, task, path)
+            before = _read_about(out, task.name)
+            if before is not None and before["made_of"] == made_of:
+                return Outcome(**{**before["outcome"], "status": "skipped"})
+            if before is not None and not replace:
+                return Outcome(**known, status="stale")
+            predicted = predictor.predict_path(path, name=task.audio)
+    except CorpusError as error:
+        return Outcome(**known, status="failed", reason=str(error))
+    annotation, remarks = _read_labels(task, len(predicted))
+    step = predictor.config.preprocess.segment_seconds
+    outcome = Outcome(
+        **known,
+        status="ok",
+        reason="; ".join(remarks),
+        rows=len(predicted),
+        short=predicted.short,
+        sound_seconds=len(predicted) * step,
+        seconds=time.monotonic() - began,
+        ccc=_agreement(predicted, annotation) or None,
+    )
+    _write(out, outcome, predicted, annotation, made_of, step=step)
+    return outcome
+
+
+def _write(
+    out: Location,
+    outcome: Outcome,
+    predicted: Timeline,
+    annotation: Mapping[str, NDArray[np.float32]],
+    made_of: str,
+    *,
+    step: float,
+) -> None:
+    frame = predicted.to_frame()
+    (out / f"{outcome.name}.csv").write_text(frame.to_csv(index=False))
+    notes = [f"CCC {value:.2f}" for value in (outcome.ccc or {}).values()]
+    if predicted.short:
+        notes.append(f"shorter than a sequence: one prediction of {outcome.sound_seconds:g} s")
+    drawing = timeline(
+        predicted.time,
+        predicted.values,
+        targets=predicted.targets,
+        envelope=(predicted.envelope[0], predicted.envelope[1]),
+        name=outcome.name,
+        step=step,
+        note=", ".join(notes),
+        annotation=annotation,
+    )
+    (out / f"{outcome.name}.png").write_bytes(drawing.png())
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    about = {"made_of": made_of, "outcome": outcome.to_json(), "weighting": WEIGHTING}
+    # The Parquet is written last: that it is there says that the others are.
+    with (out / f"{outcome.name}.parquet").writer() as target:
+        pq.write_table(
+            table.replace_schema_metadata(
+                {**(table.schema.metadata or {}), _METADATA: json.dumps(about)}
+            ),
+            target,
+        )
+
+
+def _read_about(out: Location, name: str) -> dict[str, Any] | None:
+    """What the files of an earlier prediction say of themselves, or None if they are not whole."""
+    files = [out / f"{name}{suffix}" for suffix in (".parquet", ".csv", ".png")]
+    if not all(file.exists() for file in files):
+        return None
+    try:
+        with files[0].open() as source:
+            about: dict[str, Any] = json.loads(pq.read_schema(source).metadata[_METADATA])
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        # Another program's file of this name: it is not ours to replace without being told.
+        return {"made_of": None}
+    return about
+
+
+def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
+    return fingerprint(
+        {
+            "format": _FORMAT,
+            "model": predictor.description.sha256,
+            "config": predictor.config.model_dump(mode="json", exclude_none=True),
+            "audio": _checksum(path, task),
+            "labels": {
+                name: hashlib.sha256(file.read_bytes()).hexdigest()
+                for name, file in task.labels.items()
+            },
+        }
+    )
+
+
+def _checksum(path: Path, task: Task) -> str:
+    try:
+        return checksum(path)
+    except OSError as error:
+        raise AudioError(
+            f"'{task.audio}' cannot be read: {error}. Check that it is there and may be read."
+        ) from error
+
+
+def _labels_of(stem: str, labels: Location | None) -> dict[str, Location]:
+    if labels is None:
+        return {}
+    if not labels.is_folder():
+        return {"valence": labels}
+    found = {}
+    for target, folders in _LABEL_FOLDERS.items():
+        for folder in folders:
+            for file in (
+                labels / folder / f"{stem}.csv",
+                labels / "label_segments" / folder / f"{stem}.csv",
+            ):
+                if target not in found and file.exists():
+                    found[target] = file
+    return found
+
+
+def _read_labels(task: Task, n: int) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
+    """Annotated values by target, float32 `[n]`; a file that cannot be used is a remark."""
+    found, remarks = {}, []
+    for target, file in task.labels.items():
+        try:
+            values, told = join_annotation(read_annotation(file), n)
+        except CorpusError as error:
+            remarks.append(f"{target} labels not used: {error}")
+            continue
+        remarks += [f"{target}: {remark}" for remark in told]
+        if np.isfinite(values).any():
+            found[target] = values
+    return found, remarks
+
+
+def _agreement(
+    predicted: Timeline, annotation: Mapping[str, NDArray[np.float32]]
+) -> dict[str, float]:
+    scores = {}
+    for column, target in enumerate(predicted.targets):
+        if target in annotation:
+            known = np.isfinite(annotation[target])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConstantWarning)
+                scores[target] = concordance(
+                    annotation[target][known], predicted.values[known, column]
+                )
+    return scores

@@ -1,0 +1,449 @@
+"""Training: the loss, an epoch, evaluation, early stopping, and the whole of it over seeds.
+
+It is fed by a `Source` of batches and knows neither files nor clusters. With several workers each
+takes its part of the same batches, and loss and gradients are those of the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from valence import metrics
+from valence.checkpoint import TrainingState, random_state, set_random_state
+from valence.config import Config
+from valence.distributed import average_gradients, gather, rank, sum_over_workers, world_size
+from valence.errors import TrainingError
+from valence.inference import sequence_outputs
+from valence.model import ValenceModel
+from valence.sequences import Sampling
+from valence.standardization import Standardizer
+
+Precision = Literal["float32", "bfloat16"]
+
+HISTORY_COLUMNS = (
+    "seed",
+    "epoch",
+    "train_loss",
+    "train_ccc",
+    "validation_ccc",
+    "validation_mse",
+    "validation_mae",
+    "learning_rate",
+    "seconds",
+)
+
+# Steps between looks at the loss: each look waits for the device.
+_LOOK_EVERY = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One worker's part of a batch.
+
+    Attributes
+    ----------
+    mel
+        In dB as stored, `[runs, run_segments, n_mels, n_frames]`.
+    target
+        Labels of the windows, run after run, float32 `[windows, targets]`.
+    """
+
+    mel: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A recording to evaluate on.
+
+    Attributes
+    ----------
+    recording
+        Its Id.
+    mel
+        In dB as stored, `[segments, n_mels, n_frames]`.
+    starts
+        First segment of each labelled sequence, `[rows]`.
+    target
+        Labels of the sequences, float32 `[rows, targets]`.
+    """
+
+    recording: str
+    mel: NDArray[np.floating[Any]] | Tensor
+    starts: NDArray[np.int64]
+    target: NDArray[np.float32]
+
+
+class Source(Protocol):
+    """Where a worker's batches come from."""
+
+    def batches(self, seed: int, epoch: int) -> Iterable[Batch]:
+        """This worker's part of the batches of an epoch, in order, on the training's device."""
+
+    def recordings(self) -> Iterable[Labelled]:
+        """This worker's part of the validation recordings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be trained, and how.
+
+    Attributes
+    ----------
+    config
+        The whole configuration.
+    made_of
+        What a run must share to go on from a state, JSON-like.
+    standardizer
+        Of the training recordings.
+    device
+        Where the model lives.
+    precision
+        Of the forward pass; weights, loss and metrics are never less than float32.
+    """
+
+    config: Config
+    made_of: dict[str, Any]
+    standardizer: Standardizer
+    device: torch.device
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Agreement with the validation labels, means over the targets, and the number of sequences."""
+
+    ccc: float
+    mse: float
+    mae: float
+    n: int
+
+
+def pair_sums(prediction: Tensor, target: Tensor) -> Tensor:
+    """Sums over all workers that CCC follows from, float64 `[6, targets]`, differentiable.
+
+    Count, Σp, Σy, Σp², Σy², Σpy of predictions and labels `[windows, targets]`.
+    """
+    p, y = prediction.double(), target.double()
+    parts = (torch.ones_like(p), p, y, p.square(), y.square(), p * y)
+    return sum_over_workers(torch.stack([part.sum(dim=0) for part in parts]))
+
+
+def ccc_of_sums(sums: Tensor) -> Tensor:
+    """CCC of each target, float64 `[targets]`, from `pair_sums`; 0 where nothing varies.
+
+    Lin (1989), with population variances.
+    """
+    n, p, y, pp, yy, py = sums
+    mean_p, mean_y = p / n, y / n
+    spread = (pp / n - mean_p.square()) + (yy / n - mean_y.square())
+    bottom = spread + (mean_p - mean_y).square()
+    top = 2 * (py / n - mean_p * mean_y)
+    varies = bottom > 0
+    return torch.where(varies, top / torch.where(varies, bottom, 1.0), 0.0)
+
+
+def ccc_loss(sums: Tensor) -> Tensor:
+    """1 - CCC, the mean over targets, from `pair_sums`."""
+    return 1 - ccc_of_sums(sums).mean()
+
+
+class Stepper:
+    """A model with its optimizer: takes steps.
+
+    Parameters
+    ----------
+    model
+        On its device.
+    task
+        What is trained.
+    """
+
+    def __init__(self, model: ValenceModel, task: Task) -> None:
+        train = task.config.train
+        self.model, self.task = model, task
+        self.sampling = Sampling.of(task.config.sequence, train)
+        self.parameters = list(model.parameters())
+        self.optimizer = torch.optim.Adam(
+            self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
+        )
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, T_max=train.epochs
+        )
+        self._windows = torch.from_numpy(self.sampling.run_offsets).to(task.device)
+
+    def step(self, batch: Batch) -> Tensor:
+        """One step; returns the batch's `pair_sums`, detached."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(
+            self.task.device.type, torch.bfloat16, enabled=self.task.precision == "bfloat16"
+        ):
+            prediction = self.model.forward_runs(batch.mel, self._windows, self.sampling.length)
+        sums = pair_sums(prediction, batch.target)
+        ccc_loss(sums).backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.parameters)
+        clip = self.task.config.train.gradient_clip
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, clip)
+        self.optimizer.step()
+        return sums.detach()
+
+
+def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> tuple[float, float, int]:
+    """Go once through `batches`.
+
+    Returns
+    -------
+    Mean loss of the steps, CCC of all predictions made on the way, and the number of windows.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not a number any more, or there is no batch.
+    """
+    stepper.model.train()
+    total: Tensor | None = None
+    loss: Tensor | None = None
+    steps = 0
+    for batch in batches:
+        sums = stepper.step(batch)
+        step_loss = ccc_loss(sums)
+        total = sums if total is None else total + sums
+        loss = step_loss if loss is None else loss + step_loss
+        steps += 1
+        if steps % _LOOK_EVERY == 0:
+            _require_number(float(loss))
+    if total is None or loss is None:
+        raise TrainingError(
+            "An epoch has no batch: the training recordings hold fewer than two sequences whose "
+            "labels are all known. Label more, or lower sequence.length or sequence.stride."
+        )
+    _require_number(float(loss))
+    return float(loss) / steps, float(ccc_of_sums(total).mean()), int(total[0, 0])
+
+
+def _require_number(loss: float) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            "The loss is not a number any more, so training stopped; the state of the last epoch "
+            "before is kept. Lower train.learning_rate or set train.gradient_clip, and look for "
+            "extreme values among the labels."
+        )
+
+
+def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -> Evaluation:
+    """Agreement on every sequence of all workers' recordings, each counted once.
+
+    Moments are taken for each recording and merged in the order of the Ids, so that the result
+    does not depend on who evaluated what.
+
+    Raises
+    ------
+    TrainingError
+        If there is no labelled sequence, or a prediction is not a number.
+    """
+    mine: dict[str, list[tuple[metrics.Moments, float]]] = {}
+    for labelled in recordings:
+        prediction = sequence_outputs(model, labelled.mel, labelled.starts, length).prediction
+        if not np.isfinite(prediction).all():
+            _require_number(math.nan)
+        mine[labelled.recording] = [
+            (
+                metrics.Moments.of(labelled.target[:, k], prediction[:, k]),
+                float(np.abs(labelled.target[:, k].astype(np.float64) - prediction[:, k]).sum()),
+            )
+            for k in range(prediction.shape[1])
+        ]
+    found = {name: values for part in gather(mine) for name, values in part.items()}
+    ordered = [found[name] for name in sorted(found)]
+    targets = len(model.config.targets)
+    moments = [sum((each[k][0] for each in ordered), metrics.Moments()) for k in range(targets)]
+    absolute = [math.fsum(each[k][1] for each in ordered) for k in range(targets)]
+    n = moments[0].n
+    if not n:
+        raise TrainingError(
+            "No validation recording has a sequence whose labels are all known, so no epoch could "
+            "be judged. Label some, choose another split, or lower sequence.length."
+        )
+    return Evaluation(
+        ccc=float(np.mean([each.ccc for each in moments])),
+        mse=float(np.mean([each.mse for each in moments])),
+        mae=float(np.mean([each / n for each in absolute])),
+        n=n,
+    )
+
+
+def fit(
+    task: Task,
+    source: Source,
+    *,
+    state: TrainingState | None,
+    save: Callable[[TrainingState, dict[str, Any]], None],
+) -> TrainingState:
+    """Train every seed of `task` to its end.
+
+    Parameters
+    ----------
+    task
+        What is trained.
+    source
+        This worker's data.
+    state
+        Where to go on, or None to begin.
+    save
+        Called on every worker as an epoch ends, with the state and what is worth telling
+        (`sequences_per_second`).
+
+    Returns
+    -------
+    The last state; its `best` weights are the best over all seeds.
+
+    Raises
+    ------
+    TrainingError
+        If the data do not suffice, or the loss is not a number any more.
+    """
+    seeds = task.config.train.seeds
+    first = 0 if state is None else state.seed_index
+    for index in range(first, len(seeds)):
+        going_on = state is not None and state.seed_index == index
+        state = _fit_seed(task, source, index, state, save, going_on=going_on)
+    assert state is not None, "there is at least one seed"
+    return state
+
+
+def _fit_seed(
+    task: Task,
+    source: Source,
+    index: int,
+    state: TrainingState | None,
+    save: Callable[[TrainingState, dict[str, Any]], None],
+    *,
+    going_on: bool,
+) -> TrainingState:
+    train, seed = task.config.train, task.config.train.seeds[index]
+    torch.manual_seed(seed)
+    model = ValenceModel(
+        task.config.model,
+        n_mels=task.config.mel.n_mels,
+        n_frames=task.config.mel.n_frames,
+        standardizer=task.standardizer,
+    ).to(task.device)
+    stepper = Stepper(model, task)
+    # Weights begin alike on every worker, and what is dropped out does not.
+    torch.manual_seed(_worker_seed(seed, 0))
+    if going_on:
+        assert state is not None
+        _restore(stepper, state, seed)
+        if _seed_finished(state, task.config):
+            return state
+    best_ccc, best_epoch, bad = -math.inf, 0, 0
+    if going_on and state is not None:
+        best_ccc, best_epoch, bad = state.best_ccc, state.best_epoch, state.bad_epochs
+    history = [] if state is None else list(state.history)
+    champion: dict[str, Any] = {} if state is None else state.best_record
+    best = {} if state is None else state.best
+    for epoch in range(state.epoch + 1 if going_on and state is not None else 1, train.epochs + 1):
+        began = time.monotonic()
+        rate = stepper.optimizer.param_groups[0]["lr"]
+        loss, train_ccc, windows = train_epoch(stepper, source.batches(seed, epoch))
+        trained = time.monotonic() - began
+        found = evaluate(model, source.recordings(), stepper.sampling.length)
+        stepper.scheduler.step()
+        bad += 1
+        if found.ccc > best_ccc:
+            best_ccc, best_epoch, bad = found.ccc, epoch, 0
+            if not champion or found.ccc > champion["validation_ccc"]:
+                best = _weights(model)
+                champion = {"seed": seed, "epoch": epoch, "validation_ccc": found.ccc}
+        history.append(
+            {
+                "seed": seed,
+                "epoch": epoch,
+                "train_loss": loss,
+                "train_ccc": train_ccc,
+                "validation_ccc": found.ccc,
+                "validation_mse": found.mse,
+                "validation_mae": found.mae,
+                "learning_rate": rate,
+                "seconds": time.monotonic() - began,
+            }
+        )
+        state = TrainingState(
+            made_of=task.made_of,
+            standardizer=task.standardizer.to_json(),
+            seed_index=index,
+            epoch=epoch,
+            model=_weights(model),
+            optimizer=stepper.optimizer.state_dict(),
+            scheduler=stepper.scheduler.state_dict(),
+            best_ccc=best_ccc,
+            best_epoch=best_epoch,
+            bad_epochs=bad,
+            best=best,
+            best_record=champion,
+            history=list(history),
+            random=gather(random_state()),
+            threads=torch.get_num_threads(),
+        )
+        save(state, {"sequences_per_second": windows / trained})
+        if _seed_finished(state, task.config):
+            break
+    assert state is not None, "there is at least one epoch"
+    return state
+
+
+def is_finished(state: TrainingState, config: Config) -> bool:
+    """Whether nothing is left to train of any seed."""
+    return state.seed_index == len(config.train.seeds) - 1 and _seed_finished(state, config)
+
+
+def _seed_finished(state: TrainingState, config: Config) -> bool:
+    return state.epoch >= config.train.epochs or state.bad_epochs >= config.train.patience
+
+
+def _worker_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, rank()]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _weights(model: ValenceModel) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
+    stepper.model.load_state_dict(state.model)
+    stepper.optimizer.load_state_dict(state.optimizer)
+    stepper.scheduler.load_state_dict(state.scheduler)
+    if len(state.random) == world_size():
+        set_random_state(state.random[rank()])
+    else:
+        # Another number of workers has no states of its own: it gets some that anyone can repeat.
+        torch.manual_seed(_worker_seed(seed, state.epoch))
+
+
+def best_model(task: Task, state: TrainingState) -> ValenceModel:
+    """The model with the best weights over all seeds, on the CPU, in evaluation mode."""
+    model = ValenceModel(
+        task.config.model,
+        n_mels=task.config.mel.n_mels,
+        n_frames=task.config.mel.n_frames,
+        standardizer=task.standardizer,
+    )
+    model.load_state_dict(state.best)
+    return model.eval()
+
+
+def history_csv(history: Iterable[dict[str, Any]]) -> str:
+    """`history.csv` of the rows of an epoch each."""
+    lines = [",".join(HISTORY_COLUMNS)]
+    lines += [",".join(str(row[column]) for column in HISTORY_COLUMNS) for row in history]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,263 @@
+"""Features of the sweep on their way to a regressor: divided by split, scaled, reduced.
+
+Scalers and reducers are fitted on training rows alone. The mutual information of the unscaled
+columns is computed once and serves every affine scaler, without changing which columns are chosen.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_selection import SelectKBest, mutual_info_regression
+
+from valence.combinations import AFFINE_SCALERS, build
+from valence.config import StepConfig
+from valence.errors import ModelError, SplitError
+from valence.features import Features
+
+Array = NDArray[np.float64]
+
+# Columns on either side of the cut whose mutual information is computed for each scaler anyway.
+_NEAR = 8
+# Differences of mutual information below this are taken for possible, whatever is observed.
+_LEAST_MARGIN = 1e-4
+_SAFETY = 4.0
+
+
+@dataclass(frozen=True)
+class Division:
+    """Labelled sequences of the three splits; `test` may be empty."""
+
+    training: Features
+    validation: Features
+    test: Features
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """Features after a fitted scaler and reducer (each `"passthrough"` where there is none).
+
+    Attributes
+    ----------
+    training, validation, test
+        float64 `[rows, columns]`.
+    """
+
+    scaler: Any
+    reducer: Any
+    training: Array
+    validation: Array
+    test: Array
+
+
+def divide(features: Features, *, allow_subject_overlap: bool = False) -> Division:
+    """The labelled sequences by split.
+
+    Raises
+    ------
+    SplitError
+        If there is nothing to fit on or to select by, or if a subject (a recording, where subjects
+        may overlap) is in more than one split.
+    ModelError
+        If a feature is NaN or infinite.
+    """
+    division = Division(*(features.of(split) for split in ("train", "validation", "test")))
+    for rows, name in ((division.training, "training"), (division.validation, "validation")):
+        if not len(rows):
+            raise SplitError(
+                f"There are no labelled {name} sequences, and the sweep fits on the training and "
+                "selects on the validation sequences. Check the split with 'valence check CORPUS'."
+            )
+    unit = "recording" if allow_subject_overlap else "subject"
+    parts = [set(np.unique(getattr(rows, unit))) for rows in _splits(division)]
+    crossing = (parts[0] & parts[1]) | (parts[0] & parts[2]) | (parts[1] & parts[2])
+    if crossing:
+        raise SplitError(
+            f"The {unit} '{min(crossing)}' has sequences in more than one of training, validation "
+            f"and test ({len(crossing)} such). Scores would speak of people the regressors were "
+            "fitted on. Make the features again with a split by subject."
+        )
+    for rows in _splits(division):
+        if not np.isfinite(rows.feature).all():
+            raise ModelError(
+                "The features hold NaN or infinity, so the deep model that made them is not "
+                "usable. Train it again and run 'valence extract'."
+            )
+    return division
+
+
+def untransformed(division: Division) -> Transformed:
+    """The features as they are, in float64, in which every combination computes."""
+    matrices = (rows.feature.astype(np.float64) for rows in _splits(division))
+    return Transformed("passthrough", "passthrough", *matrices)
+
+
+def training_target(rows: Features, *, column: int = 0) -> Array:
+    """Labels that may be fitted to, float64 `[rows]`.
+
+    Raises
+    ------
+    SplitError
+        If a row is not a training row.
+    """
+    leaked = int(np.sum(rows.split != "train"))
+    if leaked:
+        raise SplitError(
+            f"{leaked} of {len(rows)} rows to fit on belong to {', '.join(np.unique(rows.split))}. "
+            "Scalers, reducers and regressors are fitted on training rows alone."
+        )
+    return rows.target[:, column].astype(np.float64)
+
+
+def transform(
+    scaler: StepConfig,
+    reducer: StepConfig,
+    raw: Transformed,
+    y: Array,
+    *,
+    seed: int,
+    shared: Array | None = None,
+) -> Transformed:
+    """Fit a scaler and a reducer on the training rows and apply them to all.
+
+    Parameters
+    ----------
+    scaler, reducer
+        What to fit, one after the other.
+    raw
+        Features as they are.
+    y
+        Training labels, `[rows]`.
+    seed
+        For what draws random numbers.
+    shared
+        Mutual information of the unscaled columns with `y`, `[columns]`, if it has been computed
+        and `uses_mutual_information(reducer)`.
+
+    Raises
+    ------
+    ConvergenceWarning
+        If a reducer gives up before it has converged.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        return _transform(scaler, reducer, raw, y, seed, shared)
+
+
+def _transform(
+    scaler: StepConfig,
+    reducer: StepConfig,
+    raw: Transformed,
+    y: Array,
+    seed: int,
+    shared: Array | None,
+) -> Transformed:
+    first, second = build("scaler", scaler, seed=seed), build("reducer", reducer, seed=seed)
+    matrices = [raw.training, raw.validation, raw.test]
+    if scaler.estimator is not None:
+        matrices = _fit_apply(first, matrices, y)
+    if shared is not None and uses_mutual_information(reducer):
+        if scaler.estimator is not None:
+            count = second.k
+            shared = _confirm(shared, matrices[0], y, count=count, seed=seed)
+        second = _select_by(second, matrices[0], y, shared)
+        matrices = _apply(second, matrices)
+    elif reducer.estimator is not None:
+        matrices = _fit_apply(second, matrices, y)
+    return Transformed(first, second, *matrices)
+
+
+def uses_mutual_information(reducer: StepConfig) -> bool:
+    """Whether a reducer selects columns by their mutual information with the target."""
+    return (
+        reducer.estimator == "SelectKBest"
+        and reducer.parameters.get("score_func") == "mutual_info_regression"
+        and isinstance(reducer.parameters.get("k", 10), int)
+    )
+
+
+def shares_mutual_information(scaler: StepConfig) -> bool:
+    """Whether the mutual information of the unscaled columns serves behind this scaler."""
+    return scaler.estimator in AFFINE_SCALERS
+
+
+def mutual_information(
+    x: Array, y: Array, *, seed: int, columns: NDArray[np.intp] | None = None
+) -> Array:
+    """Mutual information of columns of `x [n, columns]` with `y [n]`, in nats.
+
+    Equal, to the last bit, to those columns of scikit-learn's `mutual_info_regression(x, y,
+    random_state=seed)`, which adds noise of 1e-10 to break ties: a column gets the noise that it
+    gets among all the others.
+    """
+    if columns is None:
+        found = mutual_info_regression(x, y, random_state=seed)
+    else:
+        noise = _NoiseOfColumns(seed, of=x.shape[1], columns=columns)
+        found = mutual_info_regression(x[:, columns], y, random_state=noise)
+    return np.asarray(found, np.float64)
+
+
+class _NoiseOfColumns(np.random.RandomState):
+    """The noise of some columns of a matrix, drawn with that of all of them."""
+
+    def __init__(self, seed: int, *, of: int, columns: NDArray[np.intp]) -> None:
+        super().__init__(seed)
+        self._of, self._columns = of, columns
+
+    def standard_normal(self, size: Any = None) -> Any:
+        if isinstance(size, tuple):
+            return super().standard_normal((size[0], self._of))[:, self._columns]
+        return super().standard_normal(size)
+
+
+def _confirm(shared: Array, x: Array, y: Array, *, count: int, seed: int) -> Array:
+    """Mutual information behind a scaler that can be trusted to choose the same `count` columns.
+
+    An affine scaler leaves it alone but for the noise against ties and for rounding, which move it
+    a little where labels repeat. So the columns nearest to the cut are computed anew, and as many
+    more as lie within four times the largest difference seen: all of them, if need be.
+    """
+    if count >= len(shared):
+        return shared
+    descending = np.argsort(-shared, kind="stable")
+    cut = (shared[descending[count - 1]] + shared[descending[count]]) / 2
+    near = descending[max(0, count - _NEAR) : count + _NEAR]
+    found = shared.copy()
+    known = np.zeros(len(shared), bool)
+    while len(near):
+        found[near] = mutual_information(x, y, seed=seed, columns=near)
+        known[near] = True
+        margin = max(_LEAST_MARGIN, _SAFETY * float(np.max(np.abs(found - shared))))
+        near = np.flatnonzero(~known & (np.abs(shared - cut) <= margin))
+    return found
+
+
+def _select_by(selector: SelectKBest, x: Array, y: Array, scores: Array) -> SelectKBest:
+    """Fit a selector by scores that are known."""
+    score_func = selector.score_func
+    selector.set_params(score_func=lambda _x, _y: scores).fit(x, y)
+    return selector.set_params(score_func=score_func)
+
+
+def _fit_apply(step: Any, matrices: list[Array], y: Array) -> list[Array]:
+    # As in a Pipeline: PCA's fit_transform is not its fit and transform to the last digit.
+    training = step.fit_transform(matrices[0], y)
+    return [training, *_apply(step, matrices[1:])]
+
+
+def _apply(step: Any, matrices: list[Array]) -> list[Array]:
+    # scikit-learn refuses an empty matrix, and a corpus may have no labelled test recordings.
+    return [
+        step.transform(x) if len(x) else np.empty((0, step.transform(matrices[0][:1]).shape[1]))
+        for x in matrices
+    ]
+
+
+def _splits(division: Division) -> tuple[Features, Features, Features]:
+    return division.training, division.validation, division.test
