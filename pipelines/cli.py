@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sys
 import traceback
-from enum import StrEnum
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from pipelines.progress import Report
 from pipelines.session import ray_session
-from valence.config import Config
-from valence.errors import ValenceError
+from valence.config import Config, Preset
+from valence.errors import UsageError, ValenceError
 from valence.run import Run
 from valence.storage import Location
 
@@ -29,28 +29,14 @@ app = typer.Typer(
 )
 
 
-class PresetName(StrEnum):
-    """Configurations that come with the product."""
-
-    default = "default"
-    paper = "paper"
-
-
-class ExportSplit(StrEnum):
-    """Parts of a corpus that can be exported."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
-
-
+Exported = Literal["train", "validation", "test", "unlabelled"]
 CorpusPath = Annotated[str, typer.Argument(metavar="CORPUS", help="Folder or URI of a corpus.")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of a run.")]
 OutPath = Annotated[str, typer.Option("--out", metavar="RUN", help="Folder or URI of the run.")]
 ConfigFile = Annotated[
     str | None, typer.Option("--config", metavar="FILE.toml", help="Configuration to lay over.")
 ]
-PresetOption = Annotated[PresetName | None, typer.Option("--preset", help="Where to start from.")]
+PresetOption = Annotated[Preset | None, typer.Option("--preset", help="Where to start from.")]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One value; may be repeated."),
@@ -108,15 +94,15 @@ def demo(
 
     run = Run.at(out)
     corpus = run.root / "corpus"
-    report = Report()
+    told = Report()
     made = corpus / "metadata" / "partition.csv"
     if not made.exists():
-        report.say(f"demo: {_DEMO_SUBJECTS} synthetic speakers, {_DEMO_SECONDS:g} s each")
+        told.say(f"demo: {_DEMO_SUBJECTS} synthetic speakers, {_DEMO_SECONDS:g} s each")
         write_corpus(corpus, subjects=_DEMO_SUBJECTS, seconds=_DEMO_SECONDS)
     base = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
     resolved = _resolve(run, config, None, set_, otherwise=base)
-    _all_stages(corpus, run, resolved, address, overwrite, report, synthetic=True)
-    report.say(
+    _all_stages(corpus, run, resolved, address, overwrite, told, synthetic=True)
+    told.say(
         "These figures speak of synthetic sound: they show that the system works, and nothing "
         "about people. 'valence run CORPUS --out RUN' does the same with recordings."
     )
@@ -187,9 +173,9 @@ def train(
     target = Run.at(run)
     resolved = _resolve_existing(target, config, preset, set_)
     with ray_session(address):
-        from pipelines import train as stage
+        from pipelines.train import train as stage
 
-        stage.train(target, resolved, overwrite=overwrite, report=Report())
+        stage(target, resolved, overwrite=overwrite, report=Report())
     target.write_config(resolved, target.record())
 
 
@@ -207,9 +193,9 @@ def extract(
     target = Run.at(run)
     resolved = _resolve_existing(target, config, preset, set_)
     with ray_session(address):
-        from pipelines import extract as stage
+        from pipelines.extract import extract as stage
 
-        stage.extract(target, resolved, overwrite=overwrite, report=Report())
+        stage(target, resolved, overwrite=overwrite, report=Report())
     target.write_config(resolved, target.record())
 
 
@@ -227,22 +213,136 @@ def sweep(
     target = Run.at(run)
     resolved = _resolve_existing(target, config, preset, set_)
     with ray_session(address):
-        from pipelines import sweep as stage
+        from pipelines.sweep import sweep as stage
 
-        stage.sweep(target, resolved, overwrite=overwrite, report=Report())
+        stage(target, resolved, overwrite=overwrite, report=Report())
     target.write_config(resolved, target.record())
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="One run, or several.")],
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Where a comparison of several goes.")
+    ] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Write the report of a run, or compare several side by side."""
+    told = Report()
+    if len(runs) == 1:
+        from valence.report import write_report
+
+        run = Run.at(runs[0])
+        run.config()
+        write_report(run, overwrite=overwrite)
+        told.say(f"report: {run.folder('report') / 'report.html'}")
+        return
+    from valence.report.comparison import compare_runs
+
+    if out is None:
+        raise UsageError(
+            f"{len(runs)} runs were given to compare, and nowhere to write. Add --out DIR."
+        )
+    folder = Location.parse(out)
+    compare_runs([Run.at(run) for run in runs], folder)
+    told.say(f"report: {folder / 'report.html'}")
+
+
+@app.command()
+def predict(
+    audio: Annotated[
+        list[str], typer.Argument(metavar="AUDIO...", help="Files, folders, patterns or URIs.")
+    ],
+    model: Annotated[str, typer.Option("--model", metavar="RUN", help="A run, or a model folder.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the timelines.")],
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="PATH", help="Annotations to draw beside the curves."),
+    ] = None,
+    address: Address = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Predict valence over time: a table and a picture for every recording."""
+    from pipelines.predict import predict as stage
+
+    stage(
+        audio,
+        Location.parse(model),
+        Location.parse(out),
+        labels=None if labels is None else Location.parse(labels),
+        address=address,
+        overwrite=overwrite,
+        report=Report(),
+    )
+
+
+@app.command()
+def export(
+    run: RunPath,
+    npz: Annotated[
+        str | None, typer.Option("--npz", metavar="DIR", help="Write the study's sequence files.")
+    ] = None,
+    onnx: Annotated[
+        str | None, typer.Option("--onnx", metavar="FILE", help="Write the model for ONNX Runtime.")
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="With --npz: which parts; may be repeated. Default: all."),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option("--stride", min=1, help="With --npz: default is the run's sequence.stride."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --npz: write more than 1 GB.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write what other people's code reads: the study's `.npz` files, or the model as ONNX."""
+    target = Run.at(run)
+    config = target.config()
+    told = Report()
+    if npz is None and onnx is None:
+        raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
+    if onnx is not None:
+        from valence.checkpoint import load_model
+        from valence.onnx_export import export_onnx
+
+        export_onnx(Location.parse(onnx), *load_model(target.model))
+        told.say(f"export: {onnx}")
+    if npz is not None:
+        from valence.npz import plan_npz, write_npz
+        from valence.segments import SegmentStore
+
+        target.stage("segments").require()
+        store, folder = SegmentStore(target.folder("segments")), Location.parse(npz)
+        splits = _exported(split or get_args(Exported))
+        plan = plan_npz(store, config, splits=splits, stride=stride or config.sequence.stride)
+        plan.refuse_if_large(folder, agreed=yes)
+        told.say(f"export: {plan.files} files, {plan.size / 1e9:.2f} GB, to '{folder}'")
+        with told.bar("export", plan.files) as bar:
+            for files in write_npz(store, config, plan, folder):
+                bar.advance(files)
+
+
+def _exported(names: Sequence[str]) -> list[Exported]:
+    known: tuple[Exported, ...] = get_args(Exported)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"--split {unknown[0]} was found. Expected one of {', '.join(known)}.")
+    return [name for name in known if name in names]
 
 
 def _preprocess(
     corpus: Location, run: Run, config: Config, overwrite: bool, report: Report, **record: Any
 ) -> None:
-    from pipelines import preprocess as stage
+    from pipelines.preprocess import preprocess as stage
 
     told = {"corpus": str(corpus), "synthetic": False, **run.record(), **record}
     if not run.config_file.exists():
         # Written before the work, so that a stage stopped half-way is resumed as it was begun.
         run.write_config(config, told)
-    stage.preprocess(corpus, run, config, overwrite=overwrite, report=report)
+    stage(corpus, run, config, overwrite=overwrite, report=report)
     run.write_config(config, {**told, "corpus": str(corpus)})
 
 
@@ -257,10 +357,12 @@ def _all_stages(
     synthetic: bool = False,
 ) -> None:
     with ray_session(address):
-        from pipelines import extract, sweep, train
+        from pipelines.extract import extract
+        from pipelines.sweep import sweep
+        from pipelines.train import train
 
         _preprocess(corpus, run, config, overwrite, report, synthetic=synthetic)
-        for stage in (train.train, extract.extract, sweep.sweep):
+        for stage in (train, extract, sweep):
             stage(run, config, overwrite=overwrite, report=report)
     from valence.report import write_report
 
@@ -269,7 +371,7 @@ def _all_stages(
 
 
 def _resolve_existing(
-    run: Run, file: str | None, preset: PresetName | None, assignments: list[str] | None
+    run: Run, file: str | None, preset: Preset | None, assignments: list[str] | None
 ) -> Config:
     """As `_resolve`, for a command that needs a run to work on."""
     run.config()
@@ -279,7 +381,7 @@ def _resolve_existing(
 def _resolve(
     run: Run | None,
     file: str | None,
-    preset: PresetName | None,
+    preset: Preset | None,
     assignments: list[str] | None,
     *,
     otherwise: Config | None = None,
@@ -290,7 +392,7 @@ def _resolve(
     a new one starts from `otherwise`. A file and assignments are laid over either.
     """
     if preset is not None:
-        base = Config.preset(preset.value)
+        base = Config.preset(preset)
     elif run is not None and run.config_file.exists():
         base = run.config()
     else:

@@ -22,8 +22,9 @@ from valence.prediction import Predictor, model_folder
 from valence.storage import Location
 from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
 
-# Seconds of sound for each CPU from which Ray wins: see tests/bench/bench_predict.py.
-RAY_SECONDS_PER_CPU = 3600.0
+# Seconds of sound that one process predicts while Ray and its actors start and a second CPU does
+# not help it: from here on Ray is faster.
+RAY_SECONDS = 3 * 3600.0
 _TOLD = 10
 
 
@@ -106,23 +107,24 @@ def _outcomes(
     tasks: Sequence[Task],
     out: Location,
     address: str | None,
-    replace: bool,
+    overwrite: bool,
 ) -> Iterator[Outcome]:
     if address is None and not _is_much(tasks):
+        # As in an actor: a second thread gains little, and sums would be added in another order.
+        torch.set_num_threads(1)
         try:
             for task in tasks:
-                yield predict_task(predictor, task, out, replace=replace)
+                yield predict_task(predictor, task, out, overwrite=overwrite)
         except OSError as error:
             raise _unwritable(out, error) from error
         return
     with ray_session(address):
-        yield from _on_ray(predictor, tasks, out, replace)
+        yield from _on_ray(predictor, tasks, out, overwrite)
 
 
 def _is_much(tasks: Sequence[Task]) -> bool:
     """Whether Ray's start is worth it; headers are read only until that is known."""
     cpus = len(os.sched_getaffinity(0))
-    limit = RAY_SECONDS_PER_CPU * cpus
     total = 0.0
     if cpus > 1 and len(tasks) > 1:
         for task in tasks:
@@ -130,7 +132,7 @@ def _is_much(tasks: Sequence[Task]) -> bool:
                 total += read_header(task.audio).duration
             except AudioError:
                 continue  # What is wrong with it is told when its turn comes.
-            if total > limit:
+            if total > RAY_SECONDS:
                 return True
     return False
 
@@ -138,12 +140,11 @@ def _is_much(tasks: Sequence[Task]) -> bool:
 class _Worker:
     """An actor of the pool: holds the model."""
 
-    def __init__(self, predictor: Predictor, out: Location, replace: bool, gpu: bool) -> None:
-        # One actor a CPU: more threads each would only get into each other's way.
+    def __init__(self, predictor: Predictor, out: Location, overwrite: bool, gpu: bool) -> None:
         torch.set_num_threads(1)
         device = "cuda" if gpu and torch.cuda.is_available() else "cpu"
         self._predictor = Predictor(predictor.model.to(device), predictor.description)
-        self._out, self._replace = out, replace
+        self._out, self._overwrite = out, overwrite
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         told = []
@@ -155,7 +156,7 @@ class _Worker:
 
 
 def _on_ray(
-    predictor: Predictor, tasks: Sequence[Task], out: Location, replace: bool
+    predictor: Predictor, tasks: Sequence[Task], out: Location, overwrite: bool
 ) -> Iterator[Outcome]:
     import ray
     from ray.data import ActorPoolStrategy
@@ -169,7 +170,7 @@ def _on_ray(
         override_num_blocks=len(tasks),
     ).map_batches(
         _Worker,
-        fn_constructor_args=(predictor, out, replace, gpus > 0),
+        fn_constructor_args=(predictor, out, overwrite, gpus > 0),
         batch_size=1,
         compute=ActorPoolStrategy(size=actors),
         num_cpus=1 if gpus else cluster_cpus() / max(actors, 1) / 2,

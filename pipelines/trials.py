@@ -6,11 +6,10 @@ combinations go first, a combination waits for its transform, and an ensemble fo
 
 from __future__ import annotations
 
+import logging
 import os
-import signal
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +82,11 @@ class Work:
 class SweepTrial(tune.Trainable):
     """One combination: fit on the shared transform, predict, write the predictions."""
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """One CPU: it computes on one thread."""
+        return tune.PlacementGroupFactory([{"CPU": 1}])
+
     def setup(self, config: dict[Any, Any], work: Work | None = None) -> None:
         """Keep what is sent once; an actor serves one combination after the other."""
         assert work is not None, "tune.with_parameters gives it"
@@ -95,7 +99,7 @@ class SweepTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Run the combination; a numerical failure is an outcome too."""
         name = self.config["combination"]
-        with threadpool_limits(limits=1), _ended_after(self._work.config.trial_seconds):
+        with threadpool_limits(limits=1):
             outcome = self._outcome(name)
         self._work.write(name, outcome)
         return {"status": outcome.status, "seconds": outcome.seconds, "done": True}
@@ -130,7 +134,10 @@ class LongestFirst(Searcher):
     """
 
     def __init__(
-        self, work: Work, missing: list[str], costs: Mapping[TransformKey, ObjectRef[dict[str, float]]]
+        self,
+        work: Work,
+        missing: list[str],
+        costs: Mapping[TransformKey, ObjectRef[dict[str, float]]],
     ) -> None:
         super().__init__(metric="seconds", mode="min")
         self._work = work
@@ -248,7 +255,15 @@ class Watch(Callback):
         self.bar.advance(1, self._running())
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Show what is running, about once a second."""
+        """End what has run too long; show what is running, about once a second."""
+        limit = self.work.config.trial_seconds
+        for trial in trials if limit is not None else ():
+            since = self._started.get(trial.config["combination"])
+            if since is not None and time.monotonic() - since >= limit:
+                # The process ends: a solver in compiled code would hear of nothing less.
+                actor = trial.temporary_state.ray_actor
+                if actor is not None:
+                    ray.kill(actor)
         if time.monotonic() - self._shown >= _PROGRESS_SECONDS:
             self._shown = time.monotonic()
             self.bar.advance(0, self._running())
@@ -288,11 +303,12 @@ def run_trials(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # Its newer reporter prints at every verbosity.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # A trial that fails is a row with its reason, and no traceback.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar:
         watch = Watch(work, bar)
-        trainable = tune.with_resources(tune.with_parameters(SweepTrial, work=work), {"cpu": 1})
         tune.Tuner(
-            trainable,
+            tune.with_parameters(SweepTrial, work=work),
             tune_config=tune.TuneConfig(
                 search_alg=LongestFirst(work, missing, costs),
                 num_samples=len(missing),
@@ -309,23 +325,6 @@ def run_trials(
         ).fit()
     storage.delete()
     return watch.lost
-
-
-@contextmanager
-def _ended_after(seconds: float | None) -> Any:
-    """End this process if the block takes longer.
-
-    The kernel does it: a solver in compiled code sees no exception and gives no thread a turn.
-    """
-    if seconds is None:
-        yield
-        return
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _in_words(error: BaseException | None) -> str:

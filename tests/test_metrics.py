@@ -97,3 +97,10 @@ def test_paired_difference_of_equals_is_zero_and_of_a_better_one_is_positive() -
     better = metrics.paired_difference(y, poor, good, subjects, bootstrap=500)
     assert better.ci is not None
     assert 0 < better.ci[0] < better.difference < better.ci[1]
+
+
+def test_interval_of_a_constant_prediction_is_exactly_zero() -> None:
+    y = np.random.default_rng(1).normal(size=30)
+    with pytest.warns(ConstantWarning):
+        found = metrics.score(y, np.full(30, 0.3), subjects=np.repeat([1, 2, 3], 10), bootstrap=20)
+    assert found.ccc_ci == (0.0, 0.0)

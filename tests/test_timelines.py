@@ -86,8 +86,8 @@ def test_csv_parquet_and_figure(predictor: Predictor, tmp_path: Path) -> None:
     csv = pd.read_csv(out / "talk.csv")
     assert csv.columns.tolist() == ["timestamp", "valence"]
     assert csv["timestamp"].tolist() == [500 * i for i in range(27)]
-    timeline = predictor.predict_file(task.audio)
-    np.testing.assert_allclose(csv["valence"], timeline.values[:, 0], atol=1e-6)
+    expected = predictor.predict_file(task.audio).to_frame()
+    np.testing.assert_allclose(csv["valence"], expected["valence"], atol=1e-6)
     parquet = pd.read_parquet(out / "talk.parquet")
     pd.testing.assert_frame_equal(parquet, csv, check_dtype=False, atol=1e-6)
     about = json.loads(pq.read_schema(out / "talk.parquet").metadata[b"valence"])
@@ -114,7 +114,7 @@ def test_files_are_made_again_only_for_another_input(
     before = (tmp_path / "out" / "talk.csv").read_text()
     assert predict_task(other, task, out).status == "stale"
     assert (tmp_path / "out" / "talk.csv").read_text() == before
-    assert predict_task(other, task, out, replace=True).status == "ok"
+    assert predict_task(other, task, out, overwrite=True).status == "ok"
     assert (tmp_path / "out" / "talk.csv").read_text() != before
 
     _write_audio(audio, 14)
@@ -152,9 +152,9 @@ def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: P
 
 def test_annotations_are_joined_and_scored(predictor: Predictor, tmp_path: Path) -> None:
     audio = _write_audio(tmp_path / "talk.wav", 12)
-    timeline = predictor.predict_file(Location.parse(audio))
+    timeline = predictor.predict_file(Location.parse(audio)).to_frame()
     labels = tmp_path / "labels"
-    values = timeline.values[:, 0].tolist()
+    values = timeline["valence"].tolist()
     _write_labels(labels / "label_segments" / "valence" / "talk.csv", values)
     (labels / "physio-arousal").mkdir()
     (labels / "physio-arousal" / "talk.csv").write_text("timestamp,value\n0,high\n")

@@ -54,6 +54,17 @@ class AudioHeader:
         return self.frames / self.sr
 
 
+class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read from its beginning to its end, block by block.
+
+    soundfile seeks to where it already is after every read of a file that can seek, and a seek
+    makes an MP3 decoder lose what it knew: the first frames of every block would be wrong.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextmanager
 def on_disk(file: Location) -> Iterator[Path]:
     """A path that `file` can be decoded from: its own, or that of a copy fetched for the block.
@@ -277,7 +288,7 @@ def _opened(path: Path, name: Location | Path) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise _unreadable(name, error) from error
     try:
-        sound = soundfile.SoundFile(path)
+        sound = _Forwards(path)
     except soundfile.SoundFileError as error:
         raise AudioError(
             f"'{name}' is not audio that can be decoded: {error} Expected WAV, FLAC, Ogg or MP3; "

@@ -122,11 +122,11 @@ def augment(
         white *= np.float32(drawn.noise[index])
         augmented[index : index + 1] += white
     stretcher = _stretcher(sr)
-    for index in np.flatnonzero(np.isfinite(drawn.semitones) | np.isfinite(drawn.speed)):
-        speed = float(np.nan_to_num(drawn.speed[index], nan=1.0))
-        chosen = stretcher if speed > _SLOWEST_WITHOUT_CHANCE else _stretcher(sr)
-        chosen.setTransposeSemitones(float(np.nan_to_num(drawn.semitones[index], nan=0.0)))
-        chosen.setTimeFactor(speed)
+    semitones, speed = np.nan_to_num(drawn.semitones), np.nan_to_num(drawn.speed, nan=1.0)
+    for index in np.flatnonzero((semitones != 0) | (speed != 1)):
+        chosen = stretcher if speed[index] > _SLOWEST_WITHOUT_CHANCE else _stretcher(sr)
+        chosen.setTransposeSemitones(float(semitones[index]))
+        chosen.setTimeFactor(float(speed[index]))
         stretched = np.asarray(chosen.process(augmented[index : index + 1]))[0]
         kept = min(segments.shape[1], len(stretched))
         augmented[index, :kept] = stretched[:kept]

@@ -52,6 +52,13 @@ def sum_over_workers(tensor: Tensor) -> Tensor:
     return total
 
 
+def sum_in_place(tensor: Tensor) -> Tensor:
+    """Make `tensor` the sum of every worker's and return it, for use inside a derivative."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace each gradient by its mean over workers, in one exchange."""
     workers = world_size()
@@ -86,9 +93,11 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns
     -------
-    Mean and variance, float32 `[channels]`, differentiable, and the count, float64 `[]`.
+    Mean and variance, `[channels]`, float32 or `x`'s float64, differentiable, and the count,
+    float64 `[]`.
     """
-    variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+    x = x if x.dtype == torch.float64 else x.float()
+    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     # Raw second moments are exact enough to merge only in float64.
     mean, variance = mean.double(), variance.double()
     count = mean.new_full((1,), x.numel() / x.shape[1])
@@ -96,4 +105,4 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     total, first, second = torch.split(sums, [1, x.shape[1], x.shape[1]])
     mean = first / total
     variance = second / total - mean.square()
-    return mean.float(), variance.float(), total.detach().squeeze(0)
+    return mean.to(x), variance.to(x), total.detach().squeeze(0)

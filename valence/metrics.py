@@ -258,7 +258,7 @@ def _bootstrap_ccc(
     y, p = y - origin, predictions - origin
 
     def per_subject(values: Array) -> Array:
-        return np.bincount(member, values, minlength=len(names))
+        return np.bincount(member, values, minlength=len(names)).astype(np.float64)
 
     drawn = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=resamples
@@ -267,7 +267,7 @@ def _bootstrap_ccc(
     mean_y = drawn @ per_subject(y) / n
     square_y = drawn @ per_subject(y * y) / n - mean_y**2
     found = np.zeros((resamples, p.shape[1]))
-    for column in range(p.shape[1]):
+    for column in np.flatnonzero(np.ptp(p, axis=0)):
         value = p[:, column]
         mean_p = drawn @ per_subject(value) / n
         square_p = drawn @ per_subject(value * value) / n - mean_p**2

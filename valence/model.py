@@ -1,64 +1,16 @@
-"""The model: a CNN over each segment, a BiLSTM with attention over the sequence, a linear head.
-
-Every block of the CNN is convolution, batch normalisation, ELU and maximum pooling, as in the
-study. ELU is monotonic, so pooling before it gives the same values for a quarter of the ELUs.
-"""
+"""The model: a CNN over each segment, a BiLSTM with attention over the sequence, a linear head."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from valence.block import Block
 from valence.config import ModelConfig
-from valence.distributed import batch_statistics, world_size
 from valence.standardization import Standardizer
-
-
-class Block(nn.Module):
-    """Convolution, batch normalisation, maximum pooling, ELU: halves both axes.
-
-    The convolution has no bias, because the normalisation would take it away again.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-        # With these few channels convolutions are faster where the channels lie side by side.
-        self.conv.weight.data = self.conv.weight.contiguous(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[n, inputs, height, width]` to `[n, outputs, height // 2, width // 2]`."""
-        if self.training:
-            y = self._normalize(self.conv(x))
-        else:
-            # A fixed normalisation is part of the convolution.
-            assert self.norm.running_mean is not None
-            assert self.norm.running_var is not None
-            scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
-            shift = self.norm.bias - self.norm.running_mean * scale
-            y = F.conv2d(x, self.conv.weight * scale[:, None, None, None], shift, padding=1)
-        return F.elu(F.max_pool2d(y, 2))
-
-    def _normalize(self, y: Tensor) -> Tensor:
-        if world_size() == 1:
-            normalized: Tensor = self.norm(y)
-            return normalized
-        norm = self.norm
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        mean, variance, count = batch_statistics(y)
-        with torch.no_grad():
-            unbiased = variance * (count / (count - 1)).float()
-            norm.running_mean.lerp_(mean, 0.1)
-            norm.running_var.lerp_(unbiased, 0.1)
-            norm.num_batches_tracked += 1
-        scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        return y * scale[:, None, None] + (norm.bias - mean * scale)[:, None, None]
 
 
 class ValenceModel(nn.Module):
@@ -109,8 +61,8 @@ class ValenceModel(nn.Module):
         return self.output.in_features
 
     def standardize(self, mel: Tensor) -> Tensor:
-        """Standardise mel in dB, any float dtype `[..., n_mels, n_frames]`, to float32."""
-        values = mel.float()
+        """Standardise mel in dB, any float dtype `[..., n_mels, n_frames]`, to the model's."""
+        values = mel.to(self.mean.dtype)
         if self.standardizer.scope == "segment_minmax":
             low = values.amin(dim=(-2, -1), keepdim=True)
             span = values.amax(dim=(-2, -1), keepdim=True) - low
@@ -119,8 +71,9 @@ class ValenceModel(nn.Module):
 
     def encode(self, mel: Tensor) -> Tensor:
         """The CNN's values `[n, encoded_size]` of segments `[n, n_mels, n_frames]` in dB."""
-        x = self.standardize(mel).unsqueeze(1)
-        x = x.contiguous(memory_format=torch.channels_last)
+        # Made of [n, n_mels, n_frames, 1], the only channel counts as the innermost axis, and torch
+        # keeps the channels of all that follows side by side: convolutions of so few like that.
+        x = self.standardize(mel).unsqueeze(-1).permute(0, 3, 1, 2)
         for block in self.blocks:
             x = block(x)
         # In this order of the axes flattening moves nothing.
@@ -175,14 +128,14 @@ class ValenceModel(nn.Module):
 
     def _attend(self, states: Tensor, final: Tensor) -> tuple[Tensor, Tensor]:
         """From the top layer's states `[batch, length, 2h]` and final states `[2, batch, h]`."""
-        attention = self.attention(states).squeeze(-1).float().softmax(dim=1)
+        attention = self.attention(states).squeeze(-1).to(self.mean).softmax(dim=1)
         context = torch.einsum("bt,bth->bh", attention.to(states.dtype), states)
-        return torch.cat([context, final[0], final[1]], dim=1).float(), attention
+        return torch.cat([context, final[0], final[1]], dim=1).to(self.mean), attention
 
     def head(self, features: Tensor) -> Tensor:
         """Values `[batch, targets]` of features `[batch, feature_size]`."""
         values: Tensor = self.output(self.dropout(features))
-        return values.float()
+        return values.to(self.mean)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Values `[batch, targets]` of sequences `[batch, length, n_mels, n_frames]` in dB."""
@@ -190,7 +143,7 @@ class ValenceModel(nn.Module):
         encoded = self.encode(mel.flatten(0, 1)).view(batch, length, -1)
         return self.head(self.embed(encoded)[0])
 
-    def forward_runs(self, mel: Tensor, offsets: Tensor, length: int) -> Tensor:
+    def forward_runs(self, mel: Tensor, offsets: Sequence[int], length: int) -> Tensor:
         """Values of windows that overlap, for which the CNN sees each segment once.
 
         Parameters
@@ -198,7 +151,7 @@ class ValenceModel(nn.Module):
         mel
             Runs of consecutive segments in dB, `[runs, segments, n_mels, n_frames]`.
         offsets
-            First segment of each window of a run, int64 `[windows]`.
+            First segment of each window of a run.
         length
             Segments in a window.
 
@@ -206,11 +159,9 @@ class ValenceModel(nn.Module):
         -------
         `[runs * windows, targets]`, run after run.
         """
-        if len(offsets) == 1:
-            return cast("Tensor", self(mel))
         runs, segments = mel.shape[:2]
         encoded = self.encode(mel.flatten(0, 1)).view(runs, segments, -1)
-        held = encoded[:, offsets[:, None] + torch.arange(length, device=offsets.device)]
+        held = torch.stack([encoded[:, first : first + length] for first in offsets], dim=1)
         return self.head(self.embed(held.flatten(0, 1))[0])
 
 

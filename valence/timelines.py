@@ -7,7 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,7 +179,7 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
 
 
 def predict_task(
-    predictor: Predictor, task: Task, out: Location, *, replace: bool = False
+    predictor: Predictor, task: Task, out: Location, *, overwrite: bool = False
 ) -> Outcome:
     """Predict a recording and write its files, unless they stand there as they would be made.
 
@@ -191,7 +191,7 @@ def predict_task(
         The recording.
     out
         Folder of the files.
-    replace
+    overwrite
         Whether files of another model, sound or annotation may be replaced.
 
     Raises
@@ -207,7 +207,7 @@ def predict_task(
             before = _read_about(out, task.name)
             if before is not None and before["made_of"] == made_of:
                 return Outcome(**{**before["outcome"], "status": "skipped"})
-            if before is not None and not replace:
+            if before is not None and not overwrite:
                 return Outcome(**known, status="stale")
             predicted = predictor.predict_path(path, name=task.audio)
     except CorpusError as error:
@@ -254,7 +254,9 @@ def _write(
     )
     (out / f"{outcome.name}.png").write_bytes(drawing.png())
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    about = {"made_of": made_of, "outcome": outcome.to_json(), "weighting": WEIGHTING}
+    # How long it took is left out: the same input gives the same bytes.
+    told = replace(outcome, seconds=0.0).to_json()
+    about = {"made_of": made_of, "outcome": told, "weighting": WEIGHTING}
     # The Parquet is written last: that it is there says that the others are.
     with (out / f"{outcome.name}.parquet").writer() as target:
         pq.write_table(

@@ -179,7 +179,7 @@ class Stepper:
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
             self.optimizer, T_max=train.epochs
         )
-        self._windows = torch.from_numpy(self.sampling.run_offsets).to(task.device)
+        self._windows = self.sampling.run_offsets.tolist()
 
     def step(self, batch: Batch) -> Tensor:
         """One step; returns the batch's `pair_sums`, detached."""

@@ -74,7 +74,7 @@ def test_good_files_are_predicted_and_bad_ones_set_aside(
 
 def test_nothing_usable_is_an_error(model: Location, audio: Path, tmp_path: Path) -> None:
     out = Location.parse(tmp_path / "out")
-    with pytest.raises(CorpusError, match="Nothing could be predicted.*others? failed too"):
+    with pytest.raises(CorpusError, match="Nothing could be predicted"):
         stage.predict([str(audio / "blink.wav"), str(audio / "d.wav")], model, out, report=Report())
     with pytest.raises(UsageError, match="names no audio"):
         stage.predict([str(audio / "absent.wav")], model, out, report=Report())
@@ -113,6 +113,8 @@ def test_a_folder_that_cannot_be_written_is_said(
 
 
 @pytest.mark.ray
+# Ray Data warns of its own settings as it copies them, and leaves files to the collector.
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning")
 def test_ray_gives_the_same_files(
     ray_local: None,
     model: Location,
@@ -122,7 +124,7 @@ def test_ray_gives_the_same_files(
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     stage.predict([str(audio)], model, Location.parse(here), report=Report())
-    monkeypatch.setattr(stage, "RAY_SECONDS_PER_CPU", 0.1)
+    monkeypatch.setattr(stage, "RAY_SECONDS", 0.1)
     # What one process finished, Ray does not do again.
     there.mkdir()
     stage.predict([str(audio / "b.wav")], model, Location.parse(there), report=Report())
@@ -131,8 +133,9 @@ def test_ray_gives_the_same_files(
     assert status == {"a": "ok", "b": "skipped", "c": "ok", "blink": "failed", "d": "failed"}
     ours, theirs = _rows(here), _rows(there)
     assert list(ours) == list(theirs)
-    for name, rows in ours.items():
-        pd.testing.assert_frame_equal(rows, theirs[name], atol=1e-5)
+    for file in sorted(here.iterdir()):
+        if file.name != "prediction.json":  # It tells times and paths.
+            assert file.read_bytes() == (there / file.name).read_bytes(), file.name
 
 
 def test_a_few_files_start_no_ray(model: Location, audio: Path, tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -298,12 +297,7 @@ with ray_session():
     assert len(after) == 60
     assert {name: after[name] for name in before} == before
     assert len(_results(run)) == 60
-    assert (
-        json.loads((store.root if False else run.folder("sweep") / "stage.json").read_text())[
-            "status"
-        ]
-        == "done"
-    )
+    assert run.stage("sweep").require()["status"] == "done"
 
 
 def _is_fitting(pid: int) -> bool:

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import audiomentations
+import librosa
+import numpy as np
+import pytest
+
+from valence.augmentation import augment, draw_parameters
+from valence.config import AugmentConfig
+
+_SR = 16_000
+_ONLY_NOTHING = {"noise": (0.0, 0.0), "semitones": (0, 0), "speed": (1, 1), "gain": (1, 1)}
+
+
+def _only(**ranges: tuple[float, float]) -> AugmentConfig:
+    """Every transform always applies, and all but those named do nothing."""
+    return AugmentConfig.model_validate({**_ONLY_NOTHING, **ranges, "probability": 1.0})
+
+
+def _augment(segments: np.ndarray, config: AugmentConfig, **which: object) -> np.ndarray:
+    chosen = {"seed": 3, "recording": "17", "copy": 1, **which}
+    return augment(segments, config, sr=_SR, **chosen)  # type: ignore[arg-type]
+
+
+def _voice(n: int, samples: int = 8000, pitch: float = 150.0) -> np.ndarray:
+    t = np.arange(samples) / _SR
+    one = sum(np.sin(2 * np.pi * k * pitch * t + k) / k for k in range(1, 15))
+    return np.tile((0.3 * one).astype(np.float32), (n, 1))
+
+
+def _pitch(y: np.ndarray) -> float:
+    hz, voiced, _ = librosa.pyin(y, fmin=80, fmax=400, sr=_SR, frame_length=2048)
+    return float(np.median(hz[voiced]))
+
+
+def test_parameters_are_in_their_ranges_and_apply_half_of_the_time() -> None:
+    n = 20_000
+    config = AugmentConfig()
+    drawn = draw_parameters(n, config, seed=0, recording="1", copy=1)
+    applies = []
+    for values, (low, high) in (
+        (drawn.noise, config.noise),
+        (drawn.semitones, config.semitones),
+        (drawn.speed, config.speed),
+        (drawn.gain, config.gain),
+    ):
+        known = values[np.isfinite(values)]
+        # Five standard deviations of a binomial.
+        assert abs(len(known) - n / 2) < 5 * np.sqrt(n / 4)
+        assert known.min() >= low
+        assert known.max() <= high
+        # Uniform over the range: mean and spread of a uniform distribution.
+        assert known.mean() == pytest.approx((low + high) / 2, abs=0.02 * (high - low))
+        assert known.std() == pytest.approx((high - low) / np.sqrt(12), rel=0.03)
+        applies.append(np.isfinite(values))
+    # The four are chosen independently of each other.
+    correlation = np.corrcoef(np.array(applies, float))[~np.eye(4, dtype=bool)]
+    assert np.abs(correlation).max() < 5 / np.sqrt(n)
+
+
+@pytest.mark.parametrize(("probability", "share"), [(0.0, 0.0), (1.0, 1.0)])
+def test_never_and_always(probability: float, share: float) -> None:
+    config = AugmentConfig(probability=probability)
+    drawn = draw_parameters(500, config, seed=0, recording="1", copy=1)
+    for values in (drawn.noise, drawn.semitones, drawn.speed, drawn.gain):
+        assert np.isfinite(values).mean() == share
+    if probability == 0:
+        segments = _voice(5)
+        assert np.array_equal(_augment(segments, config), segments)
+
+
+def test_a_cut_changes_nothing() -> None:
+    segments = np.random.default_rng(0).normal(0, 0.1, (31, 2000)).astype(np.float32)
+    together = _augment(segments, AugmentConfig())
+    for size in (1, 4, 30):
+        apart = [
+            _augment(segments[i : i + size], AugmentConfig(), first_segment=i)
+            for i in range(0, 31, size)
+        ]
+        assert np.array_equal(np.concatenate(apart), together)
+
+
+def test_a_cut_changes_nothing_where_the_stretcher_takes_chances() -> None:
+    config = _only(speed=(0.3, 0.45), semitones=(-9, 9))
+    segments = np.random.default_rng(0).normal(0, 0.1, (7, 4000)).astype(np.float32)
+    together = _augment(segments, config)
+    alone = _augment(segments[5:6], config, first_segment=5)
+    assert np.array_equal(alone[0], together[5])
+
+
+def test_seed_recording_and_copy_each_give_another_copy() -> None:
+    segments = _voice(9, 2000)
+    first = _augment(segments, AugmentConfig())
+    assert np.array_equal(_augment(segments, AugmentConfig()), first)
+    for other in ({"seed": 4}, {"recording": "71"}, {"copy": 2}):
+        assert not np.array_equal(_augment(segments, AugmentConfig(), **other), first)
+
+
+def test_the_input_is_left_alone() -> None:
+    segments = _voice(6)
+    before = segments.copy()
+    out = _augment(segments, AugmentConfig(probability=1))
+    assert np.array_equal(segments, before)
+    assert out.shape == segments.shape
+    assert out.dtype == np.float32
+
+
+def test_noise_is_white_and_of_its_level() -> None:
+    segments = np.zeros((40, 8000), np.float32)
+    out = _augment(segments, _only(noise=(0.02, 0.02)))
+    np.testing.assert_allclose(out.std(axis=1), 0.02, rtol=0.05)
+    # White: no sample tells of the next one, no segment of another, and the spectrum is flat.
+    neighbours = [np.corrcoef(y[:-1], y[1:])[0, 1] for y in out]
+    assert np.abs(neighbours).max() < 5 / np.sqrt(8000)
+    between = np.corrcoef(out)[~np.eye(40, dtype=bool)]
+    assert np.abs(between).max() < 6 / np.sqrt(8000)
+    power = (np.abs(np.fft.rfft(out, axis=1)) ** 2).mean(axis=0)[1:-1]
+    quarters = [part.mean() for part in np.array_split(power, 4)]
+    assert max(quarters) / min(quarters) < 1.05
+
+
+def test_gain_by_hand() -> None:
+    segments = _voice(3)
+    np.testing.assert_allclose(_augment(segments, _only(gain=(1.1, 1.1))), 1.1 * segments, 1e-6)
+
+
+@pytest.mark.parametrize("semitones", [-2.0, -0.7, 1.3, 2.0])
+def test_pitch_equals_audiomentations(semitones: float) -> None:
+    segment = _voice(1)
+    transform = audiomentations.PitchShift(semitones, semitones, p=1.0)
+    expected = transform(segment[0], sample_rate=_SR)
+    out = _augment(segment, _only(semitones=(semitones, semitones)))[0]
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("speed", [0.85, 0.93, 1.07, 1.15])
+def test_speed_equals_audiomentations(speed: float) -> None:
+    segment = _voice(1)
+    transform = audiomentations.TimeStretch(speed, speed, leave_length_unchanged=True, p=1.0)
+    expected = transform(segment[0], sample_rate=_SR)
+    out = _augment(segment, _only(speed=(speed, speed)))[0]
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("semitones", "speed"), [(2.0, 1.0), (-2.0, 1.0), (1.5, 0.9), (-1.5, 1.1)])
+def test_one_pass_for_pitch_and_speed_is_heard_as_both(semitones: float, speed: float) -> None:
+    """Pitch by pYIN; tempo by where two bursts of the voice begin."""
+    voice = _voice(1, 16_000)[0]
+    envelope = np.zeros(16_000, np.float32)
+    for start in (2400, 9600):
+        envelope[start : start + 3200] = np.hanning(3200)
+    segment = (voice * envelope)[None]
+    config = _only(semitones=(semitones, semitones), speed=(speed, speed))
+    out = _augment(segment, config)[0]
+    expected = _pitch(segment[0]) * 2 ** (semitones / 12)
+    assert 12 * np.log2(_pitch(out) / expected) == pytest.approx(0, abs=0.15)
+
+    def peaks(y: np.ndarray) -> tuple[int, int]:
+        loudness = np.convolve(np.abs(y), np.hanning(801), mode="same")
+        middle = round(7200 / (speed if y is out else 1))
+        return int(loudness[:middle].argmax()), middle + int(loudness[middle:].argmax())
+
+    before, after = peaks(segment[0]), peaks(out)
+    assert after[1] - after[0] == pytest.approx((before[1] - before[0]) / speed, rel=0.03)
+
+
+def test_faster_speech_is_followed_by_zeros_and_slower_is_cropped() -> None:
+    faster = _augment(_voice(2), _only(speed=(1.15, 1.15)))
+    assert faster.shape == (2, 8000)
+    assert not faster[:, 6960:].any()
+    assert faster[:, 6900:6950].any()
+    slower = _augment(_voice(2), _only(speed=(0.85, 0.85)))
+    assert slower.shape == (2, 8000)
+    assert slower[:, -50:].any()
+
+
+def test_noise_comes_before_the_stretch_and_gain_after_it() -> None:
+    """Sped-up noise ends where the sped-up speech does, and the gain scales both."""
+    silent = np.zeros((1, 8000), np.float32)
+    config = _only(noise=(0.05, 0.05), speed=(1.15, 1.15))
+    out = _augment(silent, config)
+    assert out[:, :6900].any()
+    assert not out[:, 6960:].any()
+    louder = _augment(silent, config.model_copy(update={"gain": (1.1, 1.1)}))
+    np.testing.assert_allclose(louder, 1.1 * out, rtol=1e-5, atol=1e-8)
+
+
+def test_no_segments() -> None:
+    assert _augment(np.empty((0, 8000), np.float32), AugmentConfig()).shape == (0, 8000)
+
+
+def test_effect_as_a_whole_resembles_audiomentations() -> None:
+    """Over many segments, level and spread of what the two pipelines make agree."""
+    segments = _voice(120, 4000)
+    config = AugmentConfig()
+    ours = _augment(segments, config)
+    pipeline = audiomentations.Compose(
+        [
+            audiomentations.AddGaussianNoise(*config.noise, p=0.5),
+            audiomentations.PitchShift(*config.semitones, p=0.5),
+            audiomentations.TimeStretch(*config.speed, p=0.5),
+            audiomentations.Gain(*(20 * np.log10(config.gain)), p=0.5),
+        ]
+    )
+    theirs = np.stack([pipeline(y, sample_rate=_SR) for y in segments])
+
+    def level(y: np.ndarray) -> np.ndarray:
+        return 20 * np.log10(y.std(axis=1))
+
+    assert level(ours).mean() == pytest.approx(level(theirs).mean(), abs=0.3)
+    assert level(ours).std() == pytest.approx(level(theirs).std(), abs=0.3)
