@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from valence.config import Config
-from valence.corpus import Corpus, Finding, assign_splits, check_corpus, resolve_protocol
+from valence.corpus import Corpus
 from valence.errors import CorpusError, SplitError
+from valence.inspection import Finding, check_corpus
+from valence.splits import assign_splits, resolve_protocol
 
 _PLAIN_WIDTH = 160
 

@@ -7,6 +7,7 @@ clean recordings are extracted, of all splits, windows at `sequence.stride` from
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ import ray
 import ray.data
 import torch
 from ray.data import ActorPoolStrategy, Dataset
+from ray.exceptions import RayActorError
 
 from pipelines.progress import Report
 from pipelines.session import cluster_cpus, cluster_gpus
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
-from valence.errors import ModelError
+from valence.errors import ClusterError, ModelError
 from valence.features import Features, write_features
 from valence.inference import sequence_outputs
 from valence.run import Run, fingerprint
@@ -29,6 +31,7 @@ from valence.storage import Location
 
 # CPUs of an actor: more actors would load torch and the model more often than they gain.
 _CPUS_PER_ACTOR = 4
+_ATTEMPTS = 3
 
 
 def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
@@ -57,6 +60,8 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
         If features of another model or configuration stand there and `overwrite` is False.
     ModelError
         If the model is damaged, or is not the one that the training left.
+    ClusterError
+        If workers keep dying.
     """
     began = time.monotonic()
     segments = run.stage("segments").require()["summary"]["digest"]
@@ -80,23 +85,34 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     store = SegmentStore(run.folder("segments"))
     frame = store.recordings()
     frame = frame[frame["status"] == "ok"]
-    standing = {file.stem for file in folder.files() if file.suffix == ".parquet"}
     rows: list[dict[str, Any]] = [
         {"Id": row.Id, "subject": row.subject, "split": row.split}
         for row in frame.itertuples(index=False)
     ]
-    todo = [row for row in rows if row["Id"] not in standing]
-    extracted = 0
-    if todo:
-        with report.bar("extract", total=len(todo)) as bar:
-            for done in _outcomes(todo, run, config):
-                extracted += done["sequences"]
-                bar.advance(1, f"{extracted / (time.monotonic() - began):.0f} sequences/s")
+    todo = _missing(rows, folder)
+    skipped = len(rows) - len(todo)
+    with report.bar("extract", total=len(todo)) as bar:
+        for attempt in range(_ATTEMPTS):
+            if not todo:
+                break
+            try:
+                for done in _outcomes(todo, run, config):
+                    bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
+            except RayActorError as error:
+                # What is finished stands, so the rest can be begun again elsewhere.
+                if attempt == _ATTEMPTS - 1:
+                    raise ClusterError(
+                        f"Workers died {_ATTEMPTS} times while features were extracted: {error}. "
+                        "What is finished is kept; look at the memory and the nodes of the "
+                        "cluster, and run the same command again."
+                    ) from error
+                report.say("extract: a worker died; going on with what is missing")
+            todo = _missing(rows, folder)
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint({"made_of": made_of, "recordings": sorted(frame["Id"])}),
         "recordings": len(frame),
-        "skipped": len(frame) - len(todo),
+        "skipped": skipped,
         "sequences": sum(
             len(windows(config.sequence.length, config.sequence.stride, segments=int(held)))
             for held in frame["segments"]
@@ -105,12 +121,18 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     stage.finish(summary)
     report.say(
         f"extract: {summary['recordings']} recordings ({summary['skipped']} were there), "
-        f"{extracted} sequences in {summary['seconds']:.0f} s"
+        f"{summary['sequences']} sequences in {summary['seconds']:.0f} s"
     )
     return summary
 
 
-def _outcomes(todo: list[dict[str, Any]], run: Run, config: Config) -> Any:
+def _missing(rows: list[dict[str, Any]], folder: Location) -> list[dict[str, Any]]:
+    standing = {file.stem for file in folder.files() if file.suffix == ".parquet"}
+    return [row for row in rows if row["Id"] not in standing]
+
+
+def _outcomes(todo: list[dict[str, Any]], run: Run, config: Config) -> Iterator[dict[str, Any]]:
+    """Extract `todo`, each told as its file appears."""
     cpus, gpus = cluster_cpus(), cluster_gpus()
     use_gpu = config.train.gpus != "never" and gpus >= 1
     each = min(cpus, _CPUS_PER_ACTOR)
@@ -131,8 +153,11 @@ def _outcomes(todo: list[dict[str, Any]], run: Run, config: Config) -> Any:
         # Ray Data itself needs a part of a CPU.
         num_cpus=each / 2 if use_gpu else max(0.5, each - 0.5),
         num_gpus=1 if use_gpu else 0,
+        # Ray warns at each start of an actor that it would restart.
+        max_restarts=0,
     )
-    return dataset.iter_rows()
+    outcomes: Iterator[dict[str, Any]] = iter(dataset.iter_rows())
+    return outcomes
 
 
 class Extractor:

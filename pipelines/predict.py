@@ -82,7 +82,7 @@ def predict(
     out.remove_partial_files()
     outcomes = []
     with report.bar("predict", len(tasks)) as bar:
-        for outcome in _outcomes(predictor, tasks, out, address, overwrite):
+        for outcome in _outcomes(predictor, model, tasks, out, address, overwrite):
             outcomes.append(outcome)
             bar.advance(1, _note(outcome))
             if len(tasks) <= _TOLD or outcome.status == "failed":
@@ -104,6 +104,7 @@ def predict(
 
 def _outcomes(
     predictor: Predictor,
+    model: Location,
     tasks: Sequence[Task],
     out: Location,
     address: str | None,
@@ -119,7 +120,7 @@ def _outcomes(
             raise _unwritable(out, error) from error
         return
     with ray_session(address):
-        yield from _on_ray(predictor, tasks, out, overwrite)
+        yield from _on_ray(model_folder(model), tasks, out, overwrite)
 
 
 def _is_much(tasks: Sequence[Task]) -> bool:
@@ -140,49 +141,50 @@ def _is_much(tasks: Sequence[Task]) -> bool:
 class _Worker:
     """An actor of the pool: holds the model."""
 
-    def __init__(self, predictor: Predictor, out: Location, overwrite: bool, gpu: bool) -> None:
+    def __init__(self, model: Location, out: Location, overwrite: bool) -> None:
         torch.set_num_threads(1)
-        device = "cuda" if gpu and torch.cuda.is_available() else "cpu"
-        self._predictor = Predictor(predictor.model.to(device), predictor.description)
+        self._predictor = Predictor.load(model)
         self._out, self._overwrite = out, overwrite
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         told = []
         for text in batch["task"]:
-            task = _task_from_json(json.loads(text), self._out)
-            outcome = predict_task(self._predictor, task, self._out, replace=self._replace)
-            told.append(json.dumps(outcome.to_json()))
-        return {"outcome": told}
+            task = _task_from_json(json.loads(text))
+            try:
+                outcome = predict_task(self._predictor, task, self._out, overwrite=self._overwrite)
+                told.append(json.dumps({"outcome": outcome.to_json()}))
+            except OSError as error:
+                told.append(json.dumps({"unwritable": str(error)}))
+        return {"told": told}
 
 
 def _on_ray(
-    predictor: Predictor, tasks: Sequence[Task], out: Location, overwrite: bool
+    model: Location, tasks: Sequence[Task], out: Location, overwrite: bool
 ) -> Iterator[Outcome]:
     import ray
+    import ray.data
     from ray.data import ActorPoolStrategy
-    from ray.exceptions import RayTaskError
 
-    gpus = cluster_gpus()
-    actors = min(len(tasks), int(gpus or cluster_cpus()))
-    predictor.model.cpu()
+    gpus = int(cluster_gpus())
+    actors = min(len(tasks), gpus or max(1, int(cluster_cpus())))
+    worker: Any = _Worker
     dataset = ray.data.from_items(
         [{"task": json.dumps(_task_to_json(task))} for task in tasks],
         override_num_blocks=len(tasks),
     ).map_batches(
-        _Worker,
-        fn_constructor_args=(predictor, out, overwrite, gpus > 0),
+        worker,
+        fn_constructor_args=(model, out, overwrite),
         batch_size=1,
         compute=ActorPoolStrategy(size=actors),
-        num_cpus=1 if gpus else cluster_cpus() / max(actors, 1) / 2,
+        # Ray Data itself needs a part of a CPU.
+        num_cpus=0.9,
         num_gpus=1 if gpus else 0,
     )
-    try:
-        for row in dataset.iter_rows():
-            yield Outcome(**json.loads(row["outcome"]))
-    except RayTaskError as error:
-        if isinstance(error.cause, OSError):
-            raise _unwritable(out, error.cause) from error
-        raise
+    for row in dataset.iter_rows():
+        told = json.loads(row["told"])
+        if "unwritable" in told:
+            raise _unwritable(out, told["unwritable"])
+        yield Outcome(**told["outcome"])
 
 
 def _task_to_json(task: Task) -> dict[str, Any]:
@@ -193,7 +195,7 @@ def _task_to_json(task: Task) -> dict[str, Any]:
     }
 
 
-def _task_from_json(content: dict[str, Any], out: Location) -> Task:
+def _task_from_json(content: dict[str, Any]) -> Task:
     labels = {target: Location.parse(uri) for target, uri in content["labels"].items()}
     return Task(Location.parse(content["audio"]), content["name"], labels)
 
@@ -246,7 +248,7 @@ def _refuse(outcomes: Sequence[Outcome], out: Location) -> None:
         raise CorpusError(f"Nothing could be predicted. {failed[0].reason}{others}")
 
 
-def _unwritable(out: Location, error: OSError) -> ValenceError:
+def _unwritable(out: Location, error: object) -> ValenceError:
     return ValenceError(
         f"'{out}' could not be written: {error}. What was finished is there; make room or restore "
         "the access, and run the command again to go on."

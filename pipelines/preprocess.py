@@ -8,8 +8,6 @@ outputs do not depend on who did what and when.
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -18,17 +16,18 @@ import pyarrow as pa
 import ray
 from pyarrow import fs
 from ray.data import TaskPoolStrategy
-from ray.exceptions import RayTaskError
 
 from pipelines.metrics import stage_metrics
 from pipelines.progress import Report
 from pipelines.session import cluster_cpus
+from pipelines.tally import Tally, some
 from valence.config import Config
-from valence.corpus import Corpus, Recording, assign_splits, read_corpus
+from valence.corpus import Corpus, Recording, read_corpus
 from valence.errors import ClusterError, CorpusError, StaleError, ValenceError
 from valence.preprocessing import Job, Outcome, process_recording
 from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
+from valence.splits import assign_splits
 from valence.standardization import Moments
 from valence.storage import Location
 
@@ -36,7 +35,6 @@ from valence.storage import Location
 _WAVES = 16
 # More recordings a task would make progress coarse and a lost worker dear.
 _MOST_A_TASK = 32
-_TOLD = 10
 
 
 def preprocess(
@@ -74,8 +72,10 @@ def preprocess(
         If outputs of another configuration, corpus or file stand there and `overwrite` is False.
     ClusterError
         If no node can run a task.
+    ValenceError
+        If the store cannot be read or written.
     """
-    began = time.monotonic()
+    tally = Tally()
     found = read_corpus(corpus)
     jobs = _jobs(found, config)
     sizes, listing = _list_files(found)
@@ -86,6 +86,7 @@ def preprocess(
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
         if summary["listing"] == listing:
+            _keep_scope(store, config)
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"
@@ -101,7 +102,6 @@ def preprocess(
     jobs.sort(key=lambda job: (-sizes.get(job.recording.audio.path, 0), job.recording.id))
     outcomes = []
     with report.bar("preprocess", len(jobs)) as bar:
-        tally = _Tally(began)
         for outcome in _process(jobs, store, config, replace=overwrite):
             outcomes.append(outcome)
             tally.add(outcome)
@@ -117,60 +117,10 @@ def preprocess(
     if moments.count:
         store.write_standardizer(moments, config.standardize.scope)
     summary = tally.summary() | {"digest": store.digest(), "listing": listing}
-    _tell(report, summary, outcomes)
+    tally.tell(report, outcomes)
     _refuse_unusable(outcomes, config, store)
     stage.finish(summary)
     return summary
-
-
-class _Tally:
-    """Counts of the recordings that have come back."""
-
-    def __init__(self, began: float) -> None:
-        self._began = began
-        self._counts: Counter[str] = Counter()
-        self._audio: dict[str, float] = defaultdict(float)
-        self._steps: dict[str, float] = defaultdict(float)
-        self._bytes = 0
-
-    def add(self, outcome: Outcome) -> None:
-        status = _status(outcome)
-        self._counts[status] += 1
-        self._audio[status] += outcome.duration
-        self._bytes += outcome.stored_bytes
-        for step, seconds in outcome.seconds.items():
-            self._steps[step] += seconds
-
-    def note(self) -> str:
-        """What is worth knowing while it runs."""
-        done = self._audio["ok"]
-        elapsed = max(1e-9, time.monotonic() - self._began)
-        told = [f"{_hours(done)} of audio, {done / elapsed:.0f} x real time"]
-        told += [
-            f"{self._counts[status]} {status}"
-            for status in ("skipped", "rejected", "stale")
-            if self._counts[status]
-        ]
-        return ", ".join(told)
-
-    def summary(self) -> dict[str, Any]:
-        elapsed = time.monotonic() - self._began
-        done = self._audio["ok"]
-        return {
-            "seconds": elapsed,
-            "recordings": self._counts.total(),
-            "processed": self._counts["ok"],
-            "skipped": self._counts["skipped"],
-            "rejected": self._counts["rejected"],
-            "audio_hours": (done + self._audio["skipped"]) / 3600,
-            "audio_hours_per_hour": done / elapsed,
-            "stored_bytes": self._bytes,
-            "step_seconds": {name: self._steps[name] for name in sorted(self._steps)},
-        }
-
-
-def _status(outcome: Outcome) -> str:
-    return "skipped" if outcome.status == "ok" and outcome.skipped else outcome.status
 
 
 def _jobs(corpus: Corpus, config: Config) -> list[Job]:
@@ -251,35 +201,39 @@ def _process(
         num_cpus=config.preprocess.cpus_per_task,
         compute=TaskPoolStrategy(size=config.preprocess.tasks),
     )
-    try:
-        for row in dataset.iter_rows():
-            yield Outcome.from_json(json.loads(row["outcome"]))
-    except RayTaskError as error:
-        if isinstance(error.cause, OSError):
+    for row in dataset.iter_rows():
+        if row["failure"]:
             raise ValenceError(
-                f"'{store.root}' could not be written: {error.cause}. What was finished is there; "
-                "make room or restore the access, and run the command again to go on."
-            ) from error
-        raise
+                f"'{store.root}' could not be read or written: {row['failure']}. What was "
+                "finished is there; make room or restore the access, and run the command again to "
+                "go on."
+            )
+        yield Outcome.from_json(json.loads(row["outcome"]))
 
 
 def _process_batch(
     batch: pa.Table, *, beside: Location, store: SegmentStore, config: Config, replace: bool
 ) -> pa.Table:
     """Run in a worker: some jobs, to their outcomes."""
-    told = []
+    told, failures = [], []
     for text in batch["job"].to_pylist():
         job = _job_from_json(json.loads(text), beside)
-        outcome = process_recording(job, store, config, replace=replace)
-        status = _status(outcome)
+        try:
+            outcome = process_recording(job, store, config, replace=replace)
+        except OSError as error:
+            # Told and not raised, because Ray would hand on its traceback and not its kind.
+            told.append("")
+            failures.append(str(error))
+            continue
         stage_metrics().count(
             "preprocess",
-            status=status,
-            audio_seconds=outcome.duration if status == "ok" else 0.0,
+            status=outcome.verdict,
+            audio_seconds=outcome.duration if outcome.verdict == "ok" else 0.0,
             seconds=outcome.seconds,
         )
         told.append(json.dumps(outcome.to_json()))
-    return pa.table({"outcome": told})
+        failures.append("")
+    return pa.table({"outcome": told, "failure": failures})
 
 
 def _job_to_json(job: Job) -> dict[str, Any]:
@@ -311,12 +265,18 @@ def _job_from_json(content: dict[str, Any], beside: Location) -> Job:
     return Job(recording, content["split"], content["copies"])
 
 
+def _keep_scope(store: SegmentStore, config: Config) -> None:
+    """Another scope of standardisation needs nothing but the moments that are stored."""
+    if store.standardizer().scope != config.standardize.scope:
+        store.write_standardizer(store.moments(), config.standardize.scope)
+
+
 def _refuse_stale(outcomes: Sequence[Outcome], store: SegmentStore) -> None:
     stale = [outcome.id for outcome in outcomes if outcome.status == "stale"]
     if stale:
         raise StaleError(
             f"'{store.root}' holds {len(stale)} recordings whose audio or labels have changed "
-            f"since: {_some(stale)}. Add --overwrite to make those again (the others stay), or "
+            f"since: {some(stale)}. Add --overwrite to make those again (the others stay), or "
             "restore the files."
         )
 
@@ -329,28 +289,13 @@ def _remove_others(store: SegmentStore, jobs: Sequence[Job]) -> None:
             file.delete()
 
 
-def _tell(report: Report, summary: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
-    rejected = [outcome for outcome in outcomes if outcome.status == "rejected"]
-    for outcome in rejected[:_TOLD]:
-        report.say(f"  rejected {outcome.id}: {outcome.reason}")
-    if len(rejected) > _TOLD:
-        report.say(f"  and {len(rejected) - _TOLD} more, see recordings.parquet")
-    steps = ", ".join(f"{name} {value:.1f} s" for name, value in summary["step_seconds"].items())
-    report.say(
-        f"preprocess: {summary['processed']} recordings made, {summary['skipped']} skipped, "
-        f"{summary['rejected']} rejected; {summary['audio_hours']:.2f} h of audio in "
-        f"{summary['seconds']:.1f} s ({summary['audio_hours_per_hour']:.0f} x real time), "
-        f"{summary['stored_bytes'] / 2**20:.1f} MiB stored; work: {steps}"
-    )
-
-
 def _refuse_unusable(outcomes: Sequence[Outcome], config: Config, store: SegmentStore) -> None:
     rejected = [outcome.id for outcome in outcomes if outcome.status == "rejected"]
     share = len(rejected) / len(outcomes)
     if share > config.preprocess.max_rejected_share:
         raise CorpusError(
             f"{len(rejected)} of {len(outcomes)} recordings ({share:.0%}) were rejected: "
-            f"{_some(rejected)}. At most {config.preprocess.max_rejected_share:.0%} may be. "
+            f"{some(rejected)}. At most {config.preprocess.max_rejected_share:.0%} may be. "
             f"The reasons stand in '{store.root}/recordings.parquet'; correct the files, or raise "
             "preprocess.max_rejected_share, and run the command again: what is stored stays."
         )
@@ -360,12 +305,3 @@ def _refuse_unusable(outcomes: Sequence[Outcome], config: Config, store: Segment
                 f"No usable {name} recording is left. The reasons stand in "
                 f"'{store.root}/recordings.parquet'; correct the files and run the command again."
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
-    return ", ".join(f"'{name}'" for name in names[:_TOLD]) + more
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} h"

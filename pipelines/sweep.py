@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import ray
@@ -144,21 +144,22 @@ class _Shared:
         self.raw = ray.put(untransformed(division))
         self.target = ray.put(training_target(division.training))
         self.columns = division.training.feature.shape[1]
-        self._transforms: dict[TransformKey, ObjectRef] = {}
+        self._transforms: dict[TransformKey, tuple[ObjectRef, ObjectRef]] = {}
         self._information: ObjectRef | None = None
 
-    def transformed(self, scaler: StepConfig, reducer: StepConfig) -> ObjectRef:
-        """The features behind a scaler and a reducer."""
-        if scaler.estimator is None and reducer.estimator is None:
-            return self.raw
+    def transformed(self, scaler: StepConfig, reducer: StepConfig) -> tuple[ObjectRef, ObjectRef]:
+        """The features behind a scaler and a reducer, and what regressors on them may cost."""
         key = (scaler.name, reducer.name)
         if key not in self._transforms:
             information = None
             if uses_mutual_information(reducer) and shares_mutual_information(scaler):
                 information = self._mutual_information()
-            self._transforms[key] = _transform.remote(
-                scaler, reducer, self.raw, self.target, self._config.seed, information
-            )
+            task = _transform.options(num_returns=2)
+            made = task.remote(scaler, reducer, self.raw, self.target, self._config, information)
+            data, costs = cast("list[ObjectRef]", made)
+            # What nothing is done to stands in the object store already.
+            nothing = scaler.estimator is None and reducer.estimator is None
+            self._transforms[key] = (self.raw if nothing else data, costs)
         return self._transforms[key]
 
     def _mutual_information(self) -> ObjectRef:
@@ -178,7 +179,7 @@ def _run(
         if len(missing) < len(work.combinations):
             done = len(work.combinations) - len(missing)
             report.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
-        transforms = {}
+        transforms, costs = {}, {}
         # What selects by mutual information takes longest and holds the longest trials up.
         for each in sorted(
             (work.combinations[name] for name in missing),
@@ -186,9 +187,7 @@ def _run(
         ):
             if not each.regressor.members:
                 key = (each.scaler.name, each.reducer.name)
-                transforms[key] = shared.transformed(each.scaler, each.reducer)
-        regressors = work.config.regressors
-        costs = {key: _costs.remote(ref, regressors) for key, ref in transforms.items()}
+                transforms[key], costs[key] = shared.transformed(each.scaler, each.reducer)
         sent = replace(work, transforms=transforms)
         lost = run_trials(sent, missing, costs, storage=storage, report=report)
     outcomes = {}
@@ -210,7 +209,7 @@ def _keep_best(
     config: Config,
 ) -> None:
     """Refit the best combination on the training rows and save it, with what is known of it."""
-    data = shared.transformed(best.scaler, best.reducer)
+    data, _ = shared.transformed(best.scaler, best.reducer)
     pipeline, validation = ray.get(
         _refit.remote(best, data, shared.raw, shared.target, config.sweep)
     )
@@ -278,16 +277,14 @@ def _transform(
     reducer: StepConfig,
     raw: Transformed,
     y: Array,
-    seed: int,
+    config: SweepConfig,
     information: Array | None,
-) -> Transformed:
+) -> tuple[Transformed | None, dict[str, float]]:
     with threadpool_limits(limits=1):
-        return transform(scaler, reducer, raw, y, seed=seed, shared=information)
-
-
-@ray.remote(num_cpus=0)
-def _costs(data: Transformed, regressors: tuple[StepConfig, ...]) -> dict[str, float]:
-    return {step.name: expected_cost(step, data) for step in regressors if step.estimator}
+        data = transform(scaler, reducer, raw, y, seed=config.seed, shared=information)
+    regressors = [step for step in config.regressors if step.estimator]
+    costs = {step.name: expected_cost(step, data) for step in regressors}
+    return (None if data.training is raw.training else data), costs
 
 
 @ray.remote(num_cpus=1)

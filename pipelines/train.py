@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import ray
 import torch
+from ray.runtime_env import RuntimeEnv
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -31,7 +32,16 @@ from valence.storage import Location
 from valence.training import Precision, Source, Task, best_model, fit, history_csv, is_finished
 
 # Keys of [train] that change how fast and where, and not what.
-_FREE = {"workers", "gpus", "residency", "host_gib", "max_failures"}
+_FREE = {"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}
+
+# glibc gives large blocks back when they are freed and asks for them again in the next step, which
+# costs a third of a step on a CPU. That a training's memory is to be kept it must be told before a
+# worker starts. Other C libraries read none of this.
+_KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
 
 _LICENCE_NOTE = (
     "The weights are made from the recordings named here. What may be done with them follows from "
@@ -226,8 +236,15 @@ def _run_ray_train(
     resources = {"CPU": placement.cpus} | ({"GPU": 1.0} if placement.gpu else {})
     # A name that was used before resumes silently, and what goes on is decided by state.pt alone.
     name = f"ray-{record['fingerprint'][:12]}-{time.time_ns():x}"
-    # Ray's annotations are those of its first version, in which a worker returns nothing.
+    # Ray's annotations are those of its first version, which took less and returned nothing.
     work: Any = _work
+    run_options: dict[str, Any] = {
+        "name": name,
+        "storage_path": settings.folder.path,
+        "storage_filesystem": settings.folder.filesystem,
+        "failure_config": FailureConfig(max_failures=settings.config.train.max_failures),
+        "worker_runtime_env": RuntimeEnv(env_vars=_KEEP_MEMORY),
+    }
     trainer = TorchTrainer(
         work,
         train_loop_config={"settings": settings},
@@ -237,12 +254,7 @@ def _run_ray_train(
             use_gpu=placement.gpu,
             resources_per_worker=resources,
         ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=settings.folder.path,
-            storage_filesystem=settings.folder.filesystem,
-            failure_config=FailureConfig(max_failures=settings.config.train.max_failures),
-        ),
+        run_config=RunConfig(**run_options),
     )
     with Watch(settings.folder, settings.config, state, report):
         try:
@@ -273,12 +285,12 @@ def _work(given: dict[str, Any]) -> str | None:
         together = ray.train.get_context().get_local_world_size()
         held = max(1, len(os.sched_getaffinity(0)) // together)
         torch.set_num_threads(max(1, min(held, round(placement.cpus))))
-    torch.use_deterministic_algorithms(device.type == "cpu")
     precision: Precision = "bfloat16" if device.type == "cuda" else "float32"
     if config.train.precision != "auto":
         precision = config.train.precision
     standardizer = settings.store.standardizer(config.standardize.scope)
-    task = Task(config, settings.made_of, standardizer, device, precision)
+    compiled = device.type == "cuda" and config.train.compile
+    task = Task(config, settings.made_of, standardizer, device, precision, compiled)
 
     def save(state: TrainingState, told: dict[str, Any]) -> None:
         complaint = None

@@ -7,6 +7,7 @@ combinations go first, a combination waits for its transform, and an ensemble fo
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from ray.tune.search import Searcher
 from threadpoolctl import threadpool_limits
 
 from pipelines.progress import Bar, Report
+from pipelines.session import cluster_cpus
 from valence.combinations import Combination, regressor_parts
 from valence.config import SweepConfig
 from valence.outcomes import Outcome, OutcomeStore
@@ -257,16 +259,19 @@ class Watch(Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """End what has run too long; show what is running, about once a second."""
         limit = self.work.config.trial_seconds
-        for trial in trials if limit is not None else ():
-            since = self._started.get(trial.config["combination"])
-            if since is not None and time.monotonic() - since >= limit:
-                # The process ends: a solver in compiled code would hear of nothing less.
-                actor = trial.temporary_state.ray_actor
-                if actor is not None:
-                    ray.kill(actor)
+        if limit is not None:
+            self._end_after(limit, trials)
         if time.monotonic() - self._shown >= _PROGRESS_SECONDS:
             self._shown = time.monotonic()
             self.bar.advance(0, self._running())
+
+    def _end_after(self, limit: float, trials: list[Trial]) -> None:
+        for trial in trials:
+            since = self._started.get(trial.config["combination"])
+            actor = trial.temporary_state.ray_actor
+            if since is not None and actor is not None and time.monotonic() - since >= limit:
+                # The process ends: a solver in compiled code would hear of nothing less.
+                ray.kill(actor)
 
     def _running(self) -> str:
         now = time.monotonic()
@@ -303,6 +308,8 @@ def run_trials(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     # Its newer reporter prints at every verbosity.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # With one pending, as it has for a searcher of one's own, it ends actors that end together.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(math.ceil(cluster_cpus()))
     # A trial that fails is a row with its reason, and no traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar:

@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,18 +14,23 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[1]
 _STAGES = {"preprocess", "train", "extract", "sweep", "predict"}
 _WITHOUT_TORCH = {
+    "annotation",
     "audio",
     "augmentation",
     "config",
     "corpus",
     "features",
+    "inspection",
     "mel",
     "metrics",
     "run",
     "segments",
+    "splits",
     "standardization",
     "storage",
     "synthesis",
+    "tables",
+    "voice",
 }
 
 
@@ -54,6 +60,17 @@ def test_the_science_imports_neither_ray_nor_the_pipelines(file: Path) -> None:
 def test_stages_meet_only_through_files(stage: str) -> None:
     others = {f"pipelines.{name}" for name in _STAGES - {stage}}
     assert not _imports(_ROOT / "pipelines" / f"{stage}.py") & others
+
+
+def test_no_module_of_the_science_imports_itself_by_way_of_others() -> None:
+    files = {".".join(f.relative_to(_ROOT).with_suffix("").parts): f for f in _modules("valence")}
+    # The packages' own names stand for what they gather from their modules.
+    graph = {
+        name: _imports(file) & files.keys()
+        for name, file in files.items()
+        if file.name != "__init__.py"
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
 
 def _loaded(code: str) -> set[str]:

@@ -11,10 +11,12 @@ import pytest
 import soundfile
 
 from valence.config import Config
-from valence.corpus import Finding, assign_splits, check_corpus, read_corpus, subject_of
+from valence.corpus import read_corpus, subject_of
 from valence.errors import CorpusError
+from valence.inspection import Finding, check_corpus
 from valence.preprocessing import Job, process_recording
 from valence.segments import SegmentStore
+from valence.splits import assign_splits
 from valence.storage import Location
 
 

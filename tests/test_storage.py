@@ -9,8 +9,9 @@ import pytest
 from pyarrow import fs
 
 from valence.config import Config
-from valence.corpus import check_corpus, read_corpus
+from valence.corpus import read_corpus
 from valence.errors import UsageError
+from valence.inspection import check_corpus
 from valence.storage import Location
 from valence.synthesis import write_corpus
 

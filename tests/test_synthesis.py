@@ -17,8 +17,10 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from valence.annotation import read_annotation
 from valence.config import SplitConfig
-from valence.corpus import Corpus, assign_splits, read_annotation, read_corpus, resolve_protocol
+from valence.corpus import Corpus, read_corpus
+from valence.splits import assign_splits, resolve_protocol
 from valence.storage import Location
 from valence.synthesis import make_voice, write_corpus
 

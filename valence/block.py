@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from valence.distributed import batch_statistics, sum_in_place, world_size
 
-# Values of a chunk after the convolution: 2 MiB in float32, a core's share of the cache.
-_CHUNK_VALUES = 2**19
+aten = torch.ops.aten
+
+# Values of a chunk after the convolution: 1 MiB in float32, a core's share of the cache.
+_CHUNK_VALUES = 2**18
 
 _POOL = [2, 2]
 _ONE = [1, 1]
@@ -41,7 +43,8 @@ class Block(nn.Module):
         """
         if not self.training:
             return self._evaluate(x)
-        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        compiled = torch.compiler.is_compiling()
+        if x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not compiled:
             return self._train_in_chunks(x)
         y = self.conv(x)
         y = self.norm(y) if world_size() == 1 else self._normalize(y)
@@ -115,8 +118,9 @@ class _ChunkedBlock(torch.autograd.Function):
         for at in range(0, n, chunk):
             part = slice(at, at + chunk)
             v = F.conv2d(x[part], scaled, shift, padding=1)
-            pooled[part], where[part] = F.max_pool2d(v, 2, return_indices=True)
-            activated[part] = F.elu(torch.addcmul(offset, pooled[part], magnitude))
+            aten.max_pool2d_with_indices.out(v, _POOL, out=pooled[part], indices=where[part])
+            torch.addcmul(offset, pooled[part], magnitude, out=activated[part])
+            F.elu_(activated[part])
         ctx.save_for_backward(x, weight, gamma, scale, scaled, shift, pooled, where, activated)
         ctx.count, ctx.chunk = count, chunk
         running = mean.to(x), variance.to(x), count
@@ -127,25 +131,30 @@ class _ChunkedBlock(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, gamma, scale, scaled, shift, pooled, where, activated = ctx.saved_tensors
         # Behind the pooling only the greatest of four have a gradient ...
-        gradient = torch.ops.aten.elu_backward(gradients[0], 1, 1, 1, True, activated)
-        sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * pooled).sum((0, 2, 3))]).double()
-        to_beta, to_magnitude = sums.to(x)
         magnitude = gamma.abs()
+        sums = torch.zeros(2, len(gamma), dtype=torch.float64)
+        parts = []
+        for at in range(0, len(x), ctx.chunk):
+            part = slice(at, at + ctx.chunk)
+            gradient = aten.elu_backward(gradients[0][part], 1, 1, 1, True, activated[part])
+            sums[0] += gradient.sum((0, 2, 3))
+            sums[1] += (gradient * pooled[part]).sum((0, 2, 3))
+            parts.append(gradient.mul_(magnitude[:, None, None]))
+        to_beta, to_magnitude = sums.to(x)
         whole = sum_in_place(sums) / ctx.count
         constant, slope = (whole * magnitude.double()).to(x)
-        gradient = gradient * magnitude[:, None, None]
         # ... and all four have one through the mean and the variance, linear in v.
         through, through_shift = scaled * slope[:, None, None, None], shift * slope + constant
         of_input = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight)
-        for at in range(0, len(x), ctx.chunk):
-            part = slice(at, at + ctx.chunk)
+        for index, gradient in enumerate(parts):
+            part = slice(index * ctx.chunk, (index + 1) * ctx.chunk)
             linear = F.conv2d(x[part], through, through_shift, padding=1)
-            dense = torch.ops.aten.max_pool2d_with_indices_backward(
-                gradient[part], linear, _POOL, _POOL, _ZERO, _ONE, False, where[part]
+            dense = aten.max_pool2d_with_indices_backward(
+                gradient, linear, _POOL, _POOL, _ZERO, _ONE, False, where[part]
             )
             dense -= linear
-            chunk_input, chunk_weight, _ = torch.ops.aten.convolution_backward(
+            chunk_input, chunk_weight, _ = aten.convolution_backward(
                 dense, x[part], weight * scale[:, None, None, None], None, _ONE, _ONE, _ONE, False,
                 _ZERO, 1, [of_input is not None, True, False],
             )  # fmt: skip

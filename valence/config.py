@@ -160,6 +160,9 @@ class TrainConfig(Section):
     workers: int = Field(1, ge=1)
     gpus: Literal["auto", "never", "always"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = Field(
+        False, description="compile the CNN for a GPU first: a minute that long trainings win back"
+    )
     windows_per_run: int = Field(
         1, ge=1, description="consecutive windows that a batch takes together, sharing the CNN"
     )

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from valence.model import ValenceModel
 
-SEGMENTS_AT_ONCE = 256
-SEQUENCES_AT_ONCE = 512
+# On a CPU few enough to stay near the cache, on another device enough to fill it.
+SEGMENTS_AT_ONCE = {"cpu": 32}
+SEQUENCES_AT_ONCE = {"cpu": 512}
+_MANY = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +79,13 @@ def sequence_outputs(
         projected = torch.cat(
             [
                 model.project(model.encode(part.to(device)))
-                for part in torch.split(segments, SEGMENTS_AT_ONCE)
+                for part in torch.split(segments, SEGMENTS_AT_ONCE.get(device.type, _MANY))
             ]
         )
         first = torch.as_tensor(np.asarray(starts, np.int64), device=device)
         within = torch.arange(length, device=device)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for some in torch.split(first, SEQUENCES_AT_ONCE):
+        for some in torch.split(first, SEQUENCES_AT_ONCE.get(device.type, _MANY)):
             feature, attention = model.embed_projected(projected[some[:, None] + within])
             parts.append((feature, model.head(feature), attention))
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from valence.block import Block
 from valence.config import ModelConfig
 from valence.standardization import Standardizer
+
+__all__ = ["Block", "ValenceModel"]
 
 
 class ValenceModel(nn.Module):
@@ -143,7 +145,14 @@ class ValenceModel(nn.Module):
         encoded = self.encode(mel.flatten(0, 1)).view(batch, length, -1)
         return self.head(self.embed(encoded)[0])
 
-    def forward_runs(self, mel: Tensor, offsets: Sequence[int], length: int) -> Tensor:
+    def forward_runs(
+        self,
+        mel: Tensor,
+        offsets: Sequence[int],
+        length: int,
+        *,
+        encode: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Values of windows that overlap, for which the CNN sees each segment once.
 
         Parameters
@@ -154,13 +163,15 @@ class ValenceModel(nn.Module):
             First segment of each window of a run.
         length
             Segments in a window.
+        encode
+            A compiled `encode`, or None for the method.
 
         Returns
         -------
         `[runs * windows, targets]`, run after run.
         """
         runs, segments = mel.shape[:2]
-        encoded = self.encode(mel.flatten(0, 1)).view(runs, segments, -1)
+        encoded = (encode or self.encode)(mel.flatten(0, 1)).view(runs, segments, -1)
         held = torch.stack([encoded[:, first : first + length] for first in offsets], dim=1)
         return self.head(self.embed(held.flatten(0, 1))[0])
 

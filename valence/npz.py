@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from valence.config import Config
-from valence.corpus import SplitName
 from valence.errors import UsageError, ValenceError
 from valence.segments import SegmentStore
 from valence.sequences import windows
+from valence.splits import SplitName
 from valence.storage import Location
 
 # What is written without being asked twice.

@@ -32,6 +32,8 @@ from valence.storage import Location
 # Segments decoded at once, and given to the model at once (ten minutes of half a second each).
 _CHUNK_SEGMENTS = 20
 _BLOCK_SEGMENTS = 1200
+# Parts of a segment that the envelope tells of.
+_PARTS = 10
 
 Array = NDArray[np.float32]
 
@@ -52,7 +54,8 @@ class Timeline:
         Whether the recording is shorter than the sequences that the model was trained on, so that
         all values come from one shorter sequence.
     envelope
-        Least and greatest sample of each segment relative to the loudest, float32 `[2, n]`.
+        Least and greatest sample of each tenth of a segment relative to the loudest, float32
+        `[2, 10 * n]`.
     """
 
     time: NDArray[np.float64]
@@ -220,8 +223,7 @@ class Predictor:
         for segments in iter_segments(blocks, preprocess.segment_samples, segments=_CHUNK_SEGMENTS):
             levelled = normalize(segments, level=preprocess.level, level_dbfs=preprocess.level_dbfs)
             mel = log_mel(levelled, self.config.mel, sr=preprocess.sr)
-            ranges = np.stack([segments.min(axis=1), segments.max(axis=1)])
-            yield mel.astype(preprocess.dtype), ranges
+            yield mel.astype(preprocess.dtype), _ranges(segments)
 
     def _predict(self, mel: NDArray[Any], starts: NDArray[np.int64], length: int) -> Array:
         return sequence_outputs(self.model, mel, starts, length).prediction
@@ -264,6 +266,14 @@ class OverlapAverage:
         covered = covered[covered < held]
         values[covered] = sums[covered, :-1] / count[covered, None]
         return values
+
+
+def _ranges(segments: Array) -> Array:
+    """Least and greatest sample of each part of segments `[n, samples]`: `[2, parts * n]`."""
+    edges = np.linspace(0, segments.shape[1], _PARTS, endpoint=False).astype(np.intp)
+    low = np.minimum.reduceat(segments, edges, axis=1)
+    high = np.maximum.reduceat(segments, edges, axis=1)
+    return np.stack([low.ravel(), high.ravel()])
 
 
 def model_folder(root: Location) -> Location:

@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +21,17 @@ from valence.annotation import Annotation, join_annotation, read_annotation
 from valence.audio import checksum, iter_audio, iter_segments, normalize, on_disk
 from valence.augmentation import augment
 from valence.config import Config, Target
-from valence.corpus import TARGETS, Recording, SplitName
+from valence.corpus import TARGETS
 from valence.errors import AnnotationError, AudioError, CorpusError
+from valence.jobs import Job, Outcome, Status, settings_fingerprint
 from valence.mel import log_mel
-from valence.run import FORMAT, fingerprint
+from valence.run import fingerprint
 from valence.segments import BLOCK_SEGMENTS, Segments, SegmentStore, Stored
+from valence.splits import SplitName
 from valence.standardization import Moments
 
-Status = Literal["ok", "rejected", "stale"]
+__all__ = ["Job", "Outcome", "process_recording"]
+
 Step = Literal["check", "decode", "level", "augment", "mel", "store"]
 
 # Segments decoded, levelled and transformed at once: what one step leaves in the cache the next one
@@ -37,127 +39,6 @@ Step = Literal["check", "decode", "level", "augment", "mel", "store"]
 _CHUNK_SEGMENTS = 60
 
 _NEEDS_LABELS: tuple[SplitName, ...] = ("train", "validation")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A recording to bring into the store.
-
-    Attributes
-    ----------
-    recording
-        Where its files lie.
-    split
-        Training and validation recordings need labels.
-    copies
-        Augmented copies to store beside the clean recording.
-    """
-
-    recording: Recording
-    split: SplitName
-    copies: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a recording; small, whatever its length.
-
-    Attributes
-    ----------
-    id, subject, split, copies
-        As in the job.
-    status
-        `ok`; `rejected`, for a reason that lies in its files; or `stale`: the store holds it as
-        made from other audio or labels, and it was not to be replaced.
-    reason
-        Why it was not stored; empty where it was.
-    remarks
-        What was odd and did not matter enough to reject it.
-    checksum
-        SHA-256 of the audio, empty if it could not be read.
-    fingerprint
-        Of what the stored file was made of.
-    duration
-        Seconds of audio.
-    segments, labelled
-        Segments of each copy, and how many of them have all targets.
-    moments
-        Of the mel of all copies as stored, or None where nothing is stored.
-    skipped
-        Whether the file stood there already.
-    stored_bytes
-        Size of the file.
-    seconds
-        Time that each step took.
-    """
-
-    id: str
-    subject: str
-    split: SplitName
-    copies: int
-    status: Status = "ok"
-    reason: str = ""
-    remarks: tuple[str, ...] = ()
-    checksum: str = ""
-    fingerprint: str = ""
-    duration: float = 0.0
-    segments: int = 0
-    labelled: int = 0
-    moments: Moments | None = None
-    skipped: bool = False
-    stored_bytes: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def row(self) -> dict[str, Any]:
-        """The recording's row in `recordings.parquet`."""
-        return {
-            "Id": self.id,
-            "subject": self.subject,
-            "split": self.split,
-            "duration": self.duration,
-            "segments": self.segments,
-            "labelled": self.labelled,
-            "copies": self.copies,
-            "status": self.status,
-            "reason": self.reason,
-            "remarks": list(self.remarks),
-            "checksum": self.checksum,
-            "fingerprint": self.fingerprint,
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON that `from_json` reads back to the same bits."""
-        moments = None if self.moments is None else self.moments.to_json()
-        return {**self.__dict__, "moments": moments}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Outcome:
-        """The outcome that `to_json` wrote."""
-        moments = content["moments"]
-        return cls(
-            **{
-                **content,
-                "remarks": tuple(content["remarks"]),
-                "moments": None if moments is None else Moments.from_json(moments),
-            }
-        )
-
-
-def settings_fingerprint(job: Job, config: Config) -> str:
-    """Fingerprint of all configuration that the stored values of a recording depend on."""
-    made_of = {
-        "format": FORMAT["segments"],
-        "recording": job.recording.id,
-        "copies": job.copies,
-        "audio": config.preprocess.model_dump(
-            mode="json", include={"sr", "segment_seconds", "level", "level_dbfs", "dtype"}
-        ),
-        "mel": config.mel.model_dump(mode="json"),
-    }
-    if job.copies:
-        made_of["augment"] = config.augment.model_dump(mode="json", exclude={"copies"})
-        made_of["seed"] = config.preprocess.seed
-    return fingerprint(made_of)
 
 
 def process_recording(
@@ -182,7 +63,7 @@ def process_recording(
         Whether a file made from other audio or labels may be replaced. One made with another
         configuration always is.
     block_segments
-        Segments of a row group, a multiple of 20; the stored values do not depend on it.
+        Segments of a row group, a multiple of 60; the stored values do not depend on it.
 
     Returns
     -------
@@ -217,43 +98,39 @@ class _Processing:
 
     def outcome(self) -> Outcome:
         recording = self._job.recording
+        if self._store.is_reserved(recording.id):
+            return self._told(
+                "rejected",
+                reason=f"'{recording.audio}' has the Id '{recording.id}', the name of a file of "
+                "the store itself. Rename the recording and its label files.",
+            )
         try:
             with on_disk(recording.audio) as path:
                 return self._from(path)
         except CorpusError as error:
-            self._store.file(recording.id).delete()
+            file = self._store.file(recording.id)
+            if self._standing() is not None and not self._replace:
+                return self._told("stale", reason=str(error))
+            file.delete()
             return self._told("rejected", reason=str(error))
+
+    def _standing(self) -> Stored | None:
+        """What the store holds of the recording as this configuration makes it."""
+        stored = self._store.stored(self._job.recording.id)
+        return stored if stored is not None and stored.settings == self._settings else None
 
     def _from(self, path: Path) -> Outcome:
         recording = self._job.recording
         with self._timed("check"):
-            try:
-                self._known["checksum"] = checksum(path)
-            except OSError as error:
-                raise AudioError(
-                    f"'{recording.audio}' cannot be read: {error}. Check that it is there and may "
-                    "be read."
-                ) from error
-            content = fingerprint(
-                {
-                    "audio": self._known["checksum"],
-                    "labels": {name: _digest(file) for name, file in recording.labels.items()},
-                }
-            )
-            self._known["fingerprint"] = fingerprint(
-                {"settings": self._settings, "content": content}
-            )
-            stored = self._store.stored(recording.id)
-            if stored is not None and stored.settings == self._settings:
-                if stored.content != content and not self._replace:
+            content = self._content(path)
+            stored = self._standing()
+            if stored is not None and stored.content != content:
+                if not self._replace:
                     return self._told(
                         "stale",
                         reason=f"the audio or labels of '{recording.id}' are not those that its "
                         "stored segments were made from",
                     )
-                if stored.content != content:
-                    stored = None
-            else:
                 stored = None
             annotations = self._annotations()
         if stored is None:
@@ -267,6 +144,25 @@ class _Processing:
         return self._told(
             "ok", moments=moments, stored_bytes=int(self._store.file(recording.id).info().size)
         )
+
+    def _content(self, path: Path) -> str:
+        """Fingerprint of the audio and label files."""
+        recording = self._job.recording
+        try:
+            self._known["checksum"] = checksum(path)
+        except OSError as error:
+            raise AudioError(
+                f"'{recording.audio}' cannot be read: {error}. Check that it is there and may be "
+                "read."
+            ) from error
+        content = fingerprint(
+            {
+                "audio": self._known["checksum"],
+                "labels": {name: _digest(file) for name, file in recording.labels.items()},
+            }
+        )
+        self._known["fingerprint"] = fingerprint({"settings": self._settings, "content": content})
+        return content
 
     def _told(self, status: Status, **more: Any) -> Outcome:
         return Outcome(

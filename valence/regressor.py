@@ -14,10 +14,8 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import skops.io
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from valence.config import versions
 from valence.errors import ModelError
@@ -92,7 +90,10 @@ def save_regressor(
     about
         JSON-like; `format`, `columns`, `sha256` and `versions` are added.
     """
-    content = skops.io.dumps(pipeline)
+    # It imports every module of scikit-learn, torch behind them: seconds that no worker should pay.
+    from skops import io
+
+    content = io.dumps(pipeline)
     (folder / _PIPELINE).write_bytes(content)
     # Last, so that it always speaks of a pipeline that is there, whole.
     (folder / _ABOUT).write_json(
@@ -114,6 +115,9 @@ def load_regressor(folder: Location) -> Regressor:
     ModelError
         If something is missing or damaged, or holds a type that is not trusted.
     """
+    from skops import io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     try:
         about = (folder / _ABOUT).read_json()
         content = (folder / _PIPELINE).read_bytes()
@@ -132,7 +136,7 @@ def load_regressor(folder: Location) -> Regressor:
             "checksum is not the one written with it. Run 'valence sweep' with --overwrite."
         )
     try:
-        pipeline = skops.io.loads(content, trusted=list(TRUSTED))
+        pipeline = io.loads(content, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
         raise ModelError(
             f"'{folder / _PIPELINE}' holds types that no sweep makes: {error}. Do not use it "

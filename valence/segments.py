@@ -188,6 +188,10 @@ class SegmentStore:
         """Where the segments of a recording lie."""
         return self.root / f"{recording}.parquet"
 
+    def is_reserved(self, recording: str) -> bool:
+        """Whether the file of a recording of this Id would be one of the store's own."""
+        return self.file(recording).name == _RECORDINGS
+
     def recordings(self) -> pd.DataFrame:
         """All recordings, sorted by Id, rejected ones too.
 
@@ -200,7 +204,8 @@ class SegmentStore:
         MissingStageError
             If preprocessing has not been finished.
         """
-        frame: pd.DataFrame = pq.read_table(self._open(_RECORDINGS)).to_pandas()
+        with self._open(_RECORDINGS) as file:
+            frame: pd.DataFrame = pq.read_table(file).to_pandas()
         return frame
 
     def write_recordings(self, rows: list[dict[str, Any]]) -> None:
@@ -222,10 +227,20 @@ class SegmentStore:
         MissingStageError
             If preprocessing has not been finished.
         """
-        content = json.loads(self._open(_STANDARDIZATION).read())
+        content = self._standardization()
         if scope is None or scope == content["scope"]:
             return Standardizer.from_json(content)
         return fit(Moments.from_json(content["moments"]), scope)
+
+    def moments(self) -> Moments:
+        """The moments of the stored segments of the training recordings, band by band.
+
+        Raises
+        ------
+        MissingStageError
+            If preprocessing has not been finished.
+        """
+        return Moments.from_json(self._standardization()["moments"])
 
     def write_standardizer(self, moments: Moments, scope: Scope) -> None:
         """Write the standardisation, with the moments that any scope can be fitted from."""
@@ -325,6 +340,11 @@ class SegmentStore:
             np.concatenate([part.arousal for part in parts]),
             np.concatenate([part.mel for part in parts]),
         )
+
+    def _standardization(self) -> dict[str, Any]:
+        with self._open(_STANDARDIZATION) as file:
+            content: dict[str, Any] = json.loads(file.read())
+        return content
 
     def _open(self, name: str) -> Any:
         try:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from valence.config import SplitConfig
+from valence.corpus import Corpus, Recording
 from valence.errors import SplitError
-
-if TYPE_CHECKING:
-    from valence.corpus import Corpus, Recording
 
 SplitName = Literal["train", "validation", "test", "unlabelled"]
 Protocol = Literal["paper", "partition"]

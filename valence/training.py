@@ -109,6 +109,8 @@ class Task:
         Where the model lives.
     precision
         Of the forward pass; weights, loss and metrics are never less than float32.
+    compiled
+        Whether the CNN's steps are compiled first, which takes a minute.
     """
 
     config: Config
@@ -116,6 +118,7 @@ class Task:
     standardizer: Standardizer
     device: torch.device
     precision: Precision = "float32"
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ class Stepper:
             self.optimizer, T_max=train.epochs
         )
         self._windows = self.sampling.run_offsets.tolist()
+        self._encode = torch.compile(model.encode, dynamic=False) if task.compiled else None
 
     def step(self, batch: Batch) -> Tensor:
         """One step; returns the batch's `pair_sums`, detached."""
@@ -187,7 +191,9 @@ class Stepper:
         with torch.autocast(
             self.task.device.type, torch.bfloat16, enabled=self.task.precision == "bfloat16"
         ):
-            prediction = self.model.forward_runs(batch.mel, self._windows, self.sampling.length)
+            prediction = self.model.forward_runs(
+                batch.mel, self._windows, self.sampling.length, encode=self._encode
+            )
         sums = pair_sums(prediction, batch.target)
         ccc_loss(sums).backward()  # type: ignore[no-untyped-call]
         average_gradients(self.parameters)

@@ -40,14 +40,14 @@ def count(value: float) -> str:
 def duration(seconds: float) -> str:
     """A length of time in the two largest units that it has.
 
-    >>> duration(7.25), duration(83), duration(3700)
-    ('7.2 s', '1 min 23 s', '1 h 1 min')
+    >>> duration(7.25), duration(83), duration(2700), duration(3700)
+    ('7.2 s', '1 min 23 s', '45 min', '1 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
 

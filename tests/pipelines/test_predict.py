@@ -138,6 +138,22 @@ def test_ray_gives_the_same_files(
             assert file.read_bytes() == (there / file.name).read_bytes(), file.name
 
 
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning")
+def test_on_ray_too_a_folder_that_cannot_be_written_is_said(
+    ray_local: None,
+    model: Location,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stage, "RAY_SECONDS", 0.1)
+    (tmp_path / "file").write_text("in the way")
+    out = Location.parse(tmp_path / "file" / "out")
+    with pytest.raises(ValenceError, match="could not be written"):
+        stage.predict([str(audio / "a.flac"), str(audio / "c.ogg")], model, out, report=Report())
+
+
 def test_a_few_files_start_no_ray(model: Location, audio: Path, tmp_path: Path) -> None:
     script = (
         "import sys\n"

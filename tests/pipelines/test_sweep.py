@@ -302,7 +302,7 @@ with ray_session():
 
 def _is_fitting(pid: int) -> bool:
     try:
-        return b"SweepTrial" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"_Inner.train" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
@@ -332,7 +332,7 @@ class _pids:
                     command = (entry / "cmdline").read_bytes()
                 except OSError:
                     continue
-                if b"SweepTrial.train" in command:
+                if b"_Inner.train" in command:
                     self._seen.add(int(entry.name))
                     if self._kill and len(self._seen) == 1:
                         time.sleep(0.5)

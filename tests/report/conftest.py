@@ -13,7 +13,7 @@ import torch
 
 from valence.checkpoint import export_model, load_model
 from valence.config import Config
-from valence.corpus import assign_splits, read_corpus
+from valence.corpus import read_corpus
 from valence.features import Features, write_features
 from valence.inference import sequence_outputs
 from valence.metrics import paired_difference, score
@@ -22,6 +22,7 @@ from valence.preprocessing import Job, process_recording
 from valence.run import Run
 from valence.segments import SegmentStore
 from valence.sequences import windows
+from valence.splits import assign_splits
 from valence.standardization import Moments
 from valence.storage import Location
 
@@ -41,7 +42,7 @@ def make_run(tiny_corpus: Location, tiny_config: Config) -> MakeRun:
         _train(run, config, seed)
         _extract(run, config)
         if swept:
-            sweep(run, config)
+            _sweep(run, config)
         return run
 
     return make
@@ -51,6 +52,12 @@ def make_run(tiny_corpus: Location, tiny_config: Config) -> MakeRun:
 def finished_run(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with everything but its report; tests do not change it."""
     return make_run(tmp_path_factory.mktemp("runs") / "fabricated")
+
+
+@pytest.fixture(scope="session")
+def add_sweep(tiny_config: Config) -> Callable[[Run], None]:
+    """A function that adds a sweep's results to a run without."""
+    return lambda run: _sweep(run, tiny_config)
 
 
 def _finish(run: Run, stage: str, **summary: object) -> None:
@@ -141,7 +148,7 @@ def _extract(run: Run, config: Config) -> None:
     _finish(run, "features")
 
 
-def sweep(run: Run, config: Config) -> None:
+def _sweep(run: Run, config: Config) -> None:
     """Results of the 60 combinations, drawn by chance; selection in the sweep's own form."""
     from valence.features import read_features
 

@@ -31,6 +31,7 @@ Values = NDArray[np.floating]
 
 # More panels than this no longer fit a page; predictions.csv holds them all.
 MOST_PANELS = 60
+_FEW = 200
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def scatter(label: Values, prediction: Values, scores: Scores, *, target: str) -
             prediction,
             linestyle="none",
             marker="o",
-            markersize=3.2,
+            markersize=4.5 if len(label) < _FEW else 3.2,
             markeredgewidth=0,
             color=BLUE_ON_ANY,
             # Thousands of points must still show where they are dense.
-            alpha=float(np.clip(60 / math.sqrt(len(label)) / 5, 0.12, 0.6)),
+            alpha=float(np.clip(12 / math.sqrt(len(label)), 0.12, 0.8)),
             rasterized=True,
         )
         axes.plot([low, high], [offset + slope * low, offset + slope * high], color=INK)

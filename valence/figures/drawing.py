@@ -72,6 +72,8 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": MUTED,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
+    "xtick.major.pad": 5.5,
+    "ytick.major.pad": 5.5,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
     "xtick.major.width": 0.7,
@@ -110,10 +112,9 @@ class Drawing:
 
     def png(self, width: float = WIDE) -> bytes:
         """The figure on white, at twice the pixels of its size on a page."""
+        buffer = io.BytesIO()
         with mpl.rc_context(_STYLE):
-            figure = self._figure(width)
-            buffer = io.BytesIO()
-            figure.savefig(
+            self._drawn(width).savefig(
                 buffer,
                 format="png",
                 dpi=_RASTER_DPI * 4 / 3,
@@ -124,13 +125,21 @@ class Drawing:
 
     def svg(self, width: float = WIDE) -> str:
         """The figure as SVG that follows the reader's light or dark scheme."""
+        buffer = io.StringIO()
         with mpl.rc_context(_STYLE):
-            figure = self._figure(width)
-            buffer = io.StringIO()
-            figure.savefig(buffer, format="svg", dpi=_RASTER_DPI, metadata={"Date": None})
+            self._drawn(width).savefig(
+                buffer, format="svg", dpi=_RASTER_DPI, metadata={"Date": None}
+            )
         return _themed(buffer.getvalue())
 
-    def _figure(self, width: float) -> Figure:
+    def figure(self, width: float = WIDE) -> Figure:
+        """The figure itself, laid out, for a look at what it holds."""
+        with mpl.rc_context(_STYLE):
+            figure = self._drawn(width)
+            figure.draw_without_rendering()
+        return figure
+
+    def _drawn(self, width: float) -> Figure:
         figure = self.draw(width)
         FigureCanvasAgg(figure)
         return figure
@@ -143,7 +152,9 @@ def data_uri(svg: str) -> str:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, laid out so that nothing overlaps."""
-    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+    return Figure(
+        figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, hspace=0.06)
+    )
 
 
 def is_narrow(width: float) -> bool:

@@ -22,6 +22,7 @@ from valence.figures.drawing import (
 )
 
 Values = NDArray[np.floating]
+_MOST_PARTS = 1500
 _COLOURS = {"valence": BLUE, "arousal": VERMILION}
 
 
@@ -47,7 +48,7 @@ def timeline(
     targets
         What the columns of `values` are.
     envelope
-        Least and greatest sample of every row, `[n]` each, in [-1, 1].
+        Least and greatest sample of equal parts of the recording, `[parts]` each, in [-1, 1].
     name
         Name of the recording.
     step
@@ -66,7 +67,9 @@ def timeline(
         wave, *curves = figure.subplots(
             panels, 1, sharex=True, height_ratios=(1, *[2] * len(targets))
         )
-        wave.stairs(envelope[1], edges, baseline=envelope[0], fill=True, color=MUTED)
+        low, high = _pooled(envelope)
+        parts = np.linspace(edges[0], edges[-1], len(low) + 1)
+        wave.stairs(high, parts, baseline=low, fill=True, color=MUTED)
         wave.set_ylim(-1.05, 1.05)
         wave.set_ylabel("amplitude")
         wave.set_title(name)
@@ -79,7 +82,8 @@ def timeline(
             if target in annotated:
                 axes.plot(seconds + step / 2, annotated[target], color=INK, linewidth=1.2)
                 handles.insert(0, Line2D([], [], color=INK, linewidth=1.2, label="annotated"))
-            axes.stairs(values[:, column], edges, baseline=None, color=colour, linewidth=1.8)
+            held = np.append(values[:, column], values[-1, column])
+            axes.plot(edges, held, drawstyle="steps-post", color=colour, linewidth=1.8)
             axes.set_ylabel(target)
             axes.set_xlim(float(edges[0]), float(edges[-1]))
             if len(handles) > 1:
@@ -95,3 +99,10 @@ def timeline(
     )
     alt = f"Predicted timeline of {name}, {edges[-1]:g} s: {told}. {note}".strip()
     return Drawing(name, alt, draw)
+
+
+def _pooled(envelope: tuple[Values, Values]) -> tuple[Values, Values]:
+    """The envelope in no more parts than a screen can show."""
+    size = -(-len(envelope[0]) // _MOST_PARTS)
+    starts = np.arange(0, len(envelope[0]), size)
+    return np.minimum.reduceat(envelope[0], starts), np.maximum.reduceat(envelope[1], starts)

@@ -56,22 +56,16 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
             losses.set_xlabel("epoch")
         losses.set_ylabel("loss")
         scores.set_ylabel("CCC")
-        scores.legend(
-            handles=[
-                Line2D([], [], color=INK, label="validation"),
-                Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (3, 2)), label="training"),
-                Line2D([], [], color=INK, marker="o", linestyle="none", label="best epoch"),
-            ],
-            loc="lower right",
-        )
-        if len(best) > 1:
-            losses.legend(
-                handles=[
-                    Line2D([], [], color=colour, label=f"seed {seed}")
-                    for colour, seed in zip(_cycle(len(best)), best, strict=True)
-                ],
-                loc="upper right",
-            )
+        handles = [
+            Line2D([], [], color=colour, label=f"seed {seed}")
+            for colour, seed in zip(_cycle(len(best)), best, strict=True)
+        ]
+        handles += [
+            Line2D([], [], color=INK, label="validation"),
+            Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (3, 2)), label="training"),
+            Line2D([], [], color=INK, marker="o", linestyle="none", label="best epoch"),
+        ]
+        figure.legend(handles=handles, loc="outside upper right", ncols=3 if narrow else 6)
         return figure
 
     told = "; ".join(

@@ -20,6 +20,7 @@ from valence.metrics import Scores, score
 from valence.prediction import Predictor
 from valence.report.evidence import Evidence
 from valence.storage import Location
+from valence.words import plural
 
 Array = NDArray[np.float32]
 Degrade = Callable[[Array, np.random.Generator], Array]
@@ -172,8 +173,9 @@ def measure(
     note = (
         ""
         if everything
-        else f"Measured on the beginning of {used} of {len(set(rows.recording.tolist()))} "
-        f"recordings, {seconds:g} s in all, so that the report does not take long."
+        else f"Measured on the beginning of {used} of "
+        f"{plural(len(set(rows.recording.tolist())), 'recording')}, {seconds:g} s in all, so that "
+        "the report does not take long."
     )
     return Robustness(scored, split, used, seconds, note)
 

@@ -15,7 +15,7 @@ from valence.report.examples import Examples
 from valence.report.findings import PAPER_DEEP, Findings
 from valence.report.page import Section, Tile
 from valence.report.robustness import Robustness
-from valence.words import interval, number, plural
+from valence.words import count, interval, number, plural
 
 _FEW = 6
 
@@ -204,8 +204,8 @@ def model(evidence: Evidence, examples: Examples) -> Section:
     )
     section.show(
         figures.architecture(config),
-        f"The model: {examples.parameters:,} parameters. Shapes are channels × mel bands × frames, "
-        "then segments × values.".replace(",", "\u202f", 1),
+        f"The model: {count(examples.parameters)} parameters. Shapes are channels × mel bands × "
+        "frames, then segments × values.",
     )
     weights = examples.attention
     section.show(
@@ -231,7 +231,12 @@ def corpus(evidence: Evidence, findings: Findings) -> Section:
     section.say(
         f"{plural(len(evidence.recordings), 'recording')} of "
         f"{plural(evidence.recordings['subject'].nunique(), 'subject')}, divided by the protocol "
-        f"'{evidence.protocol}'. {plural(rejected, 'recording')} could not be used."
+        f"'{evidence.protocol}'. "
+        + (
+            f"{plural(rejected, 'recording')} could not be used."
+            if rejected
+            else "All can be used."
+        )
     )
     section.tabulate(tables.splits_table(evidence))
     if rejected:
@@ -320,7 +325,7 @@ def _paired(selection: Mapping[str, Any]) -> str:
     paired = selection["paired"][split]
     if paired is None:
         return ""
-    told = f"Its {split} CCC less the deep model's is {number(paired['difference'])}"
+    told = f"In {split} its CCC less the deep model's is {number(paired['difference'])}"
     return f"{told} {interval(paired['ci'])}.".replace(" .", ".")
 
 

@@ -1,0 +1,88 @@
+"""Counts of the recordings that have come back from preprocessing, and how they are told."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.progress import Report
+from valence.jobs import Outcome
+
+_TOLD = 10
+
+
+class Tally:
+    """What has been done since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._counts: Counter[str] = Counter()
+        self._audio: dict[str, float] = defaultdict(float)
+        self._steps: dict[str, float] = defaultdict(float)
+        self._bytes = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a recording."""
+        self._counts[outcome.verdict] += 1
+        self._audio[outcome.verdict] += outcome.duration
+        self._bytes += outcome.stored_bytes
+        for step, seconds in outcome.seconds.items():
+            self._steps[step] += seconds
+
+    def note(self) -> str:
+        """What is worth knowing while it runs."""
+        told = [f"{self._audio['ok'] / 3600:.2f} h of audio, {self._rate():.0f} x real time"]
+        told += [
+            f"{self._counts[verdict]} {verdict}"
+            for verdict in ("skipped", "rejected", "stale")
+            if self._counts[verdict]
+        ]
+        return ", ".join(told)
+
+    def summary(self) -> dict[str, Any]:
+        """What the stage's record keeps.
+
+        `audio_hours` are all that is in the store, `audio_hours_per_hour` tells of those that were
+        made now, and `step_seconds` is the time of all workers together, by step.
+        """
+        return {
+            "seconds": time.monotonic() - self._began,
+            "recordings": self._counts.total(),
+            "processed": self._counts["ok"],
+            "skipped": self._counts["skipped"],
+            "rejected": self._counts["rejected"],
+            "audio_hours": (self._audio["ok"] + self._audio["skipped"]) / 3600,
+            "audio_hours_per_hour": self._rate(),
+            "stored_bytes": self._bytes,
+            "step_seconds": {name: self._steps[name] for name in sorted(self._steps)},
+        }
+
+    def tell(self, report: Report, outcomes: Sequence[Outcome]) -> None:
+        """Say what was rejected and why, and what was done."""
+        rejected = [outcome for outcome in outcomes if outcome.status == "rejected"]
+        for outcome in rejected[:_TOLD]:
+            report.say(f"  rejected {outcome.id}: {outcome.reason}")
+        if len(rejected) > _TOLD:
+            report.say(f"  and {len(rejected) - _TOLD} more: see recordings.parquet")
+        summary = self.summary()
+        steps = ", ".join(
+            f"{name} {seconds:.1f} s" for name, seconds in summary["step_seconds"].items()
+        )
+        report.say(
+            f"preprocess: {summary['processed']} recordings made, {summary['skipped']} skipped, "
+            f"{summary['rejected']} rejected; {self._audio['ok'] / 3600:.2f} h of audio in "
+            f"{summary['seconds']:.1f} s ({self._rate():.0f} x real time); "
+            f"{summary['audio_hours']:.2f} h and {self._bytes / 2**20:.1f} MiB in the store; "
+            f"workers: {steps}"
+        )
+
+    def _rate(self) -> float:
+        return self._audio["ok"] / max(1e-9, time.monotonic() - self._began)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are."""
+    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
+    return ", ".join(f"'{name}'" for name in names[:_TOLD]) + more

@@ -1,0 +1,218 @@
+"""Preprocessing while processes and nodes die: made, not mocked."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from valence.config import Config
+from valence.corpus import read_corpus
+from valence.preprocessing import Job, process_recording
+from valence.segments import SegmentStore
+from valence.splits import assign_splits
+from valence.storage import Location
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
+    pytest.mark.ray,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
+]
+
+_RECORDINGS, _SECONDS, _SR = 10, 120, 16_000
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten recordings of two minutes: each takes long enough to be caught at work."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name in ("raw_data/audio", "label_segments/valence", "metadata"):
+        (folder / name).mkdir(parents=True)
+    rows = ["Id,Proposal"]
+    rng = np.random.default_rng(0)
+    for number in range(_RECORDINGS):
+        y = rng.normal(0, 0.1, _SECONDS * _SR).astype(np.float32)
+        soundfile.write(folder / f"raw_data/audio/{number}.wav", y, _SR)
+        labels = "".join(f"{500 * i},0.{i % 10}\n" for i in range(2 * _SECONDS))
+        (folder / f"label_segments/valence/{number}.csv").write_text(f"timestamp,value\n{labels}")
+        rows.append(f"{number},{'devel' if number == 3 else 'train'}")
+    (folder / "metadata/partition.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What undisturbed work makes of it, without Ray."""
+    store = SegmentStore(Location.parse(tmp_path_factory.mktemp("expected")))
+    found = read_corpus(Location.parse(corpus))
+    splits = assign_splits(found, Config().split)
+    content = {}
+    for recording in found.recordings:
+        split = splits[recording.id]
+        process_recording(Job(recording, split, int(split == "train")), store, Config())
+        content[recording.id] = store.file(recording.id).read_bytes()
+    return content
+
+
+def _stored(run: Path) -> dict[str, bytes]:
+    files = sorted((run / "segments").glob("*.parquet"))
+    return {file.stem: file.read_bytes() for file in files if file.stem != "recordings"}
+
+
+def _wait(until: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def _worker_at_work(run: Path) -> int | None:
+    """The process that has the file of a recording of `run` open and half written."""
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            path = str(descriptor.readlink())
+        except OSError:
+            continue
+        if re.fullmatch(rf"{run}/segments/\.\d\.parquet\..*partial", path):
+            return int(descriptor.parts[2])
+    return None
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(status.parts[2])] = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
+
+
+def _command(pid: int) -> str:
+    """The command line of a process; empty where there is none or it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _start(corpus: Path, run: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "preprocess", str(corpus), "--out", str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
+
+
+def test_a_killed_worker_costs_nothing(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(corpus, tmp_path)
+    killed: list[int] = []
+
+    def kill() -> bool:
+        worker = _worker_at_work(tmp_path)
+        if worker is not None and worker not in killed:
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
+        return len(killed) >= 2 or driver.poll() is not None
+
+    _wait(kill)
+    _, told = driver.communicate(timeout=120)
+    assert driver.returncode == 0, told
+    assert len(killed) == 2
+    assert _stored(tmp_path) == expected
+    frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings()
+    assert frame["Id"].tolist() == sorted(expected)
+    assert (frame["status"] == "ok").all()
+
+
+def test_after_a_killed_driver_only_what_is_missing_is_made(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(corpus, tmp_path)
+    _wait(lambda: len(_stored(tmp_path)) >= 3 if (tmp_path / "segments").is_dir() else False)
+    workers = [pid for pid in _descendants(driver.pid) if "ray::MapBatches" in _command(pid)]
+    assert workers
+    driver.kill()
+    driver.communicate()
+    # Its workers notice that they are alone, and end.
+    _wait(lambda: not any(_command(pid) for pid in workers))
+    finished = set(_stored(tmp_path))
+    inodes = {name: (tmp_path / f"segments/{name}.parquet").stat().st_ino for name in finished}
+    assert 3 <= len(finished) < _RECORDINGS
+    again = _start(corpus, tmp_path)
+    _, told = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    made = _RECORDINGS - len(finished)
+    assert f"{made} recordings made, {len(finished)} skipped, 0 rejected" in told
+    assert _stored(tmp_path) == expected
+    for name, inode in inodes.items():
+        assert (tmp_path / f"segments/{name}.parquet").stat().st_ino == inode
+    assert not list((tmp_path / "segments").glob(".*.partial"))
+
+
+_TWO_NODES = """
+import sys, threading, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+import ray
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+lost = cluster.add_node(num_cpus=2)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+cluster.wait_for_nodes()
+from pipelines.preprocess import preprocess
+from pipelines.progress import Report
+from valence.config import Config
+from valence.run import Run
+from valence.storage import Location
+corpus, run = sys.argv[1:]
+
+def take_away():
+    segments = Path(run) / "segments"
+    while len(list(segments.glob("[0-9].parquet"))) < 2:
+        time.sleep(0.02)
+    cluster.remove_node(lost, allow_graceful=False)
+    print("node lost with", len(list(segments.glob("[0-9].parquet"))), "done", flush=True)
+
+thread = threading.Thread(target=take_away)
+thread.start()
+summary = preprocess(
+    Location.parse(corpus), Run.at(run), Config(), overwrite=False, report=Report()
+)
+thread.join()
+print("recordings", summary["recordings"], "rejected", summary["rejected"], flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_lost_node_costs_nothing(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _TWO_NODES, str(corpus), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "node lost" in ran.stdout
+    assert f"recordings {_RECORDINGS} rejected 0" in ran.stdout
+    assert _stored(tmp_path) == expected

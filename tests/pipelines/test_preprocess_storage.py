@@ -1,0 +1,128 @@
+"""Corpus and run on an S3-compatible store, and on a disk that fills up."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pipelines.progress import Report
+from valence.config import Config
+from valence.errors import StaleError, ValenceError
+from valence.run import Run
+from valence.segments import SegmentStore
+from valence.storage import Location
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
+]
+
+
+def _quiet() -> Report:
+    return Report(Console(file=io.StringIO(), force_terminal=True))
+
+
+def _upload(folder: Path, target: Location) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            (target / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Location]:
+    """A bucket of an S3 server of this process, with the credentials in its address."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"127.0.0.1:{port}" if host in ("0.0.0.0", "localhost") else f"{host}:{port}"
+    boto3.client(
+        "s3",
+        endpoint_url=f"http://{endpoint}",
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    ).create_bucket(Bucket="shared")
+    yield Location.parse(
+        f"s3://key:secret@shared?endpoint_override={endpoint}&scheme=http&region=us-east-1"
+    )
+    server.stop()
+
+
+def test_corpus_and_run_on_an_object_store(
+    ray_local: None,
+    bucket: Location,
+    tiny_corpus: Location,
+    tiny_config: Config,
+    tmp_path: Path,
+) -> None:
+    from pipelines.preprocess import preprocess
+
+    preprocess(tiny_corpus, Run.at(str(tmp_path)), tiny_config, overwrite=False, report=_quiet())
+    expected = SegmentStore(Location.parse(tmp_path / "segments"))
+    corpus, run = bucket / "corpus", Run(bucket / "runs/a")
+    _upload(Path(tiny_corpus.path), corpus)
+    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+    assert summary["processed"] == 6
+    store = SegmentStore(run.folder("segments"))
+    for name in expected.recordings()["Id"]:
+        assert store.file(name).read_bytes() == expected.file(name).read_bytes()
+    assert store.digest() == expected.digest()
+    # A second time there is nothing to do, and what is missing is made alone.
+    again = preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+    assert again == summary
+    store.file("02").delete()
+    run.stage("segments").file.delete()
+    resumed = preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+    assert (resumed["processed"], resumed["skipped"]) == (1, 5)
+    assert store.file("02").read_bytes() == expected.file("02").read_bytes()
+    # Changed audio is noticed there too.
+    changed = (corpus / "raw_data/audio/04.wav").read_bytes()
+    (corpus / "raw_data/audio/04.wav").write_bytes(changed[:-2000] + bytes(2000))
+    with pytest.raises(StaleError, match="'04'"):
+        preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [str(mount), "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.faults
+def test_a_full_disk_keeps_whole_files_and_nothing_else(
+    ray_local: None, small_disk: Path, tiny_corpus: Location, tiny_config: Config
+) -> None:
+    from pipelines.preprocess import preprocess
+
+    run = Run.at(str(small_disk))
+    with pytest.raises(ValenceError, match="No space left on device"):
+        preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=_quiet())
+    store = SegmentStore(run.folder("segments"))
+    whole = [file.stem for file in store.root.files() if file.suffix == ".parquet"]
+    assert 0 < len(whole) < 6
+    for name in whole:
+        stored = store.stored(name)
+        assert stored is not None
+        assert len(store.read(name)) == stored.segments == 80
+    assert not (store.root / "recordings.parquet").exists()
+    # With more room the work goes on where it stopped.
+    subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
+    summary = preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=_quiet())
+    assert summary["skipped"] == len(whole)
+    assert not list(Path(store.root.path).glob(".*"))

@@ -1,0 +1,110 @@
+"""Runs side by side: the same sequences, paired intervals, what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from valence.config import Config
+from valence.errors import UsageError
+from valence.features import Features, read_features, write_features
+from valence.metrics import concordance, paired_difference
+from valence.report import compare_runs
+from valence.run import Run
+from valence.storage import Location
+
+Fake = Callable[..., Run]
+
+
+@pytest.fixture
+def fake(finished_run: Run, tmp_path: Path, tiny_config: Config) -> Fake:
+    """A run with features made up for four subjects, as good as asked for."""
+
+    def make(name: str, *, noise: float, skip: int = 0, shift: float = 0.0, **changes: str) -> Run:
+        run = Run.at(str(tmp_path / name))
+        assignments = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
+        config = Config.resolve(tiny_config, assignments=assignments)
+        run.write_config(config, {"corpus": "c", "synthetic": True})
+        for stage in ("segments", "train", "features"):
+            run.stage(stage).begin({"name": name})
+            run.stage(stage).finish({"seconds": 1.0})
+        source = finished_run.folder("segments") / "recordings.parquet"
+        target = run.folder("segments") / "recordings.parquet"
+        target.write_bytes(source.read_bytes())
+        rng = np.random.default_rng(3)
+        for number, split in enumerate(["validation", "test", "test", "test", "test"]):
+            n = 30 + number
+            y = np.sin(np.arange(n) / 5 + number) + shift
+            features = Features(
+                recording=np.full(n, f"r{number}"),
+                subject=np.full(n, f"s{number}"),
+                split=np.full(n, split),
+                start=np.arange(n, dtype=np.int32) * 5,
+                target=y[:, None].astype(np.float32),
+                feature=np.zeros((n, 4), np.float32),
+                prediction=(y + noise * rng.standard_normal(n))[:, None].astype(np.float32),
+                targets=("valence",),
+            )
+            kept = features.rows(np.arange(skip, n))
+            write_features(run.folder("features") / f"r{number}.parquet", kept)
+        return run
+
+    return make
+
+
+def test_differences_are_paired_on_shared_sequences(fake: Fake, tmp_path: Path) -> None:
+    a = fake("a", noise=0.9)
+    b = fake("b", noise=0.2, skip=4, train__learning_rate="0.01")
+    out = Location.parse(tmp_path / "out")
+    metrics = compare_runs([a, b], out)
+    assert (out / "metrics.json").read_json() == metrics
+    first, second = metrics["test"]["a"], metrics["test"]["b"]
+    ours = read_features(a.folder("features")).of("test")
+    ours = ours.rows(ours.start >= 20)
+    theirs = read_features(b.folder("features")).of("test")
+    assert first["n"] == second["n"] == len(theirs) == 31 + 32 + 33 + 34 - 16
+    y = theirs.target[:, 0]
+    assert first["ccc"] == pytest.approx(concordance(y, ours.prediction[:, 0]))
+    assert second["ccc"] == pytest.approx(concordance(y, theirs.prediction[:, 0]))
+    assert first["less_reference"] is None
+    expected = paired_difference(
+        y, ours.prediction[:, 0], theirs.prediction[:, 0], theirs.subject, bootstrap=50
+    )
+    assert second["less_reference"] == expected.to_json()
+    page = (out / "report.html").read_text()
+    assert "b is better than a: the interval leaves out 0." in page
+    assert "train.learning_rate" in page
+    assert "train.epochs" not in page
+    assert "one subject gives no interval" in page, "validation has one"
+    assert (out / "figures" / "comparison-test.png").exists()
+    assert json.dumps(metrics).count("NaN") == 0
+
+
+def test_a_run_and_its_copy_cannot_be_told_apart(fake: Fake, tmp_path: Path) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.3)]
+    metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
+    assert metrics["test"]["b"]["less_reference"] == {"difference": 0.0, "ci": [0.0, 0.0]}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "b and a cannot be told apart" in page
+    assert "The runs have the same configuration" in page
+
+
+def test_what_cannot_be_compared_is_said(fake: Fake, tmp_path: Path) -> None:
+    out = Location.parse(tmp_path / "out")
+    a = fake("a", noise=0.3)
+    with pytest.raises(UsageError, match="at least two"):
+        compare_runs([a], out)
+    with pytest.raises(UsageError, match="given twice"):
+        compare_runs([a, a], out)
+    with pytest.raises(UsageError, match="share no labelled sequence"):
+        compare_runs([a, fake("b", noise=0.3, shift=0.5)], out)
+
+
+def test_runs_of_one_name_are_told_by_their_place(fake: Fake, tmp_path: Path) -> None:
+    runs = [fake("x/run", noise=0.3), fake("y/run", noise=0.4)]
+    metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
+    assert list(metrics["test"]) == [str(run.root) for run in runs]

@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from valence.audio import normalize, read_audio, segment_audio
+from valence.augmentation import augment
+from valence.config import Config
+from valence.corpus import Recording
+from valence.errors import MissingStageError
+from valence.jobs import Job, Outcome
+from valence.mel import log_mel
+from valence.preprocessing import process_recording
+from valence.segments import SegmentStore
+from valence.storage import Location
+
+_SR = 16_000
+_CONFIG = Config.resolve(Config(), assignments=["sequence.length=10"])
+
+
+def _speech(seconds: float, sr: int = _SR, channels: int = 1, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * sr)) / sr
+    phase = 2 * np.pi * np.cumsum(150 + 40 * np.sin(t)) / sr
+    voice = sum(np.sin(k * phase) / k for k in range(1, 12)) * (0.1 + np.abs(np.sin(3 * t)))
+    y = 0.1 * voice[:, None] + 0.003 * rng.standard_normal((len(t), channels))
+    return y.astype(np.float32)
+
+
+class _Corpus:
+    """A folder of recordings, made as a test asks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = SegmentStore(Location.parse(folder / "segments"))
+
+    def audio(self, y: np.ndarray, name: str = "7.wav", sr: int = _SR) -> Location:
+        soundfile.write(self.folder / name, y, sr)
+        return Location.parse(self.folder / name)
+
+    def labels(self, n: int, target: str = "valence", *, text: str | None = None) -> Location:
+        file = self.folder / f"{target}.csv"
+        rows = "".join(f"{500 * (i + 1)},{i / 100:.2f},7\n" for i in range(n))
+        file.write_text(text if text is not None else f"timestamp,value,subject_id\n{rows}")
+        return Location.parse(file)
+
+    def job(
+        self, audio: Location, labels: dict[str, Location], split: str = "train", copies: int = 0
+    ) -> Job:
+        recording = Recording("7", audio, "7", labels=labels)  # type: ignore[arg-type]
+        return Job(recording, split, copies)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> _Corpus:
+    return _Corpus(tmp_path)
+
+
+def _job(corpus: _Corpus, seconds: float = 20.3, copies: int = 1) -> Job:
+    labels = {"valence": corpus.labels(40), "arousal": corpus.labels(38, "arousal")}
+    return corpus.job(corpus.audio(_speech(seconds)), labels, copies=copies)
+
+
+def test_outcome_and_labels_by_hand(corpus: _Corpus) -> None:
+    outcome = process_recording(_job(corpus), corpus.store, _CONFIG)
+    assert (outcome.id, outcome.status, outcome.reason) == ("7", "ok", "")
+    assert (outcome.segments, outcome.labelled, outcome.copies) == (40, 40, 1)
+    assert outcome.duration == pytest.approx(20.3)
+    assert outcome.stored_bytes == Path(corpus.store.file("7").path).stat().st_size
+    stored = corpus.store.read("7", 0)
+    assert stored.timestamp.tolist() == list(range(0, 20_000, 500))
+    np.testing.assert_allclose(stored.valence, np.arange(40) / 100, atol=1e-6)
+    np.testing.assert_allclose(stored.arousal[:38], np.arange(38) / 100, atol=1e-6)
+    assert np.isnan(stored.arousal[38:]).all()
+    assert stored.mel.shape == (40, 128, 34)
+    assert stored.mel.dtype == np.float16
+
+
+def test_stored_mel_is_librosas(corpus: _Corpus) -> None:
+    job = _job(corpus)
+    process_recording(job, corpus.store, _CONFIG)
+    y, _ = soundfile.read(job.recording.audio.path, dtype="float32")
+    stored = corpus.store.read("7").mel
+    for index in (0, 17, 39):
+        segment = y[8000 * index : 8000 * (index + 1)]
+        segment = segment / np.abs(segment).max() * 10 ** (-3 / 20)
+        power = librosa.feature.melspectrogram(
+            y=np.pad(segment, (0, 448)), sr=_SR, n_fft=1024, hop_length=256, n_mels=128
+        )
+        expected = librosa.power_to_db(power, top_db=None)
+        # Half a unit of float16's last place at 64 dB and above is 1/32 dB.
+        np.testing.assert_allclose(stored[index], expected, atol=1 / 32 + 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_equals_the_functions_one_after_the_other(corpus: _Corpus, dtype: str) -> None:
+    config = Config.resolve(
+        _CONFIG, assignments=[f"preprocess.dtype={dtype}", "preprocess.level=rms"]
+    )
+    job = _job(corpus, 70.0, copies=2)
+    outcome = process_recording(job, corpus.store, config)
+    segments = segment_audio(read_audio(job.recording.audio, sr=_SR), 8000)
+    clean = normalize(segments, level="rms")
+    everything = []
+    for copy in range(3):
+        changed = clean
+        if copy:
+            changed = augment(
+                clean, config.augment, sr=_SR, seed=config.preprocess.seed, recording="7", copy=copy
+            )
+        mel = log_mel(changed, config.mel, sr=_SR).astype(dtype)
+        assert np.array_equal(corpus.store.read("7", copy).mel, mel)
+        everything.append(mel.astype(np.float64))
+    joined = np.concatenate(everything)
+    assert outcome.moments is not None
+    assert outcome.moments.count == joined.shape[0] * joined.shape[2]
+    np.testing.assert_allclose(outcome.moments.mean, joined.mean(axis=(0, 2)), rtol=1e-12)
+    np.testing.assert_allclose(
+        outcome.moments.m2 / outcome.moments.count, joined.var(axis=(0, 2)), rtol=1e-10
+    )
+
+
+def test_block_size_changes_nothing_but_the_row_groups(corpus: _Corpus) -> None:
+    job = _job(corpus, 95.0)
+    whole = process_recording(job, corpus.store, _CONFIG)
+    before = [corpus.store.read("7", copy) for copy in (0, 1)]
+    corpus.store.file("7").delete()
+    cut = process_recording(job, corpus.store, _CONFIG, block_segments=60)
+    assert [len(block) for block in corpus.store.blocks("7")] == [60, 60, 60, 10]
+    for copy in (0, 1):
+        assert np.array_equal(corpus.store.read("7", copy).mel, before[copy].mel)
+        assert np.array_equal(
+            corpus.store.read("7", copy).valence, before[copy].valence, equal_nan=True
+        )
+    assert whole.moments is not None
+    assert cut.moments is not None
+    assert np.array_equal(cut.moments.m2, whole.moments.m2)
+
+
+def test_what_stands_there_is_left(corpus: _Corpus) -> None:
+    job = _job(corpus)
+    first = process_recording(job, corpus.store, _CONFIG)
+    inode = Path(corpus.store.file("7").path).stat().st_ino
+    again = process_recording(job, corpus.store, _CONFIG)
+    assert again.skipped
+    assert not first.skipped
+    assert Path(corpus.store.file("7").path).stat().st_ino == inode
+    assert again.row() == first.row()
+    assert again.moments is not None
+    assert first.moments is not None
+    assert np.array_equal(again.moments.mean, first.moments.mean)
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["preprocess.level_dbfs=-6", "mel.n_mels=64", "augment.gain=[0.5, 0.6]", "preprocess.seed=1"],
+)
+def test_another_configuration_makes_it_again(corpus: _Corpus, assignment: str) -> None:
+    job = _job(corpus)
+    process_recording(job, corpus.store, _CONFIG)
+    before = corpus.store.read("7", 1).mel
+    config = Config.resolve(_CONFIG, assignments=[assignment])
+    outcome = process_recording(job, corpus.store, config, replace=False)
+    assert (outcome.status, outcome.skipped) == ("ok", False)
+    assert not np.array_equal(corpus.store.read("7", 1).mel, before)
+
+
+def test_configuration_that_it_does_not_depend_on(corpus: _Corpus) -> None:
+    """A recording without copies does not depend on how copies are made."""
+    job = _job(corpus, copies=0)
+    process_recording(job, corpus.store, _CONFIG)
+    config = Config.resolve(
+        _CONFIG, assignments=["augment.gain=[0.5, 0.6]", "preprocess.seed=1", "train.epochs=2"]
+    )
+    assert process_recording(job, corpus.store, config).skipped
+
+
+@pytest.mark.parametrize("changed", ["audio", "labels"])
+def test_changed_files_are_noticed(corpus: _Corpus, changed: str) -> None:
+    job = _job(corpus)
+    process_recording(job, corpus.store, _CONFIG)
+    before = corpus.store.file("7").read_bytes()
+    if changed == "audio":
+        corpus.audio(_speech(20.3, seed=1))
+    else:
+        corpus.labels(39)
+    outcome = process_recording(job, corpus.store, _CONFIG, replace=False)
+    assert outcome.status == "stale"
+    assert corpus.store.file("7").read_bytes() == before
+    assert process_recording(job, corpus.store, _CONFIG, replace=True).status == "ok"
+    assert corpus.store.file("7").read_bytes() != before
+
+
+def test_audio_gone_bad_costs_nothing_unless_replaced(corpus: _Corpus) -> None:
+    job = _job(corpus)
+    process_recording(job, corpus.store, _CONFIG)
+    job.recording.audio.write_bytes(b"no longer audio")
+    assert process_recording(job, corpus.store, _CONFIG, replace=False).status == "stale"
+    job.recording.audio.delete()
+    gone = process_recording(job, corpus.store, _CONFIG, replace=False)
+    assert gone.status == "stale"
+    assert "cannot be read" in gone.reason
+    assert corpus.store.stored("7") is not None
+    assert process_recording(job, corpus.store, _CONFIG, replace=True).status == "rejected"
+    assert corpus.store.stored("7") is None
+
+
+@pytest.mark.parametrize(("sr", "channels"), [(8_000, 1), (48_000, 2)])
+def test_any_rate_and_channels(corpus: _Corpus, sr: int, channels: int) -> None:
+    audio = corpus.audio(_speech(12, sr, channels), sr=sr)
+    job = corpus.job(audio, {"valence": corpus.labels(24)})
+    outcome = process_recording(job, corpus.store, _CONFIG)
+    assert (outcome.status, outcome.segments) == ("ok", 24)
+    # 8 kHz audio has nothing above 4 kHz: the upper bands are far below the others.
+    bands = corpus.store.read("7").mel.astype(np.float32).mean(axis=(0, 2))
+    if sr == 8_000:
+        assert bands[:90].min() - bands[105:].max() > 20
+    else:
+        assert bands[105:].max() > -40
+
+
+@pytest.mark.parametrize(("n", "told"), [(39, ""), (42, ""), (34, "less"), (50, "longer")])
+def test_labels_of_another_length(corpus: _Corpus, n: int, told: str) -> None:
+    job = corpus.job(corpus.audio(_speech(20)), {"valence": corpus.labels(n)})
+    outcome = process_recording(job, corpus.store, _CONFIG)
+    assert outcome.status == "ok"
+    assert outcome.labelled == min(n, 40)
+    assert any(told in remark for remark in outcome.remarks) if told else not outcome.remarks
+
+
+def _rejected(corpus: _Corpus, job: Job, config: Config = _CONFIG) -> str:
+    outcome = process_recording(job, corpus.store, config)
+    assert outcome.status == "rejected"
+    assert corpus.store.stored("7") is None
+    assert outcome.moments is None
+    with pytest.raises(MissingStageError):
+        corpus.store.read("7")
+    return outcome.reason
+
+
+def test_audio_that_is_none(corpus: _Corpus) -> None:
+    labels = {"valence": corpus.labels(40)}
+    for content, told in (
+        (b"", "is empty"),
+        (b"timestamp,value\n", "not audio"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "not audio"),
+    ):
+        audio = Location.parse(corpus.folder / "7.wav")
+        audio.write_bytes(content)
+        assert told in _rejected(corpus, corpus.job(audio, labels))
+
+
+def test_audio_that_ends_early_or_is_no_sound(corpus: _Corpus) -> None:
+    labels = {"valence": corpus.labels(40)}
+    for suffix in ("wav", "flac", "ogg"):
+        audio = corpus.audio(_speech(20), f"7.{suffix}")
+        audio.write_bytes(audio.read_bytes()[:-500])
+        reason = _rejected(corpus, corpus.job(audio, labels))
+        assert "truncated" in reason
+        assert "Restore it" in reason or "restore it" in reason
+    silent = corpus.audio(np.zeros((20 * _SR, 1), np.float32))
+    assert "all 320000 samples are zero" in _rejected(corpus, corpus.job(silent, labels))
+    y = _speech(20)
+    y[300_000] = np.nan
+    soundfile.write(corpus.folder / "7.wav", y, _SR, subtype="FLOAT")
+    audio = Location.parse(corpus.folder / "7.wav")
+    assert "NaN or infinite" in _rejected(corpus, corpus.job(audio, labels))
+
+
+def test_shorter_than_a_sequence(corpus: _Corpus) -> None:
+    job = corpus.job(corpus.audio(_speech(4.9)), {"valence": corpus.labels(9)})
+    reason = _rejected(corpus, job)
+    assert "9 segments (4.9 s), fewer than the 10 of a sequence (5 s)" in reason
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_labels_are_needed_to_train_and_validate(corpus: _Corpus, split: str) -> None:
+    audio = corpus.audio(_speech(20))
+    assert "no label file for valence" in _rejected(corpus, corpus.job(audio, {}, split))
+    empty = corpus.labels(0, text="timestamp,value\n" + "".join(f"{500 * i},\n" for i in range(40)))
+    reason = _rejected(corpus, corpus.job(audio, {"valence": empty}, split))
+    assert "none of its 40 segments has a label for valence" in reason
+    both = Config.resolve(_CONFIG, assignments=['model.targets=["valence", "arousal"]'])
+    job = corpus.job(audio, {"valence": corpus.labels(40)}, split)
+    assert "no label file for arousal" in _rejected(corpus, job, both)
+
+
+@pytest.mark.parametrize("split", ["test", "unlabelled"])
+def test_labels_are_not_needed_otherwise(corpus: _Corpus, split: str) -> None:
+    outcome = process_recording(
+        corpus.job(corpus.audio(_speech(20)), {}, split), corpus.store, _CONFIG
+    )
+    assert (outcome.status, outcome.labelled) == ("ok", 0)
+    assert np.isnan(corpus.store.read("7").valence).all()
+
+
+def test_damaged_labels(corpus: _Corpus) -> None:
+    audio = corpus.audio(_speech(20))
+    for text, told in (
+        ("timestamp,value\n500,0.1\n1000,happy\n", "line 3"),
+        ("timestamp,value\n500,0.1\n1500,0.2\n", "every 500 ms"),
+        ("timestamp,value\n500,0.1\n500,0.2\n", "line 3"),
+    ):
+        labels = {"valence": corpus.labels(0, text=text)}
+        assert told in _rejected(corpus, corpus.job(audio, labels, "test"))
+        outcome = process_recording(corpus.job(audio, labels, "unlabelled"), corpus.store, _CONFIG)
+        assert outcome.status == "ok"
+        assert any(told in remark for remark in outcome.remarks)
+        corpus.store.file("7").delete()
+
+
+def test_an_id_that_the_store_needs_itself(corpus: _Corpus) -> None:
+    job = _job(corpus)
+    job = replace(job, recording=replace(job.recording, id="recordings"))
+    outcome = process_recording(job, corpus.store, _CONFIG)
+    assert outcome.status == "rejected"
+    assert "Rename" in outcome.reason
+
+
+def test_outcome_travels_as_json(corpus: _Corpus) -> None:
+    outcome = process_recording(_job(corpus), corpus.store, _CONFIG)
+    again = Outcome.from_json(json.loads(json.dumps(outcome.to_json())))
+    assert again.row() == outcome.row()
+    assert again.moments is not None
+    assert outcome.moments is not None
+    assert np.array_equal(again.moments.m2, outcome.moments.m2)
+    assert set(outcome.seconds) == {"check", "decode", "level", "augment", "mel", "store"}
+
+
+_LIMITED = """
+import resource, signal, sys
+from valence.config import Config
+from valence.corpus import Recording
+from valence.jobs import Job
+from valence.preprocessing import process_recording
+from valence.segments import SegmentStore
+from valence.storage import Location
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+audio, store = (Location.parse(text) for text in sys.argv[1:])
+try:
+    process_recording(Job(Recording("7", audio, "7"), "test", 0), SegmentStore(store), Config())
+except OSError as error:
+    print("OSError", error.errno)
+"""
+
+
+def test_a_failing_write_is_no_fault_of_the_recording(corpus: _Corpus) -> None:
+    """A disk that takes no more, as a limit on the size of files makes one."""
+    audio = corpus.audio(_speech(30))
+    ran = subprocess.run(
+        [sys.executable, "-c", _LIMITED, audio.path, corpus.store.root.path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.startswith("OSError")
+    assert list(Path(corpus.store.root.path).iterdir()) == []
+
+
+_MEASURED = """
+import resource, sys
+from valence.config import Config
+from valence.corpus import Recording
+from valence.jobs import Job
+from valence.preprocessing import process_recording
+from valence.segments import SegmentStore
+from valence.storage import Location
+audio, store = (Location.parse(text) for text in sys.argv[1:])
+outcome = process_recording(
+    Job(Recording("7", audio, "7"), "test", 0), SegmentStore(store), Config()
+)
+print(outcome.segments, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_length(corpus: _Corpus) -> None:
+    peaks = []
+    minute = _speech(60)
+    for minutes in (12, 60):
+        audio = corpus.folder / f"{minutes}.wav"
+        with soundfile.SoundFile(audio, "w", _SR, 1) as sound:
+            for _ in range(minutes):
+                sound.write(minute)
+        ran = subprocess.run(
+            [sys.executable, "-c", _MEASURED, str(audio), str(corpus.folder / str(minutes))],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        segments, peak = map(int, ran.stdout.split())
+        assert segments == 120 * minutes
+        peaks.append(peak)
+        audio.unlink()
+    assert peaks[1] < peaks[0] + 25, peaks

@@ -1,0 +1,136 @@
+"""What a corpus holds and what is wrong with it, told before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from valence.annotation import join_annotation, read_annotation
+from valence.audio import read_header
+from valence.config import Config
+from valence.corpus import Corpus, Recording, subject_of
+from valence.errors import AnnotationError, AudioError, SplitError
+from valence.splits import SplitName, assign_splits
+
+_CHECKED_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What `check_corpus` found about a recording.
+
+    Attributes
+    ----------
+    split
+        Where it goes, or None where the corpus cannot be divided or the audio is missing.
+    duration, sr, channels, format
+        Seconds, Hz, a number and the file's suffix; None where the audio cannot be read.
+    labelled
+        Share of its segments whose targets are all known, in [0, 1].
+    problem
+        Why it would be rejected, or None.
+    remarks
+        What is odd and does not keep it from being used.
+    """
+
+    id: str
+    subject: str
+    split: SplitName | None
+    duration: float | None = None
+    sr: int | None = None
+    channels: int | None = None
+    format: str | None = None
+    labelled: float | None = None
+    problem: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def check_corpus(corpus: Corpus, config: Config) -> list[Finding]:
+    """Look at every recording: its audio's header and its labels; no sound is decoded.
+
+    What is found is what preprocessing would reject or remark, less what only decoding shows
+    (silence, damage in the middle). Recordings named somewhere but without audio come last.
+
+    Returns
+    -------
+    A finding a recording. Where the corpus cannot be divided (`assign_splits` says why), `split`
+    is None in all of them.
+    """
+    try:
+        splits: Mapping[str, SplitName] = assign_splits(corpus, config.split)
+    except SplitError:
+        splits = {}
+
+    def check(recording: Recording) -> Finding:
+        return _check_recording(recording, splits.get(recording.id), config)
+
+    # Threads, since what takes time is the storage's answer.
+    with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
+        findings = list(pool.map(check, corpus.recordings))
+    absent = "has no audio file in raw_data/audio; restore it, or remove what else names it"
+    return findings + [
+        Finding(name, subject_of(name), split=None, problem=absent) for name in corpus.missing
+    ]
+
+
+def _check_recording(recording: Recording, split: SplitName | None, config: Config) -> Finding:
+    finding = Finding(
+        recording.id,
+        recording.subject,
+        split,
+        format=recording.audio.suffix.removeprefix("."),
+        remarks=recording.remarks,
+    )
+    try:
+        header = read_header(recording.audio)
+    except AudioError as error:
+        return replace(finding, problem=str(error))
+    finding = replace(finding, duration=header.duration, sr=header.sr, channels=header.channels)
+    n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
+    known, damaged, remarks = _read_labels(recording, n_segments, config)
+    problems = []
+    if n_segments < config.sequence.length:
+        problems.append(
+            f"has {n_segments} segments ({header.duration:.1f} s), fewer than the "
+            f"{config.sequence.length} of a sequence"
+        )
+    # Where no label is needed, a label file that is damaged does not cost the recording.
+    (remarks if split == "unlabelled" else problems).extend(damaged)
+    if not problems and not known.any():
+        absent = [target for target in config.model.targets if target not in recording.labels]
+        lacking = f"label file for {' and '.join(absent)}" if absent else "segment with a label"
+        if split in ("train", "validation"):
+            problems.append(f"has no {lacking}")
+        elif split != "unlabelled":
+            remarks.append(f"has no {lacking}")
+    return replace(
+        finding,
+        labelled=float(known.mean()) if n_segments else 0.0,
+        problem="; ".join(problems) or None,
+        remarks=(*recording.remarks, *remarks),
+    )
+
+
+def _read_labels(
+    recording: Recording, n_segments: int, config: Config
+) -> tuple[NDArray[np.bool_], list[str], list[str]]:
+    """Which segments have all targets, what is wrong with label files, and remarks on them."""
+    targets = config.model.targets
+    known = np.full(n_segments, all(target in recording.labels for target in targets))
+    damaged, remarks = [], []
+    for target, file in recording.labels.items():
+        try:
+            annotation = read_annotation(file, step_ms=config.preprocess.segment_ms)
+        except AnnotationError as error:
+            damaged.append(str(error))
+            known &= target not in targets
+            continue
+        labels, told = join_annotation(annotation, n_segments)
+        remarks += [f"{target}: {remark}" for remark in told]
+        if target in targets:
+            known &= np.isfinite(labels)
+    return known, damaged, remarks
