@@ -175,7 +175,8 @@ def _on_ray(
         worker,
         fn_constructor_args=(model, out, overwrite),
         batch_size=1,
-        compute=ActorPoolStrategy(size=actors),
+        # The pool grows as it is kept busy: an actor takes seconds to load torch.
+        compute=ActorPoolStrategy(min_size=1, max_size=actors),
         # Ray Data itself needs a part of a CPU.
         num_cpus=0.9,
         num_gpus=1 if gpus else 0,

@@ -1,32 +1,29 @@
 """`valence sweep`: the combinations of scaler, reducer and regressor as trials of Ray Tune.
 
-The features travel once through the object store, each pair of scaler and reducer is fitted once,
-as a Ray task, and every combination is a trial that fits one regressor behind one of them. A trial
-keeps its predictions in `RUN/sweep/combinations/` as it ends, so a killed sweep goes on from there.
+The features travel once through the object store, and every combination is a trial. A trial keeps
+its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep goes on from there.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray import ObjectRef
-from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from pipelines.progress import Report
-from pipelines.trials import TransformKey, Work, run_trials
+from pipelines.trials import INFORMATION, Work, run_trials
 from valence.combinations import Combination, combinations, engine_of, regressor_parts
-from valence.config import Config, StepConfig, SweepConfig
+from valence.config import Config, SweepConfig
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
-from valence.regression import assemble, expected_cost
+from valence.regression import assemble, expected_cost, thin
 from valence.regressor import save_regressor
 from valence.run import Run, fingerprint
 from valence.segments import SegmentStore
@@ -35,14 +32,10 @@ from valence.storage import Location
 from valence.transforms import (
     Array,
     Division,
-    Transformed,
     divide,
-    mutual_information,
-    shares_mutual_information,
     training_target,
     transform,
     untransformed,
-    uses_mutual_information,
 )
 
 # A combination whose worker is lost, with its node or for want of memory, is tried once more.
@@ -98,14 +91,20 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
     store = OutcomeStore(stage.folder / "combinations")
     made_of_each = {str(each): _made_of(each, config.sweep, features) for each in grid}
+    made_of_each[INFORMATION] = fingerprint({"features": features, "seed": config.sweep.seed})
     if state == "new":
         # A failure under another configuration, such as a shorter limit, says nothing here.
         store.forget_failures()
-    shared = _Shared(division, config.sweep)
     baselines = _start_functionals(run, division, length=config.sequence.length)
-    by_name = {str(each): each for each in grid}
-    work = Work(config.sweep, store, by_name, made_of_each, shared.target)
-    outcomes = _run(work, shared, stage.folder / "tune", report)
+    work = Work(
+        config=config.sweep,
+        store=store,
+        combinations={str(each): each for each in grid},
+        made_of=made_of_each,
+        raw=ray.put(untransformed(division)),
+        target=ray.put(training_target(division.training)),
+    )
+    outcomes = _run(work, division, stage.folder / "tune", report)
     plain = {"constant": constant_outcome(division)}
     if baselines is not None:
         plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
@@ -115,7 +114,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     with (stage.folder / "results.csv").writer() as target:
         table.to_csv(target, index=False)
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
-    _keep_best(run, ranking[0], outcomes, shared, selection, config)
+    _keep_best(run, ranking[0], outcomes, division, selection, config)
     (stage.folder / "selection.json").write_json(selection)
     store.clear(keep=set(made_of_each))
     best = selection["best"]
@@ -136,41 +135,10 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     return summary
 
 
-class _Shared:
-    """What combinations share, each made once, as a task, when it is first asked for."""
-
-    def __init__(self, division: Division, config: SweepConfig) -> None:
-        self._config = config
-        self.raw = ray.put(untransformed(division))
-        self.target = ray.put(training_target(division.training))
-        self.columns = division.training.feature.shape[1]
-        self._transforms: dict[TransformKey, tuple[ObjectRef, ObjectRef]] = {}
-        self._information: ObjectRef | None = None
-
-    def transformed(self, scaler: StepConfig, reducer: StepConfig) -> tuple[ObjectRef, ObjectRef]:
-        """The features behind a scaler and a reducer, and what regressors on them may cost."""
-        key = (scaler.name, reducer.name)
-        if key not in self._transforms:
-            information = None
-            if uses_mutual_information(reducer) and shares_mutual_information(scaler):
-                information = self._mutual_information()
-            task = _transform.options(num_returns=2)
-            made = task.remote(scaler, reducer, self.raw, self.target, self._config, information)
-            data, costs = cast("list[ObjectRef]", made)
-            # What nothing is done to stands in the object store already.
-            nothing = scaler.estimator is None and reducer.estimator is None
-            self._transforms[key] = (self.raw if nothing else data, costs)
-        return self._transforms[key]
-
-    def _mutual_information(self) -> ObjectRef:
-        if self._information is None:
-            self._information = _information.remote(self.raw, self.target, self._config.seed)
-        return self._information
-
-
 def _run(
-    work: Work, shared: _Shared, storage: Location, report: Report
+    work: Work, division: Division, storage: Location, report: Report
 ) -> dict[Combination, Outcome]:
+    costs = _costs(work, division)
     lost: dict[str, str] = {}
     for _ in range(_ROUNDS):
         missing = [name for name in work.combinations if work.read(name) is None]
@@ -179,46 +147,47 @@ def _run(
         if len(missing) < len(work.combinations):
             done = len(work.combinations) - len(missing)
             report.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
-        transforms, costs = {}, {}
-        # What selects by mutual information takes longest and holds the longest trials up.
-        for each in sorted(
-            (work.combinations[name] for name in missing),
-            key=lambda each: not uses_mutual_information(each.reducer),
-        ):
-            if not each.regressor.members:
-                key = (each.scaler.name, each.reducer.name)
-                transforms[key], costs[key] = shared.transformed(each.scaler, each.reducer)
-        sent = replace(work, transforms=transforms)
-        lost = run_trials(sent, missing, costs, storage=storage, report=report)
+        lost = run_trials(work, missing, costs, storage=storage, report=report)
     outcomes = {}
     for name, combination in work.combinations.items():
         outcome = work.read(name)
         if outcome is None:
-            outcome = Outcome.failure(lost.get(name, "it was not run"))
+            outcome = Outcome.failure(lost.get(name, "its member was lost with its worker"))
             work.write(name, outcome)
         outcomes[combination] = outcome
     return outcomes
+
+
+def _costs(work: Work, division: Division) -> dict[str, float]:
+    """How long each combination may take, by name, in no unit."""
+    sample = division.training.feature[thin(len(division.training), 500)].astype(np.float64)
+    return {
+        name: expected_cost(each, sample, rows=len(division.training))
+        for name, each in work.combinations.items()
+        if not each.regressor.members
+    }
 
 
 def _keep_best(
     run: Run,
     best: Combination,
     outcomes: Mapping[Combination, Outcome],
-    shared: _Shared,
+    division: Division,
     selection: Mapping[str, Any],
     config: Config,
 ) -> None:
     """Refit the best combination on the training rows and save it, with what is known of it."""
-    data, _ = shared.transformed(best.scaler, best.reducer)
-    pipeline, validation = ray.get(
-        _refit.remote(best, data, shared.raw, shared.target, config.sweep)
-    )
-    difference = float(np.max(np.abs(validation - outcomes[best].validation)))
+    with threadpool_limits(limits=1):
+        raw, y = untransformed(division), training_target(division.training)
+        data = transform(best.scaler, best.reducer, raw, y, seed=config.sweep.seed)
+        pipeline = assemble(best, data, y, config=config.sweep)
+        again = np.asarray(pipeline.predict(raw.validation), np.float64)
+    difference = float(np.max(np.abs(again - outcomes[best].validation)))
     features = run.stage("features").require()
     save_regressor(
         run.folder("sweep") / "best",
         pipeline,
-        columns=shared.columns,
+        columns=raw.training.shape[1],
         about={
             "target": config.model.targets[0],
             "steps": {
@@ -263,37 +232,6 @@ def _start_functionals(run: Run, division: Division, *, length: int) -> ObjectRe
         for name in dict.fromkeys(every.recording.tolist())
     ]
     return _gather.remote(*tasks)
-
-
-@ray.remote(num_cpus=1)
-def _information(raw: Transformed, y: Array, seed: int) -> Array:
-    with threadpool_limits(limits=1):
-        return mutual_information(raw.training, y, seed=seed)
-
-
-@ray.remote(num_cpus=1)
-def _transform(
-    scaler: StepConfig,
-    reducer: StepConfig,
-    raw: Transformed,
-    y: Array,
-    config: SweepConfig,
-    information: Array | None,
-) -> tuple[Transformed | None, dict[str, float]]:
-    with threadpool_limits(limits=1):
-        data = transform(scaler, reducer, raw, y, seed=config.seed, shared=information)
-    regressors = [step for step in config.regressors if step.estimator]
-    costs = {step.name: expected_cost(step, data) for step in regressors}
-    return (None if data.training is raw.training else data), costs
-
-
-@ray.remote(num_cpus=1)
-def _refit(
-    best: Combination, data: Transformed, raw: Transformed, y: Array, config: SweepConfig
-) -> tuple[Pipeline, Array]:
-    with threadpool_limits(limits=1):
-        pipeline = assemble(best, data, y, config=config)
-        return pipeline, np.asarray(pipeline.predict(raw.validation), np.float64)
 
 
 @ray.remote(num_cpus=1)

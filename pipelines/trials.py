@@ -1,7 +1,8 @@
 """The combinations of a sweep as trials of Ray Tune: what a trial does, and which comes next.
 
-Actors are reused from trial to trial, since to start one costs more than most combinations. Long
-combinations go first, a combination waits for its transform, and an ensemble for its members.
+Actors are reused from trial to trial, since to start one costs more than most combinations, and
+keep what they have transformed. Long combinations go first. What one trial makes for others, the
+mutual information and the members of an ensemble, they find on disk, where a later call finds it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,18 @@ from valence.config import SweepConfig
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import average, evaluate
 from valence.storage import Location
+from valence.transforms import (
+    Array,
+    Transformed,
+    TransformError,
+    mutual_information,
+    shares_mutual_information,
+    transform,
+    uses_mutual_information,
+)
 
-TransformKey = tuple[str, str]
+# The trial that computes what the trials behind SelectKBest share; no combination has this name.
+INFORMATION = "mutual information"
 
 _PROGRESS_SECONDS = 1.0
 
@@ -44,19 +55,19 @@ class Work:
     combinations
         Every combination of the sweep by its name.
     made_of
-        Fingerprint of what makes each outcome, by name.
+        Fingerprint of what makes each outcome, by name, `INFORMATION` among them.
+    raw
+        Features of the three splits (`Transformed`), in the object store.
     target
         Training labels, in the object store.
-    transforms
-        Features behind each (scaler, reducer), in the object store.
     """
 
     config: SweepConfig
     store: OutcomeStore
     combinations: Mapping[str, Combination]
     made_of: Mapping[str, str]
+    raw: ObjectRef
     target: ObjectRef
-    transforms: Mapping[TransformKey, ObjectRef] = field(default_factory=dict)
 
     def members(self, name: str) -> list[tuple[str, str]]:
         """Names of an ensemble's members, as regressors and as combinations; else none."""
@@ -67,10 +78,14 @@ class Work:
         scaler, reducer = combination.scaler, combination.reducer
         return [(part.name, str(Combination(scaler, reducer, part))) for part in parts]
 
-    def transform_key(self, name: str) -> TransformKey:
-        """The scaler and reducer of a combination."""
+    def shares_information(self, name: str) -> bool:
+        """Whether a combination selects by the mutual information that others select by."""
         combination = self.combinations[name]
-        return combination.scaler.name, combination.reducer.name
+        return (
+            not combination.regressor.members
+            and uses_mutual_information(combination.reducer)
+            and shares_mutual_information(combination.scaler)
+        )
 
     def read(self, name: str) -> Outcome | None:
         """The outcome of a combination, if it is there."""
@@ -80,9 +95,13 @@ class Work:
         """Keep the outcome of a combination."""
         self.store.write(name, outcome, made_of=self.made_of[name])
 
+    def read_information(self) -> Array | None:
+        """The mutual information of the columns, if it is there."""
+        return self.store.read_scores(made_of=self.made_of[INFORMATION])
+
 
 class SweepTrial(tune.Trainable):
-    """One combination: fit on the shared transform, predict, write the predictions."""
+    """One combination: transform, fit, predict, write the predictions."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -93,6 +112,9 @@ class SweepTrial(tune.Trainable):
         """Keep what is sent once; an actor serves one combination after the other."""
         assert work is not None, "tune.with_parameters gives it"
         self._work = work
+        self._raw: Transformed = ray.get(work.raw)
+        self._y: Array = ray.get(work.target)
+        self._transforms: dict[tuple[str, str], Transformed] = {}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next combination."""
@@ -100,11 +122,14 @@ class SweepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Run the combination; a numerical failure is an outcome too."""
-        name = self.config["combination"]
+        name, work = self.config["combination"], self._work
         with threadpool_limits(limits=1):
-            outcome = self._outcome(name)
-        self._work.write(name, outcome)
-        return {"status": outcome.status, "seconds": outcome.seconds, "done": True}
+            if name == INFORMATION:
+                scores = mutual_information(self._raw.training, self._y, seed=work.config.seed)
+                work.store.write_scores(scores, made_of=work.made_of[INFORMATION])
+            else:
+                work.write(name, self._outcome(name))
+        return {"done": True}
 
     def _outcome(self, name: str) -> Outcome:
         members = self._work.members(name)
@@ -114,52 +139,65 @@ class SweepTrial(tune.Trainable):
             assert len(known) == len(members), "an ensemble comes after its members"
             return average(known)
         try:
-            data = ray.get(self._work.transforms[self._work.transform_key(name)])
-        except RayTaskError as error:
-            return Outcome.failure(f"its transform failed: {_in_words(error)}")
-        y = ray.get(self._work.target)
+            data = self._transformed(name)
+        except TransformError as error:
+            return Outcome.failure(str(error))
         step = self._work.combinations[name].regressor
-        return evaluate(step, data, y, config=self._work.config)
+        return evaluate(step, data, self._y, config=self._work.config)
+
+    def _transformed(self, name: str) -> Transformed:
+        combination = self._work.combinations[name]
+        scaler, reducer = combination.scaler, combination.reducer
+        key = (scaler.name, reducer.name)
+        if key not in self._transforms:
+            shares = self._work.shares_information(name)
+            shared = self._work.read_information() if shares else None
+            seed = self._work.config.seed
+            made = transform(scaler, reducer, self._raw, self._y, seed=seed, shared=shared)
+            # Reduced features are small and all stay; of those in full width only the last.
+            columns = self._raw.training.shape[1]
+            self._transforms = {
+                key: kept
+                for key, kept in self._transforms.items()
+                if kept.training.shape[1] < columns
+            }
+            self._transforms[key] = made
+        return self._transforms[key]
 
 
 class LongestFirst(Searcher):
     """Hands out the combinations that are missing, those expected to take longest first.
+
+    A combination waits for the mutual information if it selects by it, and an ensemble for its
+    members.
 
     Parameters
     ----------
     work
         The sweep.
     missing
-        Names of the combinations to run.
+        Names of the combinations to run, and `INFORMATION` where it is to be computed.
     costs
-        Expected cost of the regressors behind each transform, by name, in the object store.
+        Expected cost by name, in any unit; those without one come last.
     """
 
-    def __init__(
-        self,
-        work: Work,
-        missing: list[str],
-        costs: Mapping[TransformKey, ObjectRef[dict[str, float]]],
-    ) -> None:
-        super().__init__(metric="seconds", mode="min")
-        self._work = work
+    def __init__(self, work: Work, missing: list[str], costs: Mapping[str, float]) -> None:
+        super().__init__(metric="training_iteration", mode="max")
+        self._work, self._costs = work, costs
         self._waiting = list(missing)
-        self._costs = dict(costs)
-        self._known: dict[TransformKey, dict[str, float]] = {}
         self._running: dict[str, str] = {}
         self._errors: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
         """The next combination; None while all that are left wait for something."""
+        self._leave_out_bereft_ensembles()
         if not self._waiting:
             return Searcher.FINISHED
-        self._look_for_transforms()
-        self._leave_out_bereft_ensembles()
         unfinished = {*self._waiting, *self._running.values()}
-        ready = [name for name in self._waiting if self._is_ready(name, unfinished)]
+        ready = [name for name in self._waiting if not self._needs(name) & unfinished]
         if not ready:
-            return None if self._waiting else Searcher.FINISHED
-        name = max(ready, key=self._cost)
+            return None
+        name = max(ready, key=lambda name: self._costs.get(name, 0.0))
         self._waiting.remove(name)
         self._running[trial_id] = name
         return {"combination": name}
@@ -167,7 +205,7 @@ class LongestFirst(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Let go the ensembles that waited for this one."""
+        """Let go those that waited for this one."""
         name = self._running.pop(trial_id, None)
         if error and name is not None:
             self._errors.add(name)
@@ -178,37 +216,18 @@ class LongestFirst(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, likewise."""
 
-    def _look_for_transforms(self) -> None:
-        waiting = list(self._costs.values())
-        if not waiting:
-            return
-        done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
-        for key in [key for key, ref in self._costs.items() if ref in done]:
-            try:
-                known: dict[str, float] = ray.get(self._costs.pop(key))
-            except RayTaskError:
-                # Its trials find the reason when they ask for the features.
-                known = {}
-            self._known[key] = known
+    def _needs(self, name: str) -> set[str]:
+        if name == INFORMATION:
+            return set()
+        needs = {full for _, full in self._work.members(name)}
+        return needs | {INFORMATION} if self._work.shares_information(name) else needs
 
     def _leave_out_bereft_ensembles(self) -> None:
         """An ensemble whose member was lost with its worker waits for the next round."""
-        lost = {name for name in self._errors if self._work.read(name) is None}
-        self._waiting = [
-            name
-            for name in self._waiting
-            if not any(full in lost for _, full in self._work.members(name))
-        ]
-
-    def _is_ready(self, name: str, unfinished: set[str]) -> bool:
-        members = self._work.members(name)
-        if members:
-            return not any(full in unfinished for _, full in members)
-        return self._work.transform_key(name) in self._known
-
-    def _cost(self, name: str) -> float:
-        known = self._known.get(self._work.transform_key(name), {})
-        return known.get(self._work.combinations[name].regressor.name, 0.0)
+        lost = {
+            name for name in self._errors if name != INFORMATION and self._work.read(name) is None
+        }
+        self._waiting = [name for name in self._waiting if not self._needs(name) & lost]
 
 
 @dataclass
@@ -235,8 +254,9 @@ class Watch(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Count it."""
-        self._started.pop(trial.config["combination"], None)
-        self.bar.advance(1, self._running())
+        name = trial.config["combination"]
+        self._started.pop(name, None)
+        self.bar.advance(int(name != INFORMATION), self._running())
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -246,6 +266,9 @@ class Watch(Callback):
         seconds = time.monotonic() - self._started.pop(name, time.monotonic())
         limit = self.work.config.trial_seconds
         error = trial.get_pickled_error()
+        if name == INFORMATION:
+            # Those behind it compute it themselves, or find out what is wrong with it.
+            return
         if isinstance(error, RayTaskError):
             self.work.write(name, Outcome.failure(_in_words(error), seconds=seconds))
         elif limit is not None and seconds >= limit:
@@ -267,8 +290,8 @@ class Watch(Callback):
 
     def _end_after(self, limit: float, trials: list[Trial]) -> None:
         for trial in trials:
-            since = self._started.get(trial.config["combination"])
-            actor = trial.temporary_state.ray_actor
+            name, actor = trial.config["combination"], trial.temporary_state.ray_actor
+            since = self._started.get(name) if name != INFORMATION else None
             if since is not None and actor is not None and time.monotonic() - since >= limit:
                 # The process ends: a solver in compiled code would hear of nothing less.
                 ray.kill(actor)
@@ -282,7 +305,7 @@ class Watch(Callback):
 def run_trials(
     work: Work,
     missing: list[str],
-    costs: Mapping[TransformKey, ObjectRef[dict[str, float]]],
+    costs: Mapping[str, float],
     *,
     storage: Location,
     report: Report,
@@ -296,7 +319,7 @@ def run_trials(
     missing
         Names of the combinations to run.
     costs
-        Expected cost of the regressors behind each transform, in the object store.
+        Expected cost by name.
     storage
         Folder for Tune's own files, which every node can reach.
     report
@@ -314,6 +337,9 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar:
         watch = Watch(work, bar)
+        sharing = any(work.shares_information(name) for name in missing)
+        if sharing and work.read_information() is None:
+            missing, costs = [INFORMATION, *missing], {**costs, INFORMATION: math.inf}
         tune.Tuner(
             tune.with_parameters(SweepTrial, work=work),
             tune_config=tune.TuneConfig(

@@ -37,5 +37,18 @@ def test_failures_can_be_forgotten_and_strangers_cleared(tmp_path: Path) -> None
     store.forget_failures()
     assert [file.stem for file in store.root.files()] == ["good"]
     store.write("other", _OK, made_of="x")
+    store.write_scores(np.array([0.1, 1 / 3]), made_of="x")
     store.clear(keep={"other"})
-    assert [file.stem for file in store.root.files()] == ["other"]
+    assert [file.name for file in store.root.files()] == [
+        "mutual_information.json",
+        "other.parquet",
+    ]
+
+
+def test_shared_scores_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    store = OutcomeStore(Location.parse(tmp_path))
+    scores = np.random.default_rng(0).random(17)
+    assert store.read_scores(made_of="x") is None
+    store.write_scores(scores, made_of="x")
+    np.testing.assert_array_equal(store.read_scores(made_of="x"), scores)
+    assert store.read_scores(made_of="y") is None

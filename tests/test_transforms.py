@@ -17,6 +17,7 @@ from valence.config import StepConfig, SweepConfig
 from valence.errors import ModelError, SplitError
 from valence.features import Features, concatenate
 from valence.transforms import (
+    TransformError,
     divide,
     mutual_information,
     shares_mutual_information,
@@ -182,3 +183,14 @@ def test_fitted_selectors_keep_their_genuine_score_function(make_features: Make)
     assert type(transform(config.scalers[2], config.reducers[0], raw, y, seed=3).scaler) is (
         MinMaxScaler
     )
+
+
+def test_a_reducer_that_cannot_be_fitted_says_which(make_features: Make) -> None:
+    division = divide(make_features(rows=(30, 9, 7)))
+    raw, y = untransformed(division), training_target(division.training)
+    wide = StepConfig(name="wide", estimator="PCA", parameters={"n_components": 35})
+    with pytest.raises(TransformError, match="none and wide cannot be fitted: ValueError"):
+        transform(StepConfig(name="none"), wide, raw, y, seed=0)
+    hasty = StepConfig(name="hasty", estimator="FastICA", parameters={"max_iter": 1, "tol": 1e-9})
+    with pytest.raises(TransformError, match="none and hasty cannot be fitted: Convergence"):
+        transform(StepConfig(name="none"), hasty, raw, y, seed=0)

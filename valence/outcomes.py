@@ -98,9 +98,24 @@ class OutcomeStore:
         prediction = table["prediction"].to_numpy()
         return Outcome(**about, validation=prediction[validation], test=prediction[~validation])
 
+    def write_scores(self, scores: Array, *, made_of: str) -> None:
+        """Keep the mutual information of the columns, `[columns]`."""
+        self._scores.write_json({"made_of": made_of, "scores": scores.tolist()})
+
+    def read_scores(self, *, made_of: str) -> Array | None:
+        """The mutual information of the columns, or None if there is none of that fingerprint."""
+        if not self._scores.exists():
+            return None
+        content = self._scores.read_json()
+        return np.asarray(content["scores"]) if content["made_of"] == made_of else None
+
+    @property
+    def _scores(self) -> Location:
+        return self.root / "mutual_information.json"
+
     def forget_failures(self) -> None:
         """Remove the outcomes that are failures, so that they are tried again."""
-        for file in self.root.files():
+        for file in self._files():
             with file.open() as source:
                 about = json.loads(pq.read_schema(source).metadata[_METADATA])
             if about["status"] == "failed":
@@ -108,6 +123,9 @@ class OutcomeStore:
 
     def clear(self, *, keep: set[str]) -> None:
         """Remove the outcomes of all combinations but those in `keep`."""
-        for file in self.root.files():
+        for file in self._files():
             if file.stem not in keep:
                 file.delete()
+
+    def _files(self) -> list[Location]:
+        return [file for file in self.root.files() if file.suffix == ".parquet"]

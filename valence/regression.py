@@ -30,6 +30,17 @@ from valence.config import StepConfig, SweepConfig
 from valence.outcomes import Outcome
 from valence.transforms import Array, Transformed
 
+_TREES = frozenset(
+    {
+        "ExtraTreesRegressor",
+        "HistGradientBoostingRegressor",
+        "RandomForestRegressor",
+        "XGBRegressor",
+    }
+)
+# Reducers that hand columns on as they are: others centre them, and the kernel stays narrow.
+_SELECTORS = frozenset({"SelectKBest", "SelectPercentile", "VarianceThreshold"})
+
 
 def fit_regressor(
     step: StepConfig, x: Array, y: Array, *, config: SweepConfig
@@ -111,26 +122,35 @@ def average(members: Sequence[tuple[str, Outcome]]) -> Outcome:
     return Outcome("ok", "; ".join(remarks), seconds, engine, rows, validation, test)
 
 
-def expected_cost(step: StepConfig, data: Transformed) -> float:
-    """How long a regressor may take, in no unit: only the order matters.
+def expected_cost(combination: Combination, sample: Array, *, rows: int) -> float:
+    """How long a combination may take, in no unit: only the order matters.
 
     libsvm's steps grow with the range of the kernel's values, which a polynomial of degree 5 lets
-    differ by a factor of a hundred between two transforms: its mean over the diagonal tells.
+    differ by a factor of a hundred between scalers: the kernel of rows with themselves tells.
+
+    Parameters
+    ----------
+    combination
+        Not an ensemble.
+    sample
+        Some training rows as they are, `[rows, columns]`.
+    rows
+        How many there are in all.
     """
-    weight = {"SVR": 1e3, "NuSVR": 1e3, "KernelRidge": 1e2}.get(step.estimator or "", 1.0)
-    if step.estimator in {"XGBRegressor", "RandomForestRegressor", "ExtraTreesRegressor"}:
-        weight = 1e2
-    n, columns = data.training.shape
-    cost: float = weight * n * math.sqrt(columns)
-    if step.estimator in KERNEL_MACHINES and step.parameters.get("kernel") == "poly":
-        sample = data.training[thin(n, 500)]
-        variance = float(sample.var())
-        squares = float(np.median(np.sum(sample * sample, axis=1)))
+    step, reducer = combination.regressor, combination.reducer
+    whole = reducer.estimator is None
+    cost = rows * math.sqrt(sample.shape[1] if whole else 1.0)
+    if step.estimator not in KERNEL_MACHINES:
+        return cost * (1e2 if step.estimator in _TREES else 1.0)
+    if step.parameters.get("kernel") == "poly" and (whole or reducer.estimator in _SELECTORS):
+        scaler = build("scaler", combination.scaler, seed=0)
+        x = sample if scaler == "passthrough" else scaler.fit_transform(sample)
+        variance = float(np.var(x))
+        diagonal = float(np.median(np.mean(x * x, axis=1))) / variance if variance else 0.0
         degree = step.parameters.get("degree", 3)
         assert isinstance(degree, int)
-        diagonal: float = squares / (columns * variance) if variance else 0.0
         cost *= 1.0 + math.pow(diagonal, degree)
-    return cost
+    return cost * 1e3
 
 
 def assemble(

@@ -6,6 +6,7 @@ takes its part of the same batches, and loss and gradients are those of the whol
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -427,7 +428,8 @@ def _weights(model: ValenceModel) -> dict[str, Tensor]:
 
 def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
     stepper.model.load_state_dict(state.model)
-    stepper.optimizer.load_state_dict(state.optimizer)
+    # The optimizer would go on in the very tensors that it is given.
+    stepper.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
     stepper.scheduler.load_state_dict(state.scheduler)
     if len(state.random) == world_size():
         set_random_state(state.random[rank()])

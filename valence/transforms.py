@@ -17,7 +17,7 @@ from sklearn.feature_selection import SelectKBest, mutual_info_regression
 
 from valence.combinations import AFFINE_SCALERS, build
 from valence.config import StepConfig
-from valence.errors import ModelError, SplitError
+from valence.errors import ModelError, SplitError, ValenceError
 from valence.features import Features
 
 Array = NDArray[np.float64]
@@ -27,6 +27,10 @@ _NEAR = 8
 # Differences of mutual information below this are taken for possible, whatever is observed.
 _LEAST_MARGIN = 1e-4
 _SAFETY = 4.0
+
+
+class TransformError(ValenceError):
+    """A scaler or reducer that cannot be fitted on the training rows."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +145,18 @@ def transform(
 
     Raises
     ------
-    ConvergenceWarning
-        If a reducer gives up before it has converged.
+    TransformError
+        If scikit-learn refuses the data, or a reducer gives up before it has converged.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        return _transform(scaler, reducer, raw, y, seed, shared)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            return _transform(scaler, reducer, raw, y, seed, shared)
+    except (ConvergenceWarning, ValueError, ArithmeticError) as error:
+        raise TransformError(
+            f"{scaler.name} and {reducer.name} cannot be fitted: {type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0][:300]}"
+        ) from error
 
 
 def _transform(

@@ -167,7 +167,7 @@ def test_selecting_on_test_is_marked_and_fits_nothing_again(
     _sweep(run, _config(*small))
     store = run.folder("sweep") / "combinations"
     before = {file.name: file.info().mtime_ns for file in store.files()}
-    assert len(before) == 2 * 2 * 5
+    assert len([name for name in before if name.endswith(".parquet")]) == 2 * 2 * 5
     _sweep(run, _config(*small, "sweep.select_on=test"), overwrite=True)
     assert {file.name: file.info().mtime_ns for file in store.files()} == before
     selection = (run.folder("sweep") / "selection.json").read_json()
@@ -200,7 +200,9 @@ def test_a_failing_combination_is_a_row_and_the_others_stand(
     reasons = table.set_index(["reducer", "regressor"])["reason"]
     assert reasons["none", "hasty"].startswith("did not converge")
     assert reasons["none", "mean"].startswith("its member 'hasty' failed: did not converge")
-    assert reasons["wide", "linear"].startswith("its transform failed: ValueError: n_components=99")
+    assert reasons["wide", "linear"].startswith(
+        "none and wide cannot be fitted: ValueError: n_components=99"
+    )
     assert table["ccc_validation"].isna().sum() == 6
 
 
@@ -294,7 +296,7 @@ with ray_session():
     assert 8 <= len(before) < 60
     _sweep(run, _config())
     after = {file.name: file.info().mtime_ns for file in store.files()}
-    assert len(after) == 60
+    assert len([name for name in after if name.endswith(".parquet")]) == 60
     assert {name: after[name] for name in before} == before
     assert len(_results(run)) == 60
     assert run.stage("sweep").require()["status"] == "done"

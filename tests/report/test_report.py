@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
 from valence.report import write_report
@@ -195,13 +196,24 @@ def test_a_report_of_other_results_is_not_replaced_unasked(reported: Run, tmp_pa
     assert write_report(run, overwrite=True)["metrics"]["deep"] == _json(reported)["deep"]
 
 
-def test_a_report_grows_by_the_sweep(make_run: Any, add_sweep: Any, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run <b>&amp;", swept=False)
+def test_a_report_grows_by_the_sweep_and_tells_every_target(
+    make_run: Any, add_sweep: Any, tmp_path: Path, tiny_config: Config
+) -> None:
+    config = Config.resolve(tiny_config, assignments=['model.targets=["valence","arousal"]'])
+    run = make_run(tmp_path / "run <b>&amp;", swept=False, config=config)
     write_report(run)
     assert _json(run)["best_regressor"] is None
     page = _page(run)
     assert "The sweep has not been run" in page.text
     assert "run <b>&amp;" in page.text, "a name is text, whatever it looks like"
+    assert "Deep model, arousal" in page.text
+
+    features = read_features(run.folder("features")).of("test")
+    found = _json(run)["further_targets"]["arousal"]["test"]["mse"]
+    assert found == pytest.approx(np.mean((features.target - features.prediction)[:, 1] ** 2))
+    rows = pd.read_csv(io.StringIO((run.folder("report") / "predictions.csv").read_text()))
+    assert rows.columns.tolist()[-4:] == ["valence", "prediction", "arousal", "prediction_arousal"]
+
     add_sweep(run)
     write_report(run)
     assert _json(run)["best_regressor"]["scaler"] in ("none", "standard", "minmax")

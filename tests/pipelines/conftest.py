@@ -1,0 +1,82 @@
+"""Runs whose segments are made without Ray, and a report that remembers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipelines.progress import Bar, Report
+from valence.config import Config
+from valence.corpus import read_corpus
+from valence.preprocessing import Job, process_recording
+from valence.run import Run
+from valence.segments import SegmentStore
+from valence.splits import assign_splits
+from valence.standardization import Moments
+from valence.storage import Location
+
+
+class Told(Report):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    @contextmanager
+    def bar(self, title: str, total: float | None = None) -> Iterator[Bar]:
+        yield Bar(self, title, total, None, None)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture(scope="session")
+def _segments(
+    tiny_corpus: Location, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The segments of the tiny corpus, made once."""
+    folder = tmp_path_factory.mktemp("prepared")
+    run = Run.at(str(folder))
+    found = read_corpus(tiny_corpus)
+    splits = assign_splits(found, tiny_config.split)
+    store = SegmentStore(run.folder("segments"))
+    outcomes = [
+        process_recording(
+            Job(recording, splits[recording.id], int(splits[recording.id] == "train")),
+            store,
+            tiny_config,
+        )
+        for recording in found.recordings
+    ]
+    store.write_recordings([outcome.row() for outcome in outcomes])
+    moments = Moments.empty(tiny_config.mel.n_mels)
+    for outcome in outcomes:
+        if outcome.split == "train" and outcome.moments is not None:
+            moments = moments.merge(outcome.moments)
+    store.write_standardizer(moments, tiny_config.standardize.scope)
+    stage = run.stage("segments")
+    stage.begin({"made_for": "tests"})
+    stage.finish({"seconds": 0.0, "digest": store.digest()})
+    run.write_config(tiny_config, {"corpus": str(tiny_corpus), "synthetic": True})
+    return folder
+
+
+@pytest.fixture
+def prepared_run(_segments: Path, tmp_path: Path) -> Callable[[str], Run]:
+    """A function that gives a run of its own, with segments, under a name."""
+
+    def make(name: str = "run") -> Run:
+        shutil.copytree(_segments, tmp_path / name)
+        return Run.at(str(tmp_path / name))
+
+    return make

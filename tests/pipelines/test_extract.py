@@ -1,0 +1,149 @@
+"""The stage `features` on Ray: every sequence of every recording, with the model's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from valence.checkpoint import export_model, load_model
+from valence.config import Config
+from valence.errors import ClusterError, MissingStageError, ModelError, StaleError
+from valence.features import read_features
+from valence.model import ValenceModel
+from valence.run import Run
+from valence.segments import SegmentStore
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("ray_local"),
+    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
+]
+
+MakeRun = Callable[[str], Run]
+
+
+@pytest.fixture
+def run(prepared_run: MakeRun, tiny_config: Config) -> Run:
+    """A run with a model that was not trained."""
+    made = prepared_run("run")
+    store = SegmentStore(made.folder("segments"))
+    torch.manual_seed(0)
+    model = ValenceModel(
+        tiny_config.model, n_mels=128, n_frames=34, standardizer=store.standardizer()
+    )
+    digest = export_model(made.model, model, tiny_config, {})
+    stage = made.stage("train")
+    stage.begin({"made_for": "tests"})
+    stage.finish({"seconds": 0.0, "digest": digest})
+    return made
+
+
+def _extract(run: Run, config: Config, report: Any, *, overwrite: bool = False) -> dict[str, Any]:
+    from pipelines.extract import extract
+
+    return extract(run, config, overwrite=overwrite, report=report)
+
+
+def test_features_are_the_models_for_every_sequence(
+    run: Run, tiny_config: Config, told: Any
+) -> None:
+    summary = _extract(run, tiny_config, told)
+    features = read_features(run.folder("features"))
+    store = SegmentStore(run.folder("segments"))
+    frame: pd.DataFrame = store.recordings()
+    # 80 segments each: windows of 20 at 0, 5, ..., 60.
+    assert len(features) == summary["sequences"] == 13 * len(frame) == 78
+    model, _ = load_model(run.model)
+    for row in frame.itertuples(index=False):
+        chosen = features.rows(features.recording == row.Id)
+        assert chosen.start.tolist() == list(range(0, 61, 5))
+        assert set(chosen.split) == {row.split}
+        assert set(chosen.subject) == {row.subject}
+        held = store.read(str(row.Id))
+        at = 4
+        segments = torch.from_numpy(held.mel[20:40])
+        with torch.inference_mode():
+            expected, _ = model.embed(model.encode(segments)[None])
+            prediction = model(segments[None])
+        np.testing.assert_allclose(chosen.feature[at], expected[0], atol=1e-5)
+        np.testing.assert_allclose(chosen.prediction[at], prediction[0], atol=1e-5)
+        np.testing.assert_allclose(chosen.target[at, 0], held.valence[20:40].mean(), rtol=1e-5)
+
+    assert _extract(run, tiny_config, told) == summary
+    assert "nothing to do" in told.lines[-1]
+    with pytest.raises(StaleError, match=r"sequence.stride is 5 there and 4 here"):
+        _extract(run, Config.resolve(tiny_config, assignments=["sequence.stride=4"]), told)
+
+
+def test_only_what_is_missing_is_extracted(run: Run, tiny_config: Config, told: Any) -> None:
+    _extract(run, tiny_config, told)
+    folder = run.folder("features")
+    files = {file.name: file.info().mtime_ns for file in folder.files() if file.stem != "stage"}
+    kept = sorted(files)[2:]
+    for name in sorted(files)[:2]:
+        (folder / name).delete()
+    record = run.stage("features").require()
+    run.stage("features").file.delete()
+    run.stage("features").begin(
+        {key: value for key, value in record["made_of"].items() if key != "format"}
+    )
+    summary = _extract(run, tiny_config, told)
+    assert summary["skipped"] == len(kept) == 4
+    assert summary["sequences"] == 78
+    assert all((folder / name).info().mtime_ns == files[name] for name in kept)
+    assert len(read_features(folder)) == 78
+
+
+def test_a_model_that_is_not_the_trained_one_is_refused(
+    run: Run, tiny_config: Config, told: Any
+) -> None:
+    model, _ = load_model(run.model)
+    torch.nn.init.zeros_(model.output.weight)
+    export_model(run.model, model, tiny_config, {})
+    with pytest.raises(ModelError, match="does not hold the model"):
+        _extract(run, tiny_config, told)
+    assert not run.folder("features").exists()
+
+
+def test_training_must_be_finished(run: Run, tiny_config: Config, told: Any) -> None:
+    run.stage("train").file.delete()
+    with pytest.raises(MissingStageError, match="valence train"):
+        _extract(run, tiny_config, told)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "for ever"])
+def test_a_worker_that_dies_costs_no_recording(
+    run: Run,
+    tiny_config: Config,
+    told: Any,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    from pipelines import extract
+
+    class Dying(extract.Extractor):
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            import os
+            import signal
+
+            deaths = len(list(tmp_path.glob("death-*")))
+            if row["Id"] == "03" and deaths < times:
+                (tmp_path / f"death-{deaths}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(row)
+
+    monkeypatch.setattr(extract, "Extractor", Dying)
+    if times > 1:
+        with pytest.raises(ClusterError, match="Workers died 3 times"):
+            _extract(run, tiny_config, told)
+        return
+    summary = _extract(run, tiny_config, told)
+    assert any("a worker died" in line for line in told.lines)
+    assert len(read_features(run.folder("features"))) == summary["sequences"] == 78

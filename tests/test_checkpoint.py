@@ -1,0 +1,309 @@
+"""States and models survive what happens to files, and nothing in them is run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from valence.checkpoint import (
+    TrainingState,
+    export_model,
+    load_model,
+    load_state,
+    random_state,
+    read_description,
+    read_progress,
+    save_state,
+    set_random_state,
+)
+from valence.config import Config
+from valence.errors import ModelError, TrainingError
+from valence.model import ValenceModel
+from valence.standardization import Standardizer
+from valence.storage import Location
+
+_CONFIG = Config.resolve(
+    Config(),
+    assignments=["mel.n_mels=16", "model.channels=[3, 4]", "model.lstm_hidden=5"],
+)
+_STANDARDIZER = Standardizer(
+    "mel_band", np.linspace(-40, -20, 16, dtype=np.float32), np.full(16, 17.5, np.float32)
+)
+
+
+def _model(seed: int = 0) -> ValenceModel:
+    torch.manual_seed(seed)
+    return ValenceModel(_CONFIG.model, n_mels=16, n_frames=34, standardizer=_STANDARDIZER)
+
+
+def _state(epoch: int = 1) -> TrainingState:
+    model = _model(epoch)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    model(torch.randn(2, 3, 16, 34)).sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
+    return TrainingState(
+        made_of={"train": {"epochs": 7}},
+        standardizer=_STANDARDIZER.to_json(),
+        seed_index=0,
+        epoch=epoch,
+        model=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        scheduler=scheduler.state_dict(),
+        best_ccc=0.25,
+        best_epoch=1,
+        bad_epochs=0,
+        best=model.state_dict(),
+        best_record={"seed": 0, "epoch": 1, "validation_ccc": 0.25},
+        history=[{"seed": 0, "epoch": 1, "train_loss": 0.5}],
+        random=[random_state()],
+        threads=1,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Location:
+    return Location.parse(tmp_path / "train")
+
+
+def _save(folder: Location, epoch: int) -> None:
+    save_state(folder, _state(epoch), progress={"told": epoch})
+
+
+def _local(folder: Location, name: str) -> Path:
+    assert folder.local is not None
+    return folder.local / name
+
+
+def test_a_state_comes_back_as_it_was(folder: Location) -> None:
+    assert load_state(folder) == (None, ())
+    assert read_progress(folder) is None
+    state = _state()
+    save_state(folder, state, progress={"told": "something"})
+    again, remarks = load_state(folder)
+    assert again is not None
+    assert remarks == ()
+    assert read_progress(folder) == {"told": "something"}
+    for name in ("model", "best"):
+        for key, value in getattr(state, name).items():
+            assert torch.equal(getattr(again, name)[key], value)
+    for key in ("exp_avg", "exp_avg_sq", "step"):
+        for number, values in state.optimizer["state"].items():
+            assert torch.equal(again.optimizer["state"][number][key], values[key])
+    for name in ("made_of", "standardizer", "epoch", "scheduler", "best_ccc", "history"):
+        assert getattr(again, name) == getattr(state, name)
+
+
+def test_generators_go_on_where_they_were() -> None:
+    state = random_state()
+
+    def draw() -> tuple[float, float, float]:
+        legacy = float(np.random.random())  # noqa: NPY002
+        return random.random(), legacy, float(torch.rand(()))
+
+    first = draw()
+    assert draw() != first
+    set_random_state(state)
+    assert draw() == first
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty"])
+def test_the_state_before_a_damaged_one_serves(folder: Location, damage: str) -> None:
+    for epoch in (1, 2, 3):
+        _save(folder, epoch)
+    newest = _local(folder, "state.pt")
+    data = newest.read_bytes()
+    match damage:
+        case "truncate":
+            newest.write_bytes(data[: len(data) // 2])
+        case "flip":
+            middle = len(data) // 2
+            newest.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+        case "remove":
+            newest.unlink()
+        case _:
+            newest.write_bytes(b"")
+    state, remarks = load_state(folder)
+    assert state is not None
+    assert state.epoch == 2
+    assert len(remarks) == (0 if damage == "remove" else 1)
+    assert all("state.pt" in remark for remark in remarks)
+    _save(folder, 3)
+    state, remarks = load_state(folder)
+    assert state is not None
+    assert (state.epoch, remarks) == (3, ())
+
+
+def test_a_state_that_was_written_and_not_yet_in_place_serves(folder: Location) -> None:
+    _save(folder, 1)
+    _save(folder, 2)
+    _local(folder, "state.pt").rename(_local(folder, "state.next.pt"))
+    state, _ = load_state(folder)
+    assert state is not None
+    assert state.epoch == 2
+
+
+def test_no_whole_state_is_an_error(folder: Location) -> None:
+    _save(folder, 1)
+    _local(folder, "state.pt").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=r"No training state .* --overwrite"):
+        load_state(folder)
+
+
+def test_nothing_in_a_state_is_run(folder: Location, tmp_path: Path) -> None:
+    """Not even where someone has made the digest agree."""
+    _save(folder, 1)
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    state = _local(folder, "state.pt")
+    torch.save({"format": 1, "made_of": Trap()}, state)
+    index = json.loads(_local(folder, "state.json").read_text())
+    import hashlib
+
+    index["states"][0]["sha256"] = hashlib.sha256(state.read_bytes()).hexdigest()
+    _local(folder, "state.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="not a training state"):
+        load_state(folder)
+    assert not (tmp_path / "sprung").exists()
+    with state.open("wb") as file:
+        pickle.dump(Trap(), file)
+
+
+def test_a_state_of_another_format_is_an_error(
+    folder: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("valence.checkpoint.FORMAT", 99)
+        _save(folder, 1)
+    with pytest.raises(ModelError, match="format 99"):
+        load_state(folder)
+
+
+_FILL = """
+import resource, sys
+sys.path.insert(0, {tests!r})
+from test_checkpoint import _save
+from valence.storage import Location
+folder = Location.parse({folder!r})
+_save(folder, 1)
+size = (folder / "state.pt").info().size
+# A file may not grow beyond this: writing fails as it does on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+_save(folder, 2)
+"""
+
+
+def test_a_disk_that_is_full_keeps_the_last_state(folder: Location) -> None:
+    code = _FILL.format(tests=str(Path(__file__).parent), folder=str(folder))
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "TrainingError: The state of the training could not be written" in ran.stderr
+    state, remarks = load_state(folder)
+    assert state is not None
+    assert (state.epoch, remarks) == (1, ())
+    assert sorted(file.name for file in folder.files()) == ["state.json", "state.pt"]
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Location:
+    model_folder = Location.parse(tmp_path / "model")
+    export_model(model_folder, _model(), _CONFIG, {"seed": 3, "subjects": {"train": ["a"]}})
+    return model_folder
+
+
+def test_an_exported_model_comes_back(exported: Location) -> None:
+    model, description = load_model(exported)
+    assert not model.training
+    mel = torch.randn(2, 6, 16, 34) * 20 - 30
+    with torch.inference_mode():
+        torch.testing.assert_close(model(mel), _model().eval()(mel), rtol=0, atol=0)
+    assert description.record["seed"] == 3
+    assert "torch" in description.record["versions"]
+    assert description.config.mel == _CONFIG.mel
+    assert description.config.model == _CONFIG.model
+    assert read_description(exported).sha256 == description.sha256
+    assert model.standardizer.to_json() == _STANDARDIZER.to_json()
+
+
+def test_exporting_again_gives_the_same_bytes(exported: Location) -> None:
+    before = _local(exported, "model.safetensors").read_bytes()
+    export_model(exported, _model(), _CONFIG, {})
+    assert _local(exported, "model.safetensors").read_bytes() == before
+
+
+def _edit(exported: Location, **changes: object) -> None:
+    file = _local(exported, "model.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("no weights", "cannot be read"),
+        ("no description", "cannot be read"),
+        ("truncated weights", "damaged"),
+        ("truncated description", "damaged"),
+        ("edited description", "damaged"),
+        ("weights of another", "belongs to another"),
+        ("not a dictionary", "damaged"),
+        ("no folder", "cannot be read"),
+    ],
+)
+def test_a_damaged_model_is_an_error(exported: Location, damage: str, says: str) -> None:
+    weights, description = (_local(exported, name) for name in ("model.safetensors", "model.json"))
+    match damage:
+        case "no weights":
+            weights.unlink()
+        case "no description":
+            description.unlink()
+        case "truncated weights":
+            weights.write_bytes(weights.read_bytes()[:-1])
+        case "truncated description":
+            description.write_text(description.read_text()[:-30])
+        case "edited description":
+            _edit(exported, record={"seed": 4})
+        case "weights of another":
+            other = Location.parse(f"{exported}-other")
+            export_model(other, _model(seed=1), _CONFIG, {})
+            _local(other, "model.safetensors").rename(weights)
+        case "not a dictionary":
+            description.write_text("[]")
+        case _:
+            exported.delete()
+    with pytest.raises(ModelError, match=says):
+        load_model(exported)
+
+
+def test_a_model_of_another_format_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("valence.checkpoint.FORMAT", 99)
+        export_model(Location.parse(tmp_path), _model(), _CONFIG, {})
+    with pytest.raises(ModelError, match="format 99"):
+        load_model(Location.parse(tmp_path))
+
+
+def test_a_model_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrainingError, match="could not be written"):
+        export_model(Location.parse(tmp_path / "file" / "model"), _model(), _CONFIG, {})
+
+
+def test_a_state_says_what_it_is_of(folder: Location) -> None:
+    save_state(folder, replace(_state(), epoch=5), progress={})
+    index = json.loads(_local(folder, "state.json").read_text())
+    assert index["states"][0]["epoch"] == 5
+    assert index["made_of"] == {"train": {"epochs": 7}}

@@ -1,0 +1,289 @@
+"""The loss, an epoch, evaluation, and training that goes on where it stopped."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import audmetric
+import numpy as np
+import pytest
+import torch
+
+from valence.checkpoint import TrainingState
+from valence.config import Config
+from valence.errors import TrainingError
+from valence.inference import sequence_outputs
+from valence.metrics import ConstantWarning
+from valence.model import ValenceModel
+from valence.sequences import windows
+from valence.standardization import Standardizer
+from valence.training import (
+    HISTORY_COLUMNS,
+    Batch,
+    Labelled,
+    Stepper,
+    Task,
+    best_model,
+    ccc_loss,
+    ccc_of_sums,
+    evaluate,
+    fit,
+    history_csv,
+    is_finished,
+    pair_sums,
+    train_epoch,
+)
+
+SHAPE = (16, 12)
+_STANDARDIZER = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
+
+
+def _task(*assignments: str) -> Task:
+    config = Config.resolve(
+        Config(),
+        assignments=[
+            "preprocess.sr=4000",
+            "mel.n_mels=16",
+            "mel.n_frames=12",
+            "model.channels=[3, 4]",
+            "model.lstm_hidden=5",
+            "model.dropout=0.3",
+            "sequence.length=5",
+            "sequence.stride=2",
+            "train.batch_size=8",
+            "train.epochs=4",
+            "train.learning_rate=0.01",
+            *assignments,
+        ],
+    )
+    return Task(config, {"made": "here"}, _STANDARDIZER, torch.device("cpu"))
+
+
+class _Source:
+    """Random segments whose loudness is the label, in batches that follow from seed and epoch."""
+
+    def __init__(self, *, targets: int = 1, broken_epoch: int | None = None) -> None:
+        rng = np.random.default_rng(7)
+        self.label = rng.normal(size=(40, targets)).astype(np.float32)
+        self.mel = rng.normal(-30, 5, (40, *SHAPE)).astype(np.float32)
+        self.mel += 20 * self.label[:, :1, None]
+        self.broken_epoch = broken_epoch
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng([seed, epoch])
+        for _ in range(3):
+            starts = rng.integers(36, size=8)
+            held = starts[:, None] + np.arange(5)
+            target = torch.from_numpy(self.label[held].mean(axis=1))
+            if epoch == self.broken_epoch:
+                target = target * torch.nan
+            yield Batch(torch.from_numpy(self.mel[held]), target)
+
+    def recordings(self) -> list[Labelled]:
+        starts = windows(5, 2, segments=40)
+        target = np.stack([self.label[start : start + 5].mean(axis=0) for start in starts])
+        return [Labelled("r", self.mel, starts, target)]
+
+
+class _Kept:
+    """Every state that was saved, as its bytes were then."""
+
+    def __init__(self) -> None:
+        self.states: list[TrainingState] = []
+        self.told: list[dict[str, Any]] = []
+
+    def __call__(self, state: TrainingState, told: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save({field.name: getattr(state, field.name) for field in fields(state)}, buffer)
+        buffer.seek(0)
+        self.states.append(TrainingState(**torch.load(buffer, weights_only=True)))
+        self.told.append(told)
+
+
+def _model(task: Task) -> ValenceModel:
+    torch.manual_seed(0)
+    return ValenceModel(
+        task.config.model, n_mels=SHAPE[0], n_frames=SHAPE[1], standardizer=_STANDARDIZER
+    )
+
+
+def test_ccc_by_hand() -> None:
+    # Means 2 and 7/3, variances 2/3 and 14/9, covariance 1: 2 / (2/3 + 14/9 + 1/9) = 6/7.
+    sums = pair_sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[1.0], [2.0], [3.0]]))
+    assert float(ccc_of_sums(sums)) == pytest.approx(6 / 7, abs=1e-15)
+
+
+def test_ccc_of_each_target_is_audmetrics() -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.normal(3, 0.1, (50, 2)), rng.normal(3, 0.2, (50, 2))
+    sums = pair_sums(torch.from_numpy(p), torch.from_numpy(y))
+    expected = [audmetric.concordance_cc(y[:, k], p[:, k]) for k in range(2)]
+    np.testing.assert_allclose(ccc_of_sums(sums).numpy(), expected, rtol=1e-9)
+    assert float(ccc_loss(sums)) == pytest.approx(1 - np.mean(expected), rel=1e-9)
+
+
+def test_gradient_of_the_loss_is_the_numerical_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(9, 2, generator=generator, dtype=torch.float64)
+    p = torch.randn(9, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: ccc_loss(pair_sums(p, y)), (p,))
+
+
+@pytest.mark.parametrize(
+    ("p", "y"), [("same", "same"), ("same", "varied"), ("varied", "same")], ids=str
+)
+def test_constant_values_have_a_loss_and_a_gradient(p: str, y: str) -> None:
+    values = {"same": torch.full((4, 1), 0.3), "varied": torch.tensor([[1.0], [2], [3], [5]])}
+    prediction = values[p].clone().requires_grad_()
+    loss = ccc_loss(pair_sums(prediction, values[y]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1)
+    assert prediction.grad is not None
+    assert torch.isfinite(prediction.grad).all()
+
+
+def test_a_constant_model_is_evaluated_with_a_warning() -> None:
+    task = _task()
+    model = _model(task)
+    torch.nn.init.zeros_(model.output.weight)
+    with pytest.warns(ConstantWarning):
+        found = evaluate(model, _Source().recordings(), 5)
+    assert found.ccc == 0
+    assert np.isfinite([found.mse, found.mae]).all()
+
+
+def test_evaluation_counts_every_sequence_once() -> None:
+    task = _task('model.targets=["valence", "arousal"]')
+    model, source = _model(task), _Source(targets=2)
+    whole = source.recordings()[0]
+    parts = [
+        Labelled(name, whole.mel, whole.starts[which], whole.target[which])
+        for name, which in (("b", slice(0, 7)), ("a", slice(7, None)))
+    ]
+    prediction = sequence_outputs(model, whole.mel, whole.starts, 5).prediction
+    for recordings in ([whole], parts):
+        found = evaluate(model, recordings, 5)
+        assert found.n == len(whole.starts) == 18
+        difference = whole.target.astype(np.float64) - prediction
+        assert found.mse == pytest.approx(np.mean(difference**2), rel=1e-6)
+        assert found.mae == pytest.approx(np.mean(np.abs(difference)), rel=1e-6)
+        expected = [audmetric.concordance_cc(whole.target[:, k], prediction[:, k]) for k in (0, 1)]
+        assert found.ccc == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+def test_nothing_to_evaluate_is_an_error() -> None:
+    task, empty = _task(), np.zeros((0, 1), np.float32)
+    labelled = Labelled("r", np.zeros((5, *SHAPE), np.float32), np.array([], np.int64), empty)
+    with pytest.raises(TrainingError, match="No validation recording"):
+        evaluate(_model(task), [labelled], 5)
+
+
+def test_an_epoch_without_a_batch_is_an_error() -> None:
+    task = _task()
+    with pytest.raises(TrainingError, match="fewer than two sequences"):
+        train_epoch(Stepper(_model(task), task), [])
+
+
+def test_training_learns_and_tells() -> None:
+    kept = _Kept()
+    task = _task("train.epochs=15", "train.patience=15", "model.dropout=0")
+    state = fit(task, _Source(), state=None, save=kept)
+    history = state.history
+    assert [row["epoch"] for row in history] == list(range(1, 16))
+    assert [tuple(row) for row in history] == [HISTORY_COLUMNS] * 15
+    assert history[-1]["train_ccc"] > 0.8
+    assert history[-1]["validation_ccc"] > 0.8
+    # Cosine annealing from the configured rate to nearly nothing.
+    rates = [row["learning_rate"] for row in history]
+    expected = [0.005 * (1 + np.cos(np.pi * epoch / 15)) for epoch in range(15)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-9)
+    assert all(told["sequences_per_second"] > 0 for told in kept.told)
+    best = max(history, key=lambda row: row["validation_ccc"])
+    assert state.best_record["epoch"] == best["epoch"]
+    found = evaluate(best_model(task, state), _Source().recordings(), 5)
+    assert found.ccc == pytest.approx(best["validation_ccc"], abs=1e-12)
+    lines = history_csv(history).splitlines()
+    assert lines[0].split(",") == list(HISTORY_COLUMNS)
+    assert len(lines) == 16
+    assert float(lines[3].split(",")[4]) == history[2]["validation_ccc"]
+
+
+def test_training_stops_when_validation_does_not_improve() -> None:
+    kept = _Kept()
+    task = _task("train.epochs=30", "train.patience=2", "train.learning_rate=1e-9")
+    state = fit(task, _Source(), state=None, save=kept)
+    assert state.bad_epochs == 2
+    assert state.epoch == state.best_epoch + 2 < 30
+    assert is_finished(state, task.config)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def _told(state: TrainingState) -> list[dict[str, Any]]:
+    return [{**row, "seconds": 0} for row in state.history]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6, 8])
+def test_training_goes_on_to_the_same_bits(stop: int) -> None:
+    task = _task("train.seeds=[3, 5]", "train.patience=9")
+    whole, rest = _Kept(), _Kept()
+    end = fit(task, _Source(), state=None, save=whole)
+    assert len(whole.states) == 8
+    torch.manual_seed(99)
+    again = fit(task, _Source(), state=whole.states[stop - 1], save=rest)
+    assert len(rest.states) == 8 - stop
+    assert _same(end.model, again.model)
+    assert _same(end.best, again.best)
+    assert end.best_record == again.best_record
+    assert _told(end) == _told(again)
+    assert [row["seed"] for row in again.history] == [3] * 4 + [5] * 4
+
+
+def test_seeds_differ_and_the_best_of_all_is_kept() -> None:
+    task = _task("train.seeds=[3, 5, 8]")
+    state = fit(task, _Source(), state=None, save=_Kept())
+    assert len({row["train_loss"] for row in state.history}) == len(state.history) == 12
+    best = max(state.history, key=lambda row: row["validation_ccc"])
+    assert state.best_record == {key: best[key] for key in ("seed", "epoch", "validation_ccc")}
+
+
+def test_another_number_of_workers_goes_on_from_seeds_of_its_own() -> None:
+    task, kept = _task(), _Kept()
+    fit(task, _Source(), state=None, save=kept)
+    of_three = replace(kept.states[1], random=kept.states[1].random * 3)
+    ends = [fit(task, _Source(), state=of_three, save=_Kept()) for _ in range(2)]
+    assert _same(ends[0].model, ends[1].model)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_state_kept() -> None:
+    kept = _Kept()
+    with pytest.raises(TrainingError, match="not a number any more"):
+        fit(_task(), _Source(broken_epoch=3), state=None, save=kept)
+    assert [state.epoch for state in kept.states] == [1, 2]
+    assert all(torch.isfinite(value).all() for value in kept.states[-1].model.values())
+
+
+def test_gradients_are_clipped() -> None:
+    norms = []
+    for clip in ("1e9", "0.001"):
+        task = _task(f"train.gradient_clip={clip}", "model.dropout=0")
+        stepper = Stepper(_model(task).train(), task)
+        stepper.step(next(_Source().batches(0, 1)))
+        gradients = [p.grad for p in stepper.parameters if p.grad is not None]
+        norms.append(float(torch.linalg.vector_norm(torch.cat([g.flatten() for g in gradients]))))
+    assert norms[0] > 0.01
+    assert norms[1] == pytest.approx(0.001, rel=1e-3)
+
+
+def test_bfloat16_steps_stay_near_float32() -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        task = replace(_task("model.dropout=0"), precision=precision)
+        stepper = Stepper(_model(task).train(), task)
+        losses.append([float(ccc_loss(stepper.step(b))) for b in _Source().batches(0, 1)])
+    np.testing.assert_allclose(losses[0], losses[1], atol=0.05)
