@@ -1,37 +1,39 @@
 """The stage `features`: deep features and predictions of every sequence, by Ray Data.
 
-An actor holds the model and takes recordings from their segments to their files of features. Only
-clean recordings are extracted, of all splits, windows at `sequence.stride` from the first segment.
+A task takes a recording from its segments to its file of features, with the model that its process
+keeps loaded. Only clean recordings are extracted, of all splits, windows at `sequence.stride` from
+the first segment.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import ray
 import ray.data
 import torch
-from ray.data import ActorPoolStrategy, Dataset
-from ray.exceptions import RayActorError
+from ray.data import Dataset, TaskPoolStrategy
 
 from pipelines.progress import Report
 from pipelines.session import cluster_cpus, cluster_gpus
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
-from valence.errors import ClusterError, ModelError
+from valence.errors import ModelError
 from valence.features import Features, write_features
 from valence.inference import sequence_outputs
+from valence.model import ValenceModel
 from valence.run import Run, fingerprint
 from valence.segments import SegmentStore
 from valence.sequences import window_targets, windows
 from valence.storage import Location
 
-# CPUs of an actor: more actors would load torch and the model more often than they gain.
-_CPUS_PER_ACTOR = 4
-_ATTEMPTS = 3
+# More processes of fewer CPUs would load torch and the model more often than they gain.
+_CPUS_PER_TASK = 4
 
 
 def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
@@ -60,8 +62,6 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
         If features of another model or configuration stand there and `overwrite` is False.
     ModelError
         If the model is damaged, or is not the one that the training left.
-    ClusterError
-        If workers keep dying.
     """
     began = time.monotonic()
     segments = run.stage("segments").require()["summary"]["digest"]
@@ -92,22 +92,8 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     todo = _missing(rows, folder)
     skipped = len(rows) - len(todo)
     with report.bar("extract", total=len(todo)) as bar:
-        for attempt in range(_ATTEMPTS):
-            if not todo:
-                break
-            try:
-                for done in _outcomes(todo, run, config):
-                    bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
-            except RayActorError as error:
-                # What is finished stands, so the rest can be begun again elsewhere.
-                if attempt == _ATTEMPTS - 1:
-                    raise ClusterError(
-                        f"Workers died {_ATTEMPTS} times while features were extracted: {error}. "
-                        "What is finished is kept; look at the memory and the nodes of the "
-                        "cluster, and run the same command again."
-                    ) from error
-                report.say("extract: a worker died; going on with what is missing")
-            todo = _missing(rows, folder)
+        for done in _outcomes(todo, run, config):
+            bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint({"made_of": made_of, "recordings": sorted(frame["Id"])}),
@@ -133,67 +119,60 @@ def _missing(rows: list[dict[str, Any]], folder: Location) -> list[dict[str, Any
 
 def _outcomes(todo: list[dict[str, Any]], run: Run, config: Config) -> Iterator[dict[str, Any]]:
     """Extract `todo`, each told as its file appears."""
+    if not todo:
+        return iter(())
     cpus, gpus = cluster_cpus(), cluster_gpus()
     use_gpu = config.train.gpus != "never" and gpus >= 1
-    each = min(cpus, _CPUS_PER_ACTOR)
+    each = min(cpus, _CPUS_PER_TASK)
     places = int(gpus) if use_gpu else int(cpus // each)
-    actors = max(1, min(places, len(todo)))
-    dataset: Dataset = ray.data.from_items(todo, override_num_blocks=min(len(todo), 16 * actors))
-    extractor: Any = Extractor
+    at_once = max(1, min(places, len(todo)))
+    dataset: Dataset = ray.data.from_items(todo, override_num_blocks=min(len(todo), 16 * at_once))
+    function: Any = extract_recording
     dataset = dataset.map(
-        extractor,
-        fn_constructor_kwargs={
-            "segments": run.folder("segments"),
-            "features": run.folder("features"),
-            "model": run.model,
-            "config": config,
-            "threads": int(each),
-        },
-        compute=ActorPoolStrategy(size=actors),
+        function,
+        fn_kwargs={"run": run, "config": config, "threads": int(each)},
+        compute=TaskPoolStrategy(at_once),
         # Ray Data itself needs a part of a CPU.
         num_cpus=each / 2 if use_gpu else max(0.5, each - 0.5),
         num_gpus=1 if use_gpu else 0,
-        # Ray warns at each start of an actor that it would restart.
-        max_restarts=0,
+        # A process is kept for the next task, and with it the model that it has loaded.
+        max_calls=0,
     )
     outcomes: Iterator[dict[str, Any]] = iter(dataset.iter_rows())
     return outcomes
 
 
-class Extractor:
-    """Holds the model; each call takes a recording to its file of features."""
+@lru_cache(maxsize=1)
+def _model(folder: Location, sha256: str, device: str) -> ValenceModel:
+    """The model of this process, loaded once; another digest is another model."""
+    model, description = load_model(folder)
+    assert description.sha256 == sha256, "the stage has looked at the model before"
+    return model.to(device)
 
-    def __init__(
-        self,
-        segments: Location,
-        features: Location,
-        model: Location,
-        config: Config,
-        threads: int,
-    ) -> None:
-        torch.set_num_threads(threads)
-        self._store, self._features, self._config = SegmentStore(segments), features, config
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = load_model(model)[0].to(device)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Extract the recording `row["Id"]`."""
-        sequence, targets = self._config.sequence, self._config.model.targets
-        held = self._store.read(row["Id"])
-        starts = windows(sequence.length, sequence.stride, segments=len(held))
-        outputs = sequence_outputs(self._model, held.mel, starts, sequence.length)
-        labels = {"valence": held.valence, "arousal": held.arousal}
-        target = np.stack([labels[name] for name in targets], axis=1)
-        n = len(starts)
-        features = Features(
-            recording=np.full(n, row["Id"]),
-            subject=np.full(n, row["subject"]),
-            split=np.full(n, row["split"]),
-            start=starts.astype(np.int32),
-            target=window_targets(target, starts, sequence.length, sequence.target),
-            feature=outputs.feature,
-            prediction=outputs.prediction,
-            targets=targets,
-        )
-        write_features(self._features / f"{row['Id']}.parquet", features)
-        return {"Id": row["Id"], "sequences": n}
+def extract_recording(
+    row: dict[str, Any], *, run: Run, config: Config, threads: int
+) -> dict[str, Any]:
+    """Take the recording `row["Id"]` from its segments to its file of features."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
+    model = _model(run.model, read_description(run.model).sha256, device)
+    sequence, targets = config.sequence, config.model.targets
+    held = SegmentStore(run.folder("segments")).read(row["Id"])
+    starts = windows(sequence.length, sequence.stride, segments=len(held))
+    outputs = sequence_outputs(model, held.mel, starts, sequence.length)
+    labels = {"valence": held.valence, "arousal": held.arousal}
+    target = np.stack([labels[name] for name in targets], axis=1)
+    n = len(starts)
+    features = Features(
+        recording=np.full(n, row["Id"]),
+        subject=np.full(n, row["subject"]),
+        split=np.full(n, row["split"]),
+        start=starts.astype(np.int32),
+        target=window_targets(target, starts, sequence.length, sequence.target),
+        feature=outputs.feature,
+        prediction=outputs.prediction,
+        targets=targets,
+    )
+    write_features(run.folder("features") / f"{row['Id']}.parquet", features)
+    return {"Id": row["Id"], "sequences": n}

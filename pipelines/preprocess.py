@@ -7,34 +7,23 @@ outputs do not depend on who did what and when.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-import ray
 from pyarrow import fs
-from ray.data import TaskPoolStrategy
 
-from pipelines.metrics import stage_metrics
 from pipelines.progress import Report
-from pipelines.session import cluster_cpus
+from pipelines.segmenting import check_cluster, process_recordings
 from pipelines.tally import Tally, some
 from valence.config import Config
-from valence.corpus import Corpus, Recording, read_corpus
-from valence.errors import ClusterError, CorpusError, StaleError, ValenceError
-from valence.preprocessing import Job, Outcome, process_recording
+from valence.corpus import Corpus, read_corpus
+from valence.errors import CorpusError, StaleError
+from valence.jobs import Job, Outcome
 from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
 from valence.standardization import Moments
 from valence.storage import Location
-
-# Tasks for each one that runs at a time: enough that the last ones end together.
-_WAVES = 16
-# More recordings a task would make progress coarse and a lost worker dear.
-_MOST_A_TASK = 32
 
 
 def preprocess(
@@ -85,24 +74,24 @@ def preprocess(
     state = stage.begin(made_of, overwrite=overwrite, wipe=False)
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
-        if summary["listing"] == listing:
+        if summary["listing"] == listing and not summary["unread"]:
             _keep_scope(store, config)
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"
             )
             return summary
-        report.say("preprocess: files of the corpus were touched; comparing their content")
+        report.say("preprocess: comparing the files of the corpus with what is stored")
         if overwrite:
             # The record goes before the outputs that it speaks of.
             stage.file.delete()
             stage.begin(made_of)
     store.root.remove_partial_files()
-    _check_cluster(config)
+    check_cluster(config)
     jobs.sort(key=lambda job: (-sizes.get(job.recording.audio.path, 0), job.recording.id))
     outcomes = []
     with report.bar("preprocess", len(jobs)) as bar:
-        for outcome in _process(jobs, store, config, replace=overwrite):
+        for outcome in process_recordings(jobs, store, config, replace=overwrite):
             outcomes.append(outcome)
             tally.add(outcome)
             bar.advance(1, tally.note())
@@ -165,104 +154,6 @@ def _list_files(corpus: Corpus) -> tuple[dict[str, int], str]:
                 relative = info.path.removeprefix(corpus.root.path)
                 touched.append([relative, info.size or 0, info.mtime_ns or 0])
     return sizes, fingerprint({"files": sorted(touched), "format": FORMAT["segments"]})
-
-
-def _check_cluster(config: Config) -> None:
-    wanted = config.preprocess.cpus_per_task
-    largest = max(
-        (node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0
-    )
-    if wanted > largest:
-        raise ClusterError(
-            f"preprocess.cpus_per_task = {wanted:g}, and the largest node has {largest:g} CPUs. "
-            "Set it lower, or add a larger node."
-        )
-
-
-def _process(
-    jobs: Sequence[Job], store: SegmentStore, config: Config, *, replace: bool
-) -> Iterator[Outcome]:
-    """The outcomes of all jobs, as they come."""
-    at_once = cluster_cpus() / config.preprocess.cpus_per_task
-    tasks = max(round(_WAVES * at_once), -(-len(jobs) // _MOST_A_TASK))
-    dataset = ray.data.from_items(
-        [{"job": json.dumps(_job_to_json(job))} for job in jobs],
-        override_num_blocks=min(len(jobs), tasks),
-    ).map_batches(
-        partial(
-            _process_batch,
-            beside=jobs[0].recording.audio,
-            store=store,
-            config=config,
-            replace=replace,
-        ),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=config.preprocess.cpus_per_task,
-        compute=TaskPoolStrategy(size=config.preprocess.tasks),
-    )
-    for row in dataset.iter_rows():
-        if row["failure"]:
-            raise ValenceError(
-                f"'{store.root}' could not be read or written: {row['failure']}. What was "
-                "finished is there; make room or restore the access, and run the command again to "
-                "go on."
-            )
-        yield Outcome.from_json(json.loads(row["outcome"]))
-
-
-def _process_batch(
-    batch: pa.Table, *, beside: Location, store: SegmentStore, config: Config, replace: bool
-) -> pa.Table:
-    """Run in a worker: some jobs, to their outcomes."""
-    told, failures = [], []
-    for text in batch["job"].to_pylist():
-        job = _job_from_json(json.loads(text), beside)
-        try:
-            outcome = process_recording(job, store, config, replace=replace)
-        except OSError as error:
-            # Told and not raised, because Ray would hand on its traceback and not its kind.
-            told.append("")
-            failures.append(str(error))
-            continue
-        stage_metrics().count(
-            "preprocess",
-            status=outcome.verdict,
-            audio_seconds=outcome.duration if outcome.verdict == "ok" else 0.0,
-            seconds=outcome.seconds,
-        )
-        told.append(json.dumps(outcome.to_json()))
-        failures.append("")
-    return pa.table({"outcome": told, "failure": failures})
-
-
-def _job_to_json(job: Job) -> dict[str, Any]:
-    recording = job.recording
-    return {
-        "id": recording.id,
-        "audio": recording.audio.path,
-        "subject": recording.subject,
-        "partition": recording.partition,
-        "labels": {name: file.path for name, file in recording.labels.items()},
-        "remarks": list(recording.remarks),
-        "split": job.split,
-        "copies": job.copies,
-    }
-
-
-def _job_from_json(content: dict[str, Any], beside: Location) -> Job:
-    def at(path: str) -> Location:
-        return Location(beside.filesystem, path, beside.scheme, beside.query)
-
-    recording = Recording(
-        id=content["id"],
-        audio=at(content["audio"]),
-        subject=content["subject"],
-        partition=content["partition"],
-        labels={name: at(path) for name, path in content["labels"].items()},
-        remarks=tuple(content["remarks"]),
-    )
-    return Job(recording, content["split"], content["copies"])
 
 
 def _keep_scope(store: SegmentStore, config: Config) -> None:

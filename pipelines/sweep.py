@@ -114,7 +114,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     with (stage.folder / "results.csv").writer() as target:
         table.to_csv(target, index=False)
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
-    _keep_best(run, ranking[0], outcomes, division, selection, config)
+    _keep_best(run, ranking[0], outcomes, division, selection, config, work)
     (stage.folder / "selection.json").write_json(selection)
     store.clear(keep=set(made_of_each))
     best = selection["best"]
@@ -175,11 +175,13 @@ def _keep_best(
     division: Division,
     selection: Mapping[str, Any],
     config: Config,
+    work: Work,
 ) -> None:
     """Refit the best combination on the training rows and save it, with what is known of it."""
     with threadpool_limits(limits=1):
         raw, y = untransformed(division), training_target(division.training)
-        data = transform(best.scaler, best.reducer, raw, y, seed=config.sweep.seed)
+        seed, shared = config.sweep.seed, work.read_information_for(best)
+        data = transform(best.scaler, best.reducer, raw, y, seed=seed, shared=shared)
         pipeline = assemble(best, data, y, config=config.sweep)
         again = np.asarray(pipeline.predict(raw.validation), np.float64)
     difference = float(np.max(np.abs(again - outcomes[best].validation)))

@@ -22,12 +22,14 @@ class Tally:
         self._audio: dict[str, float] = defaultdict(float)
         self._steps: dict[str, float] = defaultdict(float)
         self._bytes = 0
+        self._unread = 0
 
     def add(self, outcome: Outcome) -> None:
         """Count a recording."""
         self._counts[outcome.verdict] += 1
         self._audio[outcome.verdict] += outcome.duration
         self._bytes += outcome.stored_bytes
+        self._unread += outcome.status == "rejected" and not outcome.checksum
         for step, seconds in outcome.seconds.items():
             self._steps[step] += seconds
 
@@ -45,7 +47,8 @@ class Tally:
         """What the stage's record keeps.
 
         `audio_hours` are all that is in the store, `audio_hours_per_hour` tells of those that were
-        made now, and `step_seconds` is the time of all workers together, by step.
+        made now, and `step_seconds` is the time of all workers together, by step. `unread` are
+        rejected recordings whose audio could not even be read, which the next run tries again.
         """
         return {
             "seconds": time.monotonic() - self._began,
@@ -53,6 +56,7 @@ class Tally:
             "processed": self._counts["ok"],
             "skipped": self._counts["skipped"],
             "rejected": self._counts["rejected"],
+            "unread": self._unread,
             "audio_hours": (self._audio["ok"] + self._audio["skipped"]) / 3600,
             "audio_hours_per_hour": self._rate(),
             "stored_bytes": self._bytes,

@@ -81,11 +81,7 @@ class Work:
     def shares_information(self, name: str) -> bool:
         """Whether a combination selects by the mutual information that others select by."""
         combination = self.combinations[name]
-        return (
-            not combination.regressor.members
-            and uses_mutual_information(combination.reducer)
-            and shares_mutual_information(combination.scaler)
-        )
+        return not combination.regressor.members and _shares_information(combination)
 
     def read(self, name: str) -> Outcome | None:
         """The outcome of a combination, if it is there."""
@@ -98,6 +94,10 @@ class Work:
     def read_information(self) -> Array | None:
         """The mutual information of the columns, if it is there."""
         return self.store.read_scores(made_of=self.made_of[INFORMATION])
+
+    def read_information_for(self, combination: Combination) -> Array | None:
+        """The mutual information of the columns, if a combination selects by it."""
+        return self.read_information() if _shares_information(combination) else None
 
 
 class SweepTrial(tune.Trainable):
@@ -150,9 +150,7 @@ class SweepTrial(tune.Trainable):
         scaler, reducer = combination.scaler, combination.reducer
         key = (scaler.name, reducer.name)
         if key not in self._transforms:
-            shares = self._work.shares_information(name)
-            shared = self._work.read_information() if shares else None
-            seed = self._work.config.seed
+            seed, shared = self._work.config.seed, self._work.read_information_for(combination)
             made = transform(scaler, reducer, self._raw, self._y, seed=seed, shared=shared)
             # Reduced features are small and all stay; of those in full width only the last.
             columns = self._raw.training.shape[1]
@@ -358,6 +356,11 @@ def run_trials(
         ).fit()
     storage.delete()
     return watch.lost
+
+
+def _shares_information(combination: Combination) -> bool:
+    scaler, reducer = combination.scaler, combination.reducer
+    return uses_mutual_information(reducer) and shares_mutual_information(scaler)
 
 
 def _in_words(error: BaseException | None) -> str:

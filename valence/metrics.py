@@ -152,7 +152,7 @@ def concordance(y: ArrayLike, prediction: ArrayLike) -> float:
     """Concordance correlation coefficient of `y` and `prediction`, each `[n]`.
 
     >>> round(concordance([1, 2, 3], [1, 2, 4]), 4)
-    0.8276
+    0.8571
     """
     return Moments.of(y, prediction).ccc
 

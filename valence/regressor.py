@@ -7,9 +7,12 @@ listed here; a file with anything else is refused before any of it is built.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 from zipfile import BadZipFile
 
@@ -90,10 +93,7 @@ def save_regressor(
     about
         JSON-like; `format`, `columns`, `sha256` and `versions` are added.
     """
-    # It imports every module of scikit-learn, torch behind them: seconds that no worker should pay.
-    from skops import io
-
-    content = io.dumps(pipeline)
+    content = _skops().io.dumps(pipeline)
     (folder / _PIPELINE).write_bytes(content)
     # Last, so that it always speaks of a pipeline that is there, whole.
     (folder / _ABOUT).write_json(
@@ -115,9 +115,6 @@ def load_regressor(folder: Location) -> Regressor:
     ModelError
         If something is missing or damaged, or holds a type that is not trusted.
     """
-    from skops import io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
     try:
         about = (folder / _ABOUT).read_json()
         content = (folder / _PIPELINE).read_bytes()
@@ -135,9 +132,10 @@ def load_regressor(folder: Location) -> Regressor:
             f"'{folder}' holds a regressor of another version, or one that is damaged: its "
             "checksum is not the one written with it. Run 'valence sweep' with --overwrite."
         )
+    skops = _skops()
     try:
-        pipeline = io.loads(content, trusted=list(TRUSTED))
-    except UntrustedTypesFoundException as error:
+        pipeline = skops.io.loads(content, trusted=list(TRUSTED))
+    except skops.io.exceptions.UntrustedTypesFoundException as error:
         raise ModelError(
             f"'{folder / _PIPELINE}' holds types that no sweep makes: {error}. Do not use it "
             "unless you know who wrote it; make your own with 'valence sweep'."
@@ -149,3 +147,21 @@ def load_regressor(folder: Location) -> Regressor:
         ) from error
     assert isinstance(pipeline, Pipeline)
     return Regressor(pipeline, about)
+
+
+def _skops() -> ModuleType:
+    """The package skops with its module `io`, imported when it is first needed, without torch.
+
+    To list the estimators there are, it imports every module of scikit-learn, and one of them
+    imports torch where that is installed: seconds and 200 MB for nothing.
+    """
+    absent = object()
+    loaded = sys.modules.get("torch", absent)
+    if loaded is absent:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("skops.io.exceptions")
+    finally:
+        if loaded is absent:
+            del sys.modules["torch"]
+    return importlib.import_module("skops")

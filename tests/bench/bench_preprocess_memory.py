@@ -1,4 +1,3 @@
-# ruff: noqa: E402  (the environment is read when Ray and NumPy are imported)
 """Peak memory of preprocessing: 30 minutes of audio against 3 hours, in many files and in one.
 
     python tests/bench/bench_preprocess_memory.py

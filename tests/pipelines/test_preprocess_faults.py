@@ -76,14 +76,14 @@ def _wait(until: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.01)
 
 
-def _worker_at_work(run: Path) -> int | None:
+def _worker_at_work(run: Path, recording: str = r"\d") -> int | None:
     """The process that has the file of a recording of `run` open and half written."""
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             path = str(descriptor.readlink())
         except OSError:
             continue
-        if re.fullmatch(rf"{run}/segments/\.\d\.parquet\..*partial", path):
+        if re.fullmatch(rf"{run}/segments/\.{recording}\.parquet\..*partial", path):
             return int(descriptor.parts[2])
     return None
 
@@ -140,6 +140,35 @@ def test_a_killed_worker_costs_nothing(
     frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings()
     assert frame["Id"].tolist() == sorted(expected)
     assert (frame["status"] == "ok").all()
+
+
+def test_a_recording_that_kills_every_worker_is_set_aside(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(corpus, tmp_path)
+    killed: set[int] = set()
+
+    def kill() -> bool:
+        worker = _worker_at_work(tmp_path, recording="7")
+        if worker is not None and worker not in killed:
+            os.kill(worker, signal.SIGKILL)
+            killed.add(worker)
+        return driver.poll() is not None
+
+    _wait(kill, seconds=240)
+    _, told = driver.communicate()
+    assert driver.returncode == 0, told
+    assert len(killed) > 2
+    assert "rejected 7: The process that worked on" in told
+    assert _stored(tmp_path) == {name: expected[name] for name in expected if name != "7"}
+    frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings().set_index("Id")
+    assert frame.loc["7", "status"] == "rejected"
+    # Left alone, it is made.
+    again = _start(corpus, tmp_path)
+    _, told = again.communicate(timeout=240)
+    assert again.returncode == 0, told
+    assert f"1 recordings made, {_RECORDINGS - 1} skipped, 0 rejected" in told
+    assert _stored(tmp_path) == expected
 
 
 def test_after_a_killed_driver_only_what_is_missing_is_made(

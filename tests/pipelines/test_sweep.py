@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,11 +164,11 @@ def test_selecting_on_test_is_marked_and_fits_nothing_again(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
     run = _run_with(make_features(), tmp_path)
-    small = ('sweep.scalers=["none", "minmax"]', 'sweep.reducers=["none", "pca10"]')
+    small = ('sweep.scalers=["none", "minmax"]', 'sweep.reducers=["pca10"]')
     _sweep(run, _config(*small))
     store = run.folder("sweep") / "combinations"
     before = {file.name: file.info().mtime_ns for file in store.files()}
-    assert len([name for name in before if name.endswith(".parquet")]) == 2 * 2 * 5
+    assert len([name for name in before if name.endswith(".parquet")]) == 2 * 1 * 5
     _sweep(run, _config(*small, "sweep.select_on=test"), overwrite=True)
     assert {file.name: file.info().mtime_ns for file in store.files()} == before
     selection = (run.folder("sweep") / "selection.json").read_json()
@@ -231,28 +232,21 @@ def test_without_features_it_says_which_command_comes_first(
         _sweep(Run.at(str(tmp_path)), _config())
 
 
-def test_a_trial_that_takes_too_long_is_ended_and_its_work_stops(
+def test_a_trial_that_takes_too_long_is_shown_and_ended_and_its_work_stops(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
     run = _run_with(make_features(), tmp_path)
-    with _pids() as pids:
-        _sweep(run, _config(*_SLOW, "sweep.trial_seconds=2"))
-    table = _results(run).set_index("regressor")
-    assert table["reason"]["slow"] == "stopped after 2 s (sweep.trial_seconds)"
-    assert table.loc[["linear", "ridge"], "status"].tolist() == ["ok", "ok"]
-    assert 2 <= table["seconds"]["slow"] < 20
-    assert pids
-    assert not any(_is_fitting(pid) for pid in pids)
-
-
-def test_shows_what_is_running_and_for_how_long(
-    ray_local: None, make_features: Make, tmp_path: Path
-) -> None:
     screen = io.StringIO()
     report = Report(Console(file=screen, force_terminal=True, width=160))
-    run = _run_with(make_features(), tmp_path)
-    _sweep(run, _config(*_SLOW, "sweep.trial_seconds=3"), report=report)
-    assert "none-none-slow 2 s" in screen.getvalue()
+    with _pids() as pids:
+        _sweep(run, _config(*_SLOW, "sweep.trial_seconds=3"), report=report)
+    assert re.search(r"none-none-slow [1-9]\d* s", screen.getvalue())
+    table = _results(run).set_index("regressor")
+    assert table["reason"]["slow"] == "stopped after 3 s (sweep.trial_seconds)"
+    assert table.loc[["linear", "ridge"], "status"].tolist() == ["ok", "ok"]
+    assert table["seconds"]["slow"] >= 3
+    assert pids
+    assert not any(_is_fitting(pid) for pid in pids)
 
 
 @pytest.mark.faults

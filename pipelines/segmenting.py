@@ -1,0 +1,197 @@
+"""The work of preprocessing as Ray Data does it: jobs out, small rows back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import TaskPoolStrategy
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    WorkerCrashedError,
+)
+
+from pipelines.metrics import stage_metrics
+from pipelines.session import cluster_cpus
+from valence.config import Config
+from valence.corpus import Recording
+from valence.errors import ClusterError, ValenceError
+from valence.jobs import Job, Outcome
+from valence.preprocessing import process_recording
+from valence.segments import SegmentStore
+from valence.storage import Location
+
+# Tasks for each one that runs at a time: enough that the last ones end together.
+_WAVES = 16
+# More recordings a task would make progress coarse and a lost worker dear.
+_MOST_A_TASK = 32
+# Ray Data would begin a task again for ever, and a file that crashes its decoder would never end.
+_RETRIES = 3
+_LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError, LocalRayletDiedError)
+
+
+def check_cluster(config: Config) -> None:
+    """Refuse tasks that no node could ever run.
+
+    Raises
+    ------
+    ClusterError
+        If a task wants more CPUs than the largest node has.
+    """
+    wanted = config.preprocess.cpus_per_task
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    if wanted > largest:
+        raise ClusterError(
+            f"preprocess.cpus_per_task = {wanted:g}, and the largest node has {largest:g} CPUs. "
+            "Set it lower, or add a larger node."
+        )
+
+
+def process_recordings(
+    jobs: Sequence[Job], store: SegmentStore, config: Config, *, replace: bool
+) -> Iterator[Outcome]:
+    """Bring recordings into the store, on all nodes.
+
+    Parameters
+    ----------
+    jobs
+        The recordings, those that take longest first.
+    store
+        Where they go.
+    config
+        How they are made, and how the work is spread.
+    replace
+        Whether what was made from other audio or labels may be replaced.
+
+    Yields
+    ------
+    One outcome for each job, as they come. A recording whose worker dies whenever it is worked on
+    is rejected, and takes no other along.
+
+    Raises
+    ------
+    ValenceError
+        If the store cannot be read or written.
+    """
+    left = {job.recording.id: job for job in jobs}
+    at_once = cluster_cpus() / config.preprocess.cpus_per_task
+    tasks = max(round(_WAVES * at_once), -(-len(jobs) // _MOST_A_TASK))
+    run = partial(_run, store=store, config=config, replace=replace)
+    try:
+        for outcome in run(jobs, tasks=tasks, tolerant=False):
+            del left[outcome.id]
+            yield outcome
+    except _LOST:
+        # One recording a task, so that it shows which one it is.
+        for outcome in run(list(left.values()), tasks=len(left), tolerant=True):
+            del left[outcome.id]
+            yield outcome
+    for job in left.values():
+        yield Outcome(
+            job.recording.id,
+            job.recording.subject,
+            job.split,
+            job.copies,
+            status="rejected",
+            reason=f"The process that worked on '{job.recording.audio}' died each time it was "
+            "tried: the file crashes its decoder, or the node lacks memory. Convert the file to "
+            "FLAC, or take the recording out.",
+        )
+
+
+def _run(
+    jobs: Sequence[Job],
+    *,
+    store: SegmentStore,
+    config: Config,
+    replace: bool,
+    tasks: int,
+    tolerant: bool,
+) -> Iterator[Outcome]:
+    dataset = ray.data.from_items(
+        [{"job": json.dumps(_job_to_json(job))} for job in jobs],
+        override_num_blocks=min(len(jobs), tasks),
+    ).map_batches(
+        partial(
+            _process_batch,
+            beside=jobs[0].recording.audio,
+            store=store,
+            config=config,
+            replace=replace,
+        ),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=config.preprocess.cpus_per_task,
+        compute=TaskPoolStrategy(size=config.preprocess.tasks),
+        max_retries=_RETRIES,
+    )
+    dataset.context.max_errored_blocks = -1 if tolerant else 0
+    for row in dataset.iter_rows():
+        if row["failure"]:
+            raise ValenceError(
+                f"'{store.root}' could not be read or written: {row['failure']}. What was "
+                "finished is there; make room or restore the access, and run the command again to "
+                "go on."
+            )
+        yield Outcome.from_json(json.loads(row["outcome"]))
+
+
+def _process_batch(
+    batch: pa.Table, *, beside: Location, store: SegmentStore, config: Config, replace: bool
+) -> pa.Table:
+    """Run in a worker: some jobs, to their outcomes."""
+    told, failures = [], []
+    for text in batch["job"].to_pylist():
+        job = _job_from_json(json.loads(text), beside)
+        try:
+            outcome = process_recording(job, store, config, replace=replace)
+        except OSError as error:
+            # Told and not raised, because Ray would hand on its traceback and not its kind.
+            told.append("")
+            failures.append(str(error))
+            continue
+        stage_metrics().count(
+            "preprocess",
+            status=outcome.verdict,
+            audio_seconds=outcome.duration if outcome.verdict == "ok" else 0.0,
+            seconds=outcome.seconds,
+        )
+        told.append(json.dumps(outcome.to_json()))
+        failures.append("")
+    return pa.table({"outcome": told, "failure": failures})
+
+
+def _job_to_json(job: Job) -> dict[str, Any]:
+    recording = job.recording
+    return {
+        "id": recording.id,
+        "audio": recording.audio.path,
+        "subject": recording.subject,
+        "partition": recording.partition,
+        "labels": {name: file.path for name, file in recording.labels.items()},
+        "remarks": list(recording.remarks),
+        "split": job.split,
+        "copies": job.copies,
+    }
+
+
+def _job_from_json(content: dict[str, Any], beside: Location) -> Job:
+    def at(path: str) -> Location:
+        return Location(beside.filesystem, path, beside.scheme, beside.query)
+
+    recording = Recording(
+        id=content["id"],
+        audio=at(content["audio"]),
+        subject=content["subject"],
+        partition=content["partition"],
+        labels={name: at(path) for name, path in content["labels"].items()},
+        remarks=tuple(content["remarks"]),
+    )
+    return Job(recording, content["split"], content["copies"])
