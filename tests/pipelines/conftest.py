@@ -80,3 +80,24 @@ def prepared_run(_segments: Path, tmp_path: Path) -> Callable[[str], Run]:
         return Run.at(str(tmp_path / name))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train_config(tiny_config: Config) -> Config:
+    """Two seeds of three epochs, shuffled in several pools."""
+    assignments = ["train.seeds=[3, 5]", "train.epochs=3", "train.shuffle_segments=200"]
+    return Config.resolve(tiny_config, assignments=assignments)
+
+
+@pytest.fixture(scope="session")
+def trained(
+    ray_local: None, _segments: Path, train_config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Told]:
+    """A run that was trained undisturbed, and what was said; tests do not change it."""
+    from pipelines.train import train
+
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    shutil.copytree(_segments, folder)
+    run, told = Run.at(str(folder)), Told()
+    train(run, train_config, overwrite=False, report=told)
+    return run, told

@@ -1,0 +1,167 @@
+"""Training while processes die and files are damaged: made, not mocked.
+
+Whatever happens, history and weights are those of the undisturbed training, bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from valence.checkpoint import load_state, read_progress
+from valence.config import Config
+from valence.run import Run
+from valence.training import history_csv
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
+    pytest.mark.ray,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
+]
+
+MakeRun = Callable[[str], Run]
+
+_DRIVER = """
+import ray, sys
+ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+from pipelines.progress import Report
+from pipelines.train import train
+from valence.config import Config
+from valence.run import Run
+from valence.storage import Location
+config = Config.read(Location.parse(sys.argv[2]))
+train(Run.at(sys.argv[1]), config, overwrite=False, report=Report())
+"""
+
+
+def _train(run: Run, config: Config, report: Any) -> None:
+    from pipelines.train import train
+
+    train(run, config, overwrite=False, report=report)
+
+
+def _epochs(run: Run) -> int:
+    progress = read_progress(run.folder("train"))
+    return 0 if progress is None else len(progress["history"])
+
+
+def _wait(until: Callable[[], bool], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def _descendants(pid: int) -> dict[int, str]:
+    """Processes under `pid`, with their command lines."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                names[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+
+    def under(child: int) -> bool:
+        while child in parents:
+            child = parents[child]
+            if child == pid:
+                return True
+        return False
+
+    return {child: names[child] for child in parents if child in names and under(child)}
+
+
+def _worker() -> int:
+    """The process of this session's Ray Train worker."""
+    held = [pid for pid, name in _descendants(os.getpid()).items() if "TrainWorker" in name]
+    assert len(held) == 1, held
+    return held[0]
+
+
+def _same_as(expected: Run, run: Run) -> None:
+    states = [load_state(each.folder("train"))[0] for each in (expected, run)]
+    one, other = states
+    assert one is not None
+    assert other is not None
+    untimed = [history_csv({**row, "seconds": 0} for row in each.history) for each in (one, other)]
+    assert untimed[0] == untimed[1]
+    assert one.threads == other.threads
+    for name in ("model", "best"):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert one.best_record == other.best_record
+    digests = [each.stage("train").require()["summary"]["digest"] for each in (expected, run)]
+    assert digests[0] == digests[1]
+
+
+def test_a_killed_worker_is_restarted_where_it_was(
+    trained: tuple[Run, Any], prepared_run: MakeRun, train_config: Config, told: Any
+) -> None:
+    run = prepared_run("run")
+    killed: list[int] = []
+
+    def kill() -> None:
+        _wait(lambda: _epochs(run) >= 2)
+        killed.append(_worker())
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    _train(run, train_config, told)
+    thread.join()
+    assert len(killed) == 1
+    _same_as(trained[0], run)
+
+
+def test_a_killed_driver_goes_on_here_and_elsewhere(
+    trained: tuple[Run, Any],
+    prepared_run: MakeRun,
+    train_config: Config,
+    told: Any,
+    tmp_path: Path,
+) -> None:
+    run = prepared_run("run")
+    settings = tmp_path / "settings.toml"
+    settings.write_text(train_config.to_toml())
+    driver = subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, str(run.root), str(settings)], stderr=subprocess.DEVNULL
+    )
+    _wait(lambda: _epochs(run) >= 3)
+    driver.kill()
+    driver.wait()
+    assert run.stage("train").record()["status"] == "running"  # type: ignore[index]
+    # What the dead driver's worker was writing is written or not; then there is quiet.
+    time.sleep(2)
+    finished = _epochs(run)
+    assert 3 <= finished < 6
+    elsewhere = Run.at(str(tmp_path / "elsewhere"))
+    shutil.copytree(str(run.root), str(elsewhere.root))
+    newest = Path(str(elsewhere.folder("train") / "state.pt"))
+    newest.write_bytes(newest.read_bytes()[:-1000])
+
+    _train(run, train_config, told)
+    assert any("going on after epoch" in line for line in told.lines)
+    assert not any("damaged" in line for line in told.lines)
+    _same_as(trained[0], run)
+
+    told.lines.clear()
+    _train(elsewhere, train_config, told)
+    assert any("state.pt' is damaged" in line for line in told.lines)
+    assert any("going on after epoch" in line for line in told.lines)
+    _same_as(trained[0], elsewhere)
