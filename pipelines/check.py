@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from valence.config import Config
 from valence.corpus import Corpus
-from valence.errors import CorpusError, SplitError
+from valence.errors import CorpusError
 from valence.inspection import Finding, check_corpus
 from valence.splits import assign_splits, resolve_protocol
 
@@ -23,7 +24,7 @@ def check(corpus: Corpus, config: Config) -> None:
     Raises
     ------
     CorpusError
-        If no recording is usable.
+        If no recording is usable, or none is left for training or validation.
     SplitError
         If the corpus cannot be divided as configured; the table is printed before.
     """
@@ -37,6 +38,14 @@ def check(corpus: Corpus, config: Config) -> None:
     usable = [finding for finding in findings if finding.problem is None]
     for line in _sums(findings, usable):
         console.print(line, markup=False)
+    bad = sum(f.problem is not None for f in findings if f.id not in corpus.missing)
+    most = config.preprocess.max_rejected_share
+    if bad > most * len(corpus.recordings):
+        console.print(
+            f"remark: {bad} of {len(corpus.recordings)} recordings would be rejected, more than "
+            f"preprocess.max_rejected_share = {most:g} lets pass",
+            markup=False,
+        )
     if not usable:
         raise CorpusError(
             f"Nothing in '{corpus.root}' can be used; the table says why for every recording. Mend "
@@ -57,15 +66,15 @@ def _table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         wrong = [] if finding.problem is None else [f"REJECTED: {finding.problem}"]
         table.add_row(
-            finding.id,
-            finding.subject,
+            escape(finding.id),
+            escape(finding.subject),
             finding.split or "-",
             "-" if finding.duration is None else f"{finding.duration:.1f}",
             "-" if finding.sr is None else str(finding.sr),
             "-" if finding.channels is None else str(finding.channels),
             finding.format or "-",
             "-" if finding.labelled is None else f"{finding.labelled:.0%}",
-            "; ".join([*wrong, *finding.remarks]),
+            escape("; ".join([*wrong, *finding.remarks])),
         )
     return table
 
@@ -94,7 +103,7 @@ def _print_split(
     console.print(f"split: protocol '{protocol}'", markup=False)
     for split, name in (("train", "training"), ("validation", "validation")):
         if not any(finding.split == split for finding in usable):
-            raise SplitError(
+            raise CorpusError(
                 f"No usable recording of '{corpus.root}' is for {name}. Mend what the table names, "
                 "or divide the corpus otherwise."
             )

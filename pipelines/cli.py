@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -62,6 +62,12 @@ def main() -> None:
         app()
     except ValenceError as error:
         _end(str(error), error.exit_status)
+    except OSError as error:
+        _end(
+            f"A file could not be read or written: {error}. Check that the path is right, that you "
+            "may use it and that there is room, and run the command again: what is finished stays.",
+            1,
+        )
     except KeyboardInterrupt:
         _end("Stopped. What is finished is kept; the same command goes on from there.", 130)
     except Exception as error:
@@ -84,24 +90,24 @@ def _end(message: str, status: int) -> None:
 def demo(
     out: OutPath = "runs/demo",
     config: ConfigFile = None,
+    preset: PresetOption = None,
     set_: Assignments = None,
     address: Address = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Make the embedded corpus, run all stages on it and write the report."""
-    from valence.synthesis import write_corpus
+    from valence.synthesis import SYNTHETIC, write_corpus
 
     run = Run.at(out)
     corpus = run.root / "corpus"
     told = Report()
-    made = corpus / "metadata" / "partition.csv"
-    if not made.exists():
+    if not (corpus / SYNTHETIC).exists():
         told.say(f"demo: {_DEMO_SUBJECTS} synthetic speakers, {_DEMO_SECONDS:g} s each")
         write_corpus(corpus, subjects=_DEMO_SUBJECTS, seconds=_DEMO_SECONDS)
     base = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
-    resolved = _resolve(run, config, None, set_, otherwise=base)
-    _all_stages(corpus, run, resolved, address, overwrite, told, synthetic=True)
+    resolved = _resolve(run, config, preset, set_, otherwise=base)
+    _all_stages(corpus, run, resolved, address, overwrite, told)
     told.say(
         "These figures speak of synthetic sound: they show that the system works, and nothing "
         "about people. 'valence run CORPUS --out RUN' does the same with recordings."
@@ -176,7 +182,7 @@ def train(
         from pipelines.train import train as stage
 
         stage(target, resolved, overwrite=overwrite, report=Report())
-    target.write_config(resolved, target.record())
+    target.accept("train", resolved)
 
 
 @app.command()
@@ -196,7 +202,6 @@ def extract(
         from pipelines.extract import extract as stage
 
         stage(target, resolved, overwrite=overwrite, report=Report())
-    target.write_config(resolved, target.record())
 
 
 @app.command()
@@ -216,7 +221,7 @@ def sweep(
         from pipelines.sweep import sweep as stage
 
         stage(target, resolved, overwrite=overwrite, report=Report())
-    target.write_config(resolved, target.record())
+    target.accept("sweep", resolved)
 
 
 @app.command()
@@ -334,16 +339,21 @@ def _exported(names: Sequence[str]) -> list[Exported]:
 
 
 def _preprocess(
-    corpus: Location, run: Run, config: Config, overwrite: bool, report: Report, **record: Any
+    corpus: Location, run: Run, config: Config, overwrite: bool, report: Report
 ) -> None:
     from pipelines.preprocess import preprocess as stage
+    from valence.corpus import read_corpus
+    from valence.synthesis import SYNTHETIC
 
-    told = {"corpus": str(corpus), "synthetic": False, **run.record(), **record}
+    # A folder that is no corpus leaves no run behind.
+    read_corpus(corpus)
+    record = {"corpus": str(corpus), "synthetic": (corpus / SYNTHETIC).exists()}
     if not run.config_file.exists():
         # Written before the work, so that a stage stopped half-way is resumed as it was begun.
-        run.write_config(config, told)
+        run.write_config(config, record)
     stage(corpus, run, config, overwrite=overwrite, report=report)
-    run.write_config(config, {**told, "corpus": str(corpus)})
+    run.write_config(run.config(), record)
+    run.accept("segments", config)
 
 
 def _all_stages(
@@ -353,17 +363,18 @@ def _all_stages(
     address: str | None,
     overwrite: bool,
     report: Report,
-    *,
-    synthetic: bool = False,
 ) -> None:
     with ray_session(address):
         from pipelines.extract import extract
         from pipelines.sweep import sweep
         from pipelines.train import train
 
-        _preprocess(corpus, run, config, overwrite, report, synthetic=synthetic)
-        for stage in (train, extract, sweep):
-            stage(run, config, overwrite=overwrite, report=report)
+        _preprocess(corpus, run, config, overwrite, report)
+        train(run, config, overwrite=overwrite, report=report)
+        run.accept("train", config)
+        extract(run, config, overwrite=overwrite, report=report)
+        sweep(run, config, overwrite=overwrite, report=report)
+        run.accept("sweep", config)
     from valence.report import write_report
 
     write_report(run, overwrite=overwrite)

@@ -161,18 +161,22 @@ def extract_recording(
     held = SegmentStore(run.folder("segments")).read(row["Id"])
     starts = windows(sequence.length, sequence.stride, segments=len(held))
     outputs = sequence_outputs(model, held.mel, starts, sequence.length)
-    labels = {"valence": held.valence, "arousal": held.arousal}
-    target = np.stack([labels[name] for name in targets], axis=1)
+    known = np.stack([held.valence, held.arousal], axis=1)
+    # Each label by itself: a window without arousal may still have its valence.
+    labels = {
+        name: window_targets(known[:, [k]], starts, sequence.length, sequence.target)[:, 0]
+        for k, name in enumerate(("valence", "arousal"))
+    }
     n = len(starts)
     features = Features(
         recording=np.full(n, row["Id"]),
         subject=np.full(n, row["subject"]),
         split=np.full(n, row["split"]),
         start=starts.astype(np.int32),
-        target=window_targets(target, starts, sequence.length, sequence.target),
+        target=np.stack([labels[name] for name in targets], axis=1),
         feature=outputs.feature,
         prediction=outputs.prediction,
         targets=targets,
     )
-    write_features(run.folder("features") / f"{row['Id']}.parquet", features)
+    write_features(run.folder("features") / f"{row['Id']}.parquet", features, others=labels)
     return {"Id": row["Id"], "sequences": n}

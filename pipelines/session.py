@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from valence.errors import ClusterError
 
+_ANSWER_SECONDS = 10.0
 _DATA_LOGGING = Path(__file__).with_name("ray_data_logging.yaml")
 
 
@@ -54,6 +56,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if address is not None:
+        _require_answer(address)
     try:
         ray.init(
             address=address,
@@ -71,6 +75,28 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself waits for minutes where nobody answers.
+
+    Raises
+    ------
+    ClusterError
+        If nothing listens at `address`.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():
+        # "auto" and the like, which Ray looks up on this machine.
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"Nothing answers at '{address}' ({error}). Expected the head of a Ray cluster, such "
+            "as 10.0.0.5:6379. Check the address, that 'ray status' works on that machine and that "
+            "no firewall is between, or leave --address out to work on this machine alone."
+        ) from error
 
 
 def cluster_cpus() -> float:

@@ -27,7 +27,7 @@ from valence.regression import assemble, expected_cost, thin
 from valence.regressor import save_regressor
 from valence.run import Run, fingerprint
 from valence.segments import SegmentStore
-from valence.selection import constant_outcome, rank, select, tabulate
+from valence.selection import check_rows, constant_outcome, rank, select, tabulate
 from valence.storage import Location
 from valence.transforms import (
     Array,
@@ -89,12 +89,15 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
 
     overlap = config.split.allow_subject_overlap
     division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
+    check_rows(division, config.sweep.select_on)
     store = OutcomeStore(stage.folder / "combinations")
     made_of_each = {str(each): _made_of(each, config.sweep, features) for each in grid}
     made_of_each[INFORMATION] = fingerprint({"features": features, "seed": config.sweep.seed})
     if state == "new":
         # A failure under another configuration, such as a shorter limit, says nothing here.
         store.forget_failures()
+        for name in ("results.csv", "selection.json", "best"):
+            (stage.folder / name).delete()
     baselines = _start_functionals(run, division, length=config.sequence.length)
     work = Work(
         config=config.sweep,
@@ -191,7 +194,7 @@ def _keep_best(
         pipeline,
         columns=raw.training.shape[1],
         about={
-            "target": config.model.targets[0],
+            "target": division.training.targets[0],
             "steps": {
                 "scaler": best.scaler.model_dump(mode="json"),
                 "reducer": best.reducer.model_dump(mode="json"),

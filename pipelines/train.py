@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ray
 import torch
@@ -18,13 +18,14 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
+from pipelines.placement import Placement, place
 from pipelines.progress import Report
-from pipelines.streaming import CPUS_PER_TASK, StreamingSource
+from pipelines.streaming import StreamingSource
 from pipelines.watch import Watch
 from valence.checkpoint import TrainingState, export_model, load_state, save_state
 from valence.config import Config
 from valence.distributed import gather, rank
-from valence.errors import ClusterError, TrainingError, ValenceError
+from valence.errors import TrainingError, ValenceError
 from valence.residency import Members, ResidentSource, fits_device, held_bytes, members
 from valence.run import Run, Stage, fingerprint
 from valence.segments import SegmentStore
@@ -85,12 +86,15 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     stage = run.stage("train")
     made_of = _made_of(config, digest)
     chosen = members(store, config)
-    placement = _place(store, config, chosen)
+    record = stage.record()
+    if record is not None and record["status"] == "done" and not overwrite:
+        stage.begin(made_of)
+        return _nothing_to_do(stage, report)
+    # Resources are looked at before what stands here is replaced.
+    placement = place(store, config, chosen)
     standing = stage.begin(made_of, overwrite=overwrite)
     if standing == "done":
-        report.say("train: nothing to do")
-        summary: dict[str, Any] = stage.require()["summary"]
-        return summary
+        return _nothing_to_do(stage, report)
     folder = run.folder("train")
     if standing == "new":
         run.model.delete()
@@ -108,9 +112,9 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         state, _ = load_state(folder)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
-    record = _record(run, store, chosen, state)
-    sha256 = export_model(run.model, best_model(task, state), config, record)
-    summary = {
+    told = _record(run, store, chosen, state)
+    sha256 = export_model(run.model, best_model(task, state), config, told)
+    summary: dict[str, Any] = {
         "seconds": time.monotonic() - began,
         "digest": sha256,
         "validation_ccc": state.best_record["validation_ccc"],
@@ -129,22 +133,17 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     return summary
 
 
+def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
+    report.say("train: nothing to do")
+    summary: dict[str, Any] = stage.require()["summary"]
+    return summary
+
+
 def _made_of(config: Config, digest: str) -> dict[str, Any]:
     sections = config.model_dump(mode="json", exclude_none=True)
     kept = {key: value for key, value in sections["train"].items() if key not in _FREE}
     names = ("standardize", "sequence", "model")
     return {"segments": digest, "train": kept, **{name: sections[name] for name in names}}
-
-
-@dataclass(frozen=True)
-class _Placement:
-    """What each worker gets, and where segments are to live."""
-
-    workers: int
-    cpus: float
-    gpu: bool
-    residency: Literal["auto", "device", "host", "stream"]
-    told: str
 
 
 @dataclass(frozen=True)
@@ -156,73 +155,7 @@ class _Settings:
     config: Config
     made_of: dict[str, Any]
     chosen: Members
-    placement: _Placement
-
-
-def _place(store: SegmentStore, config: Config, chosen: Members) -> _Placement:
-    """Fit the workers onto the nodes that are there, at once or not at all.
-
-    Raises
-    ------
-    ClusterError
-        If they do not fit.
-    """
-    asked = config.train
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus = [int(node.get("CPU", 0)) for node in nodes]
-    gpus = [int(node.get("GPU", 0)) for node in nodes]
-    use_gpu = asked.gpus == "always" or (asked.gpus == "auto" and sum(gpus) >= asked.workers)
-    if use_gpu and sum(gpus) < asked.workers:
-        raise ClusterError(
-            f"train.workers = {asked.workers} with train.gpus = 'always' asks for {asked.workers} "
-            f"GPUs, and the cluster has {sum(gpus)} on {len(nodes)} nodes. Lower train.workers, "
-            "set train.gpus to 'auto', or add nodes."
-        )
-    each = _cpus_each(cpus, gpus if use_gpu else None, asked.workers)
-    if each is None:
-        raise ClusterError(
-            f"train.workers = {asked.workers} asks for {asked.workers} CPUs"
-            f"{', each beside a GPU' if use_gpu else ''}, and the cluster has {sum(cpus)} on "
-            f"{len(nodes)} nodes. Lower train.workers or add nodes."
-        )
-    size = held_bytes(store, config, chosen)
-    residency = asked.residency
-    limit = _host_limit(nodes, config)
-    if residency == "auto" and size > limit:
-        residency = "stream"
-    share = f"{size / 2**30:.2f} GiB of segments"
-    told = {
-        "stream": f"{share} are streamed from the store",
-        "host": f"{share} are held in memory",
-        "device": f"{share} are held on the device",
-        "auto": f"{share} are held in memory, on the device where they fit",
-    }[residency]
-    # Reading needs a part of a CPU while a worker trains.
-    given = each - 2 * CPUS_PER_TASK if residency == "stream" else float(each)
-    where = "a GPU" if use_gpu else f"{each} CPUs"
-    workers = "1 worker" if asked.workers == 1 else f"{asked.workers} workers"
-    return _Placement(
-        asked.workers, given, use_gpu, residency, f"{workers} with {where} each; {told}"
-    )
-
-
-def _cpus_each(cpus: list[int], gpus: list[int] | None, workers: int) -> int | None:
-    """Most CPUs that each of `workers` can have, one node holding a worker whole."""
-    for each in range(max(cpus, default=0), 0, -1):
-        places = [count // each for count in cpus]
-        if gpus is not None:
-            places = [min(pair) for pair in zip(places, gpus, strict=True)]
-        if sum(places) >= workers:
-            return each
-    return None
-
-
-def _host_limit(nodes: list[dict[str, float]], config: Config) -> float:
-    if config.train.host_gib is not None:
-        return config.train.host_gib * 2**30
-    memory = min(node.get("memory", 0.0) for node in nodes)
-    together = -(-config.train.workers // len(nodes))
-    return 0.5 * memory / together
+    placement: Placement
 
 
 def _run_ray_train(

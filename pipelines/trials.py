@@ -333,6 +333,7 @@ def run_trials(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(math.ceil(cluster_cpus()))
     # A trial that fails is a row with its reason, and no traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    storage.delete()
     with report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar:
         watch = Watch(work, bar)
         sharing = any(work.shares_information(name) for name in missing)

@@ -88,7 +88,7 @@ def test_values_beyond_the_scale_are_remarked(tmp_path: Path) -> None:
         ("timestamp,value\n0,1\n500,1\n\n500,1\n", r"line 5: the timestamp 500 ms was.* line 3"),
         ("timestamp,value\n500,1\n0,1\n500,1\n", r"line 4: the timestamp 500 ms was.* line 2"),
         ("timestamp,value\n0,1\n500,1\n1500,1\n", r"line 4: the timestamp is 1500 ms, after 500"),
-        ("timestamp,value\n0,1\n250,1\n500,1\n", r"line 3: .*every 500 ms \(2 places differ\)"),
+        ("timestamp,value\n0,1\n250,1\n500,1\n", r"line 3: .*every 500 ms \(2 in all "),
         ("timestamp,value\n1000,1\n1500,1\n", r"line 2: the first timestamp is 1000 ms"),
         ("timestamp,value\n-500,1\n0,1\n", r"line 2: the first timestamp is -500 ms"),
         ('timestamp,value\n0,"0.5\n', r"not a CSV"),
@@ -132,9 +132,9 @@ def test_row_i_labels_segment_i() -> None:
     [
         (5, 7, None),
         (7, 5, None),
-        (5, 8, "the labels last 1.5 s less than the audio; the first 2.5 s are joined"),
-        (8, 5, "the labels last 1.5 s longer than the audio; the first 2.5 s are joined"),
-        (0, 4, "the labels last 2 s less than the audio; the first 0 s are joined"),
+        (5, 8, "the labels are 1.5 s shorter than the audio; the first 2.5 s are joined"),
+        (8, 5, "the labels are 1.5 s longer than the audio; the first 2.5 s are joined"),
+        (0, 4, "the labels are 2 s shorter than the audio; the first 0 s are joined"),
     ],
 )
 def test_more_than_a_second_of_difference_is_remarked(

@@ -279,7 +279,7 @@ def test_the_share_of_labelled_segments_is_of_the_audio(small: Path) -> None:
     assert found.labelled == pytest.approx(3 / 6)
     assert found.problem is None
     assert found.remarks == (
-        "valence: the labels last 1.5 s less than the audio; the first 1.5 s are joined",
+        "valence: the labels are 1.5 s shorter than the audio; the first 1.5 s are joined",
     )
 
 

@@ -227,7 +227,7 @@ def test_any_rate_and_channels(corpus: _Corpus, sr: int, channels: int) -> None:
         assert bands[105:].max() > -40
 
 
-@pytest.mark.parametrize(("n", "told"), [(39, ""), (42, ""), (34, "less"), (50, "longer")])
+@pytest.mark.parametrize(("n", "told"), [(39, ""), (42, ""), (34, "shorter"), (50, "longer")])
 def test_labels_of_another_length(corpus: _Corpus, n: int, told: str) -> None:
     job = corpus.job(corpus.audio(_speech(20)), {"valence": corpus.labels(n)})
     outcome = process_recording(job, corpus.store, _CONFIG)
@@ -310,11 +310,18 @@ def test_damaged_labels(corpus: _Corpus) -> None:
         ("timestamp,value\n500,0.1\n500,0.2\n", "line 3"),
     ):
         labels = {"valence": corpus.labels(0, text=text)}
-        assert told in _rejected(corpus, corpus.job(audio, labels, "test"))
-        outcome = process_recording(corpus.job(audio, labels, "unlabelled"), corpus.store, _CONFIG)
-        assert outcome.status == "ok"
-        assert any(told in remark for remark in outcome.remarks)
-        corpus.store.file("7").delete()
+        for split in ("train", "validation"):
+            assert told in _rejected(corpus, corpus.job(audio, labels, split))
+        labels = {"valence": corpus.labels(40), "arousal": corpus.labels(0, "arousal", text=text)}
+        for job in (
+            corpus.job(audio, {"valence": labels["arousal"]}, "test"),
+            corpus.job(audio, labels, "train"),
+        ):
+            # A label file that is not needed costs its own labels alone.
+            outcome = process_recording(job, corpus.store, _CONFIG)
+            assert outcome.status == "ok"
+            assert any(told in remark for remark in outcome.remarks)
+            corpus.store.file("7").delete()
 
 
 def test_an_id_that_the_store_needs_itself(corpus: _Corpus) -> None:

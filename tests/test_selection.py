@@ -13,7 +13,14 @@ from valence.config import SweepConfig
 from valence.errors import SplitError, TrainingError
 from valence.features import Features
 from valence.outcomes import Outcome
-from valence.selection import RESULT_COLUMNS, constant_outcome, rank, select, tabulate
+from valence.selection import (
+    RESULT_COLUMNS,
+    check_rows,
+    constant_outcome,
+    rank,
+    select,
+    tabulate,
+)
 from valence.transforms import Division, divide
 
 Make = Callable[..., Features]
@@ -82,17 +89,20 @@ def test_the_table_equals_audmetric(division: Division, outcomes: Outcomes) -> N
         assert row.mae_test == pytest.approx(np.mean(abs(truth - outcome.test)), abs=1e-12)
 
 
-def test_selecting_on_test_rows_needs_some(make_features: Make, outcomes: Outcomes) -> None:
+def test_selecting_on_test_rows_needs_some(make_features: Make) -> None:
     features = make_features()
     untested = divide(features.rows(features.split != "test"))
     with pytest.raises(SplitError, match="select_on = 'test'"):
-        rank(outcomes, untested, on="test")
+        check_rows(untested, "test")
+    check_rows(untested, "validation")
 
 
 def test_when_all_fail_the_first_reason_is_told(division: Division, outcomes: Outcomes) -> None:
     failed = {each: Outcome.failure("why not") for each in outcomes}
-    with pytest.raises(TrainingError, match="All 4 combinations failed; the first: why not"):
-        rank(failed, division, on="validation")
+    ranking = rank(failed, division, on="validation")
+    assert tabulate(ranking, failed, division)["reason"].tolist() == ["why not"] * 4
+    with pytest.raises(TrainingError, match="All 4 combinations failed; the first of them: why"):
+        select(ranking, failed, division, config=SweepConfig(), baselines={})
 
 
 def test_says_how_the_best_compares_with_the_deep_model(

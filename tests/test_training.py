@@ -16,6 +16,7 @@ from valence.checkpoint import TrainingState
 from valence.config import Config
 from valence.errors import TrainingError
 from valence.inference import sequence_outputs
+from valence.loss import ccc_loss, ccc_of_sums, pair_sums
 from valence.metrics import ConstantWarning
 from valence.model import ValenceModel
 from valence.sequences import windows
@@ -27,13 +28,10 @@ from valence.training import (
     Stepper,
     Task,
     best_model,
-    ccc_loss,
-    ccc_of_sums,
     evaluate,
     fit,
     history_csv,
     is_finished,
-    pair_sums,
     train_epoch,
 )
 

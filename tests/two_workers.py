@@ -15,10 +15,11 @@ import torch.distributed as dist
 
 from valence.config import Config
 from valence.distributed import rank, world_size
+from valence.loss import ccc_loss
 from valence.model import ValenceModel
 from valence.sequences import windows
 from valence.standardization import Standardizer
-from valence.training import Batch, Labelled, Stepper, Task, ccc_loss, evaluate
+from valence.training import Batch, Labelled, Stepper, Task, evaluate
 
 CONFIG = Config.resolve(
     Config(),

@@ -114,9 +114,10 @@ def join_annotation(
     excess_ms = (len(annotation.value) - n_segments) * annotation.step_ms
     if abs(excess_ms) <= _TOLERANCE_MS:
         return labels, annotation.remarks
+    compared = "longer" if excess_ms > 0 else "shorter"
     remark = (
-        f"the labels last {abs(excess_ms) / 1000:g} s {'longer' if excess_ms > 0 else 'less'} than "
-        f"the audio; the first {shared * annotation.step_ms / 1000:g} s are joined"
+        f"the labels are {abs(excess_ms) / 1000:g} s {compared} than the audio; the first "
+        f"{shared * annotation.step_ms / 1000:g} s are joined"
     )
     return labels, (*annotation.remarks, remark)
 
@@ -197,8 +198,8 @@ def _check_times(
         )
     raise AnnotationError(
         f"{here}: the timestamp is {timestamp[first + 1]} ms, after {timestamp[first]} ms. "
-        f"Expected a row every {step_ms} ms ({len(wrong)} places differ); add the missing rows, "
-        "with empty values where there is no label."
+        f"Expected a row every {step_ms} ms ({len(wrong)} in all do not have it); add the missing "
+        "rows, with empty values where there is no label."
     )
 
 

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from valence.containers import require_whole, truncated
 from valence.errors import AudioError
 from valence.storage import Location
 
 # Frames decoded at once. Fixed, so that the resampler's output does not depend on who asks.
 _BLOCK_FRAMES = 2**16
 _COPY_BYTES = 2**20
-# Writers that cannot seek back leave a size of 0 or near 2 or 4 GiB: it says nothing.
-_UNKNOWN_SIZE = 0x7FFF_0000
 # The frame count that MP3 encoders note is often one or two MPEG frames off.
 _MP3_TOLERANCE = 2 * 1152
-_OGG_LAST_PAGE_BYTES = 2**16 + 2**12
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ def iter_audio(
                 break
         tolerance = _MP3_TOLERANCE if sound.format == "MP3" else 0
         if frames + tolerance < sound.frames:
-            raise _truncated(name, frames / sound.samplerate, sound.frames / sound.samplerate)
+            raise truncated(name, frames / sound.samplerate, sound.frames / sound.samplerate)
     if silent:
         raise AudioError(
             f"'{name}' is silent: all {frames} samples are zero. Expected speech; check that the "
@@ -284,7 +281,7 @@ def _opened(path: Path, name: Location | Path) -> Iterator[soundfile.SoundFile]:
         if size == 0:
             raise AudioError(f"'{name}' is empty: it has no bytes. Restore it from its source.")
         with path.open("rb") as file:
-            _check_whole(file, size, name)
+            require_whole(file, size, name)
     except OSError as error:
         raise _unreadable(name, error) from error
     try:
@@ -298,44 +295,6 @@ def _opened(path: Path, name: Location | Path) -> Iterator[soundfile.SoundFile]:
         if sound.frames == 0:
             raise AudioError(f"'{name}' is empty: its header tells of 0 samples. Record it again.")
         yield sound
-
-
-def _check_whole(file: BinaryIO, size: int, name: Location | Path) -> None:
-    """Refuse a WAV or Ogg file that ends early: libsndfile takes what is left for the whole."""
-    start = file.read(12)
-    if start[:4] == b"RIFF" and start[8:] == b"WAVE":
-        position = 12
-        while len(chunk := file.read(8)) == 8:
-            length = struct.unpack("<I", chunk[4:])[0]
-            position += 8
-            if chunk[:4] == b"data":
-                if 0 < length < _UNKNOWN_SIZE and position + length > size:
-                    raise _truncated(name, size - position, length, unit="bytes of sound")
-                return
-            position += length + length % 2
-            file.seek(position)
-    elif start[:4] == b"OggS":
-        file.seek(max(0, size - _OGG_LAST_PAGE_BYTES))
-        tail = file.read()
-        page = tail.rfind(b"OggS")
-        # The fifth byte after the magic's own four holds the flags; 4 marks the stream's last page.
-        whole = page >= 0 and len(tail) >= page + 27 + tail[page + 26 : page + 27].ljust(1)[0]
-        if whole:
-            table = tail[page + 27 : page + 27 + tail[page + 26]]
-            whole = bool(tail[page + 5] & 4) and len(tail) >= page + 27 + len(table) + sum(table)
-        if not whole:
-            raise AudioError(
-                f"'{name}' is truncated: its Ogg stream has no end. Restore it from its source."
-            )
-
-
-def _truncated(
-    name: Location | Path, found: float, expected: float, *, unit: str = "s"
-) -> AudioError:
-    return AudioError(
-        f"'{name}' is truncated: it holds {found:g} of the {expected:g} {unit} that its header "
-        "tells of. Restore it from its source."
-    )
 
 
 def _unreadable(name: Location | Path, error: OSError) -> AudioError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +68,17 @@ class Features:
         return self.rows(mask)
 
 
-def write_features(file: Location, features: Features) -> None:
+def write_features(
+    file: Location,
+    features: Features,
+    *,
+    others: Mapping[str, NDArray[np.float32]] | None = None,
+) -> None:
     """Write the sequences of one recording, atomically.
 
-    The column `prediction` is the first target's; a further target `t` has `prediction_t`.
+    The column `prediction` is the first target's; a further target `t` has `prediction_t`. The
+    columns `valence` and `arousal` are always there: `others` gives the labels `[rows]` of those
+    that are no target of the model, where they are known.
     """
     columns: dict[str, pa.Array] = {
         "recording": pa.array(features.recording.tolist(), pa.string()),
@@ -79,11 +86,11 @@ def write_features(file: Location, features: Features) -> None:
         "split": pa.array(features.split.tolist(), pa.string()),
         "start": pa.array(features.start),
     }
+    labels = dict(others or {})
+    labels |= {name: features.target[:, k] for k, name in enumerate(features.targets)}
     unknown = np.full(len(features), np.nan, np.float32)
     for name in ("valence", "arousal"):
-        known = name in features.targets
-        values = features.target[:, features.targets.index(name)] if known else unknown
-        columns[name] = pa.array(values)
+        columns[name] = pa.array(np.ascontiguousarray(labels.get(name, unknown)))
     width = features.feature.shape[1]
     flat = pa.array(np.ascontiguousarray(features.feature).reshape(-1))
     columns["feature"] = pa.FixedSizeListArray.from_arrays(flat, width)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
 from valence.audio import read_header
-from valence.config import Config
+from valence.config import Config, Target
 from valence.corpus import Corpus, Recording, subject_of
 from valence.errors import AnnotationError, AudioError, SplitError
+from valence.segments import SegmentStore
 from valence.splits import SplitName, assign_splits
 
 _CHECKED_AT_ONCE = 16
@@ -92,14 +93,17 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
     finding = replace(finding, duration=header.duration, sr=header.sr, channels=header.channels)
     n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
     known, damaged, remarks = _read_labels(recording, n_segments, config)
-    problems = []
+    needed = config.model.targets if split in ("train", "validation") else ()
+    problems = [told for target, told in damaged if target in needed]
+    # Where its labels are not needed, a damaged label file does not cost the recording.
+    remarks += [f"labels not used: {told}" for target, told in damaged if target not in needed]
+    if SegmentStore.is_reserved(recording.id):
+        problems.append("has the name of a file of the segment store as its Id; rename it")
     if n_segments < config.sequence.length:
         problems.append(
             f"has {n_segments} segments ({header.duration:.1f} s), fewer than the "
             f"{config.sequence.length} of a sequence"
         )
-    # Where no label is needed, a label file that is damaged does not cost the recording.
-    (remarks if split == "unlabelled" else problems).extend(damaged)
     if not problems and not known.any():
         absent = [target for target in config.model.targets if target not in recording.labels]
         lacking = f"label file for {' and '.join(absent)}" if absent else "segment with a label"
@@ -117,16 +121,17 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
 
 def _read_labels(
     recording: Recording, n_segments: int, config: Config
-) -> tuple[NDArray[np.bool_], list[str], list[str]]:
+) -> tuple[NDArray[np.bool_], list[tuple[Target, str]], list[str]]:
     """Which segments have all targets, what is wrong with label files, and remarks on them."""
     targets = config.model.targets
     known = np.full(n_segments, all(target in recording.labels for target in targets))
-    damaged, remarks = [], []
+    damaged: list[tuple[Target, str]] = []
+    remarks: list[str] = []
     for target, file in recording.labels.items():
         try:
             annotation = read_annotation(file, step_ms=config.preprocess.segment_ms)
         except AnnotationError as error:
-            damaged.append(str(error))
+            damaged.append((target, str(error)))
             known &= target not in targets
             continue
         labels, told = join_annotation(annotation, n_segments)

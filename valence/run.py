@@ -30,6 +30,15 @@ FORMAT: dict[StageName, int] = {
     "report": 1,
 }
 
+# The sections of the configuration that each stage answers for.
+_SECTIONS: dict[StageName, tuple[str, ...]] = {
+    "segments": ("split", "preprocess", "mel", "augment"),
+    "train": ("standardize", "sequence", "model", "train"),
+    "features": (),
+    "sweep": ("sweep",),
+    "report": (),
+}
+
 _COMMAND = {
     "segments": "preprocess",
     "train": "train",
@@ -100,6 +109,15 @@ class Run:
         table = tomllib.loads(self.config_file.read_text()).get("run", {})
         assert isinstance(table, dict)
         return table
+
+    def accept(self, stage: StageName, config: Config) -> None:
+        """Take over into `config.toml` what a stage has accepted: the sections that it answers for.
+
+        The others stay, because what stands in the folders of later stages was made with them.
+        """
+        standing = self.config() if self.config_file.exists() else config
+        owned = {name: getattr(config, name) for name in _SECTIONS[stage]}
+        self.write_config(standing.model_copy(update=owned), self.record())
 
     def write_config(self, config: Config, record: Mapping[str, Any]) -> None:
         """Write the resolved configuration with the record of the run and the versions."""

@@ -1,15 +1,14 @@
 """The segment store: mel spectrograms and labels of every segment, Parquet, one file a recording.
 
-A file is written and read in row groups of bounded size, one copy (clean, or augmented) of one
-block of segments each, so that neither needs memory that grows with the recording. What made it
-stands in its own metadata.
+Beside the recordings' files lie a table of all recordings, rejected ones too, and what standardises
+the mel of those that are trained on.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +16,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from valence.errors import MissingStageError
 from valence.run import fingerprint
+from valence.segment_file import (
+    BLOCK_SEGMENTS,
+    RecordingWriter,
+    Segments,
+    Stored,
+    read_blocks,
+    read_stored,
+)
 from valence.standardization import Moments, Scope, Standardizer, fit
 from valence.storage import Location
 
-# Segments of one copy in a row group: 10 MB of mel in float16 at the defaults.
-BLOCK_SEGMENTS = 1200
+__all__ = ["BLOCK_SEGMENTS", "RECORDING_COLUMNS", "SegmentStore", "Segments", "Stored"]
 
-_METADATA = "valence"
 _RECORDINGS = "recordings.parquet"
 _STANDARDIZATION = "standardization.json"
 _SCHEMA = pa.schema(
@@ -50,129 +54,6 @@ RECORDING_COLUMNS = tuple(_SCHEMA.names)
 
 
 @dataclass(frozen=True)
-class Segments:
-    """Consecutive segments of one copy of a recording.
-
-    Attributes
-    ----------
-    recording, copy
-        Id, and 0 for the clean recording or the number of the augmented copy.
-    timestamp
-        Start of each segment in ms, int64 `[n]`.
-    valence, arousal
-        float32 `[n]`, NaN where not known.
-    mel
-        Log-mel in dB as stored, float16 or float32 `[n, n_mels, n_frames]`.
-    """
-
-    recording: str
-    copy: int
-    timestamp: NDArray[np.int64]
-    valence: NDArray[np.float32]
-    arousal: NDArray[np.float32]
-    mel: NDArray[np.float16] | NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.timestamp)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What the file of a recording says of itself.
-
-    Attributes
-    ----------
-    settings
-        Fingerprint of the configuration that its values depend on.
-    content
-        Fingerprint of the audio and label files that it was made from.
-    checksum
-        SHA-256 of the audio file.
-    duration
-        Seconds of audio.
-    segments
-        Segments of each copy.
-    moments
-        Moments of the mel of each copy as stored, the clean recording first.
-    """
-
-    settings: str
-    content: str
-    checksum: str
-    duration: float
-    segments: int
-    moments: tuple[Moments, ...]
-
-    @property
-    def copies(self) -> int:
-        """Augmented copies beside the clean recording."""
-        return len(self.moments) - 1
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON that `from_json` reads back."""
-        return {**self.__dict__, "moments": [moments.to_json() for moments in self.moments]}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Stored:
-        """What `to_json` wrote."""
-        moments = tuple(Moments.from_json(each) for each in content["moments"])
-        return cls(**{**content, "moments": moments})
-
-
-class RecordingWriter:
-    """Takes the blocks of one recording, copy after copy, and in the end what the file is."""
-
-    def __init__(self, target: Any, recording: str, mel_type: Any) -> None:
-        self._recording = recording
-        self._schema = pa.schema(
-            [
-                pa.field("recording", pa.string(), nullable=False),
-                pa.field("copy", pa.int16(), nullable=False),
-                pa.field("segment", pa.int32(), nullable=False),
-                pa.field("timestamp", pa.int64(), nullable=False),
-                pa.field("valence", pa.float32(), nullable=False),
-                pa.field("arousal", pa.float32(), nullable=False),
-                pa.field("mel", mel_type, nullable=False),
-            ]
-        )
-        # Splitting the bytes of the values lets the cheapest compression take a quarter away.
-        self._writer = pq.ParquetWriter(
-            target,
-            self._schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=["recording"],
-            use_byte_stream_split=["mel.list.element"],
-            write_statistics=False,
-        )
-
-    def write(self, block: Segments, *, first_segment: int) -> None:
-        """Write a block as a row group; the copies of a block follow each other."""
-        n = len(block)
-        arrays = [
-            pa.array([self._recording] * n, pa.string()),
-            pa.array(np.full(n, block.copy, np.int16)),
-            pa.array(np.arange(first_segment, first_segment + n, dtype=np.int32)),
-            pa.array(block.timestamp),
-            pa.array(block.valence),
-            pa.array(block.arousal),
-            pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(block.mel)),
-        ]
-        self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=n)
-
-    def finish(self, stored: Stored) -> None:
-        """Close the file with what it says of itself."""
-        self._writer.add_key_value_metadata({_METADATA: json.dumps(stored.to_json())})
-        self._writer.close()
-
-    def abandon(self) -> None:
-        """Let go of a file that will not be finished."""
-        # What cannot be written here (a full disk) is what has ended the writing already.
-        with suppress(OSError):
-            self._writer.close()
-
-
-@dataclass(frozen=True)
 class SegmentStore:
     """The folder `RUN/segments`.
 
@@ -188,9 +69,10 @@ class SegmentStore:
         """Where the segments of a recording lie."""
         return self.root / f"{recording}.parquet"
 
-    def is_reserved(self, recording: str) -> bool:
+    @staticmethod
+    def is_reserved(recording: str) -> bool:
         """Whether the file of a recording of this Id would be one of the store's own."""
-        return self.file(recording).name == _RECORDINGS
+        return f"{recording}.parquet" == _RECORDINGS
 
     def recordings(self) -> pd.DataFrame:
         """All recordings, sorted by Id, rejected ones too.
@@ -266,9 +148,8 @@ class SegmentStore:
             return None
         try:
             with file.open() as source:
-                metadata = pq.read_metadata(source).metadata
-                return Stored.from_json(json.loads(metadata[_METADATA.encode()]))
-        except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
+                return read_stored(source)
+        except (KeyError, TypeError, ValueError):
             return None
 
     @contextmanager
@@ -286,9 +167,8 @@ class SegmentStore:
         dtype
             `float16` or `float32`.
         """
-        value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
         with self.file(recording).writer() as target:
-            writer = RecordingWriter(target, recording, pa.fixed_shape_tensor(value, shape))
+            writer = RecordingWriter(target, recording, shape=shape, dtype=dtype)
             try:
                 yield writer
             except BaseException:
@@ -304,24 +184,14 @@ class SegmentStore:
             If the recording is not in the store, or has no such copy.
         """
         with self._open(f"{recording}.parquet") as source:
-            file = pq.ParquetFile(source)
-            stored = Stored.from_json(json.loads(file.metadata.metadata[_METADATA.encode()]))
-            if not 0 <= copy <= stored.copies:
+            try:
+                yield from read_blocks(source, recording, copy)
+            except IndexError as error:
                 raise MissingStageError(
-                    f"'{self.file(recording)}' holds {stored.copies} augmented copies of "
-                    f"'{recording}', and copy {copy} was asked for. Set augment.copies and run "
-                    "'valence preprocess' again."
-                )
-            for group in range(copy, file.num_row_groups, stored.copies + 1):
-                table = file.read_row_group(group, use_threads=False)
-                yield Segments(
-                    recording,
-                    copy,
-                    table["timestamp"].to_numpy(),
-                    table["valence"].to_numpy(),
-                    table["arousal"].to_numpy(),
-                    table["mel"].combine_chunks().to_numpy_ndarray(),
-                )
+                    f"'{self.file(recording)}' holds {error} augmented copies of '{recording}', "
+                    f"and copy {copy} was asked for. Set augment.copies and run 'valence "
+                    "preprocess' again."
+                ) from error
 
     def read(self, recording: str, copy: int = 0) -> Segments:
         """All segments of a copy of a recording.

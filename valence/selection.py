@@ -53,36 +53,31 @@ RESULT_COLUMNS = (
 _LEADERS = 10
 
 
-def rank(
-    outcomes: Mapping[Combination, Outcome], division: Division, *, on: SplitPart, column: int = 0
-) -> list[Combination]:
-    """The combinations, best CCC first, failed ones last; equal ones keep their order.
+def check_rows(division: Division, on: SplitPart) -> None:
+    """See that there are rows to select on, before anything is fitted.
 
     Raises
     ------
     SplitError
-        If there are no labelled rows to rank on.
-    TrainingError
-        If every combination failed.
+        If there are none.
     """
-    rows: Features = getattr(division, on)
-    if not len(rows):
+    if not len(getattr(division, on)):
         raise SplitError(
             f"sweep.select_on = '{on}', and there are no labelled {on} sequences to select on. "
             "Select on validation, or check the split with 'valence check CORPUS'."
         )
-    y = _labels(rows, column)
+
+
+def rank(
+    outcomes: Mapping[Combination, Outcome], division: Division, *, on: SplitPart, column: int = 0
+) -> list[Combination]:
+    """The combinations, best CCC first, failed ones last; equal ones keep their order."""
+    y = _labels(getattr(division, on), column)
     found = {
         combination: _concordance(y, getattr(outcome, on))
         for combination, outcome in outcomes.items()
         if outcome.status == "ok"
     }
-    if not found:
-        reason = next(iter(outcomes.values())).reason
-        raise TrainingError(
-            f"All {len(outcomes)} combinations failed; the first: {reason}. results.csv has the "
-            "reason of each."
-        )
     return sorted(outcomes, key=lambda each: -found.get(each, -math.inf))
 
 
@@ -145,6 +140,11 @@ def select(
         Predictions of plain predictors, by name.
     column
         Which target.
+
+    Raises
+    ------
+    TrainingError
+        If every combination failed.
     """
 
     def scores(part: SplitPart, prediction: Array) -> dict[str, Any] | None:
@@ -183,6 +183,11 @@ def select(
         ).to_json()
 
     leaders = [each for each in ranking[:_LEADERS] if outcomes[each].status == "ok"]
+    if not leaders:
+        raise TrainingError(
+            f"All {len(outcomes)} combinations failed; the first of them: "
+            f"{outcomes[ranking[0]].reason}. RUN/sweep/results.csv has the reason of each."
+        )
     best = outcomes[leaders[0]]
     deep = deep_outcome(division, column)
     return {

@@ -15,6 +15,9 @@ import numpy as np
 from valence.storage import Location
 from valence.voice import LABEL_SECONDS, Emotion, Floats, Voice, speak, wander
 
+# Says of a corpus, to whoever reports on it, that no person is heard in it.
+SYNTHETIC = "metadata/synthetic.json"
+
 
 def write_corpus(
     folder: Location,
@@ -63,6 +66,9 @@ def write_corpus(
         rows.append(f"{subject},{split}")
     if partition:
         (folder / "metadata/partition.csv").write_text("\n".join(rows) + "\n")
+    # Last, so that where it stands the corpus is whole.
+    made = {"subjects": subjects, "seconds": seconds, "sr": sr, "seed": seed}
+    (folder / SYNTHETIC).write_json(made)
 
 
 def make_voice(number: int, *, seed: int = 0) -> Voice:

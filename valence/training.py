@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from valence import metrics
 from valence.checkpoint import TrainingState, random_state, set_random_state
 from valence.config import Config
-from valence.distributed import average_gradients, gather, rank, sum_over_workers, world_size
+from valence.distributed import average_gradients, gather, rank, world_size
 from valence.errors import TrainingError
 from valence.inference import sequence_outputs
+from valence.loss import ccc_loss, ccc_of_sums, pair_sums
 from valence.model import ValenceModel
 from valence.sequences import Sampling
 from valence.standardization import Standardizer
@@ -130,35 +131,6 @@ class Evaluation:
     mse: float
     mae: float
     n: int
-
-
-def pair_sums(prediction: Tensor, target: Tensor) -> Tensor:
-    """Sums over all workers that CCC follows from, float64 `[6, targets]`, differentiable.
-
-    Count, Σp, Σy, Σp², Σy², Σpy of predictions and labels `[windows, targets]`.
-    """
-    p, y = prediction.double(), target.double()
-    parts = (torch.ones_like(p), p, y, p.square(), y.square(), p * y)
-    return sum_over_workers(torch.stack([part.sum(dim=0) for part in parts]))
-
-
-def ccc_of_sums(sums: Tensor) -> Tensor:
-    """CCC of each target, float64 `[targets]`, from `pair_sums`; 0 where nothing varies.
-
-    Lin (1989), with population variances.
-    """
-    n, p, y, pp, yy, py = sums
-    mean_p, mean_y = p / n, y / n
-    spread = (pp / n - mean_p.square()) + (yy / n - mean_y.square())
-    bottom = spread + (mean_p - mean_y).square()
-    top = 2 * (py / n - mean_p * mean_y)
-    varies = bottom > 0
-    return torch.where(varies, top / torch.where(varies, bottom, 1.0), 0.0)
-
-
-def ccc_loss(sums: Tensor) -> Tensor:
-    """1 - CCC, the mean over targets, from `pair_sums`."""
-    return 1 - ccc_of_sums(sums).mean()
 
 
 class Stepper:

@@ -1,7 +1,7 @@
 """The sweep against GridSearchCV on the same features: wall time, CPU-seconds, and the scores.
 
-    python tests/bench/bench_sweep.py                          synthetic features, 2,000 and 8,000 rows
-    python tests/bench/bench_sweep.py --run RUN                features of a run, cut to the same rows
+    python tests/bench/bench_sweep.py          synthetic features, 2,000 and 8,000 rows
+    python tests/bench/bench_sweep.py --run RUNfeatures of a run, cut to the same rows
     python tests/bench/bench_sweep.py --rows 2000 1000 --contenders grid sweep sweep-sklearnex
 
 Every contender is a process of its own, timed from its start to its end with imports, Ray's start

@@ -27,13 +27,14 @@ from torch import Tensor, nn
 
 from valence.config import Config
 from valence.inference import sequence_outputs
+from valence.loss import ccc_loss, pair_sums
 from valence.model import ValenceModel
 from valence.residency import Members, ResidentSource
 from valence.segments import Segments, SegmentStore, Stored
 from valence.sequences import windows
 from valence.standardization import Moments, Standardizer
 from valence.storage import Location
-from valence.training import Batch, Stepper, Task, ccc_loss, pair_sums
+from valence.training import Batch, Stepper, Task
 
 RECORDINGS, SEGMENTS = 12, 600
 KEEP_MEMORY = {

@@ -90,7 +90,7 @@ def test_a_training_that_is_done_is_left(
     assert time.monotonic() - began < 3
     assert "nothing to do" in told.lines[0]
     # Where it runs is no part of what it is.
-    _train(run, _set(train_config, "train.workers=3", "train.max_failures=0"), told)
+    _train(run, _set(train_config, "train.workers=99", "train.max_failures=0"), told)
     with pytest.raises(StaleError, match=r"train.epochs is 3 there and 4 here.*--overwrite"):
         _train(run, _set(train_config, "train.epochs=4"), told)
     assert (run.folder("train") / "state.pt").exists()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from pipelines.progress import Report
+from pipelines.tally import Tally, some
+from valence.jobs import Outcome
+
+
+def _outcome(name: str, **what: object) -> Outcome:
+    return Outcome(name, "s", "train", 1, checksum="c", **what)  # type: ignore[arg-type]
+
+
+_OUTCOMES = [
+    _outcome("a", duration=1800.0, stored_bytes=2**20, seconds={"mel": 2.0, "decode": 1.0}),
+    _outcome("b", duration=900.0, stored_bytes=2**19, seconds={"mel": 3.0}),
+    _outcome("c", duration=900.0, stored_bytes=2**19, skipped=True),
+    _outcome("d", status="rejected", reason="it is silent"),
+    Outcome("e", "s", "train", 1, status="rejected", reason="it cannot be read"),
+]
+
+
+def _tally() -> Tally:
+    tally = Tally()
+    for outcome in _OUTCOMES:
+        tally.add(outcome)
+    return tally
+
+
+def test_summary_by_hand() -> None:
+    summary = _tally().summary()
+    assert summary["recordings"] == 5
+    assert (summary["processed"], summary["skipped"], summary["rejected"]) == (2, 1, 2)
+    assert summary["unread"] == 1
+    assert summary["audio_hours"] == 1.0
+    assert summary["stored_bytes"] == 2**21
+    assert summary["step_seconds"] == {"decode": 1.0, "mel": 5.0}
+    # What was skipped was not made now, and makes the work no faster.
+    assert summary["audio_hours_per_hour"] == pytest.approx(2700 / summary["seconds"], rel=0.2)
+
+
+def test_note_while_it_runs() -> None:
+    note = _tally().note()
+    assert note.startswith("0.75 h of audio, ")
+    assert note.endswith("x real time, 1 skipped, 2 rejected")
+
+
+def test_told_at_the_end() -> None:
+    class Heard(Report):
+        def __init__(self) -> None:
+            super().__init__(Console(file=io.StringIO(), force_terminal=False))
+            self.lines: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    heard = Heard()
+    _tally().tell(heard, _OUTCOMES)
+    assert heard.lines[:2] == ["  rejected d: it is silent", "  rejected e: it cannot be read"]
+    assert "2 recordings made, 1 skipped, 2 rejected; 0.75 h of audio" in heard.lines[2]
+    assert "1.00 h and 2.0 MiB in the store" in heard.lines[2]
+
+
+def test_some_names() -> None:
+    assert some(["a", "b"]) == "'a', 'b'"
+    assert some([str(i) for i in range(12)]).endswith("'9' and 2 more")

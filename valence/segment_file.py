@@ -1,0 +1,201 @@
+"""The file of a recording in the segment store: what is in it, written and read in row groups.
+
+A row group is one copy (clean, or augmented) of one block of segments, the copies of a block after
+each other, so that neither writing nor reading needs memory that grows with the recording. What
+made the file stands in its own metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from valence.standardization import Moments
+
+# Segments of one copy in a row group: 10 MB of mel in float16 at the defaults.
+BLOCK_SEGMENTS = 1200
+
+_METADATA = "valence"
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Consecutive segments of one copy of a recording.
+
+    Attributes
+    ----------
+    recording, copy
+        Id, and 0 for the clean recording or the number of the augmented copy.
+    timestamp
+        Start of each segment in ms, int64 `[n]`.
+    valence, arousal
+        float32 `[n]`, NaN where not known.
+    mel
+        Log-mel in dB as stored, float16 or float32 `[n, n_mels, n_frames]`.
+    """
+
+    recording: str
+    copy: int
+    timestamp: NDArray[np.int64]
+    valence: NDArray[np.float32]
+    arousal: NDArray[np.float32]
+    mel: NDArray[np.float16] | NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.timestamp)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the file of a recording says of itself.
+
+    Attributes
+    ----------
+    settings
+        Fingerprint of the configuration that its values depend on.
+    content
+        Fingerprint of the audio and label files that it was made from.
+    checksum
+        SHA-256 of the audio file.
+    duration
+        Seconds of audio.
+    segments
+        Segments of each copy.
+    moments
+        Moments of the mel of each copy as stored, the clean recording first.
+    """
+
+    settings: str
+    content: str
+    checksum: str
+    duration: float
+    segments: int
+    moments: tuple[Moments, ...]
+
+    @property
+    def copies(self) -> int:
+        """Augmented copies beside the clean recording."""
+        return len(self.moments) - 1
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON that `from_json` reads back."""
+        return {**self.__dict__, "moments": [moments.to_json() for moments in self.moments]}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Stored:
+        """What `to_json` wrote."""
+        moments = tuple(Moments.from_json(each) for each in content["moments"])
+        return cls(**{**content, "moments": moments})
+
+
+class RecordingWriter:
+    """Takes the blocks of one recording, copy after copy, and in the end what the file is.
+
+    Parameters
+    ----------
+    target
+        Open for writing, in bytes.
+    recording
+        Its Id.
+    shape
+        `(n_mels, n_frames)`.
+    dtype
+        `float16` or `float32`.
+    """
+
+    def __init__(self, target: Any, recording: str, *, shape: tuple[int, int], dtype: str) -> None:
+        self._recording = recording
+        value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
+        self._schema = pa.schema(
+            [
+                pa.field("recording", pa.string(), nullable=False),
+                pa.field("copy", pa.int16(), nullable=False),
+                pa.field("segment", pa.int32(), nullable=False),
+                pa.field("timestamp", pa.int64(), nullable=False),
+                pa.field("valence", pa.float32(), nullable=False),
+                pa.field("arousal", pa.float32(), nullable=False),
+                pa.field("mel", pa.fixed_shape_tensor(value, shape), nullable=False),
+            ]
+        )
+        # Splitting the bytes of the values lets the cheapest compression take a quarter away.
+        self._writer = pq.ParquetWriter(
+            target,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["recording"],
+            use_byte_stream_split=["mel.list.element"],
+            write_statistics=False,
+        )
+
+    def write(self, block: Segments, *, first_segment: int) -> None:
+        """Write a block as a row group; the copies of a block follow each other."""
+        n = len(block)
+        arrays = [
+            pa.array([self._recording] * n, pa.string()),
+            pa.array(np.full(n, block.copy, np.int16)),
+            pa.array(np.arange(first_segment, first_segment + n, dtype=np.int32)),
+            pa.array(block.timestamp),
+            pa.array(block.valence),
+            pa.array(block.arousal),
+            pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(block.mel)),
+        ]
+        self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=n)
+
+    def finish(self, stored: Stored) -> None:
+        """Close the file with what it says of itself."""
+        self._writer.add_key_value_metadata({_METADATA: json.dumps(stored.to_json())})
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Let go of a file that will not be finished."""
+        # What cannot be written here (a full disk) is what has ended the writing already.
+        with suppress(OSError):
+            self._writer.close()
+
+
+def read_stored(source: Any) -> Stored:
+    """What an open file says of itself.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it is not the whole file of a recording (pyarrow's errors of content are ValueErrors).
+    """
+    return _stored(pq.read_metadata(source))
+
+
+def read_blocks(source: Any, recording: str, copy: int) -> Iterator[Segments]:
+    """The row groups of one copy, in order, from an open file.
+
+    Raises
+    ------
+    IndexError
+        If there is no such copy.
+    """
+    file = pq.ParquetFile(source)
+    copies = _stored(file.metadata).copies
+    if not 0 <= copy <= copies:
+        raise IndexError(copies)
+    for group in range(copy, file.num_row_groups, copies + 1):
+        table = file.read_row_group(group, use_threads=False)
+        yield Segments(
+            recording,
+            copy,
+            table["timestamp"].to_numpy(),
+            table["valence"].to_numpy(),
+            table["arousal"].to_numpy(),
+            table["mel"].combine_chunks().to_numpy_ndarray(),
+        )
+
+
+def _stored(metadata: pq.FileMetaData) -> Stored:
+    return Stored.from_json(json.loads(metadata.metadata[_METADATA.encode()]))

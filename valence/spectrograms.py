@@ -1,0 +1,78 @@
+"""The mel spectrograms of a recording and of its augmented copies, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from valence.audio import iter_segments, normalize
+from valence.augmentation import augment
+from valence.clock import StepClock
+from valence.config import Config
+from valence.mel import log_mel
+
+# Segments levelled, augmented and transformed at once: few enough that what one step leaves in the
+# cache the next one finds there, and enough that Python's own work does not count.
+CHUNK_SEGMENTS = 60
+
+
+def iter_spectrograms(
+    blocks: Iterable[NDArray[np.float32]],
+    config: Config,
+    *,
+    recording: str,
+    copies: int,
+    clock: StepClock,
+) -> Iterator[list[NDArray[np.floating[Any]]]]:
+    """Spectrograms of consecutive segments, of the clean recording and of each copy.
+
+    Parameters
+    ----------
+    blocks
+        The recording at `config.preprocess.sr`, in blocks of any length.
+    config
+        How segments are cut, levelled, augmented and transformed.
+    recording
+        Its Id, which the augmentation depends on.
+    copies
+        Augmented copies.
+    clock
+        Takes the time of the steps `decode`, `level`, `augment` and `mel`.
+
+    Yields
+    ------
+    One array a copy, the clean recording's first, each of shape `[n, n_mels, n_frames]` in dB, in
+    the dtype that is stored, `n` being `CHUNK_SEGMENTS` but at the end.
+    """
+    preprocess = config.preprocess
+    chunks = iter_segments(blocks, preprocess.segment_samples, segments=CHUNK_SEGMENTS)
+    first = 0
+    while True:
+        with clock.step("decode"):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        with clock.step("level"):
+            clean = normalize(chunk, level=preprocess.level, level_dbfs=preprocess.level_dbfs)
+        spectrograms = []
+        for copy in range(copies + 1):
+            segments = clean
+            if copy:
+                with clock.step("augment"):
+                    segments = augment(
+                        clean,
+                        config.augment,
+                        sr=preprocess.sr,
+                        seed=preprocess.seed,
+                        recording=recording,
+                        copy=copy,
+                        first_segment=first,
+                    )
+            with clock.step("mel"):
+                mel = log_mel(segments, config.mel, sr=preprocess.sr)
+                spectrograms.append(mel.astype(preprocess.dtype))
+        yield spectrograms
+        first += len(clean)
