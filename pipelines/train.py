@@ -232,6 +232,14 @@ def _work(given: dict[str, Any]) -> str | None:
                 told = {**told, "residency": residency, "device": device.type}
                 progress = {**told, "history": state.history, "best": state.best_record}
                 save_state(settings.folder, state, progress=progress)
+                if state.best_record["seed"] == state.history[-1]["seed"] and (
+                    state.best_record["epoch"] == state.epoch
+                ):
+                    # A model to predict with while the training goes on, made without drawing from
+                    # the random numbers that a resumed run would go on with.
+                    with torch.random.fork_rng(devices=[]):
+                        best = best_model(task, state)
+                    export_model(settings.folder / "best", best, config, state.best_record)
                 (settings.folder / "history.csv").write_text(history_csv(state.history))
             except (TrainingError, OSError) as error:
                 complaint = str(error)

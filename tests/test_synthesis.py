@@ -22,7 +22,7 @@ from valence.config import SplitConfig
 from valence.corpus import Corpus, read_corpus
 from valence.splits import assign_splits, resolve_protocol
 from valence.storage import Location
-from valence.synthesis import make_voice, write_corpus
+from valence.synthesis import SYNTHETIC, make_voice, write_corpus
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -51,7 +51,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
 _DIGESTS = """
 import hashlib, pathlib, sys
 from valence.storage import Location
-from valence.synthesis import SYNTHETIC, write_corpus
+from valence.synthesis import write_corpus
 folder = pathlib.Path(sys.argv[1])
 write_corpus(Location.parse(folder), subjects=4, seconds=20.0)
 for file in sorted(folder.rglob("*.*")):

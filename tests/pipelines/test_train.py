@@ -100,9 +100,11 @@ def test_two_workers_train_as_one_does(
     prepared_run: MakeRun, trained: tuple[Run, Any], train_config: Config, told: Any
 ) -> None:
     two = prepared_run("two")
-    _train(two, _set(train_config, "train.workers=2", "train.residency=host"), told)
+    _train(
+        two, _set(train_config, "train.seeds=[3]", "train.workers=2", "train.residency=host"), told
+    )
     assert any("2 workers" in line for line in told.lines)
-    np.testing.assert_allclose(_values(two), _values(trained[0]), atol=2e-3)
+    np.testing.assert_allclose(_values(two), _values(trained[0])[:3], atol=2e-3)
 
 
 def test_streaming_trains_as_memory_does(
@@ -110,10 +112,10 @@ def test_streaming_trains_as_memory_does(
 ) -> None:
     streamed = prepared_run("streamed")
     # Less than the segments take, so that "auto" has to stream.
-    _train(streamed, _set(train_config, "train.host_gib=0.0001"), told)
+    _train(streamed, _set(train_config, "train.seeds=[3]", "train.host_gib=0.0001"), told)
     assert any("streamed from the store" in line for line in told.lines)
     assert streamed.stage("train").require()["summary"]["residency"] == "stream"
-    np.testing.assert_array_equal(_values(streamed), _values(trained[0]))
+    np.testing.assert_array_equal(_values(streamed), _values(trained[0])[:3])
 
 
 def test_streamed_batches_are_the_resident_ones(prepared_run: MakeRun, tiny_config: Config) -> None:
