@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from ray.exceptions import (
     OutOfMemoryError,
     WorkerCrashedError,
 )
+from ray.util.annotations import RayDeprecationWarning
 
 from pipelines.metrics import stage_metrics
 from pipelines.session import cluster_cpus
@@ -115,23 +117,27 @@ def _run(
     tasks: int,
     tolerant: bool,
 ) -> Iterator[Outcome]:
-    dataset = ray.data.from_items(
+    items = ray.data.from_items(
         [{"job": json.dumps(_job_to_json(job))} for job in jobs],
         override_num_blocks=min(len(jobs), tasks),
-    ).map_batches(
-        partial(
-            _process_batch,
-            beside=jobs[0].recording.audio,
-            store=store,
-            config=config,
-            replace=replace,
-        ),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=config.preprocess.cpus_per_task,
-        compute=TaskPoolStrategy(size=config.preprocess.tasks),
-        max_retries=_RETRIES,
     )
+    with warnings.catch_warnings():
+        # Retries are told to Ray Data in this way alone, until a release offers another.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = items.map_batches(
+            partial(
+                _process_batch,
+                beside=jobs[0].recording.audio,
+                store=store,
+                config=config,
+                replace=replace,
+            ),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=config.preprocess.cpus_per_task,
+            compute=TaskPoolStrategy(size=config.preprocess.tasks),
+            max_retries=_RETRIES,
+        )
     dataset.context.max_errored_blocks = -1 if tolerant else 0
     for row in dataset.iter_rows():
         if row["failure"]:

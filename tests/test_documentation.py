@@ -29,6 +29,14 @@ def test_the_documented_configuration_is_the_default_and_names_every_key() -> No
     assert Config.model_validate(tomllib.loads(uncommented)) != Config()
 
 
+def test_the_readme_shows_the_configuration_for_small_corpora_as_it_is() -> None:
+    shown = re.findall(r"```toml\n(.*?)```", (_ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(shown) == 1
+    kept = _ROOT / "docs" / "small-corpus.toml"
+    assert tomllib.loads(shown[0]) == tomllib.loads(kept.read_text())
+    assert Config.read(Location.parse(kept)).model.dropout == 0.5
+
+
 def test_the_readme_names_every_command_and_no_other() -> None:
     readme = (_ROOT / "README.md").read_text()
     table = re.findall(r"^\| `valence (\w+)", readme, flags=re.MULTILINE)

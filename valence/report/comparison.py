@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,13 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """The folder's name of each run, or all of its address where two share one."""
-    names = [run.root.name for run in runs]
-    if len({str(run.root) for run in runs}) < len(runs):
-        raise UsageError("The same run was given twice. Expected different ones to compare.")
-    return [
-        name if names.count(name) == 1 else str(run.root)
-        for name, run in zip(names, runs, strict=True)
-    ]
+    """What tells the runs apart: as much of the end of each path as it takes."""
+    paths = [PurePosixPath(run.root.path).parts for run in runs]
+    for kept in range(1, max(len(parts) for parts in paths) + 1):
+        names = ["/".join(parts[-kept:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError("The same run was given twice. Expected different ones to compare.")
 
 
 def _compare(
