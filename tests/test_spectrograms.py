@@ -36,7 +36,7 @@ def test_equals_the_functions_over_the_whole(block: int) -> None:
         segments = clean
         if copy:
             segments = augment(clean, _SMALL.augment, sr=8000, seed=5, recording="a", copy=copy)
-        expected = log_mel(segments, _SMALL.mel, sr=8000).astype(np.float16)
+        expected = log_mel(segments, _SMALL.mel, sr=8000)
         assert np.array_equal(np.concatenate([part[copy] for part in parts]), expected)
     assert set(clock.seconds) == {"decode", "level", "augment", "mel"}
 

@@ -23,6 +23,7 @@ from valence.storage import Location
 # Frames decoded at once. Fixed, so that the resampler's output does not depend on who asks.
 _BLOCK_FRAMES = 2**16
 _COPY_BYTES = 2**20
+_HASHED_BYTES = 2**18
 # The frame count that MP3 encoders note is often one or two MPEG frames off.
 _MP3_TOLERANCE = 2 * 1152
 
@@ -87,9 +88,11 @@ def on_disk(file: Location) -> Iterator[Path]:
 def checksum(path: Path) -> str:
     """SHA-256 of a file on disk, 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_COPY_BYTES):
-            digest.update(part)
+    # One small buffer: what is read into the cache is hashed while it is there.
+    buffer = memoryview(bytearray(_HASHED_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while read := file.readinto(buffer):
+            digest.update(buffer[:read])
     return digest.hexdigest()
 
 

@@ -1,8 +1,7 @@
 """The four transforms of an augmented copy, chosen by what a segment is and by nothing else.
 
 Noise, pitch, speed and volume, in this order, each with its own probability on each segment. Pitch
-and speed come out of one pass of the Signalsmith stretcher, the one that audiomentations runs for
-`PitchShift` and for `TimeStretch`.
+and speed come out of one pass (see `valence.stretching`).
 """
 
 from __future__ import annotations
@@ -11,19 +10,15 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import python_stretch
 from numpy.typing import NDArray
 
 from valence.config import AugmentConfig
+from valence.stretching import stretch
 
 # Draws of a segment: does each transform apply, and how much. They fill whole blocks of four of the
 # random stream, so that a segment's own begin at a place that its number tells.
 _TRANSFORMS = 4
 _BLOCKS = 2 * _TRANSFORMS // 4
-
-# A stretch beyond this factor randomises phases, and the stretcher's state would depend on what it
-# stretched before.
-_SLOWEST_WITHOUT_CHANCE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,24 +116,13 @@ def augment(
         white = generator.standard_normal((1, segments.shape[1]), dtype=np.float32)
         white *= np.float32(drawn.noise[index])
         augmented[index : index + 1] += white
-    stretcher = _stretcher(sr)
     semitones, speed = np.nan_to_num(drawn.semitones), np.nan_to_num(drawn.speed, nan=1.0)
-    for index in np.flatnonzero((semitones != 0) | (speed != 1)):
-        chosen = stretcher if speed[index] > _SLOWEST_WITHOUT_CHANCE else _stretcher(sr)
-        chosen.setTransposeSemitones(float(semitones[index]))
-        chosen.setTimeFactor(float(speed[index]))
-        stretched = np.asarray(chosen.process(augmented[index : index + 1]))[0]
-        kept = min(segments.shape[1], len(stretched))
-        augmented[index, :kept] = stretched[:kept]
-        augmented[index, kept:] = 0
+    chosen = np.flatnonzero((semitones != 0) | (speed != 1))
+    augmented[chosen] = stretch(
+        augmented[chosen], semitones=semitones[chosen], speed=speed[chosen], sr=sr
+    )
     augmented *= np.nan_to_num(drawn.gain, nan=1.0).astype(np.float32)[:, None]
     return augmented
-
-
-def _stretcher(sr: int) -> python_stretch.Signalsmith.Stretch:
-    stretcher = python_stretch.Signalsmith.Stretch(0)
-    stretcher.preset(1, sr)
-    return stretcher
 
 
 def _key(seed: int, recording: str, copy: int) -> NDArray[np.uint64]:

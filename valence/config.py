@@ -39,7 +39,7 @@ _VERSIONED = (
     "numpy",
     "librosa",
     "soundfile",
-    "python-stretch",
+    "scipy",
     "scikit-learn",
     "xgboost",
     "pyarrow",

@@ -51,7 +51,7 @@ def process_recording(
         Whether a file made from other audio or labels may be replaced. One made with another
         configuration always is.
     block_segments
-        Segments of a row group, a multiple of 60; the stored values do not depend on it.
+        Segments of a row group, a multiple of 20; the stored values do not depend on it.
 
     Returns
     -------
@@ -172,9 +172,11 @@ class _Processing:
                 counted(), config, recording=recording.id, copies=copies, clock=self._clock
             ):
                 n = len(chunk[0])
-                for copy, mel in enumerate(chunk):
-                    buffers[copy][filled : filled + n] = mel
-                    moments[copy] = moments[copy].merge(Moments.from_mel(mel))
+                with self._clock.step("mel"):
+                    for copy, mel in enumerate(chunk):
+                        stored_as = buffers[copy][filled : filled + n]
+                        stored_as[:] = mel
+                        moments[copy] = moments[copy].merge(Moments.from_mel(stored_as))
                 filled += n
                 if filled == self._block_segments:
                     flush()

@@ -125,14 +125,13 @@ class RecordingWriter:
                 pa.field("mel", pa.fixed_shape_tensor(value, shape), nullable=False),
             ]
         )
-        # Splitting the bytes of the values lets the cheapest compression take a quarter away.
+        # Not compressed: the best that was found, byte-split zstd, saves a quarter of the bytes and
+        # costs half as much again to write.
         self._writer = pq.ParquetWriter(
             target,
             self._schema,
-            compression="zstd",
-            compression_level=1,
+            compression="none",
             use_dictionary=["recording"],
-            use_byte_stream_split=["mel.list.element"],
             write_statistics=False,
         )
 

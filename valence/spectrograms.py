@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from valence.mel import log_mel
 
 # Segments levelled, augmented and transformed at once: few enough that what one step leaves in the
 # cache the next one finds there, and enough that Python's own work does not count.
-CHUNK_SEGMENTS = 60
+CHUNK_SEGMENTS = 20
 
 
 def iter_spectrograms(
@@ -26,7 +25,7 @@ def iter_spectrograms(
     recording: str,
     copies: int,
     clock: StepClock,
-) -> Iterator[list[NDArray[np.floating[Any]]]]:
+) -> Iterator[list[NDArray[np.float32]]]:
     """Spectrograms of consecutive segments, of the clean recording and of each copy.
 
     Parameters
@@ -44,8 +43,8 @@ def iter_spectrograms(
 
     Yields
     ------
-    One array a copy, the clean recording's first, each of shape `[n, n_mels, n_frames]` in dB, in
-    the dtype that is stored, `n` being `CHUNK_SEGMENTS` but at the end.
+    One array a copy, the clean recording's first, each float32 `[n, n_mels, n_frames]` in dB, `n`
+    being `CHUNK_SEGMENTS` but at the end.
     """
     preprocess = config.preprocess
     chunks = iter_segments(blocks, preprocess.segment_samples, segments=CHUNK_SEGMENTS)
@@ -72,7 +71,6 @@ def iter_spectrograms(
                         first_segment=first,
                     )
             with clock.step("mel"):
-                mel = log_mel(segments, config.mel, sr=preprocess.sr)
-                spectrograms.append(mel.astype(preprocess.dtype))
+                spectrograms.append(log_mel(segments, config.mel, sr=preprocess.sr))
         yield spectrograms
         first += len(clean)
