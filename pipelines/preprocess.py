@@ -66,6 +66,8 @@ def preprocess(
     """
     tally = Tally()
     found = read_corpus(corpus)
+    for remark in found.remarks:
+        report.say(f"  remark: {remark}")
     jobs = _jobs(found, config)
     sizes, listing = _list_files(found)
     store = SegmentStore(run.folder("segments"))
@@ -88,10 +90,9 @@ def preprocess(
             stage.begin(made_of)
     store.root.remove_partial_files()
     check_cluster(config)
-    jobs.sort(key=lambda job: (-sizes.get(job.recording.audio.path, 0), job.recording.id))
     outcomes = []
     with report.bar("preprocess", len(jobs)) as bar:
-        for outcome in process_recordings(jobs, store, config, replace=overwrite):
+        for outcome in process_recordings(jobs, store, config, sizes=sizes, replace=overwrite):
             outcomes.append(outcome)
             tally.add(outcome)
             bar.advance(1, tally.note())

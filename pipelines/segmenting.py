@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,10 +29,15 @@ from valence.preprocessing import process_recording
 from valence.segments import SegmentStore
 from valence.storage import Location
 
-# Tasks for each one that runs at a time: enough that the last ones end together.
-_WAVES = 16
-# More recordings a task would make progress coarse and a lost worker dear.
-_MOST_A_TASK = 32
+# A task takes this share of what each CPU has left to do. Ray Data looks after its tasks ten times
+# a second, and a CPU waits a sixth of a second for the next, so the first tasks are large; the last
+# ones are small, that all CPUs end together.
+_SHARE_A_TASK = 0.5
+# More recordings or bytes of audio a task would make progress coarse and a lost worker dear.
+_MOST_RECORDINGS = 32
+_MOST_BYTES = 2**28
+# What an augmented copy costs in clean ones (bench_preprocess.py).
+_COST_OF_A_COPY = 4
 # Ray Data would begin a task again for ever, and a file that crashes its decoder would never end.
 _RETRIES = 3
 _LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError, LocalRayletDiedError)
@@ -57,18 +62,25 @@ def check_cluster(config: Config) -> None:
 
 
 def process_recordings(
-    jobs: Sequence[Job], store: SegmentStore, config: Config, *, replace: bool
+    jobs: Sequence[Job],
+    store: SegmentStore,
+    config: Config,
+    *,
+    sizes: Mapping[str, int],
+    replace: bool,
 ) -> Iterator[Outcome]:
     """Bring recordings into the store, on all nodes.
 
     Parameters
     ----------
     jobs
-        The recordings, those that take longest first.
+        The recordings.
     store
         Where they go.
     config
         How they are made, and how the work is spread.
+    sizes
+        Bytes of the audio files by their paths, where they are known.
     replace
         Whether what was made from other audio or labels may be replaced.
 
@@ -83,16 +95,17 @@ def process_recordings(
         If the store cannot be read or written.
     """
     left = {job.recording.id: job for job in jobs}
-    at_once = cluster_cpus() / config.preprocess.cpus_per_task
-    tasks = max(round(_WAVES * at_once), -(-len(jobs) // _MOST_A_TASK))
     run = partial(_run, store=store, config=config, replace=replace)
+    at_once = cluster_cpus() / config.preprocess.cpus_per_task
+    if config.preprocess.tasks is not None:
+        at_once = min(at_once, config.preprocess.tasks)
     try:
-        for outcome in run(jobs, tasks=tasks, tolerant=False):
+        for outcome in run(share_out(jobs, sizes, at_once), tolerant=False):
             del left[outcome.id]
             yield outcome
     except _LOST:
         # One recording a task, so that it shows which one it is.
-        for outcome in run(list(left.values()), tasks=len(left), tolerant=True):
+        for outcome in run([[job] for job in left.values()], tolerant=True):
             del left[outcome.id]
             yield outcome
     for job in left.values():
@@ -108,18 +121,57 @@ def process_recordings(
         )
 
 
+def share_out(jobs: Sequence[Job], sizes: Mapping[str, int], at_once: float) -> list[list[Job]]:
+    """Divide jobs among tasks, those that take longest first.
+
+    Parameters
+    ----------
+    jobs
+        The recordings, in any order.
+    sizes
+        Bytes of the audio files by their paths, where they are known.
+    at_once
+        Tasks that run at a time.
+
+    Returns
+    -------
+    The jobs of each task, large tasks first.
+    """
+
+    def size(job: Job) -> int:
+        return max(1, sizes.get(job.recording.audio.path, 1))
+
+    def cost(job: Job) -> int:
+        return size(job) * (1 + _COST_OF_A_COPY * job.copies)
+
+    left = sum(map(cost, jobs))
+    tasks: list[list[Job]] = []
+    for job in sorted(jobs, key=lambda job: (-cost(job), job.recording.id)):
+        task = tasks[-1] if tasks else []
+        if (
+            not task
+            or len(task) == _MOST_RECORDINGS
+            or sum(map(size, task)) + size(job) > _MOST_BYTES
+            or sum(map(cost, task)) + cost(job) > _SHARE_A_TASK * left / at_once
+        ):
+            left -= sum(map(cost, task))
+            task = []
+            tasks.append(task)
+        task.append(job)
+    return tasks
+
+
 def _run(
-    jobs: Sequence[Job],
+    tasks: Sequence[Sequence[Job]],
     *,
     store: SegmentStore,
     config: Config,
     replace: bool,
-    tasks: int,
     tolerant: bool,
 ) -> Iterator[Outcome]:
-    items = ray.data.from_items(
-        [{"job": json.dumps(_job_to_json(job))} for job in jobs],
-        override_num_blocks=min(len(jobs), tasks),
+    # A block a task.
+    items = ray.data.from_arrow(
+        [pa.table({"job": [json.dumps(_job_to_json(job)) for job in task]}) for task in tasks]
     )
     with warnings.catch_warnings():
         # Retries are told to Ray Data in this way alone, until a release offers another.
@@ -127,7 +179,7 @@ def _run(
         dataset = items.map_batches(
             partial(
                 _process_batch,
-                beside=jobs[0].recording.audio,
+                beside=tasks[0][0].recording.audio,
                 store=store,
                 config=config,
                 replace=replace,

@@ -338,14 +338,17 @@ def test_summary_and_progress(
             self.lines.append(text)
 
     heard = Heard(Console(file=io.StringIO(), force_terminal=False))
+    corpus = Location.parse(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
+    (tmp_path / "corpus/label_segments/valence/gone.csv").write_text("timestamp,value\n0,0\n")
     summary = preprocess(
-        tiny_corpus, Run.at(str(tmp_path)), tiny_config, overwrite=False, report=heard
+        corpus, Run.at(str(tmp_path / "run")), tiny_config, overwrite=False, report=heard
     )
+    assert any("remark: 1 recording is named elsewhere and has no audio" in x for x in heard.lines)
     assert summary["audio_hours"] == pytest.approx(6 * 40 / 3600)
     assert summary["audio_hours_per_hour"] > 0
     assert summary["stored_bytes"] == sum(
         file.stat().st_size
-        for file in (tmp_path / "segments").glob("*.parquet")
+        for file in (tmp_path / "run/segments").glob("*.parquet")
         if file.stem != "recordings"
     )
     steps = summary["step_seconds"]
@@ -353,7 +356,7 @@ def test_summary_and_progress(
     assert all(value > 0 for value in steps.values())
     assert any(line.startswith("preprocess: 6/6 0.07 h of audio") for line in heard.lines)
     assert any("6 recordings made, 0 skipped, 0 rejected" in line for line in heard.lines)
-    record = Run.at(str(tmp_path)).stage("segments").require()
+    record = Run.at(str(tmp_path / "run")).stage("segments").require()
     assert record["summary"] == summary
 
 
