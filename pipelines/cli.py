@@ -265,6 +265,10 @@ def predict(
         str | None,
         typer.Option("--labels", metavar="PATH", help="Annotations to draw beside the curves."),
     ] = None,
+    regressor: Annotated[
+        Literal["best"] | None,
+        typer.Option("--regressor", help="The sweep's best in place of the deep model's head."),
+    ] = None,
     address: Address = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
@@ -277,6 +281,7 @@ def predict(
         Location.parse(model),
         Location.parse(out),
         labels=None if labels is None else Location.parse(labels),
+        regressor=regressor,
         address=address,
         overwrite=overwrite,
         report=Report(),
@@ -364,6 +369,10 @@ def _all_stages(
     overwrite: bool,
     report: Report,
 ) -> None:
+    from valence.combinations import combinations
+
+    # A mistake in the last stage's configuration is told before hours of work, not after.
+    combinations(config.sweep)
     with ray_session(address):
         from pipelines.extract import extract
         from pipelines.sweep import sweep

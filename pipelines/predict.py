@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -34,6 +34,7 @@ def predict(
     out: Location,
     *,
     labels: Location | None = None,
+    regressor: Literal["best"] | None = None,
     address: str | None = None,
     overwrite: bool = False,
     report: Report,
@@ -51,6 +52,8 @@ def predict(
         `<name>.parquet` and `<name>.png`; and `prediction.json`, which lists them.
     labels
         Annotations to draw: a CSV of the only recording, or a folder with `<target>/<stem>.csv`.
+    regressor
+        `"best"`: predict with the best pipeline of the run's sweep in place of the model's head.
     address
         Ray cluster to work on, however short the recordings are.
     overwrite
@@ -67,7 +70,7 @@ def predict(
     UsageError
         If an argument names nothing.
     ModelError
-        If there is no model, or it is damaged.
+        If there is no model or regressor, or one is damaged.
     CorpusError
         If none of the recordings could be predicted; the good ones are, where there are some.
     StaleError
@@ -78,11 +81,11 @@ def predict(
     """
     began = time.monotonic()
     tasks = make_tasks(find_audio(audio), labels)
-    predictor = Predictor.load(model)
+    predictor = Predictor.load(model, regressor=regressor)
     out.remove_partial_files()
     outcomes = []
     with report.bar("predict", len(tasks)) as bar:
-        for outcome in _outcomes(predictor, model, tasks, out, address, overwrite):
+        for outcome in _outcomes(predictor, model, regressor, tasks, out, address, overwrite):
             outcomes.append(outcome)
             bar.advance(1, _note(outcome))
             if len(tasks) <= _TOLD or outcome.status == "failed":
@@ -92,6 +95,7 @@ def predict(
     summary = {
         "model": str(model_folder(model)),
         "sha256": predictor.description.sha256,
+        "regressor": predictor.regressor and predictor.regressor.about["steps"],
         "weighting": WEIGHTING,
         "recordings": [outcome.to_json() for outcome in outcomes],
         "seconds": time.monotonic() - began,
@@ -105,6 +109,7 @@ def predict(
 def _outcomes(
     predictor: Predictor,
     model: Location,
+    regressor: Literal["best"] | None,
     tasks: Sequence[Task],
     out: Location,
     address: str | None,
@@ -120,7 +125,7 @@ def _outcomes(
             raise _unwritable(out, error) from error
         return
     with ray_session(address):
-        yield from _on_ray(model_folder(model), tasks, out, overwrite)
+        yield from _on_ray(model, regressor, tasks, out, overwrite)
 
 
 def _is_much(tasks: Sequence[Task]) -> bool:
@@ -141,9 +146,11 @@ def _is_much(tasks: Sequence[Task]) -> bool:
 class _Worker:
     """An actor of the pool: holds the model."""
 
-    def __init__(self, model: Location, out: Location, overwrite: bool) -> None:
+    def __init__(
+        self, model: Location, regressor: Literal["best"] | None, out: Location, overwrite: bool
+    ) -> None:
         torch.set_num_threads(1)
-        self._predictor = Predictor.load(model)
+        self._predictor = Predictor.load(model, regressor=regressor)
         self._out, self._overwrite = out, overwrite
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -159,7 +166,11 @@ class _Worker:
 
 
 def _on_ray(
-    model: Location, tasks: Sequence[Task], out: Location, overwrite: bool
+    model: Location,
+    regressor: Literal["best"] | None,
+    tasks: Sequence[Task],
+    out: Location,
+    overwrite: bool,
 ) -> Iterator[Outcome]:
     import ray
     import ray.data
@@ -173,7 +184,7 @@ def _on_ray(
         override_num_blocks=len(tasks),
     ).map_batches(
         worker,
-        fn_constructor_args=(model, out, overwrite),
+        fn_constructor_args=(model, regressor, out, overwrite),
         batch_size=1,
         # The pool grows as it is kept busy: an actor takes seconds to load torch.
         compute=ActorPoolStrategy(min_size=1, max_size=actors),

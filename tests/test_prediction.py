@@ -12,6 +12,9 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from valence import Predictor
 from valence.audio import read_audio
@@ -23,6 +26,7 @@ from valence.inference import sequence_outputs
 from valence.model import ValenceModel
 from valence.prediction import OverlapAverage
 from valence.preprocessing import Job, process_recording
+from valence.regressor import save_regressor
 from valence.run import Run
 from valence.segments import SegmentStore
 from valence.standardization import Standardizer
@@ -65,17 +69,17 @@ def _speech(seconds: float, *, sr: int = SR, seed: int = 0) -> np.ndarray:
 
 
 def _naive(predictor: Predictor, y: np.ndarray) -> np.ndarray:
-    """Each segment's mean over the windows that hold it; the end from a window that ends there."""
-    length, stride = predictor.config.sequence.length, predictor.config.sequence.stride
-    mel = predictor.mel(y)
-    n = len(mel)
-    said: list[list[np.ndarray]] = [[] for _ in range(n)]
-    for start in range(0, n - length + 1, stride):
+    """Each segment's mean over the windows that hold it."""
+    length, mel = predictor.config.sequence.length, predictor.mel(y)
+    said: list[list[np.ndarray]] = [[] for _ in mel]
+    for start in range(len(mel) - length + 1):
         outputs = sequence_outputs(predictor.model, mel, np.array([start]), length)
+        prediction = outputs.prediction[0]
+        if predictor.regressor is not None:
+            prediction = predictor.regressor.pipeline.predict(outputs.feature)
         for segment in range(start, start + length):
-            said[segment].append(outputs.prediction[0])
-    last = sequence_outputs(predictor.model, mel, np.array([n - length]), length).prediction[0]
-    return np.array([np.mean(each, axis=0) if each else last for each in said])
+            said[segment].append(prediction)
+    return np.array([np.mean(each, axis=0) for each in said])
 
 
 @pytest.mark.parametrize("segments", [20, 24, 41, 73])
@@ -94,29 +98,23 @@ def test_overlapping_windows_are_averaged_with_equal_weights(
 def test_average_by_hand() -> None:
     average = OverlapAverage(2, 3)
     average.add(np.array([0, 2]), np.array([[1, 10], [5, 30]], np.float32))
-    values = average.values(6, rest=np.array([7, 70], np.float32))
-    assert values.tolist() == [[1, 10], [1, 10], [3, 20], [5, 30], [5, 30], [7, 70]]
+    values = average.values(5)
+    assert values.tolist() == [[1, 10], [1, 10], [3, 20], [5, 30], [5, 30]]
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    n=st.integers(5, 40),
-    length=st.integers(1, 5),
-    stride=st.integers(1, 7),
-    seed=st.integers(0, 99),
-)
-def test_average_is_the_naive_one(n: int, length: int, stride: int, seed: int) -> None:
-    starts = np.arange(0, n - length + 1, stride)
+@given(n=st.integers(5, 40), length=st.integers(1, 5), seed=st.integers(0, 99))
+def test_average_is_the_naive_one(n: int, length: int, seed: int) -> None:
+    starts = np.arange(n - length + 1)
     predictions = np.random.default_rng(seed).standard_normal((len(starts), 2)).astype(np.float32)
     average = OverlapAverage(2, length)
-    for part in np.array_split(np.arange(len(starts)), 3):
+    for part in np.array_split(starts, 3):
         if len(part):
-            average.add(starts[part], predictions[part])
-    values = average.values(n, rest=np.array([9, -9], np.float32))
+            average.add(part, predictions[part])
+    values = average.values(n)
     for segment in range(n):
         holding = (starts <= segment) & (segment < starts + length)
-        expected = predictions[holding].mean(axis=0) if holding.any() else [9, -9]
-        np.testing.assert_allclose(values[segment], expected, atol=1e-6)
+        np.testing.assert_allclose(values[segment], predictions[holding].mean(axis=0), atol=1e-6)
 
 
 def test_it_predicts_what_preprocessing_and_extraction_give(
@@ -128,16 +126,13 @@ def test_it_predicts_what_preprocessing_and_extraction_give(
     assert process_recording(Job(recording, "test", 0), store, tiny_config).status == "ok"
     mel = store.read(recording.id).mel
     np.testing.assert_array_equal(predictor.mel(read_audio(recording.audio, sr=SR)), mel)
-    length, stride = tiny_config.sequence.length, tiny_config.sequence.stride
-    starts = np.arange(0, len(mel) - length + 1, stride)
+    length = tiny_config.sequence.length
+    starts = np.arange(len(mel) - length + 1)
     stored = sequence_outputs(predictor.model, mel, starts, length).prediction
     average = OverlapAverage(1, length)
     average.add(starts, stored)
     timeline = predictor.predict_file(recording.audio)
-    covered = int(starts[-1]) + length
-    np.testing.assert_allclose(
-        timeline.values[:covered], average.values(covered, rest=stored[0]), atol=1e-4
-    )
+    np.testing.assert_allclose(timeline.values, average.values(len(mel)), atol=1e-4)
 
 
 def test_long_recordings_are_predicted_in_blocks(
@@ -221,3 +216,45 @@ def test_a_damaged_or_absent_model_is_an_error(tmp_path: Path, tiny_config: Conf
     description.write_text(json.dumps(content))
     with pytest.raises(ModelError, match="damaged"):
         Predictor.load(tmp_path)
+
+
+def _add_best(root: Location, predictor: Predictor, *, model: str | None = None) -> None:
+    """A regressor fitted to the model's own features, where a sweep leaves its best."""
+    mel = predictor.mel(_speech(60, seed=5))
+    length = predictor.config.sequence.length
+    starts = np.arange(len(mel) - length + 1)
+    features = sequence_outputs(predictor.model, mel, starts, length).feature
+    pipeline = Pipeline([("scaler", StandardScaler()), ("regressor", Ridge())])
+    save_regressor(
+        root / "sweep" / "best",
+        pipeline.fit(features.astype(np.float64), np.sin(starts / 9)),
+        columns=features.shape[1],
+        about={"model": model or predictor.description.sha256, "target": "valence", "steps": {}},
+    )
+
+
+def test_the_best_regressor_predicts_from_the_same_features(
+    tmp_path: Path, tiny_config: Config
+) -> None:
+    config = Config.resolve(tiny_config, assignments=['model.targets=["valence","arousal"]'])
+    _export(tmp_path / "model", config)
+    deep = Predictor.load(tmp_path)
+    with pytest.raises(ModelError, match="holds no regressor"):
+        Predictor.load(tmp_path, regressor="best")
+    _add_best(Location.parse(tmp_path), deep)
+    best = Predictor.load(tmp_path, regressor="best")
+    y = _speech(25)
+    timeline = best(y, sr=SR)
+    assert timeline.targets == ("valence",)
+    np.testing.assert_allclose(timeline.values, _naive(best, y), atol=1e-5)
+    assert np.abs(timeline.values[:, 0] - deep(y, sr=SR).values[:, 0]).max() > 0.01
+    short = best(y[: 3 * SR], sr=SR)
+    assert short.short
+    assert len(short) == 6
+
+
+def test_a_regressor_of_another_model_is_refused(tmp_path: Path, tiny_config: Config) -> None:
+    _export(tmp_path / "model", tiny_config)
+    _add_best(Location.parse(tmp_path), Predictor.load(tmp_path), model="f" * 64)
+    with pytest.raises(ModelError, match="features of another model"):
+        Predictor.load(tmp_path, regressor="best")

@@ -1,9 +1,9 @@
 """From sound to a timeline of valence, by a trained model.
 
-A sequence's prediction speaks of all of its segments. Where sequences overlap, a segment takes the
-mean of the predictions of all sequences that hold it, each with the same weight. Sequences begin
-every `sequence.stride` segments, as in training's features; the segments after the last of them
-take the prediction of one more sequence, which ends where the recording ends.
+A sequence's prediction speaks of all of its segments. A sequence begins at every segment, whatever
+the stride of training, and a segment takes the mean of the predictions of all sequences that hold
+it, each with the same weight. The deep model predicts, or the best regressor of the sweep, from the
+same features.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from valence.errors import AudioError, ModelError
 from valence.inference import sequence_outputs
 from valence.mel import log_mel
 from valence.model import ValenceModel
+from valence.regressor import Regressor, load_regressor
 from valence.run import Run
 from valence.storage import Location
 
@@ -84,28 +85,58 @@ class Predictor:
         The model, on the device that it is to work on.
     description
         Its configuration.
+    regressor
+        What predicts from the model's features in place of its own head, if anything does.
     """
 
-    def __init__(self, model: ValenceModel, description: ModelDescription) -> None:
+    def __init__(
+        self,
+        model: ValenceModel,
+        description: ModelDescription,
+        regressor: Regressor | None = None,
+    ) -> None:
         self.model = model
         self.description = description
+        self.regressor = regressor
 
     @classmethod
-    def load(cls, where: str | os.PathLike[str] | Location | Run) -> Predictor:
+    def load(
+        cls,
+        where: str | os.PathLike[str] | Location | Run,
+        *,
+        regressor: Literal["best"] | None = None,
+    ) -> Predictor:
         """The predictor of a run, or of the folder of a model.
 
         The model works on a GPU where there is one. Nothing in the folder is executed.
 
+        Parameters
+        ----------
+        where
+            The run or folder.
+        regressor
+            `"best"`: predict with the best pipeline of the run's sweep.
+
         Raises
         ------
         ModelError
-            If no model is there, or it is damaged.
+            If no model or regressor is there, one is damaged, or they do not belong together.
         """
         if isinstance(where, Run):
             where = where.root
         root = where if isinstance(where, Location) else Location.parse(where)
         model, description = load_model(model_folder(root))
-        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), description)
+        best = None
+        if regressor is not None:
+            folder = root / "sweep" / "best"
+            best = load_regressor(folder)
+            if best.about["model"] != description.sha256:
+                raise ModelError(
+                    f"'{folder}' was fitted on the features of another model than '{root}' holds. "
+                    "Run 'valence extract' and 'valence sweep' with --overwrite."
+                )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(model.to(device), description, best)
 
     @property
     def config(self) -> ModelSections:
@@ -115,6 +146,8 @@ class Predictor:
     @property
     def targets(self) -> tuple[str, ...]:
         """What is predicted."""
+        if self.regressor is not None:
+            return (self.regressor.about["target"],)
         return tuple(self.model.config.targets)
 
     def __call__(self, y: ArrayLike, *, sr: int) -> Timeline:
@@ -178,22 +211,19 @@ class Predictor:
         return np.concatenate([none, *parts])
 
     def _timeline(self, blocks: Iterable[Array], *, name: str) -> Timeline:
-        config = self.config
-        length, stride = config.sequence.length, config.sequence.stride
+        config, length = self.config, self.config.sequence.length
         average = OverlapAverage(len(self.targets), length)
         envelope: list[Array] = []
-        # Segments from `first` on that a sequence still to come may need.
+        # Segments from `first` on that a sequence still to come needs.
         held = np.empty((0, config.mel.n_mels, config.mel.n_frames), config.preprocess.dtype)
-        first, start = 0, 0
+        first = 0
         for mel, range_ in _in_blocks(self._mel(blocks)):
             envelope.append(range_)
             held = np.concatenate([held, mel])
-            starts = np.arange(start, first + len(held) - length + 1, stride)
+            starts = np.arange(len(held) - length + 1)
             if len(starts):
-                average.add(starts, self._predict(held, starts - first, length))
-                start = int(starts[-1]) + stride
-            keep = max(first, min(start, first + len(held) - length))
-            held, first = held[keep - first :], keep
+                average.add(first + starts, self._predict(held, starts, length))
+                held, first = held[len(starts) :], first + len(starts)
         n = first + len(held)
         if n == 0:
             seconds = config.preprocess.segment_seconds
@@ -205,8 +235,7 @@ class Predictor:
         if short:
             values = np.repeat(self._predict(held, np.zeros(1, np.int64), n), n, axis=0)
         else:
-            last = self._predict(held, np.array([n - length - first]), length)[0]
-            values = average.values(n, rest=last)
+            values = average.values(n)
         ranges = np.concatenate(envelope, axis=1)
         loudest = np.abs(ranges).max()
         return Timeline(
@@ -226,7 +255,10 @@ class Predictor:
             yield mel.astype(preprocess.dtype), _ranges(segments)
 
     def _predict(self, mel: NDArray[Any], starts: NDArray[np.int64], length: int) -> Array:
-        return sequence_outputs(self.model, mel, starts, length).prediction
+        outputs = sequence_outputs(self.model, mel, starts, length)
+        if self.regressor is None:
+            return outputs.prediction
+        return self.regressor.predict(outputs.feature).astype(np.float32)[:, None]
 
 
 class OverlapAverage:
@@ -249,23 +281,17 @@ class OverlapAverage:
         np.add.at(self._steps, starts, rows)
         np.add.at(self._steps, starts + self._length, -rows)
 
-    def values(self, n: int, *, rest: Array) -> Array:
-        """Means of the first `n` segments `[n, targets]`; `rest` where no sequence holds one.
+    def values(self, n: int) -> Array:
+        """Means of the first `n` segments `[n, targets]`, each of which some sequence holds.
 
         >>> average = OverlapAverage(1, 2)
         >>> average.add(np.array([0, 1]), np.array([[1.0], [3.0]], np.float32))
-        >>> average.values(4, rest=np.array([9.0], np.float32))[:, 0].tolist()
-        [1.0, 2.0, 3.0, 9.0]
+        >>> average.values(3)[:, 0].tolist()
+        [1.0, 2.0, 3.0]
         """
-        sums = np.zeros((n, self._steps.shape[1]))
-        held = min(n, len(self._steps))
-        sums[:held] = np.cumsum(self._steps[:held], axis=0)
-        count = np.rint(sums[:, -1])
-        values = np.tile(rest.astype(np.float32), (n, 1))
-        covered = np.flatnonzero(count)
-        covered = covered[covered < held]
-        values[covered] = sums[covered, :-1] / count[covered, None]
-        return values
+        sums = np.cumsum(self._steps[:n], axis=0)
+        means: Array = (sums[:, :-1] / np.rint(sums[:, -1:])).astype(np.float32)
+        return means
 
 
 def _ranges(segments: Array) -> Array:

@@ -120,8 +120,7 @@ def load_regressor(folder: Location) -> Regressor:
         content = (folder / _PIPELINE).read_bytes()
     except FileNotFoundError as error:
         raise ModelError(
-            f"'{folder}' holds no regressor ({error.filename or 'a file'} is missing). Run "
-            "'valence sweep' on the run first."
+            f"'{folder}' holds no regressor. Run 'valence sweep' on the run first."
         ) from error
     except json.JSONDecodeError as error:
         raise ModelError(

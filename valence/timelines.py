@@ -28,7 +28,7 @@ from valence.storage import Location
 Status = Literal["ok", "skipped", "stale", "failed"]
 
 # The version of what these files hold: raised when the same input gives other files.
-_FORMAT = 1
+_FORMAT = 2
 _METADATA = b"valence"
 # What libsndfile decodes and people keep speech in.
 AUDIO_SUFFIXES = (
@@ -47,9 +47,8 @@ AUDIO_SUFFIXES = (
 _LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
 
 WEIGHTING = (
-    "A segment's value is the mean, with equal weights, of the predictions of all sequences that "
-    "hold it; the segments after the last regular sequence take the prediction of one that ends "
-    "where the recording ends."
+    "A sequence begins at every segment; a segment's value is the mean, with equal weights, of the "
+    "predictions of all sequences that hold it."
 )
 
 
@@ -192,7 +191,7 @@ def predict_task(
     out
         Folder of the files.
     overwrite
-        Whether files of another model, sound or annotation may be replaced.
+        Whether files of another model, regressor, sound or annotation may be replaced.
 
     Raises
     ------
@@ -286,6 +285,7 @@ def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
         {
             "format": _FORMAT,
             "model": predictor.description.sha256,
+            "regressor": predictor.regressor and predictor.regressor.about["sha256"],
             "config": predictor.config.model_dump(mode="json", exclude_none=True),
             "audio": _checksum(path, task),
             "labels": {

@@ -343,7 +343,7 @@ def test_summary_and_progress(
     summary = preprocess(
         corpus, Run.at(str(tmp_path / "run")), tiny_config, overwrite=False, report=heard
     )
-    assert any("remark: 1 recording is named elsewhere and has no audio" in x for x in heard.lines)
+    assert "  remark: 1 recording ('gone') is named elsewhere and has no audio" in heard.lines
     assert summary["audio_hours"] == pytest.approx(6 * 40 / 3600)
     assert summary["audio_hours_per_hour"] > 0
     assert summary["stored_bytes"] == sum(

@@ -305,11 +305,9 @@ def _verdict(evidence: Evidence, findings: Findings, split: str) -> str:
     deep = findings.deep[evidence.target][split]
     if deep is None:
         return ""
-    baseline = (
-        None
-        if evidence.selection is None
-        else evidence.selection["baselines"]["functionals"][split]
-    )
+    # Without the segments of the run, a sweep has no functionals to compare with.
+    baselines = {} if evidence.selection is None else evidence.selection["baselines"]
+    baseline = baselines.get("functionals", {}).get(split)
     told = f"The deep model reaches {number(deep.ccc)} in {split}"
     if baseline is None:
         return f"{told}; always saying the mean reaches 0."
