@@ -358,7 +358,6 @@ def _preprocess(
         run.write_config(config, record)
     stage(corpus, run, config, overwrite=overwrite, report=report)
     run.write_config(run.config(), record)
-    run.accept("segments", config)
 
 
 def _all_stages(

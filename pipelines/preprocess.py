@@ -7,7 +7,8 @@ outputs do not depend on who did what and when.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pyarrow import fs
@@ -74,9 +75,13 @@ def preprocess(
     stage = run.stage("segments")
     made_of = _made_of(jobs, config)
     state = stage.begin(made_of, overwrite=overwrite, wipe=False)
+    # Accepted: from here on the run is one of this configuration, and is resumed as such.
+    run.accept("segments", config)
+    stock = store.sizes()
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
-        if summary["listing"] == listing and not summary["unread"]:
+        untouched = summary["listing"] == listing and summary["stock"] == _stock(stock)
+        if untouched and not summary["unread"] and not overwrite:
             _keep_scope(store, config)
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
@@ -90,13 +95,19 @@ def preprocess(
             stage.begin(made_of)
     store.root.remove_partial_files()
     check_cluster(config)
-    outcomes = []
-    with report.bar("preprocess", len(jobs)) as bar:
-        for outcome in process_recordings(jobs, store, config, sizes=sizes, replace=overwrite):
-            outcomes.append(outcome)
-            tally.add(outcome)
-            bar.advance(1, tally.note())
-    outcomes.sort(key=lambda outcome: outcome.id)
+    outcomes: list[Outcome] = []
+    try:
+        with report.bar("preprocess", len(jobs)) as bar:
+            for outcome in process_recordings(jobs, store, config, sizes=sizes, replace=overwrite):
+                if outcome.skipped and outcome.id not in stock:
+                    # Made in this call, by a worker that died before it could tell.
+                    outcome = replace(outcome, skipped=False)
+                outcomes.append(outcome)
+                tally.add(outcome)
+                bar.advance(1, tally.note())
+    finally:
+        outcomes.sort(key=lambda outcome: outcome.id)
+        tally.tell(report, outcomes)
     _refuse_stale(outcomes, store)
     _remove_others(store, jobs)
     moments = Moments.empty(config.mel.n_mels)
@@ -106,8 +117,11 @@ def preprocess(
     store.write_recordings([outcome.row() for outcome in outcomes])
     if moments.count:
         store.write_standardizer(moments, config.standardize.scope)
-    summary = tally.summary() | {"digest": store.digest(), "listing": listing}
-    tally.tell(report, outcomes)
+    summary = tally.summary() | {
+        "digest": store.digest(),
+        "listing": listing,
+        "stock": _stock(store.sizes()),
+    }
     _refuse_unusable(outcomes, config, store)
     stage.finish(summary)
     return summary
@@ -155,6 +169,11 @@ def _list_files(corpus: Corpus) -> tuple[dict[str, int], str]:
                 relative = info.path.removeprefix(corpus.root.path)
                 touched.append([relative, info.size or 0, info.mtime_ns or 0])
     return sizes, fingerprint({"files": sorted(touched), "format": FORMAT["segments"]})
+
+
+def _stock(sizes: Mapping[str, int]) -> str:
+    """A fingerprint that tells when a file of the store was lost or cut off."""
+    return fingerprint({"sizes": dict(sizes)})
 
 
 def _keep_scope(store: SegmentStore, config: Config) -> None:

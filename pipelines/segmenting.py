@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +16,7 @@ from ray.data import TaskPoolStrategy
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
+    ObjectLostError,
     OutOfMemoryError,
     WorkerCrashedError,
 )
@@ -40,7 +43,13 @@ _MOST_BYTES = 2**28
 _COST_OF_A_COPY = 4
 # Ray Data would begin a task again for ever, and a file that crashes its decoder would never end.
 _RETRIES = 3
-_LOST = (WorkerCrashedError, NodeDiedError, OutOfMemoryError, LocalRayletDiedError)
+_LOST = (
+    WorkerCrashedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    LocalRayletDiedError,
+)
 
 
 def check_cluster(config: Config) -> None:
@@ -109,6 +118,7 @@ def process_recordings(
             del left[outcome.id]
             yield outcome
     for job in left.values():
+        stage_metrics().count("preprocess", status="rejected", audio_seconds=0.0, seconds={})
         yield Outcome(
             job.recording.id,
             job.recording.subject,
@@ -194,8 +204,8 @@ def _run(
     for row in dataset.iter_rows():
         if row["failure"]:
             raise ValenceError(
-                f"'{store.root}' could not be read or written: {row['failure']}. What was "
-                "finished is there; make room or restore the access, and run the command again to "
+                f"Preprocessing could not go on: {row['failure']}. What was finished stands in "
+                f"'{store.root}'; make room or restore the access, and run the command again to "
                 "go on."
             )
         yield Outcome.from_json(json.loads(row["outcome"]))
@@ -215,6 +225,9 @@ def _process_batch(
             told.append("")
             failures.append(str(error))
             continue
+        except Exception as error:
+            # A fault of the product that one recording brings out must not cost the others.
+            outcome = _unexpected(job, error)
         stage_metrics().count(
             "preprocess",
             status=outcome.verdict,
@@ -224,6 +237,20 @@ def _process_batch(
         told.append(json.dumps(outcome.to_json()))
         failures.append("")
     return pa.table({"outcome": told, "failure": failures})
+
+
+def _unexpected(job: Job, error: Exception) -> Outcome:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Outcome(
+        job.recording.id,
+        job.recording.subject,
+        job.split,
+        job.copies,
+        status="rejected",
+        reason=f"'{job.recording.audio}' met a fault of the program, {type(error).__name__}: "
+        f"{error} ({Path(where.filename).name}, line {where.lineno}). Report it, and take the "
+        "recording out until it is mended.",
+    )
 
 
 def _job_to_json(job: Job) -> dict[str, Any]:

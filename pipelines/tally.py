@@ -77,7 +77,8 @@ class Tally:
         report.say(
             f"preprocess: {summary['processed']} recordings made, {summary['skipped']} skipped, "
             f"{summary['rejected']} rejected; {self._audio['ok'] / 3600:.2f} h of audio in "
-            f"{summary['seconds']:.1f} s ({self._rate():.0f} x real time); "
+            f"{summary['seconds']:.1f} s, {self._rate():.0f} audio-hours per hour "
+            f"({self._rate():.0f} x real time); "
             f"{summary['audio_hours']:.2f} h and {self._bytes / 2**20:.1f} MiB in the store; "
             f"workers: {steps}"
         )

@@ -83,6 +83,8 @@ def test_values_beyond_the_scale_are_remarked(tmp_path: Path) -> None:
         ("timestamp,value\n0,0.5\n500,inf\n", r"line 3: the value is 'inf'"),
         ("timestamp,value\n0,0.5\nlater,0.5\n", r"line 3: the timestamp is 'later'"),
         ("timestamp,value\n0,0.5\n500.5,0.5\n", r"line 3: the timestamp is '500.5'"),
+        ("timestamp,value\n0,0.5\n1e30,0.5\n", r"line 3: the timestamp is '1e30'"),
+        ("timestamp,value\n0,0.5\ninf,0.5\n", r"line 3: the timestamp is 'inf'"),
         ("timestamp,value\n0,0.5\nnan,0.5\n", r"line 3: the timestamp is 'nan'"),
         ("timestamp,value\n0,0.5\n,0.5\n", r"line 3: the timestamp is ''"),
         ("timestamp,value\n0,1\n500,1\n\n500,1\n", r"line 5: the timestamp 500 ms was.* line 3"),

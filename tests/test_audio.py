@@ -114,6 +114,14 @@ def test_no_samples(tmp_path: Path) -> None:
         read_audio(file, sr=_SR)
 
 
+@pytest.mark.parametrize("sr", [1, 999, 800_000])
+def test_a_rate_that_no_speech_has(tmp_path: Path, sr: int) -> None:
+    file = tmp_path / "a.wav"
+    soundfile.write(file, np.full(4000, 0.1, np.float32), sr)
+    with pytest.raises(AudioError, match=rf"has a sample rate of {sr} Hz in its header"):
+        read_audio(Location.parse(file), sr=_SR)
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_not_audio(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"a.{suffix}").write_text("timestamp,value,segment_id\n0,0.1,1\n" * 50)

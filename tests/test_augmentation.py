@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import hashlib
+
 import audiomentations
 import numpy as np
 import pytest
 
 from valence.augmentation import augment, draw_parameters
-from valence.config import AugmentConfig
+from valence.config import AugmentConfig, MelConfig
+from valence.mel import log_mel
+from valence.run import FORMAT
 
 _SR = 16_000
 _ONLY_NOTHING = {"noise": (0.0, 0.0), "semitones": (0, 0), "speed": (1, 1), "gain": (1, 1)}
@@ -163,3 +167,13 @@ def test_effect_as_a_whole_resembles_audiomentations() -> None:
 
     assert level(ours).mean() == pytest.approx(level(theirs).mean(), abs=0.3)
     assert level(ours).std() == pytest.approx(level(theirs).std(), abs=0.3)
+
+
+def test_what_is_stored_has_not_changed_unnoticed() -> None:
+    """Whoever changes these bytes raises FORMAT["segments"] in `valence.run`, and this digest."""
+    rng = np.random.default_rng(11)
+    segments = 0.1 * rng.standard_normal((60, 8000), dtype=np.float32)
+    made = _augment(segments, AugmentConfig())
+    mel = log_mel(made, MelConfig(), sr=_SR).astype(np.float16)
+    digest = hashlib.sha256(mel.tobytes()).hexdigest()[:16]
+    assert (FORMAT["segments"], digest) == (2, "4a730882538b0158")

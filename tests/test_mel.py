@@ -159,7 +159,9 @@ from valence.mel import log_mel
 from valence.standardization import Moments
 y = np.random.default_rng(5).standard_normal((40, 8000), dtype=np.float32)
 y *= np.linspace(1e-5, 0.3, 40, dtype=np.float32)[:, None]
-drawn = augment(y[:6], AugmentConfig(), sr=16000, seed=1, recording="a", copy=1)
+drawn = augment(
+    np.tile(y, (30, 1)), AugmentConfig(), sr=16000, seed=1, recording="a", copy=1
+)
 parts = [normalize(y), normalize(y, level="rms"), drawn]
 mel = log_mel(y, MelConfig(), sr=16000)
 parts += [mel, mel.astype(np.float16), Moments.from_mel(mel).m2]

@@ -204,13 +204,20 @@ def test_audio_gone_bad_costs_nothing_unless_replaced(corpus: _Corpus) -> None:
     process_recording(job, corpus.store, _CONFIG)
     job.recording.audio.write_bytes(b"no longer audio")
     assert process_recording(job, corpus.store, _CONFIG, replace=False).status == "stale"
-    job.recording.audio.delete()
-    gone = process_recording(job, corpus.store, _CONFIG, replace=False)
-    assert gone.status == "stale"
-    assert "cannot be read" in gone.reason
     assert corpus.store.stored("7") is not None
     assert process_recording(job, corpus.store, _CONFIG, replace=True).status == "rejected"
     assert corpus.store.stored("7") is None
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_audio_that_is_away_costs_nothing(corpus: _Corpus, replace: bool) -> None:
+    job = _job(corpus)
+    process_recording(job, corpus.store, _CONFIG)
+    job.recording.audio.delete()
+    gone = process_recording(job, corpus.store, _CONFIG, replace=replace)
+    assert gone.status == "rejected"
+    assert "cannot be read" in gone.reason
+    assert corpus.store.stored("7") is not None
 
 
 @pytest.mark.parametrize(("sr", "channels"), [(8_000, 1), (48_000, 2)])
@@ -339,7 +346,7 @@ def test_outcome_travels_as_json(corpus: _Corpus) -> None:
     assert again.moments is not None
     assert outcome.moments is not None
     assert np.array_equal(again.moments.m2, outcome.moments.m2)
-    assert set(outcome.seconds) == {"check", "decode", "level", "augment", "mel", "store"}
+    assert set(outcome.seconds) == {"fetch", "check", "decode", "level", "augment", "mel", "store"}
 
 
 _LIMITED = """

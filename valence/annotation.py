@@ -19,6 +19,8 @@ STEP_MS = 500
 _MISSING = {"", "nan", "na", "n/a", "null", "none"}
 # Labels and audio that differ by more than this are joined, and the difference is told.
 _TOLERANCE_MS = 1000
+# A hundred thousand years: what is beyond is no time.
+_MOST_MS = 2**52
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _cell(cells: Sequence[str], column: int) -> str:
 def _timestamp(file: Location, line: int, text: str) -> int:
     try:
         number = float(text)
-        if number.is_integer():
+        if number.is_integer() and abs(number) < _MOST_MS:
             return int(number)
     except ValueError:
         pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,13 @@ import soxr
 from numpy.typing import NDArray
 
 from valence.containers import require_whole, truncated
-from valence.errors import AudioError
+from valence.errors import AudioError, UnreadableError
 from valence.storage import Location
 
 # Frames decoded at once. Fixed, so that the resampler's output does not depend on who asks.
 _BLOCK_FRAMES = 2**16
+# Beyond these a header is damaged: no speech was recorded so, and a second would become hours.
+_LEAST_SR, _MOST_SR = 1000, 768_000
 _COPY_BYTES = 2**20
 _HASHED_BYTES = 2**18
 # The frame count that MP3 encoders note is often one or two MPEG frames off.
@@ -69,20 +70,35 @@ def on_disk(file: Location) -> Iterator[Path]:
 
     Raises
     ------
-    AudioError
+    UnreadableError
         If the file cannot be read.
+    OSError
+        If there is no room for the copy.
     """
     if file.local is not None:
         yield file.local
         return
     with tempfile.TemporaryDirectory(prefix="valence-") as folder:
         path = Path(folder) / file.name
-        try:
-            with file.open() as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target, _COPY_BYTES)
-        except OSError as error:
-            raise _unreadable(file, error) from error
+        with path.open("wb") as target:
+            for block in _blocks(file):
+                try:
+                    target.write(block)
+                except OSError as error:
+                    # That the disk here is full says nothing about the file.
+                    told = f"{error.strerror}, while '{file}' was fetched to"
+                    raise OSError(error.errno, told, str(path)) from error
         yield path
+
+
+def _blocks(file: Location) -> Iterator[bytes]:
+    """The content of a file, a piece at a time."""
+    try:
+        with file.open() as source:
+            while block := source.read(_COPY_BYTES):
+                yield block
+    except OSError as error:
+        raise _unreadable(file, error) from error
 
 
 def checksum(path: Path) -> str:
@@ -297,8 +313,15 @@ def _opened(path: Path, name: Location | Path) -> Iterator[soundfile.SoundFile]:
     with sound:
         if sound.frames == 0:
             raise AudioError(f"'{name}' is empty: its header tells of 0 samples. Record it again.")
+        if not _LEAST_SR <= sound.samplerate <= _MOST_SR:
+            raise AudioError(
+                f"'{name}' has a sample rate of {sound.samplerate} Hz in its header. Expected "
+                f"{_LEAST_SR} to {_MOST_SR}; the header may be damaged: export the file again."
+            )
         yield sound
 
 
-def _unreadable(name: Location | Path, error: OSError) -> AudioError:
-    return AudioError(f"'{name}' cannot be read: {error}. Check that it is there and may be read.")
+def _unreadable(name: Location | Path, error: OSError) -> UnreadableError:
+    return UnreadableError(
+        f"'{name}' cannot be read: {error}. Check that it is there and may be read."
+    )

@@ -38,6 +38,10 @@ class AudioError(CorpusError):
     """An audio file that cannot be decoded, or that holds no usable sound."""
 
 
+class UnreadableError(AudioError):
+    """An audio file that cannot be read now, whatever is in it."""
+
+
 class StaleError(ValenceError):
     """Outputs made by another configuration or input stand where new ones would go."""
 

@@ -22,6 +22,8 @@ from valence.storage import Location
 
 # What is written without being asked twice.
 _UNASKED_BYTES = 10**9
+# A disk that is full to the last byte hurts others than this export.
+_SHARE_OF_ROOM = 0.95
 # The arrays' own headers and the archive's directory.
 _OVERHEAD_BYTES = 1024
 
@@ -66,10 +68,11 @@ class NpzPlan:
         while place is not None and not place.exists():
             place = place.parent
         free = None if place is None else shutil.disk_usage(place).free
-        if free is not None and self.size > free:
+        if free is not None and self.size > _SHARE_OF_ROOM * free:
             raise ValenceError(
-                f"The export would write {told}, and '{folder}' has room for {free / 1e9:.1f} GB. "
-                "Make room, or choose a larger --stride or fewer splits."
+                f"The export would write {told}, and '{folder}' has room for {free / 1e9:.1f} GB, "
+                f"of which {1 - _SHARE_OF_ROOM:.0%} are left free. Make room, or choose a larger "
+                "--stride or fewer splits."
             )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from valence.audio import checksum, iter_audio, on_disk
 from valence.clock import StepClock
 from valence.config import Config
-from valence.errors import AnnotationError, AudioError, CorpusError
+from valence.errors import AnnotationError, AudioError, CorpusError, UnreadableError
 from valence.jobs import Job, Outcome, Status, settings_fingerprint
 from valence.labels import Labels, read_labels, require_labelled
 from valence.run import fingerprint
@@ -60,7 +61,7 @@ def process_recording(
     Raises
     ------
     OSError
-        If the store cannot be read or written.
+        If the store cannot be read or written, or there is no room for a copy of the audio here.
     """
     return _Processing(job, store, config, replace, block_segments).outcome()
 
@@ -87,13 +88,24 @@ class _Processing:
                 "the store itself. Rename the recording and its label files.",
             )
         try:
-            with on_disk(recording.audio) as path:
+            with self._fetched() as path:
                 return self._from(path)
+        except UnreadableError as error:
+            # What stands in the store may well be what the file holds: the next call will see.
+            return self._told("rejected", reason=str(error))
         except CorpusError as error:
             if self._standing() is not None and not self._replace:
                 return self._told("stale", reason=str(error))
             self._store.file(recording.id).delete()
             return self._told("rejected", reason=str(error))
+
+    @contextmanager
+    def _fetched(self) -> Iterator[Path]:
+        """The audio on this node's disk, with the time that it takes to get there."""
+        with ExitStack() as stack:
+            with self._clock.step("fetch"):
+                path = stack.enter_context(on_disk(self._job.recording.audio))
+            yield path
 
     def _from(self, path: Path) -> Outcome:
         recording = self._job.recording
@@ -136,7 +148,7 @@ class _Processing:
         try:
             self._known["checksum"] = checksum(path)
         except OSError as error:
-            raise AudioError(
+            raise UnreadableError(
                 f"'{recording.audio}' cannot be read: {error}. Check that it is there and may be "
                 "read."
             ) from error

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from valence.errors import MissingStageError
 from valence.run import fingerprint
@@ -68,6 +69,18 @@ class SegmentStore:
     def file(self, recording: str) -> Location:
         """Where the segments of a recording lie."""
         return self.root / f"{recording}.parquet"
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the file of each recording that has one, by Id; one request, however many."""
+        selector = fs.FileSelector(self.root.path, allow_not_found=True)
+        return {
+            info.base_name.removesuffix(".parquet"): int(info.size)
+            for info in self.root.filesystem.get_file_info(selector)
+            if info.type == fs.FileType.File
+            and info.base_name.endswith(".parquet")
+            and not info.base_name.startswith(".")
+            and info.base_name != _RECORDINGS
+        }
 
     @staticmethod
     def is_reserved(recording: str) -> bool:

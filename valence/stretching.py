@@ -32,6 +32,8 @@ _WINDOW_SUM = 1.5
 _BATCH_SEGMENTS = 8
 # Zeros after what is resampled, so that its end does not run into its beginning.
 _GUARD_SAMPLES = 64
+# Factors of pitch are multiples of one part in so many, far less than anyone hears.
+_FACTOR_STEPS = 2.0**28
 # Pairs of transform lengths from which the nearest ratio is taken: within 0.01 semitones.
 _CANDIDATES = 48
 
@@ -67,7 +69,8 @@ def stretch(
     """
     n, samples = segments.shape
     n_fft = 2 ** max(6, round(np.log2(_WINDOW_SECONDS * sr)))
-    factor = 2 ** (semitones / 12)
+    # NumPy's powers differ in the last bit from processor to processor; the first 28 do not.
+    factor = np.rint(2 ** (semitones / 12) * _FACTOR_STEPS) / _FACTOR_STEPS
     out = np.zeros_like(segments)
     for first in range(0, n, _BATCH_SEGMENTS):
         batch = slice(first, first + _BATCH_SEGMENTS)

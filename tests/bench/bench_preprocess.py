@@ -1,9 +1,9 @@
 # ruff: noqa: E402  (the thread limits are read when NumPy is imported)
 """CPU-seconds per 5-minute recording: the study's plain way against this product's functions.
 
-Run it pinned to one core, on the audio that both ways shall read:
+It keeps to one core and one thread, on the audio that both ways shall read:
 
-    OMP_NUM_THREADS=1 taskset -c 0 python tests/bench/bench_preprocess.py [AUDIO ...]
+    python tests/bench/bench_preprocess.py [AUDIO ...]
 
 Without arguments it writes 5 minutes of synthetic speech as WAV, FLAC and Ogg Vorbis and takes
 those. Start-up (imports, first calls) is outside the timings of both.
@@ -127,6 +127,7 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats = arguments.repeats
     pa.set_cpu_count(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = arguments.audio or synthetic_recordings(folder)

@@ -48,6 +48,26 @@ def _peak_mib(pid: int) -> float:
     return 0.0
 
 
+def _workers_peaks() -> list[float]:
+    """Peaks of the Ray workers below this process; those of other sessions are not ours."""
+    parents, workers = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            pid = int(folder.name)
+            parents[pid] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (folder / "cmdline").read_bytes().startswith((b"ray::MapBatches", b"ray::IDLE")):
+                workers.append((pid, _peak_mib(pid)))
+        except (OSError, ProcessLookupError):
+            continue
+
+    def is_ours(pid: int) -> bool:
+        while pid > 1 and pid != os.getpid():
+            pid = parents.get(pid, 0)
+        return pid == os.getpid()
+
+    return [peak for pid, peak in workers if is_ours(pid)]
+
+
 def measure(corpus: Path, run: Path) -> None:
     """Preprocess in this process's own Ray and print the peaks in MiB."""
     import ray
@@ -61,11 +81,12 @@ def measure(corpus: Path, run: Path) -> None:
 
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     total = ray.cluster_resources()["object_store_memory"]
-    held, stop = [0.0], threading.Event()
+    held, peaks, stop = [0.0], [0.0], threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.1):
             held.append(total - ray.available_resources().get("object_store_memory", total))
+            peaks.extend(_workers_peaks())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -74,12 +95,7 @@ def measure(corpus: Path, run: Path) -> None:
     preprocess(Location.parse(corpus), Run.at(str(run)), config, overwrite=False, report=quiet)
     stop.set()
     watcher.join()
-    workers = [
-        _peak_mib(int(path.parent.name))
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if path.read_bytes().startswith((b"ray::MapBatches", b"ray::IDLE"))
-    ]
-    print(f"{max(workers):.0f} {_peak_mib(os.getpid()):.0f} {max(held) / 2**20:.2f}")
+    print(f"{max(peaks):.0f} {_peak_mib(os.getpid()):.0f} {max(held) / 2**20:.2f}")
     ray.shutdown()
 
 

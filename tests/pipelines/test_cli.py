@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from valence.run import Run
 
 
 def _valence(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,3 +47,23 @@ def test_exit_status_and_message(arguments: list[str], status: int, told: list[s
 
 def test_a_traceback_only_under_debug(tmp_path: Path) -> None:
     assert "Traceback" in _valence("train", str(tmp_path), "--debug").stderr
+
+
+def test_export_of_the_studys_files(prepared_run: Callable[[str], Run], tmp_path: Path) -> None:
+    run = prepared_run("run")
+    ran = _valence(
+        "export", run.root.path, "--npz", str(tmp_path / "npz"), "--split", "validation",
+        "--stride", "5",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    files = sorted((tmp_path / "npz").rglob("*.npz"))
+    # 80 segments: windows of 20 begin at 0, 5, ... 60.
+    assert f"export: {len(files)} files, " in ran.stderr
+    assert {file.parent.name for file in files} == {"validation"}
+    assert len(files) % 13 == 0
+    with np.load(files[0]) as held:
+        assert held["mel"].shape == (20, 1, 128, 34)
+        assert held["labels"].shape == (20, 2)
+    refused = _valence("export", run.root.path, "--npz", str(tmp_path / "b"), "--split", "all")
+    assert refused.returncode == 2
+    assert "Expected one of train, validation, test, unlabelled" in refused.stderr

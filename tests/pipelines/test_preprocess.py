@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import time
@@ -163,6 +164,23 @@ def test_nothing_to_do(made: Path, tiny_corpus: Location, tiny_config: Config) -
     assert {file: file.stat().st_mtime_ns for file in (made / "segments").iterdir()} == before
 
 
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_a_file_that_a_finished_store_lost_is_made_again(
+    made: Path, tiny_corpus: Location, tiny_config: Config, tmp_path: Path, share: float | None
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made, run)
+    file = run / "segments/02.parquet"
+    content = file.read_bytes()
+    if share is None:
+        file.unlink()
+    else:
+        file.write_bytes(content[: int(share * len(content))])
+    summary = _preprocess(Path(tiny_corpus.path), run, tiny_config)
+    assert (summary["processed"], summary["skipped"]) == (1, 5)
+    assert _files(run) == _files(made)
+
+
 def test_another_scope_needs_no_new_extraction(
     made: Path, tiny_corpus: Location, tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -215,6 +233,39 @@ def test_changed_audio_is_refused_and_made_again_alone(
     after = _inodes(run)
     assert {name for name in before if before[name] != after[name]} == {"03", "recordings"}
     assert _files(run)["03.parquet"] != content["03.parquet"]
+
+
+def test_overwrite_looks_into_files_that_seem_untouched(
+    made: Path, corpus: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made, run)
+    file = corpus / "raw_data/audio/03.wav"
+    times = file.stat()
+    content = file.read_bytes()
+    file.write_bytes(content[:-2000] + bytes(2000))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    _preprocess(corpus, run, tiny_config)
+    assert _files(run) == _files(made)
+    summary = _preprocess(corpus, run, tiny_config, overwrite=True)
+    assert (summary["processed"], summary["skipped"]) == (1, 5)
+
+
+def test_a_refused_call_changes_no_configuration_and_an_accepted_one_does_at_once(
+    made: Path, corpus: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made, run)
+    config = Config.resolve(tiny_config, assignments=["preprocess.level=rms"])
+    with pytest.raises(StaleError):
+        _preprocess(corpus, run, config)
+    assert Run.at(str(run)).config().preprocess.level == "peak"
+    # The work cannot be done, and a resumed call shall go on with what was accepted.
+    (run / "segments/05.parquet").unlink()
+    (run / "segments/05.parquet/in_the_way").mkdir(parents=True)
+    with pytest.raises(ValenceError, match="Preprocessing could not go on"):
+        _preprocess(corpus, run, config, overwrite=True)
+    assert Run.at(str(run)).config().preprocess.level == "rms"
 
 
 def test_changed_configuration_is_refused_and_makes_again_what_depends_on_it(
@@ -352,10 +403,11 @@ def test_summary_and_progress(
         if file.stem != "recordings"
     )
     steps = summary["step_seconds"]
-    assert set(steps) == {"check", "decode", "level", "augment", "mel", "store"}
+    assert set(steps) == {"fetch", "check", "decode", "level", "augment", "mel", "store"}
     assert all(value > 0 for value in steps.values())
     assert any(line.startswith("preprocess: 6/6 0.07 h of audio") for line in heard.lines)
     assert any("6 recordings made, 0 skipped, 0 rejected" in line for line in heard.lines)
+    assert any(re.search(r"\d+ audio-hours per hour", line) for line in heard.lines)
     record = Run.at(str(tmp_path / "run")).stage("segments").require()
     assert record["summary"] == summary
 
@@ -374,14 +426,22 @@ def _exported(name: str) -> dict[str, float]:
     return sums
 
 
-def test_counters_for_prometheus(made: Path) -> None:
+def test_counters_for_prometheus(
+    made: Path, corpus: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    (corpus / "raw_data/audio/03.wav").write_bytes(b"no sound")
+    config = Config.resolve(tiny_config, assignments=["preprocess.max_rejected_share=0.2"])
+    assert _preprocess(corpus, tmp_path / "run", config)["rejected"] == 1
     deadline = time.monotonic() + 30
-    while _exported("ray_valence_audio_seconds_total")[""] < 6 * 40:
+    while (
+        _exported("ray_valence_audio_seconds_total")[""] < 11 * 40
+        or _exported("ray_valence_recordings_total")["rejected"] < 1
+    ):
         assert time.monotonic() < deadline, "the counters have not come"
         time.sleep(0.5)
-    assert _exported("ray_valence_recordings_total")["ok"] >= 6
+    assert _exported("ray_valence_recordings_total")["ok"] >= 11
     steps = _exported("ray_valence_step_seconds_total")
-    assert {"check", "decode", "level", "augment", "mel", "store"} <= set(steps)
+    assert {"fetch", "check", "decode", "level", "augment", "mel", "store"} <= set(steps)
     assert all(seconds > 0 for seconds in steps.values())
 
 

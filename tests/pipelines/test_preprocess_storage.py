@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
 
 from pipelines.progress import Report
 from valence.config import Config
+from valence.corpus import Recording
 from valence.errors import StaleError, ValenceError
+from valence.preprocessing import Job, process_recording
 from valence.run import Run
 from valence.segments import SegmentStore
 from valence.storage import Location
@@ -102,6 +107,32 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no file system may be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_what_cannot_be_read_now_costs_nothing_that_is_stored(
+    bucket: Location, small_disk: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = bucket / "speech/07.wav"
+    with io.BytesIO() as sound:
+        y = np.random.default_rng(7).normal(0, 0.1, 25 * 16_000)
+        soundfile.write(sound, y, 16_000, format="WAV")
+        audio.write_bytes(sound.getvalue())
+    store = SegmentStore(bucket / "speech/store")
+    job = Job(Recording("07", audio, "7"), "test", 0)
+    assert process_recording(job, store, tiny_config).status == "ok"
+    content = store.file("07").read_bytes()
+    # No room here for the copy that is decoded: that is no fault of the recording's.
+    (small_disk / "filler").write_bytes(bytes(5 * 2**19))
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OSError, match=r"No space left on device, while 's3:.*07\.wav"):
+        process_recording(job, store, tiny_config)
+    monkeypatch.undo()
+    # Nor does a file that is away for a while cost what was made of it, even to overwrite.
+    audio.delete()
+    outcome = process_recording(job, store, tiny_config, replace=True)
+    assert (outcome.status, outcome.checksum) == ("rejected", "")
+    assert "cannot be read" in outcome.reason
+    assert store.file("07").read_bytes() == content
 
 
 @pytest.mark.faults

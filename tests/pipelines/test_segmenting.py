@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from pipelines import segmenting
 from pipelines.segmenting import share_out
+from valence.config import Config
 from valence.corpus import Recording
-from valence.jobs import Job
+from valence.jobs import Job, Outcome
+from valence.segments import SegmentStore
 from valence.storage import Location
 
 _MINUTE = 2 * 16_000 * 60
@@ -51,3 +56,23 @@ def test_bounded_whatever_the_corpus() -> None:
 def test_augmented_copies_weigh() -> None:
     jobs = [_job("clean", copies=0), _job("copied")]
     assert [task[0].recording.id for task in share_out(jobs, {}, 1)] == ["copied", "clean"]
+
+
+def test_a_fault_that_one_recording_brings_out_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_at_b(job: Job, *given: object, **more: object) -> Outcome:
+        if job.recording.id == "b":
+            raise ZeroDivisionError("by nothing")
+        return Outcome(job.recording.id, job.recording.subject, job.split, job.copies)
+
+    monkeypatch.setattr(segmenting, "process_recording", fail_at_b)
+    batch = pa.table({"job": [json.dumps(segmenting._job_to_json(_job(name))) for name in "abc"]})
+    here = Location.parse(tmp_path)
+    told = segmenting._process_batch(
+        batch, beside=here, store=SegmentStore(here), config=Config(), replace=False
+    )
+    assert told["failure"].to_pylist() == ["", "", ""]
+    outcomes = [Outcome.from_json(json.loads(text)) for text in told["outcome"].to_pylist()]
+    assert [outcome.status for outcome in outcomes] == ["ok", "rejected", "ok"]
+    assert "ZeroDivisionError: by nothing (test_segmenting.py, line" in outcomes[1].reason
