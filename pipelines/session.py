@@ -6,13 +6,16 @@ the stages, which import Ray, only inside `ray_session`.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import platform
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from valence.errors import ClusterError
 
@@ -56,8 +59,11 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    from ray.exceptions import AuthenticationError
+
     if address is not None:
         _require_answer(address)
+        _require_cluster(address)
     try:
         ray.init(
             address=address,
@@ -65,6 +71,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             logging_level=logging.ERROR,
             log_to_driver=address is not None,
         )
+    except AuthenticationError as error:
+        raise _refused(address or "this machine") from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"No Ray cluster could be reached at '{address or 'this machine'}': {error}. Check the "
@@ -97,6 +105,66 @@ def _require_answer(address: str) -> None:
             "as 10.0.0.5:6379. Check the address, that 'ray status' works on that machine and that "
             "no firewall is between, or leave --address out to work on this machine alone."
         ) from error
+
+
+def _require_cluster(address: str) -> None:
+    """Ask the head for what Ray itself would tell late, hidden in another error, or never.
+
+    Raises
+    ------
+    ClusterError
+        If the head speaks no Ray, does not take the token, runs another Ray or Python, or this
+        machine is no node of its cluster.
+    """
+    import ray
+    from ray._common.usage.usage_lib import get_cluster_metadata
+    from ray._private.services import canonicalize_bootstrap_address, find_node_ids
+    from ray.exceptions import AuthenticationError, RpcError
+
+    raylet: Any = importlib.import_module("ray._raylet")
+    if "://" in address:
+        # Ray Client's, which has a server of its own.
+        return
+    head = canonicalize_bootstrap_address(address)
+    if head is None:
+        # "auto", and nothing runs here: Ray says so at once.
+        return
+    try:
+        client = raylet.GcsClient(address=head)
+        cluster = get_cluster_metadata(client)
+        nodes = {node.hex() for node in client.get_all_node_info(timeout=_ANSWER_SECONDS)}
+    except AuthenticationError as error:
+        raise _refused(address) from error
+    except RpcError as error:
+        raise ClusterError(
+            f"What answers at '{address}' is no head of a Ray cluster ({error}). Expected its GCS, "
+            "such as 10.0.0.5:6379, and not the dashboard's port: 'ray status' on the head names "
+            "it."
+        ) from error
+    here = {"Ray": ray.__version__, "Python": platform.python_version()}
+    there = {"Ray": cluster["ray_version"], "Python": cluster["python_version"]}
+    if here != there:
+        told = [" and ".join(f"{name} {each[name]}" for name in each) for each in (there, here)]
+        raise ClusterError(
+            f"The cluster at '{address}' runs {told[0]}, and this program {told[1]}. Expected the "
+            "same on both: run it from the cluster's image, or on the cluster with 'ray job "
+            "submit' (cluster/README.md)."
+        )
+    if not nodes & set(find_node_ids()):
+        raise ClusterError(
+            f"This machine is no node of the cluster at '{address}', and Ray works from its nodes "
+            "alone. Run the command on the head, or send it there: 'ray job submit --working-dir . "
+            "-- python -m pipelines ...' (cluster/README.md)."
+        )
+
+
+def _refused(address: str) -> ClusterError:
+    mode = os.environ.get("RAY_AUTH_MODE", "not set")
+    return ClusterError(
+        f"The cluster at '{address}' does not take this program's token (RAY_AUTH_MODE is {mode}). "
+        "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the token that the "
+        "head was started with (by default ~/.ray/auth_token)."
+    )
 
 
 def cluster_cpus() -> float:

@@ -276,6 +276,13 @@ class SweepConfig(Section):
         return steps
 
 
+class ClusterConfig(Section):
+    """Which nodes of a cluster take what, and how long nodes are waited for."""
+
+    label: str = Field("valence.role", min_length=1, max_length=63)
+    wait_seconds: float = Field(600.0, ge=0)
+
+
 class Config(Section):
     """The whole configuration; `Config()` is the preset `default`.
 
@@ -292,6 +299,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     sweep: SweepConfig = SweepConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _frames_hold_the_segment(self) -> Config:
