@@ -191,6 +191,17 @@ def test_the_roles_that_the_page_makes_on_aws_are_policies_and_know_one_bucket()
         for name, policy in re.findall(r"^\s*(TRUST|DATA|SCALE)='(\{.*\})'$", text, re.MULTILINE)
     }
     assert policies.keys() == {"TRUST", "DATA", "SCALE"}
+    moto = pytest.importorskip("moto")
+    import boto3
+
+    # The simulated IAM refuses what is no policy.
+    with moto.mock_aws():
+        iam = boto3.client("iam", aws_access_key_id="simulated", aws_secret_access_key="simulated")
+        iam.create_role(RoleName="role", AssumeRolePolicyDocument=json.dumps(policies["TRUST"]))
+        for name in ("DATA", "SCALE"):
+            iam.put_role_policy(
+                RoleName="role", PolicyName=name, PolicyDocument=json.dumps(policies[name])
+            )
     for statement in policies["DATA"]["Statement"]:
         assert statement["Resource"].startswith("arn:aws:s3:::BUCKET")
     assert not any("*" in action for policy in policies.values() for action in _actions(policy))
