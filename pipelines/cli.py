@@ -6,6 +6,7 @@ torch nor Ray, and so that Ray's environment is set before Ray is imported.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -178,6 +179,7 @@ def train(
     """Train the deep model on the segments of a run."""
     target = Run.at(run)
     resolved = _resolve_existing(target, config, preset, set_)
+    _load_torch()
     with ray_session(address):
         from pipelines.train import train as stage
 
@@ -198,6 +200,7 @@ def extract(
     """Compute the deep features and predictions of every sequence."""
     target = Run.at(run)
     resolved = _resolve_existing(target, config, preset, set_)
+    _load_torch()
     with ray_session(address):
         from pipelines.extract import extract as stage
 
@@ -370,6 +373,7 @@ def _all_stages(
 ) -> None:
     from valence.combinations import combinations
 
+    _load_torch()
     # A mistake in the last stage's configuration is told before hours of work, not after.
     combinations(config.sweep)
     with ray_session(address):
@@ -387,6 +391,15 @@ def _all_stages(
 
     write_report(run, overwrite=overwrite)
     report.say(f"report: {run.folder('report') / 'report.html'}")
+
+
+def _load_torch() -> None:
+    """Load torch before what Ray and scikit-learn load.
+
+    Loaded after them, in the driver of a job, its MKL may find no room to load itself and ends the
+    process ("Cannot load libtorch_cpu.so").
+    """
+    importlib.import_module("torch")
 
 
 def _resolve_existing(

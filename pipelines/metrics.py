@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from ray.util.metrics import Counter
+from ray.util.metrics import Counter, Gauge
 
 
 class StageMetrics:
-    """Counters of a stage; Ray shows them as `ray_valence_...`, summed over workers by query."""
+    """Counters of a stage, and what is left of it.
+
+    Prometheus reads counters as `ray_valence_..._total` and gauges as `ray_valence_...`, one series
+    a process: sum them.
+    """
 
     def __init__(self) -> None:
         self._audio = Counter(
@@ -23,6 +27,23 @@ class StageMetrics:
         self._seconds = Counter(
             "valence_step_seconds", "Seconds of work, by step of a stage.", ("stage", "step")
         )
+
+        self._combinations = Counter(
+            "valence_combinations",
+            "Combinations of the sweep that are done, by what became of them.",
+            ("status",),
+        )
+        self._left = Gauge(
+            "valence_recordings_left", "Recordings that a stage has still to do.", ("stage",)
+        )
+
+    def left(self, stage: str, recordings: int) -> None:
+        """Tell how many recordings a stage has still to do."""
+        self._left.set(recordings, {"stage": stage})
+
+    def count_combination(self, status: str) -> None:
+        """Count a combination of the sweep, `ok` or `failed`."""
+        self._combinations.inc(1, {"status": status})
 
     def count(
         self, stage: str, *, status: str, audio_seconds: float, seconds: Mapping[str, float]

@@ -13,8 +13,10 @@ from typing import Any
 
 from pyarrow import fs
 
+from pipelines.metrics import stage_metrics
+from pipelines.nodes import require_cpus, require_shared
 from pipelines.progress import Report
-from pipelines.segmenting import check_cluster, process_recordings
+from pipelines.segmenting import process_recordings
 from pipelines.tally import Tally, some
 from valence.config import Config
 from valence.corpus import Corpus, read_corpus
@@ -61,7 +63,7 @@ def preprocess(
     StaleError
         If outputs of another configuration, corpus or file stand there and `overwrite` is False.
     ClusterError
-        If no node can run a task.
+        If no node can run a task, or one does not see the files.
     ValenceError
         If the store cannot be read or written.
     """
@@ -94,17 +96,23 @@ def preprocess(
             stage.file.delete()
             stage.begin(made_of)
     store.root.remove_partial_files()
-    check_cluster(config)
+    cpus = config.preprocess.cpus_per_task
+    asked = f"preprocess.cpus_per_task = {cpus:g}"
+    selector, _ = require_cpus(cpus, config.cluster, asked=asked, report=report)
+    require_shared(store.root, known=[jobs[0].recording.audio])
     outcomes: list[Outcome] = []
     try:
         with report.bar("preprocess", len(jobs)) as bar:
-            for outcome in process_recordings(jobs, store, config, sizes=sizes, replace=overwrite):
+            for outcome in process_recordings(
+                jobs, store, config, sizes=sizes, selector=selector, replace=overwrite
+            ):
                 if outcome.skipped and outcome.id not in stock:
                     # Made in this call, by a worker that died before it could tell.
                     outcome = replace(outcome, skipped=False)
                 outcomes.append(outcome)
                 tally.add(outcome)
                 bar.advance(1, tally.note())
+                stage_metrics().left("preprocess", len(jobs) - len(outcomes))
     finally:
         outcomes.sort(key=lambda outcome: outcome.id)
         tally.tell(report, outcomes)

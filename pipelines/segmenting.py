@@ -23,10 +23,10 @@ from ray.exceptions import (
 from ray.util.annotations import RayDeprecationWarning
 
 from pipelines.metrics import stage_metrics
-from pipelines.session import cluster_cpus
+from pipelines.nodes import Selector, cpus_to_share
 from valence.config import Config
 from valence.corpus import Recording
-from valence.errors import ClusterError, ValenceError
+from valence.errors import ValenceError
 from valence.jobs import Job, Outcome
 from valence.preprocessing import process_recording
 from valence.segments import SegmentStore
@@ -52,30 +52,13 @@ _LOST = (
 )
 
 
-def check_cluster(config: Config) -> None:
-    """Refuse tasks that no node could ever run.
-
-    Raises
-    ------
-    ClusterError
-        If a task wants more CPUs than the largest node has.
-    """
-    wanted = config.preprocess.cpus_per_task
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
-    if wanted > largest:
-        raise ClusterError(
-            f"preprocess.cpus_per_task = {wanted:g}, and the largest node has {largest:g} CPUs. "
-            "Set it lower, or add a larger node."
-        )
-
-
 def process_recordings(
     jobs: Sequence[Job],
     store: SegmentStore,
     config: Config,
     *,
     sizes: Mapping[str, int],
+    selector: Selector,
     replace: bool,
 ) -> Iterator[Outcome]:
     """Bring recordings into the store, on all nodes.
@@ -90,6 +73,8 @@ def process_recordings(
         How they are made, and how the work is spread.
     sizes
         Bytes of the audio files by their paths, where they are known.
+    selector
+        Which nodes may work on them.
     replace
         Whether what was made from other audio or labels may be replaced.
 
@@ -104,8 +89,8 @@ def process_recordings(
         If the store cannot be read or written.
     """
     left = {job.recording.id: job for job in jobs}
-    run = partial(_run, store=store, config=config, replace=replace)
-    at_once = cluster_cpus() / config.preprocess.cpus_per_task
+    run = partial(_run, store=store, config=config, selector=selector, replace=replace)
+    at_once = cpus_to_share(config.cluster) / config.preprocess.cpus_per_task
     if config.preprocess.tasks is not None:
         at_once = min(at_once, config.preprocess.tasks)
     try:
@@ -176,6 +161,7 @@ def _run(
     *,
     store: SegmentStore,
     config: Config,
+    selector: Selector,
     replace: bool,
     tolerant: bool,
 ) -> Iterator[Outcome]:
@@ -200,6 +186,8 @@ def _run(
             compute=TaskPoolStrategy(size=config.preprocess.tasks),
             max_retries=_RETRIES,
         )
+    # Given here, it goes into what Ray Data asks of an autoscaler, too.
+    dataset.context.execution_options.label_selector = selector or None
     dataset.context.max_errored_blocks = -1 if tolerant else 0
     for row in dataset.iter_rows():
         if row["failure"]:

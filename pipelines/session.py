@@ -69,7 +69,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             address=address,
             include_dashboard=None if address else False,
             logging_level=logging.ERROR,
-            log_to_driver=address is not None,
+            # What a user needs to know comes back as results; the rest is in the dashboard.
+            log_to_driver=False,
         )
     except AuthenticationError as error:
         raise _refused(address or "this machine") from error
