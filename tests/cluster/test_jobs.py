@@ -53,7 +53,7 @@ def test_a_job_runs_all_stages_and_a_stopped_one_resumes(
     wait_for(lambda: (segments / "stage.json").exists(), "the first stage", seconds=120)
     wait_for(lambda: run.folder("train").files() != [], "the training", seconds=120)
     cluster.job("stop", "first")
-    wait_for(lambda: "STOPPED" in cluster.job("status", "first"), "the stop")
+    wait_for(lambda: "was stopped" in cluster.job("status", "first"), "the stop")
     assert not (run.root / "report/report.html").exists()
     before = {file.name: file.info().mtime_ns for file in segments.files()}
     status, told = cluster.submit(*arguments, job="second")
@@ -74,7 +74,7 @@ def test_a_job_that_fails_says_so(cluster: Cluster, shared: Callable[[str], str]
     status, told = cluster.submit("check", shared("nothing/here"), job="wrong")
     assert status == 1
     assert "valence: " in told
-    assert "FAILED" in cluster.job("status", "wrong")
+    assert "failed" in cluster.job("status", "wrong")
 
 
 def test_no_secret_in_what_is_left(cluster: Cluster, shared: Callable[[str], str]) -> None:
