@@ -69,10 +69,13 @@ class Timeline:
         return len(self.time)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns `timestamp` (ms) and each target."""
+        """Columns `timestamp` (ms) and each target; `short`, true throughout, if it is short."""
         columns: dict[str, Any] = {"timestamp": np.rint(1000 * self.time).astype(np.int64)}
         for column, target in enumerate(self.targets):
             columns[target] = self.values[:, column]
+        if self.short:
+            # A table on its own must not pass for one of full sequences.
+            columns["short"] = True
         return pd.DataFrame(columns)
 
 

@@ -67,9 +67,39 @@ def test_good_files_are_predicted_and_bad_ones_set_aside(
     assert told.out == ""
     assert "shorter than 0.5 s" in told.err
     assert "3 predicted" in told.err
+    assert "one value holds throughout: 'c'" in told.err
 
     again = stage.predict([str(audio)], model, Location.parse(out), report=Report())
     assert [row["status"] for row in again["recordings"]].count("skipped") == 3
+
+
+def test_the_listing_keeps_what_earlier_calls_left(
+    model: Location, audio: Path, tmp_path: Path
+) -> None:
+    out = Location.parse(tmp_path / "out")
+    stage.predict([str(audio / "a.flac")], model, out, report=Report())
+    stage.predict([str(audio / "c.ogg"), str(audio / "d.wav")], model, out, report=Report())
+    rows = (out / "prediction.json").read_json()["recordings"]
+    assert [(row["name"], row["status"]) for row in rows] == [
+        ("a", "ok"),
+        ("c", "ok"),
+        ("d", "failed"),
+    ]
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"recordings": []}'])
+def test_a_listing_from_elsewhere_stays(
+    model: Location, audio: Path, tmp_path: Path, content: str
+) -> None:
+    mine = tmp_path / "prediction.json"
+    mine.write_text(content)
+    files, out = [str(audio / "a.flac")], Location.parse(tmp_path)
+    with pytest.raises(StaleError, match="not written by this program"):
+        stage.predict(files, model, out, report=Report())
+    assert mine.read_text() == content
+    assert not (tmp_path / "a.csv").exists()
+    stage.predict(files, model, out, overwrite=True, report=Report())
+    assert json.loads(mine.read_text())["recordings"][0]["name"] == "a"
 
 
 def test_nothing_usable_is_an_error(model: Location, audio: Path, tmp_path: Path) -> None:
