@@ -27,7 +27,7 @@ FORMAT: dict[StageName, int] = {
     "train": 1,
     "features": 1,
     "sweep": 1,
-    "report": 1,
+    "report": 2,
 }
 
 # The sections of the configuration that each stage answers for.

@@ -116,6 +116,15 @@ def test_every_figure_has_words_and_both_forms(name: str) -> None:
         assert drawing.svg(width) == drawing.svg(width)
 
 
+def test_names_are_no_formulas() -> None:
+    track = Track(
+        "$1_$2", *(_tracks(1)[0].__dict__[key] for key in ("seconds", "label")), _Y[:12], 0
+    )
+    subjects = figures.by_subject({"$_$": 0.5}, {"$_$": "test"}, target="valence")
+    assert "$1_$2" in figures.over_time([track], target="valence").svg()
+    assert "$_$" in subjects.svg()
+
+
 def test_drawing_leaves_no_global_state() -> None:
     before = dict(mpl.rcParams)
     _DRAWINGS["learning"]().png(figures.NARROW)

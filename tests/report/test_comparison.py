@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from valence.config import Config
-from valence.errors import UsageError
+from valence.errors import StaleError, UsageError
 from valence.features import Features, read_features, write_features
 from valence.metrics import concordance, paired_difference
-from valence.report import compare_runs
+from valence.report import compare_runs, write_report
 from valence.run import Run
 from valence.storage import Location
 
@@ -102,6 +103,36 @@ def test_what_cannot_be_compared_is_said(fake: Fake, tmp_path: Path) -> None:
         compare_runs([a, a], out)
     with pytest.raises(UsageError, match="share no labelled sequence"):
         compare_runs([a, fake("b", noise=0.3, shift=0.5)], out)
+
+
+def test_a_comparison_replaces_nothing_that_is_not_its_own(
+    fake: Fake, finished_run: Run, tmp_path: Path
+) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.4)]
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "report.html").write_text("mine")
+    out = Location.parse(folder)
+    with pytest.raises(StaleError, match=r"holds report.html from elsewhere"):
+        compare_runs(runs, out)
+    assert [file.name for file in out.files()] == ["report.html"]
+    (folder / "notes.txt").write_text("mine too")
+    compare_runs(runs, out, overwrite=True)
+    assert "side by side" in (folder / "report.html").read_text()
+    assert (folder / "notes.txt").exists()
+
+    compare_runs(runs, out)
+    with pytest.raises(StaleError, match="outputs of another configuration"):
+        compare_runs([*runs, fake("c", noise=0.5)], out)
+
+    shutil.copytree(finished_run.root.local, tmp_path / "run")
+    run = Run.at(str(tmp_path / "run"))
+    write_report(run)
+    before = (run.folder("report") / "report.html").read_bytes()
+    for taken in (run.folder("report"), run.folder("sweep")):
+        with pytest.raises(UsageError, match="holds a stage of a run"):
+            compare_runs(runs, taken, overwrite=True)
+    assert (run.folder("report") / "report.html").read_bytes() == before
 
 
 def test_runs_of_one_name_are_told_by_their_place(fake: Fake, tmp_path: Path) -> None:

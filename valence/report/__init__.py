@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from valence.checkpoint import load_model
@@ -16,8 +17,8 @@ from valence.report.examples import read_examples
 from valence.report.findings import find, metrics_json, predictions
 from valence.report.model_card import model_card
 from valence.report.page import Page
-from valence.report.robustness import Robustness, measure
-from valence.run import Run, fingerprint
+from valence.report.robustness import NO_LABELS, Robustness, measure
+from valence.run import FORMAT, Run, fingerprint
 from valence.storage import Location
 from valence.words import duration, plural
 
@@ -28,14 +29,15 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
 
     The model's card, `README.md` in its folder, is written with them, since it tells the scores.
-    A report that was written before the sweep is written again once there is one.
+    A report that was written before the sweep is written again once there is one, and so is one
+    whose files are no longer all there, or that could not measure robustness.
 
     Parameters
     ----------
     run
         Preprocessing, training and extraction must be finished.
     overwrite
-        Whether a report of other results may be replaced.
+        Whether a report of other results may be replaced, and one of the same made again.
 
     Returns
     -------
@@ -54,12 +56,16 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     evidence = read_evidence(run)
     stage = run.stage("report")
     record = stage.record()
-    grew = record is not None and record["made_of"].get("sweep") is None
+    folder = run.folder("report")
+    # One that lacks the sweep, or is of another version of this code, says nothing that is lost.
+    grew = record is not None and (
+        record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
+    )
     state = stage.begin(_made_of(evidence), overwrite=overwrite or grew)
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
-        return summary
-    folder = run.folder("report")
+        if not overwrite and _is_whole(summary, run):
+            return summary
     model, description = load_model(run.model)
     findings = find(evidence)
     examples = read_examples(evidence, model)
@@ -73,6 +79,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         story.model(evidence, examples),
         story.corpus(evidence, findings),
     ]
+    drawn = [f"figures/{each.name}.png" for section in sections for each in section.drawings]
     for section in sections:
         for drawing in section.drawings:
             (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
@@ -98,10 +105,18 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint(metrics),
+        "files": ["report.html", "metrics.json", "predictions.csv", *drawn],
         "metrics": metrics,
     }
     stage.finish(summary)
     return summary
+
+
+def _is_whole(summary: Mapping[str, Any], run: Run) -> bool:
+    """Whether a finished report may stay: its files are there and it measured what it could."""
+    missed = summary["metrics"]["robustness"].get("skipped", NO_LABELS) != NO_LABELS
+    files = [run.folder("report") / name for name in summary["files"]] + [run.model / "README.md"]
+    return not missed and all(file.exists() for file in files)
 
 
 def _made_of(evidence: Evidence) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
-from valence.errors import UsageError
+from valence.errors import StaleError, UsageError
 from valence.features import Features
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import SCORED
 from valence.report.page import Page, Section
 from valence.report.tables import Cell, Table
-from valence.run import Run
+from valence.run import Run, Stage
 from valence.storage import Location
 from valence.words import MISSING, count, interval, number, plural
 
@@ -37,7 +37,7 @@ class Compared:
     difference: Difference | None
 
 
-def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
+def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json` and `figures/*.png` that set runs side by side.
 
     The first run is the reference. Only sequences count that every run predicted and that have the
@@ -48,7 +48,10 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
     runs
         At least two, their features extracted.
     out
-        Folder for the files.
+        Folder for the files, with a `stage.json` of its own.
+    overwrite
+        Whether a comparison of other results, or another program's files of these names, may be
+        replaced. The outputs of a run's stage never are.
 
     Returns
     -------
@@ -57,7 +60,10 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If there are fewer than two runs, they predict different targets, or share no sequence.
+        If there are fewer than two runs, they predict different targets, or share no sequence, or
+        if `out` belongs to a run.
+    StaleError
+        If other files stand in `out` and `overwrite` is False.
     MissingStageError
         If one of them is not that far.
     """
@@ -71,12 +77,25 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
             "compare those that agree in model.targets."
         )
     names = _names(runs)
+    stage = Stage("report", out)
+    made_of = {
+        "compared": {
+            name: {
+                stage: record["fingerprint"]
+                for stage, record in each.stages.items()
+                if stage != "report"
+            }
+            for name, each in zip(names, evidence, strict=True)
+        }
+    }
+    _refuse(stage, made_of, overwrite=overwrite)
     compared = {split: _compare(evidence, names, split) for split in SCORED}
     if not any(compared.values()):
         raise UsageError(
             "The runs share no labelled sequence: no recording, start and label stand in all. "
             "Compare runs of one corpus and one sequence.length."
         )
+    stage.begin(made_of, overwrite=overwrite, wipe=False)
     sections = [_result(evidence, compared), _settings(evidence, names)]
     for section in sections:
         for drawing in section.drawings:
@@ -99,7 +118,28 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
         **{split: _json(each) for split, each in compared.items()},
     }
     (out / "metrics.json").write_json(metrics)
+    stage.finish({})
     return metrics
+
+
+def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> None:
+    """See that nothing in the folder is replaced that is not a comparison's own."""
+    record = stage.record()
+    if record is not None and "compared" not in record["made_of"]:
+        raise UsageError(
+            f"'{stage.folder}' holds a stage of a run. Choose a folder of its own for the "
+            "comparison."
+        )
+    standing = [
+        name
+        for name in ("report.html", "metrics.json", "figures")
+        if (stage.folder / name).exists()
+    ]
+    if record is None and standing and not overwrite:
+        raise StaleError(
+            f"'{stage.folder}' holds {' and '.join(standing)} from elsewhere. Add --overwrite to "
+            "replace them, or choose another folder."
+        )
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -27,6 +27,8 @@ Degrade = Callable[[Array, np.random.Generator], Array]
 
 # Seconds of sound to degrade: five conditions of it take as long as an hour of recordings.
 MOST_SECONDS = 600.0
+# Why nothing is measured where nothing ever can be; other reasons may pass.
+NO_LABELS = "No recording with labels is there to degrade."
 _TELEPHONE_HZ = (300.0, 3400.0)
 _SNR_DB = (20.0, 10.0, 0.0)
 # Stored features and the same sequences computed here differ by no more than this.
@@ -114,7 +116,7 @@ def measure(
         if len(rows):
             break
     else:
-        return "No recording with labels is there to degrade."
+        return NO_LABELS
     try:
         corpus = read_corpus(Location.parse(str(evidence.record.get("corpus", ""))))
     except (CorpusError, OSError) as error:
