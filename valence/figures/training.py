@@ -20,7 +20,8 @@ from valence.figures.drawing import (
     quiet_grid,
 )
 
-_SEED_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, MUTED, INK)
+# More are not told apart by colour: the best stands out, and a table has every one.
+_SEED_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 
 
 def learning_curves(history: pd.DataFrame) -> Drawing:
@@ -33,12 +34,17 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
     """
     runs = {int(seed): history[history["seed"] == seed] for seed in history["seed"].unique()}
     best = {seed: _best(rows) for seed, rows in runs.items()}
+    few = len(runs) <= len(_SEED_COLOURS)
+    winner = max(best, key=lambda seed: best[seed][1])
+    colours = dict(zip(runs, _SEED_COLOURS, strict=False)) if few else {winner: BLUE}
 
     def draw(width: float) -> Figure:
         narrow = is_narrow(width)
         figure = new_figure(width, 1.05 * width if narrow else 0.36 * width)
         losses, scores = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
-        for colour, (seed, rows) in zip(_cycle(len(runs)), runs.items(), strict=True):
+        # What stands out is drawn last, over the others.
+        for seed, rows in sorted(runs.items(), key=lambda each: each[0] in colours):
+            colour = colours.get(seed, MUTED)
             losses.plot(rows["epoch"], rows["train_loss"], color=colour)
             scores.plot(
                 rows["epoch"], rows["train_ccc"], color=colour, linewidth=1.1, linestyle=(0, (3, 2))
@@ -57,9 +63,10 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
         losses.set_ylabel("loss")
         scores.set_ylabel("CCC")
         handles = [
-            Line2D([], [], color=colour, label=f"seed {seed}")
-            for colour, seed in zip(_cycle(len(best)), best, strict=True)
+            Line2D([], [], color=colour, label=f"seed {seed}") for seed, colour in colours.items()
         ]
+        if not few:
+            handles.append(Line2D([], [], color=MUTED, label=f"{len(runs) - 1} other seeds"))
         handles += [
             Line2D([], [], color=INK, label="validation"),
             Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (3, 2)), label="training"),
@@ -83,7 +90,3 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
 def _best(rows: pd.DataFrame) -> tuple[int, float]:
     at = int(rows["validation_ccc"].to_numpy().argmax())
     return int(rows["epoch"].iloc[at]), float(rows["validation_ccc"].iloc[at])
-
-
-def _cycle(n: int) -> list[str]:
-    return [_SEED_COLOURS[i % len(_SEED_COLOURS)] for i in range(n)]

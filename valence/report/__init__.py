@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from valence.checkpoint import load_model
-from valence.config import versions
+from valence.config import Config
 from valence.prediction import Predictor
 from valence.report import story
 from valence.report.comparison import compare_runs
+from valence.report.costs import costs, machine
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.examples import read_examples
 from valence.report.findings import find, metrics_json, predictions
@@ -19,7 +21,6 @@ from valence.report.model_card import model_card
 from valence.report.page import Page
 from valence.report.robustness import NO_LABELS, Robustness, measure
 from valence.run import FORMAT, Run, fingerprint
-from valence.storage import Location
 from valence.words import duration, plural
 
 __all__ = ["compare_runs", "write_report"]
@@ -41,7 +42,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
 
     Returns
     -------
-    What also stands in `stage.json`, the content of `metrics.json` among it.
+    What stands in `stage.json`, and the content of `metrics.json` as `metrics`.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
         if not overwrite and _is_whole(summary, run):
-            return summary
+            return {**summary, "metrics": (folder / "metrics.json").read_json()}
     model, description = load_model(run.model)
     findings = find(evidence)
     examples = read_examples(evidence, model)
@@ -75,7 +76,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         story.agreement(evidence, findings),
         story.regressors(evidence),
         story.robustness(found, evidence),
-        story.training(evidence),
+        story.training(evidence, findings),
         story.model(evidence, examples),
         story.corpus(evidence, findings),
     ]
@@ -83,15 +84,33 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     for section in sections:
         for drawing in section.drawings:
             (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
-    robustness = found.to_json() if isinstance(found, Robustness) else {"skipped": found}
-    metrics = metrics_json(evidence, findings, robustness=robustness)
-    (folder / "metrics.json").write_json(metrics)
     (folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
     card = model_card(evidence, findings, description, found, parameters=examples.parameters)
     (run.model / "README.md").write_text(card)
-    seconds = time.monotonic() - began
-    sections.append(story.cost(evidence, {"report": seconds}))
-    sections.append(story.repeating(evidence, _command(evidence), versions()))
+    spent, where = costs(evidence, report=time.monotonic() - began), machine(evidence)
+    command, seeds = _command(evidence), _seeds(evidence.config)
+    versions = {
+        str(name): record["versions"]
+        for name, record in evidence.stages.items()
+        if name != "report"
+    }
+    sections.append(story.cost(spent, where))
+    sections.append(story.repeating(evidence, command, seeds, versions))
+    robustness = found.to_json() if isinstance(found, Robustness) else {"skipped": found}
+    metrics = metrics_json(
+        evidence,
+        findings,
+        robustness=robustness,
+        attention=examples.to_json(),
+        parameters=examples.parameters,
+        times=[each.to_json() for each in spent],
+        machine=where,
+        command=command,
+        seeds=seeds,
+        versions=versions,
+        configuration=evidence.config.model_dump(mode="json"),
+    )
+    (folder / "metrics.json").write_json(metrics)
     page = Page(
         title=f"{run.root.name} – valence",
         heading=f"{evidence.target.capitalize()} of speech: {run.root.name}",
@@ -104,17 +123,19 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     (folder / "report.html").write_text(page.html())
     summary = {
         "seconds": time.monotonic() - began,
-        "digest": fingerprint(metrics),
+        "digest": fingerprint(
+            {key: value for key, value in metrics.items() if key not in ("times", "machine")}
+        ),
         "files": ["report.html", "metrics.json", "predictions.csv", *drawn],
-        "metrics": metrics,
+        "not_measured": robustness.get("skipped"),
     }
     stage.finish(summary)
-    return summary
+    return {**summary, "metrics": metrics}
 
 
 def _is_whole(summary: Mapping[str, Any], run: Run) -> bool:
     """Whether a finished report may stay: its files are there and it measured what it could."""
-    missed = summary["metrics"]["robustness"].get("skipped", NO_LABELS) != NO_LABELS
+    missed = summary["not_measured"] not in (None, NO_LABELS)
     files = [run.folder("report") / name for name in summary["files"]] + [run.model / "README.md"]
     return not missed and all(file.exists() for file in files)
 
@@ -138,10 +159,20 @@ def _lead(evidence: Evidence) -> str:
 
 
 def _command(evidence: Evidence) -> str:
-    root, corpus = str(evidence.run.root), str(evidence.record.get("corpus", "CORPUS"))
-    if evidence.synthetic:
-        return f"valence demo --out {shlex.quote(root)}"
-    config = shlex.quote(str(Location.parse(root) / "config.toml"))
-    return (
-        f"valence run {shlex.quote(corpus)} --config {config} --out {shlex.quote(root + '-again')}"
-    )
+    """What makes the same run beside this one."""
+    run = evidence.run
+    again = replace(run.root, path=f"{run.root.path}-again")
+    corpus = str(evidence.record.get("corpus", "CORPUS"))
+    # The demo makes the corpus of its own run.
+    made = evidence.synthetic and corpus == str(run.root / "corpus")
+    what = ["demo"] if made else ["run", corpus]
+    return shlex.join(["valence", *what, "--config", str(run.config_file), "--out", str(again)])
+
+
+def _seeds(config: Config) -> dict[str, Any]:
+    return {
+        "split": config.split.seed,
+        "preprocess": config.preprocess.seed,
+        "training": list(config.train.seeds),
+        "sweep": config.sweep.seed,
+    }

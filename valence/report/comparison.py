@@ -20,6 +20,7 @@ from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import SCORED
 from valence.report.page import Page, Section
 from valence.report.tables import Cell, Table
+from valence.report.verdict import verdict
 from valence.run import Run, Stage
 from valence.storage import Location
 from valence.words import MISSING, count, interval, number, plural
@@ -263,14 +264,7 @@ def _scores_table(runs: Sequence[Compared]) -> Table:
 def _verdicts(runs: Sequence[Compared]) -> Iterable[str]:
     for each in runs[1:]:
         assert each.difference is not None, "all but the reference have one"
-        ends = each.difference.ci
-        if ends is None:
-            yield f"{each.name}: one subject gives no interval."
-        elif ends[0] > 0 or ends[1] < 0:
-            better = "better" if ends[0] > 0 else "worse"
-            yield f"{each.name} is {better} than {runs[0].name}: the interval leaves out 0."
-        else:
-            yield f"{each.name} and {runs[0].name} cannot be told apart: the interval holds 0."
+        yield verdict(each.name, runs[0].name, each.difference.ci)
 
 
 def _settings(evidence: Sequence[Evidence], names: Sequence[str]) -> Section:

@@ -68,6 +68,10 @@ class Robustness:
     seconds: float
     note: str
 
+    def change(self, condition: Condition) -> float:
+        """CCC under `condition` less that of the sound as it is."""
+        return condition.scores.ccc - self.conditions[0].scores.ccc
+
     def to_json(self) -> dict[str, Any]:
         """For `metrics.json`."""
         return {
@@ -75,7 +79,10 @@ class Robustness:
             "recordings": self.recordings,
             "seconds": self.seconds,
             "note": self.note,
-            "conditions": {each.name: each.scores.to_json() for each in self.conditions},
+            "conditions": {
+                each.name: {**each.scores.to_json(), "change": self.change(each)}
+                for each in self.conditions
+            },
         }
 
 
@@ -184,7 +191,7 @@ def measure(
 
 def _conditions(sr: int) -> Sequence[tuple[str, str, Degrade]]:
     noisy = [
-        (f"noise_{snr:g}db", f"noise, {snr:g} dB", partial(white_noise, snr_db=snr))
+        (f"noise_{snr:g}db", f"noise, SNR {snr:g} dB", partial(white_noise, snr_db=snr))
         for snr in _SNR_DB
     ]
     return [
