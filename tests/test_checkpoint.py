@@ -241,6 +241,33 @@ def test_an_exported_model_comes_back(exported: Location) -> None:
     assert model.standardizer.to_json() == _STANDARDIZER.to_json()
 
 
+def test_an_exported_model_has_a_card_before_there_is_a_report(tmp_path: Path) -> None:
+    record = {
+        "corpus": f"{tmp_path}/voices",
+        "synthetic": False,
+        "subjects": {"train": ["a", "b"], "test": ["c"]},
+        "recordings": {"train": ["a_1", "a_2", "b"]},
+        "validation_ccc": 0.25,
+        "seed": 3,
+        "epoch": 7,
+        "licence": "only for research",
+    }
+    export_model(Location.parse(tmp_path / "model"), _model(), _CONFIG, record)
+    card = (tmp_path / "model" / "README.md").read_text()
+    for told in (
+        "Corpus: voices; split protocol `auto`",
+        "train: 3 recordings, 2 subjects.",
+        "test: 1 subject.",
+        "validation CCC of 0.250 (seed 3, epoch 7)",
+        "it has not been tested",
+        "only for research",
+        "Not meant for",
+        "average over 20 s",
+    ):
+        assert told in card
+    assert str(tmp_path) not in card
+
+
 def test_exporting_again_gives_the_same_bytes(exported: Location) -> None:
     before = _local(exported, "model.safetensors").read_bytes()
     export_model(exported, _model(), _CONFIG, {})

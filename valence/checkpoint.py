@@ -33,6 +33,7 @@ from valence.config import (
 )
 from valence.errors import ModelError, TrainingError
 from valence.model import ValenceModel
+from valence.model_card import Card
 from valence.run import fingerprint
 from valence.standardization import Standardizer
 from valence.storage import Location
@@ -46,6 +47,7 @@ _PREVIOUS = "state.previous.pt"
 _INDEX = "state.json"
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
+_CARD = "README.md"
 _REMEDY = "Copy the model folder again, or make it with 'valence train'."
 
 Weights = dict[str, Tensor]
@@ -279,7 +281,7 @@ class ModelDescription:
 def export_model(
     folder: Location, model: ValenceModel, config: Config, record: Mapping[str, Any]
 ) -> str:
-    """Write `model` and all that prediction needs into `folder`.
+    """Write `model`, all that prediction needs, and its card `README.md` into `folder`.
 
     Parameters
     ----------
@@ -320,8 +322,18 @@ def export_model(
         "standardizer": model.standardizer.to_json(),
         "record": {**record, "versions": versions()},
     }
+    card = Card(
+        targets=config.model.targets,
+        parameters=sum(each.numel() for each in model.parameters()),
+        segment_seconds=config.preprocess.segment_seconds,
+        length=config.sequence.length,
+        record=record,
+        protocol=config.split.protocol,
+        overlap=config.split.allow_subject_overlap,
+    )
     try:
         (folder / _WEIGHTS).write_bytes(data)
+        (folder / _CARD).write_text(card.markdown())
         (folder / _DESCRIPTION).write_json({**content, "digest": fingerprint(content)})
     except OSError as error:
         raise TrainingError(

@@ -488,3 +488,6 @@ def test_the_model_has_a_card(reported: Run) -> None:
         "average over 10 s",
     ):
         assert told in card
+    assert str(reported.root) not in card
+    assert reported.record()["corpus"] not in card
+    assert "has not been tested" not in card
