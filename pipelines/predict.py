@@ -57,7 +57,8 @@ def predict(
     regressor
         `"best"`: predict with the best pipeline of the run's sweep in place of the model's head.
     address
-        Ray cluster to work on, however short the recordings are.
+        Ray cluster to work on, however short the recordings are; the environment's `RAY_ADDRESS`
+        says the same.
     overwrite
         Whether files of another model or sound may be replaced.
     report
@@ -143,7 +144,9 @@ def _outcomes(
     address: str | None,
     overwrite: bool,
 ) -> Iterator[Outcome]:
-    if address is None and not _is_much(tasks):
+    # A cluster that is named does the work, whatever this machine has.
+    named = address is not None or "RAY_ADDRESS" in os.environ
+    if not named and not _is_much(tasks):
         # As in an actor: a second thread gains little, and sums would be added in another order.
         torch.set_num_threads(1)
         for task in tasks:
