@@ -25,7 +25,6 @@ from pipelines.progress import Report
 from valence.checkpoint import export_model
 from valence.config import Config
 from valence.errors import (
-    ClusterError,
     CorpusError,
     ModelError,
     StaleError,
@@ -316,14 +315,18 @@ def _same_files(one: Path, other: Path) -> None:
 
 
 def test_a_cluster_of_the_environment_is_asked(
-    model: Location, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Location, audio: Path, tmp_path: Path
 ) -> None:
     """One short file is enough, and nothing is predicted here if nobody answers."""
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    with pytest.raises(ClusterError, match=r"Nothing answers at '127\.0\.0\.1:9'"):
-        stage.predict(
-            [str(audio / "c.ogg")], model, Location.parse(tmp_path / "out"), report=Report()
-        )
+    arguments = [str(audio / "c.ogg"), "--model", str(model), "--out", str(tmp_path / "out")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipelines", "predict", *arguments],
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1
+    assert "Nothing answers at '127.0.0.1:9'" in ran.stderr
     assert not (tmp_path / "out" / "c.csv").exists()
 
 
