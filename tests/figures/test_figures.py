@@ -265,7 +265,7 @@ def test_seeds_are_told_apart_or_not_pretended_to_be(seeds: int) -> None:
     if seeds <= 4:
         assert len(named) == seeds
     else:
-        assert list(named) == [f"seed {seeds - 1}"], "the best"
+        assert list(named) == [f"seed {seeds - 1}, the best"]
         assert f"{seeds - 1} other seeds" in told
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -44,13 +46,14 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
         losses, scores = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
         # What stands out is drawn last, over the others.
         for seed, rows in sorted(runs.items(), key=lambda each: each[0] in colours):
-            colour = colours.get(seed, MUTED)
-            losses.plot(rows["epoch"], rows["train_loss"], color=colour)
+            colour, alpha = colours.get(seed, MUTED), 1.0 if seed in colours else 0.5
+            shown: dict[str, Any] = {"color": colour, "alpha": alpha}
+            losses.plot(rows["epoch"], rows["train_loss"], **shown)
             scores.plot(
-                rows["epoch"], rows["train_ccc"], color=colour, linewidth=1.1, linestyle=(0, (3, 2))
+                rows["epoch"], rows["train_ccc"], linewidth=1.1, linestyle=(0, (3, 2)), **shown
             )
-            scores.plot(rows["epoch"], rows["validation_ccc"], color=colour)
-            scores.plot(*best[seed], marker="o", color=colour)
+            scores.plot(rows["epoch"], rows["validation_ccc"], **shown)
+            scores.plot(*best[seed], marker="o", **shown)
         losses.set_title("training loss, 1 − CCC")
         scores.set_title("CCC")
         # A single epoch has no line to draw, and ticks must be whole epochs.
@@ -62,11 +65,14 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
             losses.set_xlabel("epoch")
         losses.set_ylabel("loss")
         scores.set_ylabel("CCC")
+        of = "" if few else ", the best"
         handles = [
-            Line2D([], [], color=colour, label=f"seed {seed}") for seed, colour in colours.items()
+            Line2D([], [], color=colour, label=f"seed {seed}{of}")
+            for seed, colour in colours.items()
         ]
         if not few:
-            handles.append(Line2D([], [], color=MUTED, label=f"{len(runs) - 1} other seeds"))
+            other = f"{len(runs) - 1} other seeds"
+            handles.append(Line2D([], [], color=MUTED, alpha=0.5, label=other))
         handles += [
             Line2D([], [], color=INK, label="validation"),
             Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (3, 2)), label="training"),
