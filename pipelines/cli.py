@@ -262,7 +262,11 @@ def report(
 @app.command()
 def predict(
     audio: Annotated[
-        list[str], typer.Argument(metavar="AUDIO...", help="Files, folders, patterns or URIs.")
+        list[str],
+        typer.Argument(
+            metavar="AUDIO...",
+            help="Files, folders (the audio in them), patterns such as 'talks/**/*.wav', URIs.",
+        ),
     ],
     model: Annotated[str, typer.Option("--model", metavar="RUN", help="A run, or a model folder.")],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the timelines.")],

@@ -313,7 +313,8 @@ def _result(
         section.say(remark)
     for split, runs in compared.items():
         if runs is None:
-            section.say(f"There is nothing to compare on the {split} set.")
+            if any(compared.values()):
+                section.say(f"There is nothing to compare on the {split} set.")
             continue
         section.head(split.capitalize())
         n = runs.scores[runs.reference].n
