@@ -181,12 +181,12 @@ def test_a_damaged_parquet_costs_only_its_own_recording(
     assert parquet.read_bytes() == good
 
 
-def test_a_name_is_no_formula(predictor: Predictor, tmp_path: Path) -> None:
-    audio = _write_audio(tmp_path / r"take$1_$2 \frac{.wav", 12)
-    (task,) = make_tasks([Location.parse(audio)])
+@pytest.mark.parametrize("name", [r"take$1_$2 \frac{", "会議 été", "a\nb <&>", "-x"])
+def test_a_name_is_a_name(predictor: Predictor, tmp_path: Path, name: str) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / f"{name}.wav", 12))])
     outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
     assert (outcome.status, outcome.reason) == ("ok", "")
-    assert (tmp_path / "out" / r"take$1_$2 \frac{.png").exists()
+    assert (tmp_path / "out" / f"{name}.png").exists()
 
 
 def test_what_nobody_foresaw_is_set_aside_with_its_name(

@@ -312,6 +312,8 @@ def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None
         section = story.headline(replace(evidence, selection=selection), findings)
         assert words in " ".join(part.text for part in section.parts)
     without = {**evidence.selection, "baselines": {}, "deep_less_baseline": {}}
+    unswept = story.headline(replace(evidence, selection=None), findings)
+    assert "'valence sweep' adds a baseline" in " ".join(part.text for part in unswept.parts)
     section = story.headline(replace(evidence, selection=without), findings)
     assert "ridge" not in " ".join(part.text for part in section.parts)
 

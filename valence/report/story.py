@@ -354,6 +354,8 @@ def _verdict(evidence: Evidence, findings: Findings, split: str) -> str:
     selection = evidence.selection or {}
     baseline = selection.get("baselines", {}).get("functionals", {}).get(split)
     told = f"The deep model reaches {number(deep.ccc)} in {split}, always saying the mean 0"
+    if not selection:
+        return f"{told}. 'valence sweep' adds a baseline on plain statistics of the mel."
     if baseline is None:
         return f"{told}."
     told += f", and a ridge regression on plain statistics of the mel {number(baseline['ccc'])}."
