@@ -64,7 +64,7 @@ def main() -> None:
 
 def _make(folder: Path, n: int) -> list[str]:
     """`n` files, a link each to one of two voices."""
-    write_corpus(Location.parse(folder / "corpus"), subjects=2, seconds=_FILE_SECONDS)
+    write_corpus(Location.parse(folder / "corpus"), subjects=3, seconds=_FILE_SECONDS)
     voices = sorted((folder / "corpus" / "raw_data" / "audio").iterdir())[:2]
     (folder / "audio").mkdir()
     files = []
