@@ -394,20 +394,16 @@ def test_a_report_is_made_once(reported: Run) -> None:
     assert summary["metrics"] == _json(reported)
 
 
-def test_a_report_that_lost_a_file_is_made_again(reported: Run, tmp_path: Path) -> None:
+def test_a_report_that_lost_a_file_or_could_not_measure_all_is_made_again(
+    reported: Run, tmp_path: Path
+) -> None:
     run = _copy(reported, tmp_path / "run")
+    config, record = run.config(), run.record()
+    run.write_config(config, {**record, "corpus": str(tmp_path / "not mounted")})
     lost = run.folder("report") / "figures" / "attention.png"
     lost.delete()
     write_report(run)
     assert lost.exists()
-
-
-def test_robustness_is_measured_once_the_corpus_is_back(reported: Run, tmp_path: Path) -> None:
-    run = _copy(reported, tmp_path / "run")
-    config, record = run.config(), run.record()
-    run.write_config(config, {**record, "corpus": str(tmp_path / "not mounted")})
-    (run.folder("report") / "report.html").delete()
-    write_report(run)
     assert "cannot be read now" in _json(run)["robustness"]["skipped"]
     run.write_config(config, record)
     write_report(run)
