@@ -23,8 +23,9 @@ from valence.prediction import Predictor, model_folder
 from valence.storage import Location
 from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
 
-# Seconds of sound that one process predicts while Ray and its actors start and a second CPU does
-# not help it: from here on Ray is faster.
+# Seconds of sound from which on Ray is faster: one process predicts about 240 times real time, and
+# Ray takes 14 s to start, which a second CPU wins back only over hours. On your own machine
+# `tests/bench/bench_predict.py RUN --ray` measures the three, and where they meet.
 RAY_SECONDS = 3 * 3600.0
 _TOLD = 10
 
