@@ -239,6 +239,11 @@ def report(
     """Write the report of a run, or compare several side by side."""
     told = Report()
     if len(runs) == 1:
+        if out is not None:
+            raise UsageError(
+                "--out was given with one run, whose report goes to RUN/report. Leave --out out, "
+                "or name further runs to compare with it."
+            )
         from valence.report import write_report
 
         run = Run.at(runs[0])
@@ -253,14 +258,18 @@ def report(
             f"{len(runs)} runs were given to compare, and nowhere to write. Add --out DIR."
         )
     folder = Location.parse(out)
-    compare_runs([Run.at(run) for run in runs], folder)
+    compare_runs([Run.at(run) for run in runs], folder, overwrite=overwrite)
     told.say(f"report: {folder / 'report.html'}")
 
 
 @app.command()
 def predict(
     audio: Annotated[
-        list[str], typer.Argument(metavar="AUDIO...", help="Files, folders, patterns or URIs.")
+        list[str],
+        typer.Argument(
+            metavar="AUDIO...",
+            help="Files, folders (the audio in them), patterns such as 'talks/**/*.wav', URIs.",
+        ),
     ],
     model: Annotated[str, typer.Option("--model", metavar="RUN", help="A run, or a model folder.")],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the timelines.")],

@@ -16,14 +16,16 @@ import torch
 
 from pipelines.progress import Report
 from pipelines.session import cluster_cpus, cluster_gpus, ray_session
+from pipelines.tally import some
 from valence.audio import read_header
-from valence.errors import AudioError, CorpusError, StaleError, ValenceError
+from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
 from valence.prediction import Predictor, model_folder
 from valence.storage import Location
 from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
 
-# Seconds of sound that one process predicts while Ray and its actors start and a second CPU does
-# not help it: from here on Ray is faster.
+# Seconds of sound from which on Ray is faster: one process predicts about 240 times real time, and
+# Ray takes 14 s to start, which a second CPU wins back only over hours. On your own machine
+# `tests/bench/bench_predict.py RUN --ray` measures the three, and where they meet.
 RAY_SECONDS = 3 * 3600.0
 _TOLD = 10
 
@@ -49,13 +51,15 @@ def predict(
         Folder of a run, or of a model.
     out
         For each recording `<name>.csv` (`timestamp` in ms, a column a target, a row a segment),
-        `<name>.parquet` and `<name>.png`; and `prediction.json`, which lists them.
+        `<name>.parquet` and `<name>.png`; and `prediction.json`, which lists them and what earlier
+        calls left there.
     labels
         Annotations to draw: a CSV of the only recording, or a folder with `<target>/<stem>.csv`.
     regressor
         `"best"`: predict with the best pipeline of the run's sweep in place of the model's head.
     address
-        Ray cluster to work on, however short the recordings are.
+        Ray cluster to work on, however short the recordings are; the environment's `RAY_ADDRESS`
+        says the same.
     overwrite
         Whether files of another model or sound may be replaced.
     report
@@ -76,34 +80,60 @@ def predict(
     StaleError
         If files of another model or sound stand in the way and `overwrite` is False; the others
         are written.
+    OutputError
+        If `out` cannot be written.
     ClusterError
         If the cluster cannot be reached.
     """
     began = time.monotonic()
     tasks = make_tasks(find_audio(audio), labels)
     predictor = Predictor.load(model, regressor=regressor)
+    listing = out / "prediction.json"
+    before = _listed(listing, overwrite=overwrite)
     out.remove_partial_files()
     outcomes = []
     with report.bar("predict", len(tasks)) as bar:
         for outcome in _outcomes(predictor, model, regressor, tasks, out, address, overwrite):
             outcomes.append(outcome)
-            bar.advance(1, _note(outcome))
+            bar.advance(1, outcome.name)
             if len(tasks) <= _TOLD or outcome.status == "failed":
                 report.say(_line(outcome))
     order = {task.name: place for place, task in enumerate(tasks)}
     outcomes.sort(key=lambda outcome: order[outcome.name])
+    sha256 = predictor.description.sha256
     summary = {
         "model": str(model_folder(model)),
-        "sha256": predictor.description.sha256,
+        "sha256": sha256,
         "regressor": predictor.regressor and predictor.regressor.about["steps"],
         "weighting": WEIGHTING,
-        "recordings": [outcome.to_json() for outcome in outcomes],
+        "recordings": [
+            *(row for row in before if row["name"] not in order),
+            *({**outcome.to_json(), "model": sha256} for outcome in outcomes),
+        ],
         "seconds": time.monotonic() - began,
     }
-    (out / "prediction.json").write_json(summary)
+    listing.write_json(summary)
     _tell(report, outcomes, time.monotonic() - began, out)
     _refuse(outcomes, out)
     return summary
+
+
+def _listed(listing: Location, *, overwrite: bool) -> list[dict[str, Any]]:
+    """The rows that earlier calls left; a file of that name from elsewhere is not replaced."""
+    if not listing.exists():
+        return []
+    try:
+        content = listing.read_json()
+        if content["weighting"] and all("name" in row for row in content["recordings"]):
+            return list(content["recordings"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    if overwrite:
+        return []
+    raise StaleError(
+        f"'{listing}' is damaged, or was not written by this program. Add --overwrite to replace "
+        "it, or choose another folder."
+    )
 
 
 def _outcomes(
@@ -115,14 +145,13 @@ def _outcomes(
     address: str | None,
     overwrite: bool,
 ) -> Iterator[Outcome]:
-    if address is None and not _is_much(tasks):
+    # A cluster that is named does the work, whatever this machine has.
+    named = address is not None or "RAY_ADDRESS" in os.environ
+    if not named and not _is_much(tasks):
         # As in an actor: a second thread gains little, and sums would be added in another order.
         torch.set_num_threads(1)
-        try:
-            for task in tasks:
-                yield predict_task(predictor, task, out, overwrite=overwrite)
-        except OSError as error:
-            raise _unwritable(out, error) from error
+        for task in tasks:
+            yield predict_task(predictor, task, out, overwrite=overwrite)
         return
     with ray_session(address):
         yield from _on_ray(model, regressor, tasks, out, overwrite)
@@ -160,8 +189,9 @@ class _Worker:
             try:
                 outcome = predict_task(self._predictor, task, self._out, overwrite=self._overwrite)
                 told.append(json.dumps({"outcome": outcome.to_json()}))
-            except OSError as error:
-                told.append(json.dumps({"unwritable": str(error)}))
+            except (OutputError, ModelError) as error:
+                # Raised, it would come back as Ray's, with its traceback.
+                told.append(json.dumps({"error": [type(error).__name__, str(error)]}))
         return {"told": told}
 
 
@@ -194,8 +224,9 @@ def _on_ray(
     )
     for row in dataset.iter_rows():
         told = json.loads(row["told"])
-        if "unwritable" in told:
-            raise _unwritable(out, told["unwritable"])
+        if "error" in told:
+            kind, message = told["error"]
+            raise {"OutputError": OutputError, "ModelError": ModelError}[kind](message)
         yield Outcome(**told["outcome"])
 
 
@@ -210,10 +241,6 @@ def _task_to_json(task: Task) -> dict[str, Any]:
 def _task_from_json(content: dict[str, Any]) -> Task:
     labels = {target: Location.parse(uri) for target, uri in content["labels"].items()}
     return Task(Location.parse(content["audio"]), content["name"], labels)
-
-
-def _note(outcome: Outcome) -> str:
-    return outcome.name
 
 
 def _line(outcome: Outcome) -> str:
@@ -239,6 +266,11 @@ def _tell(report: Report, outcomes: Sequence[Outcome], seconds: float, out: Loca
         for status in ("ok", "skipped", "failed", "stale")
     }
     sound = sum(outcome.sound_seconds for outcome in outcomes if outcome.status == "ok")
+    short = [outcome.name for outcome in outcomes if outcome.short]
+    if short:
+        report.say(
+            f"predict: shorter than a sequence, so that one value holds throughout: {some(short)}"
+        )
     report.say(
         f"predict: {count['ok']} predicted ({sound:g} s of sound in {seconds:.1f} s), "
         f"{count['skipped']} stood there already, {count['failed'] + count['stale']} set aside; "
@@ -258,10 +290,3 @@ def _refuse(outcomes: Sequence[Outcome], out: Location) -> None:
     if len(failed) == len(outcomes):
         others = f" {len(failed) - 1} others failed too." if len(failed) > 1 else ""
         raise CorpusError(f"Nothing could be predicted. {failed[0].reason}{others}")
-
-
-def _unwritable(out: Location, error: object) -> ValenceError:
-    return ValenceError(
-        f"'{out}' could not be written: {error}. What was finished is there; make room or restore "
-        "the access, and run the command again to go on."
-    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from valence.checkpoint import (
@@ -28,6 +31,7 @@ from valence.checkpoint import (
 from valence.config import Config
 from valence.errors import ModelError, TrainingError
 from valence.model import ValenceModel
+from valence.run import fingerprint
 from valence.standardization import Standardizer
 from valence.storage import Location
 
@@ -237,6 +241,33 @@ def test_an_exported_model_comes_back(exported: Location) -> None:
     assert model.standardizer.to_json() == _STANDARDIZER.to_json()
 
 
+def test_an_exported_model_has_a_card_before_there_is_a_report(tmp_path: Path) -> None:
+    record = {
+        "corpus": f"{tmp_path}/voices",
+        "synthetic": False,
+        "subjects": {"train": ["a", "b"], "test": ["c"]},
+        "recordings": {"train": ["a_1", "a_2", "b"]},
+        "validation_ccc": 0.25,
+        "seed": 3,
+        "epoch": 7,
+        "licence": "only for research",
+    }
+    export_model(Location.parse(tmp_path / "model"), _model(), _CONFIG, record)
+    card = (tmp_path / "model" / "README.md").read_text()
+    for told in (
+        "Corpus: voices; split protocol `auto`",
+        "train: 3 recordings, 2 subjects.",
+        "test: 1 subject.",
+        "validation CCC of 0.250 (seed 3, epoch 7)",
+        "it has not been tested",
+        "only for research",
+        "Not meant for",
+        "average over 20 s",
+    ):
+        assert told in card
+    assert str(tmp_path) not in card
+
+
 def test_exporting_again_gives_the_same_bytes(exported: Location) -> None:
     before = _local(exported, "model.safetensors").read_bytes()
     export_model(exported, _model(), _CONFIG, {})
@@ -282,6 +313,78 @@ def test_a_damaged_model_is_an_error(exported: Location, damage: str, says: str)
             description.write_text("[]")
         case _:
             exported.delete()
+    with pytest.raises(ModelError, match=says):
+        load_model(exported)
+
+
+def _forge(exported: Location, **changes: dict[str, object]) -> None:
+    """Change sections of the configuration in a description, whose digest is then right again."""
+    file = _local(exported, "model.json")
+    content = json.loads(file.read_text())
+    del content["digest"]
+    for section, values in changes.items():
+        part = content if section in content else content["config"]
+        part[section] = {**part[section], **values}
+    file.write_text(json.dumps({**content, "digest": fingerprint(content)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": {"lstm_hidden": 10**7}}, "lstm_hidden"),
+        ({"model": {"lstm_hidden": 4096, "lstm_layers": 16}}, "should be"),
+        ({"model": {"channels": [1024] * 4}}, "should be"),
+        ({"model": {"channels": [0]}}, "channels"),
+        ({"model": {"targets": ["joy"]}}, "targets"),
+        ({"preprocess": {"sr": 10**12}}, "sr"),
+        ({"preprocess": {"segment_seconds": 1e9}}, "segment_seconds"),
+        ({"preprocess": {"segment_seconds": 0.6}}, "covers 8448 samples"),
+        ({"mel": {"n_mels": 1}}, "halve the mel"),
+        ({"mel": {"n_mels": 32}}, "16 means for 32 mel bands"),
+        ({"mel": {"n_fft": 2**40}}, "n_fft"),
+        ({"sequence": {"length": 10**9}}, "length"),
+        ({"standardizer": {"std": [0.0] * 16}}, "positive standard deviations"),
+        ({"standardizer": {"mean": "a"}}, "standardisation found is not one"),
+    ],
+    ids=str,
+)
+def test_a_model_that_asks_for_what_it_does_not_hold_is_refused(
+    exported: Location, changes: dict[str, dict[str, object]], says: str
+) -> None:
+    _forge(exported, **changes)
+    with pytest.raises(ModelError, match=says):
+        load_model(exported)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"null", b'{"digest": 1}'])
+def test_what_is_no_description_is_refused(exported: Location, content: bytes) -> None:
+    _local(exported, "model.json").write_bytes(content)
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(exported)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda tensors: tensors.pop("output.bias"), r"output.bias is absent and should be \[1\]"),
+        (lambda tensors: tensors.update(more=torch.zeros(2)), "more is .* should be absent"),
+        (lambda tensors: tensors["output.bias"].fill_(torch.nan), "not finite"),
+        (lambda tensors: tensors.update({"output.bias": torch.zeros(1, dtype=torch.int8)}), "int8"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    exported: Location, change: Callable[[dict[str, torch.Tensor]], object], says: str
+) -> None:
+    file = _local(exported, "model.safetensors")
+    tensors = safetensors.torch.load(file.read_bytes())
+    change(tensors)
+    data = safetensors.torch.save(tensors)
+    file.write_bytes(data)
+    content = json.loads(_local(exported, "model.json").read_text())
+    del content["digest"]
+    content["sha256"] = hashlib.sha256(data).hexdigest()
+    content["digest"] = fingerprint(content)
+    _local(exported, "model.json").write_text(json.dumps(content))
     with pytest.raises(ModelError, match=says):
         load_model(exported)
 

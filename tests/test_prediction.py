@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -176,11 +177,22 @@ def test_a_short_recording_has_one_value_and_is_marked(predictor: Predictor) -> 
         (np.zeros(9000, np.float32), "silent"),
         (np.full(9000, np.nan, np.float32), "NaN"),
         (np.zeros((2, 3, 4), np.float32), r"shape \(2, 3, 4\)"),
+        (np.ones((48_000, 2), np.float32), r"give y\.T"),
+        (np.ones((2, 0), np.float32), r"shape \(2, 0\)"),
+        (np.float32(3), r"shape \(\)"),
+        (["a", "b"], "no numbers"),
+        ([[0.0, 1.0], [2.0]], "no numbers"),
     ],
 )
 def test_what_cannot_be_predicted_is_said(predictor: Predictor, y: np.ndarray, said: str) -> None:
     with pytest.raises(AudioError, match=said):
         predictor(y, sr=SR)
+
+
+@pytest.mark.parametrize("sr", [0, -16_000, float("nan"), float("inf"), None, "16000"])
+def test_a_rate_that_is_none_is_said(predictor: Predictor, sr: Any) -> None:
+    with pytest.raises(AudioError, match="sample rate"):
+        predictor(np.ones(32_000, np.float32), sr=sr)
 
 
 def test_two_targets(tmp_path: Path, tiny_config: Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from valence.combinations import ESTIMATORS, SCORE_FUNCTIONS, build, combination
 from valence.config import StepConfig, SweepConfig
 from valence.errors import ModelError
 from valence.regressor import load_regressor, save_regressor
+from valence.run import fingerprint
 from valence.storage import Location
 
 _GENERATOR = np.random.default_rng(0)
@@ -26,9 +28,12 @@ _X = _GENERATOR.random((60, 24)) + 0.1
 _Y = _X[:, 2] + 0.1 * _GENERATOR.standard_normal(60)
 
 
+_ABOUT = {"target": "valence", "model": "f" * 64, "steps": {}}
+
+
 def _round_trip(folder: Path, pipeline: Pipeline) -> None:
     root = Location.parse(folder)
-    save_regressor(root, pipeline, columns=24, about={"target": "valence"})
+    save_regressor(root, pipeline, columns=24, about=_ABOUT)
     found = load_regressor(root)
     # The same numbers lie elsewhere in memory, where BLAS may add them in another order.
     np.testing.assert_allclose(found.predict(_X), pipeline.predict(_X), rtol=1e-12, atol=1e-12)
@@ -68,9 +73,14 @@ def _write(folder: Path, pipeline: Pipeline) -> Location:
     """A file that someone else made, with a checksum that is right."""
     content = skops.io.dumps(pipeline)
     (folder / "pipeline.skops").write_bytes(content)
-    about = {"format": 1, "columns": 24, "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / "regressor.json").write_text(json.dumps(about))
+    about = {"format": 2, "columns": 24, "sha256": hashlib.sha256(content).hexdigest(), **_ABOUT}
+    _describe(folder, about)
     return Location.parse(folder)
+
+
+def _describe(folder: Path, about: dict[str, object]) -> None:
+    told = {**about, "digest": fingerprint(about)}
+    (folder / "regressor.json").write_text(json.dumps(told))
 
 
 def test_a_foreign_function_is_refused(tmp_path: Path) -> None:
@@ -92,10 +102,64 @@ def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
         load_regressor(Location.parse(tmp_path))
 
 
-def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"null", b'{"format": 2}', b"\xff\xfe\x00", b"[" * 100_000, b"1e999", b""],
+    ids=lambda content: repr(content[:12]),
+)
+def test_a_damaged_description_is_refused(tmp_path: Path, content: bytes) -> None:
     root = _write(tmp_path, Pipeline([("r", Ridge())]).fit(_X, _Y))
-    (tmp_path / "regressor.json").write_text("{")
+    (tmp_path / "regressor.json").write_bytes(content)
     with pytest.raises(ModelError, match="damaged"):
+        load_regressor(root)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"columns": "24"}, {"target": "joy"}, {"target": None}, {"model": 3}, {"steps": []}],
+    ids=str,
+)
+def test_a_description_with_a_digest_that_is_right_is_looked_at_all_the_same(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    root = _write(tmp_path, Pipeline([("r", Ridge())]).fit(_X, _Y))
+    about = json.loads((tmp_path / "regressor.json").read_text())
+    del about["digest"]
+    _describe(tmp_path, {**about, **change})
+    with pytest.raises(ModelError, match=f"damaged.*{next(iter(change))}"):
+        load_regressor(root)
+
+
+def test_an_edited_description_is_refused(tmp_path: Path) -> None:
+    root = _write(tmp_path, Pipeline([("r", Ridge())]).fit(_X, _Y))
+    file = tmp_path / "regressor.json"
+    file.write_text(file.read_text().replace('"columns": 24', '"columns": 25'))
+    with pytest.raises(ModelError, match="its digest is not the one"):
+        load_regressor(root)
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ModelError, match="of format 1"):
+        load_regressor(root)
+
+
+@pytest.mark.parametrize("made", [Ridge(), {"a": 1}, [1, 2]], ids=repr)
+def test_what_is_no_pipeline_is_refused(tmp_path: Path, made: object) -> None:
+    with pytest.raises(ModelError, match="Expected a pipeline"):
+        load_regressor(_write(tmp_path, made))
+
+
+def test_a_pipeline_taken_apart_is_refused(tmp_path: Path) -> None:
+    """The archive is whole, its checksum right, and its schema leads nowhere."""
+    root = _write(tmp_path, Pipeline([("r", Ridge())]).fit(_X, _Y))
+    file = tmp_path / "pipeline.skops"
+    with zipfile.ZipFile(file) as archive:
+        schema = json.loads(archive.read("schema.json"))
+    schema["content"] = {"__loader__": "NoSuchNode"}
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("schema.json", json.dumps(schema))
+    about = json.loads((tmp_path / "regressor.json").read_text())
+    del about["digest"]
+    _describe(tmp_path, {**about, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()})
+    with pytest.raises(ModelError, match="cannot be read by the installed versions"):
         load_regressor(root)
 
 

@@ -121,6 +121,9 @@ def test_says_how_the_best_compares_with_the_deep_model(
         paired = found["paired"][part]
         assert paired["difference"] == pytest.approx(best["ccc"] - deep["ccc"], abs=1e-12)
         assert paired["ci"][0] <= paired["difference"] <= paired["ci"][1]
+        less = found["deep_less_baseline"]["constant"][part]
+        assert less["difference"] == pytest.approx(deep["ccc"], abs=1e-12)
+        assert less["ci"][0] <= less["difference"] <= less["ci"][1]
     assert found["baselines"]["constant"]["validation"]["ccc"] == 0
     assert found["failed"] == 1
     assert [each["regressor"] for each in found["leaders"]] == ["svr", "xgboost", "ridge"]

@@ -121,14 +121,83 @@ def test_files_are_made_again_only_for_another_input(
     assert predict_task(other, task, out).status == "stale"
 
 
-def test_a_file_of_that_name_from_elsewhere_stays(predictor: Predictor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("foreign", ["csv", "png", "parquet"])
+def test_a_file_of_that_name_from_elsewhere_stays(
+    predictor: Predictor, tmp_path: Path, foreign: str
+) -> None:
     audio = _write_audio(tmp_path / "talk.wav", 12)
     (task,) = make_tasks([Location.parse(audio)])
-    for suffix in ("csv", "png"):
-        (tmp_path / f"talk.{suffix}").write_text("mine")
-    pd.DataFrame({"mine": [1]}).to_parquet(tmp_path / "talk.parquet")
+    mine = tmp_path / f"talk.{foreign}"
+    if foreign == "parquet":
+        pd.DataFrame({"mine": [1]}).to_parquet(mine)
+    else:
+        mine.write_text("mine")
+    before = mine.read_bytes()
     assert predict_task(predictor, task, Location.parse(tmp_path)).status == "stale"
-    assert (tmp_path / "talk.csv").read_text() == "mine"
+    assert mine.read_bytes() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["talk.wav", mine.name])
+    replaced = predict_task(predictor, task, Location.parse(tmp_path), overwrite=True)
+    assert replaced.status == "ok"
+    assert mine.read_bytes() != before
+
+
+def test_what_an_interrupted_writer_left_is_made_again(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(Location, "write_text", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict_task(predictor, task, out)
+    assert [file.name for file in out.files()] == ["talk.parquet"]
+    assert predict_task(predictor, task, out).status == "ok"
+    assert len(out.files()) == 3
+
+
+def _interrupted(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("damage", ["truncated", "scrambled", "empty"])
+def test_a_damaged_parquet_costs_only_its_own_recording(
+    predictor: Predictor, tmp_path: Path, damage: str
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    predict_task(predictor, task, out)
+    parquet = tmp_path / "out" / "talk.parquet"
+    good = parquet.read_bytes()
+    match damage:
+        case "truncated":
+            parquet.write_bytes(good[: len(good) // 2])
+        case "scrambled":
+            # The footer's length is right and what it holds is not.
+            parquet.write_bytes(good[:-200] + bytes(192) + good[-8:])
+        case _:
+            parquet.write_bytes(b"")
+    assert predict_task(predictor, task, out).status == "stale"
+    assert predict_task(predictor, task, out, overwrite=True).status == "ok"
+    assert parquet.read_bytes() == good
+
+
+@pytest.mark.parametrize("name", [r"take$1_$2 \frac{", "会議 été", "a\nb <&>", "-x"])
+def test_a_name_is_a_name(predictor: Predictor, tmp_path: Path, name: str) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / f"{name}.wav", 12))])
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert (outcome.status, outcome.reason) == ("ok", "")
+    assert (tmp_path / "out" / f"{name}.png").exists()
+
+
+def test_what_nobody_foresaw_is_set_aside_with_its_name(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    monkeypatch.setattr("valence.timelines.timeline", lambda *_, **__: 1 / 0)
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert outcome.status == "failed"
+    assert "not foreseen: ZeroDivisionError" in outcome.reason
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: Path) -> None:
@@ -141,6 +210,9 @@ def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: P
     assert blink.status == "failed"
     assert "shorter than 0.5 s" in blink.reason
     assert (short.status, short.short, short.rows) == ("ok", True, 6)
+    marked = pd.read_csv(out / "short.csv")
+    assert marked.columns.tolist() == ["timestamp", "valence", "short"]
+    assert marked["short"].all()
     assert text.status == "failed"
     assert "text.wav" in text.reason
     assert sorted(file.name for file in out.iterdir()) == [
@@ -148,6 +220,26 @@ def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: P
         "short.parquet",
         "short.png",
     ]
+
+
+def test_what_must_be_converted_first_is_listed(predictor: Predictor, tmp_path: Path) -> None:
+    _write_audio(tmp_path / "a.wav", 1)
+    (tmp_path / "memo.m4a").write_bytes(bytes.fromhex("0000001c667479704d344120") + bytes(900))
+    tasks = make_tasks(find_audio([str(tmp_path)]))
+    assert [task.name for task in tasks] == ["a", "memo"]
+    outcome = predict_task(predictor, tasks[1], Location.parse(tmp_path / "out"))
+    assert outcome.status == "failed"
+    assert "ffmpeg -i memo.m4a memo.wav" in outcome.reason
+
+
+def test_labels_that_cannot_be_read_are_a_remark(predictor: Predictor, tmp_path: Path) -> None:
+    audio = _write_audio(tmp_path / "talk.wav", 12)
+    (tmp_path / "labels" / "valence" / "talk.csv").mkdir(parents=True)
+    (task,) = make_tasks([Location.parse(audio)], Location.parse(tmp_path / "labels"))
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert outcome.status == "ok"
+    assert "valence labels not used" in outcome.reason
+    assert "cannot be read" in outcome.reason
 
 
 def test_annotations_are_joined_and_scored(predictor: Predictor, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from valence.config import (
@@ -34,6 +33,7 @@ from valence.config import (
 )
 from valence.errors import ModelError, TrainingError
 from valence.model import ValenceModel
+from valence.model_card import Card
 from valence.run import fingerprint
 from valence.standardization import Standardizer
 from valence.storage import Location
@@ -47,6 +47,7 @@ _PREVIOUS = "state.previous.pt"
 _INDEX = "state.json"
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
+_CARD = "README.md"
 _REMEDY = "Copy the model folder again, or make it with 'valence train'."
 
 Weights = dict[str, Tensor]
@@ -280,7 +281,7 @@ class ModelDescription:
 def export_model(
     folder: Location, model: ValenceModel, config: Config, record: Mapping[str, Any]
 ) -> str:
-    """Write `model` and all that prediction needs into `folder`.
+    """Write `model`, all that prediction needs, and its card `README.md` into `folder`.
 
     Parameters
     ----------
@@ -321,8 +322,18 @@ def export_model(
         "standardizer": model.standardizer.to_json(),
         "record": {**record, "versions": versions()},
     }
+    card = Card(
+        targets=config.model.targets,
+        parameters=sum(each.numel() for each in model.parameters()),
+        segment_seconds=config.preprocess.segment_seconds,
+        length=config.sequence.length,
+        record=record,
+        protocol=config.split.protocol,
+        overlap=config.split.allow_subject_overlap,
+    )
     try:
         (folder / _WEIGHTS).write_bytes(data)
+        (folder / _CARD).write_text(card.markdown())
         (folder / _DESCRIPTION).write_json({**content, "digest": fingerprint(content)})
     except OSError as error:
         raise TrainingError(
@@ -359,21 +370,39 @@ def load_model(folder: Location) -> tuple[ValenceModel, ModelDescription]:
             f"'{file}' is damaged, or belongs to another {_DESCRIPTION}: its digest is not the one "
             f"given there. {_REMEDY}"
         )
-    mel = description.config.mel
-    model = ValenceModel(
-        description.config.model,
-        n_mels=mel.n_mels,
-        n_frames=mel.n_frames,
-        standardizer=standardizer,
-    )
+    sections = description.config
     try:
-        model.load_state_dict(safetensors.torch.load(data))
-    except (safetensors.SafetensorError, RuntimeError) as error:
+        tensors = safetensors.torch.load(data)
+        # On the device without memory: shapes are compared before anything of that size is made.
+        with torch.device("meta"):
+            expected = _build(sections, standardizer).state_dict()
+        _compare_shapes(tensors, expected)
+        for name, tensor in tensors.items():
+            if tensor.dtype != expected[name].dtype or not tensor.isfinite().all():
+                raise ValueError(f"{name} is {tensor.dtype} or holds a value that is not finite")
+        model = _build(sections, standardizer)
+        model.load_state_dict(tensors)
+    except (safetensors.SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"'{file}' does not hold the weights of the model that {_DESCRIPTION} describes: "
             f"{error}. {_REMEDY}"
         ) from error
     return model.eval(), description
+
+
+def _build(sections: ModelSections, standardizer: Standardizer) -> ValenceModel:
+    mel = sections.mel
+    return ValenceModel(
+        sections.model, n_mels=mel.n_mels, n_frames=mel.n_frames, standardizer=standardizer
+    )
+
+
+def _compare_shapes(found: Weights, expected: Weights) -> None:
+    for name in sorted(found | expected):
+        have = list(found[name].shape) if name in found else "absent"
+        need = list(expected[name].shape) if name in expected else "absent"
+        if have != need:
+            raise ValueError(f"{name} is {have} and should be {need}")
 
 
 def _read(file: Location) -> bytes:
@@ -396,9 +425,18 @@ def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]
         sound = fingerprint(content) == digest
         if sound and version == FORMAT:
             sections = ModelSections.model_validate(content["config"])
-            described = ModelDescription(sections, content["record"], content["sha256"])
-            return described, Standardizer.from_json(content["standardizer"])
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+            # What one section asks of another is checked where all are together.
+            Config(**{name: getattr(sections, name) for name in ModelSections.model_fields})
+            record, sha256 = content["record"], content["sha256"]
+            standardizer = Standardizer.from_json(content["standardizer"])
+            if not isinstance(record, dict) or not isinstance(sha256, str):
+                raise TypeError("record is no table, or sha256 no text")
+            if len(standardizer.mean) not in (1, sections.mel.n_mels):
+                raise ValueError(
+                    f"it has {len(standardizer.mean)} means for {sections.mel.n_mels} mel bands"
+                )
+            return ModelDescription(sections, record, sha256), standardizer
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelError) as error:
         raise ModelError(f"'{file}' is damaged: {error!r}. {_REMEDY}") from error
     if not sound:
         raise ModelError(f"'{file}' is damaged: its digest is not the one it gives. {_REMEDY}")

@@ -29,6 +29,7 @@ Target = Literal["valence", "arousal"]
 Preset = Literal["default", "paper"]
 Range = tuple[float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Channels = Annotated[int, Field(ge=1, le=1024)]
 
 # Tables that a run's config.toml carries beside the configuration itself.
 _RECORD_TABLES = ("run", "versions")
@@ -65,10 +66,12 @@ class SplitConfig(Section):
 class PreprocessConfig(Section):
     """Decoding, cutting and levelling of recordings, and how the work is spread."""
 
-    sr: int = Field(16_000, gt=0)
-    segment_seconds: float = Field(0.5, gt=0)
+    # Upper bounds here and below are far above any use: a model's own file, which may come from
+    # anybody, cannot ask for all memory there is.
+    sr: int = Field(16_000, gt=0, le=768_000)
+    segment_seconds: float = Field(0.5, gt=0, le=60)
     level: Literal["peak", "rms"] = "peak"
-    level_dbfs: float = Field(-3.0, le=0)
+    level_dbfs: float = Field(-3.0, ge=-200, le=0)
     dtype: Literal["float16", "float32"] = "float16"
     max_rejected_share: float = Field(0.1, ge=0, le=1)
     seed: Seed = 0
@@ -89,10 +92,10 @@ class PreprocessConfig(Section):
 class MelConfig(Section):
     """Log-mel spectrogram of a segment."""
 
-    n_fft: int = Field(1024, gt=0)
-    hop_length: int = Field(256, gt=0)
-    n_mels: int = Field(128, gt=0)
-    n_frames: int = Field(34, gt=1)
+    n_fft: int = Field(1024, gt=0, le=2**16)
+    hop_length: int = Field(256, gt=0, le=2**16)
+    n_mels: int = Field(128, gt=0, le=1024)
+    n_frames: int = Field(34, gt=1, le=4096)
 
 
 class AugmentConfig(Section):
@@ -125,7 +128,7 @@ class StandardizeConfig(Section):
 class SequenceConfig(Section):
     """Windows of consecutive segments."""
 
-    length: int = Field(40, ge=1)
+    length: int = Field(40, ge=1, le=10_000)
     stride: int = Field(10, ge=1)
     phase: Literal["random", "fixed"] = "random"
     target: Literal["mean", "last", "centre"] = "mean"
@@ -134,9 +137,9 @@ class SequenceConfig(Section):
 class ModelConfig(Section):
     """The CNN-BiLSTM-attention model."""
 
-    channels: tuple[int, ...] = Field((8, 16, 32), min_length=1)
-    lstm_hidden: int = Field(128, ge=1)
-    lstm_layers: int = Field(2, ge=1)
+    channels: tuple[Channels, ...] = Field((8, 16, 32), min_length=1, max_length=8)
+    lstm_hidden: int = Field(128, ge=1, le=4096)
+    lstm_layers: int = Field(2, ge=1, le=16)
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[Target, ...] = Field(("valence",), min_length=1)
 

@@ -58,5 +58,9 @@ class TrainingError(ValenceError):
     """Training that cannot start or go on."""
 
 
+class OutputError(ValenceError):
+    """A place for outputs that cannot be written."""
+
+
 class ClusterError(ValenceError):
     """A Ray cluster that cannot be reached or lacks what was asked for."""

@@ -55,8 +55,8 @@ def export_onnx(file: Location, model: ValenceModel, description: ModelDescripti
         import onnx
     except ImportError as error:
         raise UsageError(
-            "Writing ONNX needs the package onnx, which is not installed. Install it with "
-            "pip install 'valence[onnx]'."
+            "Writing ONNX needs the package onnx, which is not installed. In the folder that this "
+            "program was installed from, run: pip install -e '.[onnx]'"
         ) from error
     graph = _Graph(onnx)
     features, attention = _embed(graph, model, _encode(graph, model))

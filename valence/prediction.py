@@ -33,6 +33,8 @@ from valence.storage import Location
 # Segments decoded at once, and given to the model at once (ten minutes of half a second each).
 _CHUNK_SEGMENTS = 20
 _BLOCK_SEGMENTS = 1200
+# The highest rate that sound is recorded at, and more.
+_MOST_SR = 10_000_000
 # Parts of a segment that the envelope tells of.
 _PARTS = 10
 
@@ -69,10 +71,13 @@ class Timeline:
         return len(self.time)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns `timestamp` (ms) and each target."""
+        """Columns `timestamp` (ms) and each target; `short`, true throughout, if it is short."""
         columns: dict[str, Any] = {"timestamp": np.rint(1000 * self.time).astype(np.int64)}
         for column, target in enumerate(self.targets):
             columns[target] = self.values[:, column]
+        if self.short:
+            # A table on its own must not pass for one of full sequences.
+            columns["short"] = True
         return pd.DataFrame(columns)
 
 
@@ -164,10 +169,27 @@ class Predictor:
         Raises
         ------
         AudioError
-            If there is less than one segment (0.5 s), no sound, or a sample that is not finite.
+            If there is less than one segment (0.5 s), no sound, a sample that is not finite, an
+            array of another shape or kind, or a rate that is none.
         """
-        samples = np.asarray(y, np.float32)
-        if samples.ndim == 2:
+        try:
+            samples = np.asarray(y, np.float32)
+        except (TypeError, ValueError) as error:
+            raise AudioError(
+                f"The samples are no numbers: {error}. Expected an array of floats."
+            ) from error
+        if not isinstance(sr, (int, float, np.number)) or not 0 < sr <= _MOST_SR:
+            raise AudioError(
+                f"The sample rate sr = {sr!r} was found. Expected the rate of y in Hz, such as "
+                "16000."
+            )
+        if samples.ndim == 2 and samples.shape[0] > samples.shape[1] > 0:
+            raise AudioError(
+                f"An array of shape {samples.shape} was found: {samples.shape[0]} channels of "
+                f"{samples.shape[1]} samples. Expected [channels, samples]; what soundfile reads "
+                "is [samples, channels], so give y.T."
+            )
+        if samples.ndim == 2 and samples.size:
             samples = samples.mean(axis=0)
         if samples.ndim != 1:
             raise AudioError(

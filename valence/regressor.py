@@ -13,15 +13,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from valence.config import versions
+from valence.config import Target, versions
 from valence.errors import ModelError
+from valence.run import fingerprint
 from valence.storage import Location
 
 TRUSTED = (
@@ -38,9 +38,12 @@ TRUSTED = (
     "xgboost.sklearn.XGBRegressor",
 )
 
-_FORMAT = 1
+_FORMAT = 2
 _PIPELINE = "pipeline.skops"
 _ABOUT = "regressor.json"
+# Whatever else there is, these are used.
+_KINDS = {"columns": int, "sha256": str, "target": str, "model": str | None, "steps": dict}
+_REMEDY = "Remove stage.json from the run's folder 'sweep' and run 'valence sweep' again."
 
 
 @dataclass(frozen=True)
@@ -91,20 +94,20 @@ def save_regressor(
     columns
         Number of features that it takes.
     about
-        JSON-like; `format`, `columns`, `sha256` and `versions` are added.
+        JSON-like, with `target`, `model` and `steps`; `format`, `columns`, `sha256`, `versions` and
+        a `digest` of all of it are added.
     """
     content = _skops().io.dumps(pipeline)
     (folder / _PIPELINE).write_bytes(content)
+    told = {
+        "format": _FORMAT,
+        "columns": columns,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        **about,
+        "versions": versions(),
+    }
     # Last, so that it always speaks of a pipeline that is there, whole.
-    (folder / _ABOUT).write_json(
-        {
-            "format": _FORMAT,
-            "columns": columns,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            **about,
-            "versions": versions(),
-        }
-    )
+    (folder / _ABOUT).write_json({**told, "digest": fingerprint(told)})
 
 
 def load_regressor(folder: Location) -> Regressor:
@@ -115,37 +118,70 @@ def load_regressor(folder: Location) -> Regressor:
     ModelError
         If something is missing or damaged, or holds a type that is not trusted.
     """
-    try:
-        about = (folder / _ABOUT).read_json()
-        content = (folder / _PIPELINE).read_bytes()
-    except FileNotFoundError as error:
+    about = _read_about(folder)
+    file = folder / _PIPELINE
+    content = _read(file, folder)
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise ModelError(
-            f"'{folder}' holds no regressor. Run 'valence sweep' on the run first."
-        ) from error
-    except json.JSONDecodeError as error:
-        raise ModelError(
-            f"'{folder / _ABOUT}' is damaged: {error}. Run the sweep again."
-        ) from error
-    if about.get("format") != _FORMAT or hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise ModelError(
-            f"'{folder}' holds a regressor of another version, or one that is damaged: its "
-            "checksum is not the one written with it. Run 'valence sweep' with --overwrite."
+            f"'{file}' is damaged, or belongs to another {_ABOUT}: its checksum is not the one "
+            f"given there. {_REMEDY}"
         )
     skops = _skops()
     try:
         pipeline = skops.io.loads(content, trusted=list(TRUSTED))
     except skops.io.exceptions.UntrustedTypesFoundException as error:
         raise ModelError(
-            f"'{folder / _PIPELINE}' holds types that no sweep makes: {error}. Do not use it "
-            "unless you know who wrote it; make your own with 'valence sweep'."
+            f"'{file}' holds types that no sweep makes: {error}. Do not use it unless you know who "
+            "wrote it; make your own with 'valence sweep'."
         ) from error
-    except (BadZipFile, KeyError, ValueError, TypeError) as error:
+    except Exception as error:
+        # What a file that was made to mislead raises while it is taken apart, nobody can list.
         raise ModelError(
-            f"'{folder / _PIPELINE}' cannot be read by the installed versions of scikit-learn and "
-            f"xgboost: {error}. Run 'valence sweep' with --overwrite."
+            f"'{file}' cannot be read by the installed versions of scikit-learn and xgboost: "
+            f"{error!r}. {_REMEDY}"
         ) from error
-    assert isinstance(pipeline, Pipeline)
+    if not isinstance(pipeline, Pipeline):
+        raise ModelError(
+            f"'{file}' holds a {type(pipeline).__name__}. Expected a pipeline of scikit-learn, as "
+            "'valence sweep' writes it."
+        )
     return Regressor(pipeline, about)
+
+
+def _read(file: Location, folder: Location) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"'{folder}' holds no regressor: '{file.name}' is missing. Run 'valence sweep' on the "
+            "run first."
+        ) from error
+    except OSError as error:
+        raise ModelError(f"'{file}' cannot be read: {error}. Restore the access.") from error
+
+
+def _read_about(folder: Location) -> dict[str, Any]:
+    """What `regressor.json` says, checked against its own digest."""
+    file = folder / _ABOUT
+    data = _read(file, folder)
+    try:
+        about: dict[str, Any] = json.loads(data)
+        digest, version = about.pop("digest", None), about["format"]
+        if version == _FORMAT and fingerprint(about) == digest:
+            for name, kind in _KINDS.items():
+                if not isinstance(about[name], kind):
+                    raise TypeError(f"{name} is {about[name]!r}")
+            if about["target"] not in get_args(Target):
+                raise ValueError(f"target is {about['target']!r}")
+            return about
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"'{file}' is damaged: {error!r}. {_REMEDY}") from error
+    if version == _FORMAT:
+        raise ModelError(f"'{file}' is damaged: its digest is not the one it gives. {_REMEDY}")
+    raise ModelError(
+        f"'{file}' is of format {version!r}, and this version reads format {_FORMAT}. Use the "
+        f"version that wrote it. Or: {_REMEDY}"
+    )
 
 
 def _skops() -> ModuleType:

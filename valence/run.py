@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
 import time
 import tomllib
 from collections.abc import Mapping
@@ -27,7 +29,7 @@ FORMAT: dict[StageName, int] = {
     "train": 1,
     "features": 1,
     "sweep": 1,
-    "report": 1,
+    "report": 2,
 }
 
 # The sections of the configuration that each stage answers for.
@@ -219,6 +221,8 @@ class Stage:
                 "summary": dict(summary),
                 "made_of": dict(made_of),
                 "versions": versions(),
+                # Of the machine that gave the command; a cluster may have done the work.
+                "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
             }
         )
 

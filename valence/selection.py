@@ -124,7 +124,7 @@ def select(
     baselines: Mapping[str, Outcome],
     column: int = 0,
 ) -> dict[str, Any]:
-    """The content of `selection.json`: the best, the deep model, their difference, the baselines.
+    """The content of `selection.json`: the best, the deep model, the baselines, their differences.
 
     Parameters
     ----------
@@ -169,18 +169,27 @@ def select(
             "test": scores("test", outcome.test),
         }
 
-    def against_deep(part: SplitPart, prediction: Array) -> dict[str, Any] | None:
+    def difference(part: SplitPart, first: Outcome, second: Outcome) -> dict[str, Any] | None:
         rows: Features = getattr(division, part)
         if not len(rows):
             return None
-        return paired_difference(
-            _labels(rows, column),
-            rows.prediction[:, column],
-            prediction,
-            rows.subject,
-            bootstrap=config.bootstrap,
-            seed=config.seed,
-        ).to_json()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConstantWarning)
+            found = paired_difference(
+                _labels(rows, column),
+                getattr(first, part),
+                getattr(second, part),
+                rows.subject,
+                bootstrap=config.bootstrap,
+                seed=config.seed,
+            )
+        return found.to_json()
+
+    def differences(first: Outcome, second: Outcome) -> dict[str, Any]:
+        return {
+            "validation": difference("validation", first, second),
+            "test": difference("test", first, second),
+        }
 
     leaders = [each for each in ranking[:_LEADERS] if outcomes[each].status == "ok"]
     if not leaders:
@@ -197,11 +206,11 @@ def select(
         "bootstrap": config.bootstrap,
         "best": _named(leaders[0]) | both(best),
         "deep": both(deep),
-        "paired": {
-            "validation": against_deep("validation", best.validation),
-            "test": against_deep("test", best.test),
-        },
+        "paired": differences(deep, best),
         "baselines": {name: both(outcome) for name, outcome in baselines.items()},
+        "deep_less_baseline": {
+            name: differences(outcome, deep) for name, outcome in baselines.items()
+        },
         "leaders": [_named(each) | both(outcomes[each]) for each in leaders],
         "failed": sum(outcome.status == "failed" for outcome in outcomes.values()),
     }

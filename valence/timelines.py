@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
 from valence.audio import checksum, on_disk
-from valence.errors import AudioError, CorpusError, UsageError
+from valence.errors import AudioError, CorpusError, OutputError, UsageError, ValenceError
 from valence.figures import timeline
 from valence.metrics import ConstantWarning, concordance
 from valence.prediction import Predictor, Timeline
@@ -28,7 +28,7 @@ from valence.storage import Location
 Status = Literal["ok", "skipped", "stale", "failed"]
 
 # The version of what these files hold: raised when the same input gives other files.
-_FORMAT = 2
+_FORMAT = 3
 _METADATA = b"valence"
 # What libsndfile decodes and people keep speech in.
 AUDIO_SUFFIXES = (
@@ -44,6 +44,8 @@ AUDIO_SUFFIXES = (
     ".caf",
     ".w64",
 )
+# What telephones and browsers record and libsndfile does not know: told of, not passed over.
+_TO_CONVERT = (".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp")
 _LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
 
 WEIGHTING = (
@@ -110,7 +112,10 @@ class Outcome:
 
 
 def find_audio(texts: Sequence[str]) -> list[Location]:
-    """The audio files that arguments name: files, folders (all audio in them), globs, URIs.
+    """The audio files that arguments name: files, folders (the audio in them), globs, URIs.
+
+    Folders within a folder are left alone; a pattern with `**` goes down into them. Files of a
+    kind that must be converted first are found too, so that they are listed as failed.
 
     Raises
     ------
@@ -121,7 +126,8 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
     for text in texts:
         place = Location.parse(text)
         if place.is_folder():
-            files = [file for file in place.files() if file.suffix in AUDIO_SUFFIXES]
+            known = (*AUDIO_SUFFIXES, *_TO_CONVERT)
+            files = [file for file in place.files() if file.suffix in known]
         elif place.exists():
             files = [place]
         else:
@@ -195,22 +201,40 @@ def predict_task(
 
     Raises
     ------
-    OSError
+    OutputError
         If `out` cannot be written.
+    ModelError
+        If the model cannot be used on any recording.
     """
+    try:
+        return _predict(predictor, task, out, overwrite=overwrite)
+    except CorpusError as error:
+        reason = str(error)
+        if task.audio.suffix in _TO_CONVERT:
+            reason += f" Convert it first: ffmpeg -i {task.audio.name} {task.audio.stem}.wav"
+    except ValenceError:
+        raise
+    except Exception as error:
+        # Whatever one recording brings about, the others are still to be predicted.
+        reason = (
+            f"'{task.audio}' could not be predicted, for a reason that was not foreseen: "
+            f"{type(error).__name__}: {error}"
+        )
+    return Outcome(task.name, str(task.audio), "failed", reason)
+
+
+def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool) -> Outcome:
     began = time.monotonic()
     known: dict[str, Any] = {"name": task.name, "audio": str(task.audio)}
-    try:
-        with on_disk(task.audio) as path:
-            made_of = _made_of(predictor, task, path)
-            before = _read_about(out, task.name)
-            if before is not None and before["made_of"] == made_of:
+    with on_disk(task.audio) as path:
+        made_of = _made_of(predictor, task, path)
+        before = _read_about(out, task.name)
+        if before is not None and before["made_of"] == made_of:
+            if before["whole"]:
                 return Outcome(**{**before["outcome"], "status": "skipped"})
-            if before is not None and not overwrite:
-                return Outcome(**known, status="stale")
-            predicted = predictor.predict_path(path, name=task.audio)
-    except CorpusError as error:
-        return Outcome(**known, status="failed", reason=str(error))
+        elif before is not None and not overwrite:
+            return Outcome(**known, status="stale")
+        predicted = predictor.predict_path(path, name=task.audio)
     annotation, remarks = _read_labels(task, len(predicted))
     step = predictor.config.preprocess.segment_seconds
     outcome = Outcome(
@@ -236,8 +260,6 @@ def _write(
     *,
     step: float,
 ) -> None:
-    frame = predicted.to_frame()
-    (out / f"{outcome.name}.csv").write_text(frame.to_csv(index=False))
     notes = [f"CCC {value:.2f}" for value in (outcome.ccc or {}).values()]
     if predicted.short:
         notes.append(f"shorter than a sequence: one prediction of {outcome.sound_seconds:g} s")
@@ -250,34 +272,55 @@ def _write(
         step=step,
         note=", ".join(notes),
         annotation=annotation,
-    )
-    (out / f"{outcome.name}.png").write_bytes(drawing.png())
+    ).png()
+    frame = predicted.to_frame()
     table = pa.Table.from_pandas(frame, preserve_index=False)
     # How long it took is left out: the same input gives the same bytes.
     told = replace(outcome, seconds=0.0).to_json()
     about = {"made_of": made_of, "outcome": told, "weighting": WEIGHTING}
-    # The Parquet is written last: that it is there says that the others are.
-    with (out / f"{outcome.name}.parquet").writer() as target:
-        pq.write_table(
-            table.replace_schema_metadata(
-                {**(table.schema.metadata or {}), _METADATA: json.dumps(about)}
-            ),
-            target,
-        )
+    parquet, csv, png = _files(out, outcome.name)
+    try:
+        # The Parquet comes first and says that what stands beside it is ours: another program's
+        # table of that name is never taken for one. What it said before goes before it changes.
+        csv.delete()
+        png.delete()
+        with parquet.writer() as target:
+            pq.write_table(
+                table.replace_schema_metadata(
+                    {**(table.schema.metadata or {}), _METADATA: json.dumps(about)}
+                ),
+                target,
+            )
+        csv.write_text(frame.to_csv(index=False))
+        png.write_bytes(drawing)
+    except OSError as error:
+        raise OutputError(
+            f"'{out}' could not be written: {error}. What was finished is there; make room or "
+            "restore the access, and run the command again to go on."
+        ) from error
+
+
+def _files(out: Location, name: str) -> tuple[Location, Location, Location]:
+    parquet, csv, png = (out / f"{name}{suffix}" for suffix in (".parquet", ".csv", ".png"))
+    return parquet, csv, png
 
 
 def _read_about(out: Location, name: str) -> dict[str, Any] | None:
-    """What the files of an earlier prediction say of themselves, or None if they are not whole."""
-    files = [out / f"{name}{suffix}" for suffix in (".parquet", ".csv", ".png")]
-    if not all(file.exists() for file in files):
+    """What the files of an earlier prediction say of themselves, or None where there are none.
+
+    `whole` says whether all are there; `made_of` is None where they are not known to be ours.
+    """
+    parquet, csv, png = _files(out, name)
+    found = [file.exists() for file in (parquet, csv, png)]
+    if not any(found):
         return None
     try:
-        with files[0].open() as source:
+        with parquet.open() as source:
             about: dict[str, Any] = json.loads(pq.read_schema(source).metadata[_METADATA])
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
-        # Another program's file of this name: it is not ours to replace without being told.
-        return {"made_of": None}
-    return about
+        return {**about, "whole": all(found), "made_of": about["made_of"]}
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        # No Parquet, a damaged one, or another program's: not ours to replace without being told.
+        return {"made_of": None, "whole": False}
 
 
 def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
@@ -288,12 +331,17 @@ def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
             "regressor": predictor.regressor and predictor.regressor.about["sha256"],
             "config": predictor.config.model_dump(mode="json", exclude_none=True),
             "audio": _checksum(path, task),
-            "labels": {
-                name: hashlib.sha256(file.read_bytes()).hexdigest()
-                for name, file in task.labels.items()
-            },
+            "labels": {name: _label_digest(file) for name, file in task.labels.items()},
         }
     )
+
+
+def _label_digest(file: Location) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        # The recording is predicted without it, and a remark says why.
+        return "unreadable"
 
 
 def _checksum(path: Path, task: Task) -> str:

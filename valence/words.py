@@ -28,6 +28,15 @@ def interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
 
 
+def spread(mean: float, sd: float | None, digits: int = 2) -> str:
+    """A mean with its standard deviation, where there is one.
+
+    >>> spread(-0.12, 0.3), spread(0.5, None)
+    ('−0.12 ± 0.30', '0.50')
+    """
+    return number(mean, digits) + ("" if sd is None else f" ± {number(sd, digits)}")
+
+
 def count(value: float) -> str:
     """A whole number, its thousands apart by a narrow space.
 

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib._pylab_helpers import Gcf
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from PIL import Image
 
 from valence import figures
 from valence.config import Config
-from valence.figures import Bar, Drawing, Track
-from valence.figures.drawing import BLUE, GREEN, INK, PURPLE, VERMILION, new_figure
+from valence.figures import Bar, Drawing, Shares, Track
+from valence.figures.drawing import BLUE, GREEN, INK, MUTED, PURPLE, VERMILION, new_figure
 from valence.metrics import Scores, concordance, score
 
 SR, HOP = 16_000, 256
@@ -72,13 +75,11 @@ _DRAWINGS: dict[str, Callable[[], Drawing]] = {
         start_seconds=30.0,
     ),
     "scatter": lambda: figures.scatter(_Y, _P, score(_Y, _P), target="valence"),
-    "over_time": lambda: figures.over_time(_tracks(), target="valence"),
+    "over_time": lambda: figures.over_time(_tracks(), target="valence")[0],
     "by_subject": lambda: figures.by_subject(
-        {"a": 0.3, "b": -0.1, "c": 0.7},
-        {"a": "test", "b": "validation", "c": "test"},
-        target="valence",
+        [("a", "test", 0.3), ("b", "validation", -0.1), ("c", "test", 0.7)], target="valence"
     ),
-    "distributions": lambda: figures.distributions({"test": (_Y, _P)}, target="valence"),
+    "distributions": lambda: figures.distributions(Shares.of({"test": (_Y, _P)}), target="valence"),
     "learning": lambda: figures.learning_curves(_history()),
     "heatmap": lambda: figures.sweep_heatmap(_results(), ["none", "minmax"]),
     "intervals": lambda: figures.intervals(
@@ -114,6 +115,15 @@ def test_every_figure_has_words_and_both_forms(name: str) -> None:
         assert "prefers-color-scheme:dark" in text
         assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", drawing.svg(width))
         assert drawing.svg(width) == drawing.svg(width)
+
+
+def test_names_are_no_formulas() -> None:
+    track = Track(
+        "$1_$2", *(_tracks(1)[0].__dict__[key] for key in ("seconds", "label")), _Y[:12], 0
+    )
+    subjects = figures.by_subject([("$_$", "test", 0.5)], target="valence")
+    assert "$1_$2" in figures.over_time([track], target="valence")[0].svg()
+    assert "$_$" in subjects.svg()
 
 
 def test_drawing_leaves_no_global_state() -> None:
@@ -177,7 +187,8 @@ def test_the_scatter_has_every_point_and_the_fitted_line() -> None:
 
 
 def test_each_recording_has_its_panel() -> None:
-    figure = figures.over_time(_tracks(4), target="valence").figure(figures.WIDE)
+    (drawing,) = figures.over_time(_tracks(4), target="valence")
+    figure = drawing.figure(figures.WIDE)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in shown] == [f"{n}_devel" for n in range(4)]
     track = _tracks(4)[2]
@@ -186,14 +197,19 @@ def test_each_recording_has_its_panel() -> None:
     assert len({axes.get_ylim() for axes in shown}) == 1
 
 
-def test_more_panels_than_fit_are_told() -> None:
-    drawing = figures.over_time(_tracks(61), target="valence")
-    assert "60 recordings (the first of 61)" in drawing.alt
+def test_every_recording_has_its_panel_however_many_there_are() -> None:
+    drawings = figures.over_time(_tracks(61), target="valence")
+    assert [drawing.name for drawing in drawings] == ["over-time", "over-time-2", "over-time-3"]
+    drawn = [drawing.figure(figures.NARROW) for drawing in drawings]
+    names = [axes.get_title(loc="left") for figure in drawn for axes in figure.axes]
+    assert names == [f"{n}_devel" for n in range(61)]
+    assert len({axes.get_ylim() for figure in drawn for axes in figure.axes}) == 1
+    assert "for 1 recording" in drawings[2].alt
 
 
 def test_unlabelled_and_single_windows_are_drawn() -> None:
     track = Track("8_test", np.array([10.0]), np.array([np.nan]), np.array([0.2]), None)
-    drawing = figures.over_time([track], target="valence")
+    (drawing,) = figures.over_time([track], target="valence")
     assert drawing.png(figures.NARROW)
     assert "CCC" not in drawing.alt
 
@@ -210,6 +226,64 @@ def test_subjects_stand_best_first() -> None:
         if line.get_marker() in ("o", "D")
     }
     assert at == {0.0: 0.7, 1.0: 0.3, 2.0: -0.1}
+
+
+def test_a_subject_in_two_splits_has_a_row_in_each() -> None:
+    scores = [("a", "validation", 0.3), ("a", "test", -0.1)]
+    drawing = figures.by_subject(scores, target="valence")
+    figure = drawing.figure(figures.WIDE)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["a", "a"]
+    marks = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() in ("o", "D")]
+    assert marks == ["D", "o"]
+
+
+def test_shares_are_those_of_numpy() -> None:
+    label, prediction = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.5, 0.5, 1.0])
+    shares = Shares.of({"test": (label, prediction)})
+    assert shares.label["test"].sum() == pytest.approx(100)
+    assert sorted(shares.label["test"])[-2:] == [50, 50]
+    assert sorted(shares.prediction["test"])[-3:] == [25, 25, 50]
+    assert shares.edges[0] < 0
+    assert shares.edges[-1] > 1
+    told = shares.to_json()["splits"]["test"]
+    assert told["n"] == 4
+    assert (told["label"]["mean"], told["label"]["sd"]) == (0.5, 0.5)
+    assert told["prediction"]["sd"] == pytest.approx(np.sqrt(0.125))
+
+
+@pytest.mark.parametrize("seeds", [2, 4, 5, 9])
+def test_seeds_are_told_apart_or_not_pretended_to_be(seeds: int) -> None:
+    rows = _history()
+    history = pd.concat(
+        [rows[rows["seed"] == 3].assign(seed=n, validation_ccc=0.1 * n) for n in range(seeds)]
+    )
+    figure = figures.learning_curves(history).figure(figures.WIDE)
+    told = {text.get_text(): line for text, line in _legend(figure)}
+    named = {name: told[name].get_color() for name in told if name.startswith("seed ")}
+    assert len(set(named.values())) == len(named)
+    assert not set(named.values()) & {INK, MUTED}
+    if seeds <= 4:
+        assert len(named) == seeds
+    else:
+        assert list(named) == [f"seed {seeds - 1}, the best"]
+        assert f"{seeds - 1} other seeds" in told
+
+
+def _legend(figure: Figure) -> list[tuple[Text, Line2D]]:
+    (legend,) = figure.legends
+    return list(zip(legend.get_texts(), legend.get_lines(), strict=True))
+
+
+def test_the_heatmaps_colours_have_a_scale_with_a_name() -> None:
+    bar = figures.sweep_heatmap(_results(), target="arousal").figure(figures.WIDE).axes[-1]
+    assert bar.get_ylabel() == "CCC of arousal"
+
+
+def test_a_segment_tells_where_its_sound_ends() -> None:
+    axes = _DRAWINGS["segment"]().figure(figures.WIDE).axes[0]
+    assert "500 ms, zeros follow" in axes.get_xlabel()
+    assert axes.get_xlim() == (0, pytest.approx(34 * 16))
+    assert [float(line.get_xdata()[0]) for line in axes.lines] == [500]
 
 
 def test_the_best_epoch_of_each_seed_is_marked() -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +24,18 @@ from pipelines import predict as stage
 from pipelines.progress import Report
 from valence.checkpoint import export_model
 from valence.config import Config
-from valence.errors import CorpusError, ModelError, StaleError, UsageError, ValenceError
+from valence.errors import (
+    CorpusError,
+    ModelError,
+    StaleError,
+    UsageError,
+    ValenceError,
+)
+from valence.features import read_features
 from valence.model import ValenceModel
+from valence.prediction import OverlapAverage
+from valence.run import Run
+from valence.segments import SegmentStore
 from valence.standardization import Standardizer
 from valence.storage import Location
 
@@ -67,9 +84,39 @@ def test_good_files_are_predicted_and_bad_ones_set_aside(
     assert told.out == ""
     assert "shorter than 0.5 s" in told.err
     assert "3 predicted" in told.err
+    assert "one value holds throughout: 'c'" in told.err
 
     again = stage.predict([str(audio)], model, Location.parse(out), report=Report())
     assert [row["status"] for row in again["recordings"]].count("skipped") == 3
+
+
+def test_the_listing_keeps_what_earlier_calls_left(
+    model: Location, audio: Path, tmp_path: Path
+) -> None:
+    out = Location.parse(tmp_path / "out")
+    stage.predict([str(audio / "a.flac")], model, out, report=Report())
+    stage.predict([str(audio / "c.ogg"), str(audio / "d.wav")], model, out, report=Report())
+    rows = (out / "prediction.json").read_json()["recordings"]
+    assert [(row["name"], row["status"]) for row in rows] == [
+        ("a", "ok"),
+        ("c", "ok"),
+        ("d", "failed"),
+    ]
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"recordings": []}'])
+def test_a_listing_from_elsewhere_stays(
+    model: Location, audio: Path, tmp_path: Path, content: str
+) -> None:
+    mine = tmp_path / "prediction.json"
+    mine.write_text(content)
+    files, out = [str(audio / "a.flac")], Location.parse(tmp_path)
+    with pytest.raises(StaleError, match="not written by this program"):
+        stage.predict(files, model, out, report=Report())
+    assert mine.read_text() == content
+    assert not (tmp_path / "a.csv").exists()
+    stage.predict(files, model, out, overwrite=True, report=Report())
+    assert json.loads(mine.read_text())["recordings"][0]["name"] == "a"
 
 
 def test_nothing_usable_is_an_error(model: Location, audio: Path, tmp_path: Path) -> None:
@@ -131,11 +178,156 @@ def test_ray_gives_the_same_files(
     summary = stage.predict([str(audio)], model, Location.parse(there), report=Report())
     status = {row["name"]: row["status"] for row in summary["recordings"]}
     assert status == {"a": "ok", "b": "skipped", "c": "ok", "blink": "failed", "d": "failed"}
-    ours, theirs = _rows(here), _rows(there)
-    assert list(ours) == list(theirs)
-    for file in sorted(here.iterdir()):
+    _same_files(here, there)
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning")
+def test_predictions_of_a_training_corpus_are_what_its_features_say(
+    ray_local: None,
+    prepared_run: Callable[[str], Run],
+    tiny_config: Config,
+    tmp_path: Path,
+) -> None:
+    """`RUN/features` of stride 1, averaged, is the timeline of every recording within 1e-4."""
+    from pipelines.extract import extract
+
+    run = prepared_run("run")
+    config = Config.resolve(tiny_config, assignments=["sequence.stride=1"])
+    torch.manual_seed(4)
+    made = ValenceModel(
+        config.model,
+        n_mels=128,
+        n_frames=34,
+        standardizer=SegmentStore(run.folder("segments")).standardizer(),
+    )
+    # An untrained head says nearly the same of everything, which would hide mistakes.
+    torch.nn.init.normal_(made.output.weight, std=2)
+    run.stage("train").begin({"made_for": "tests"})
+    digest = export_model(run.model, made, config, {})
+    run.stage("train").finish({"seconds": 0.0, "digest": digest})
+    extract(run, config, overwrite=False, report=Report())
+
+    corpus, out = run.record()["corpus"], tmp_path / "out"
+    stage.predict([f"{corpus}/raw_data/audio"], run.root, Location.parse(out), report=Report())
+    features = read_features(run.folder("features"))
+    names = np.unique(features.recording)
+    assert len(names) == 6
+    for name in names:
+        own = features.rows(features.recording == name)
+        average = OverlapAverage(1, config.sequence.length)
+        average.add(own.start.astype(np.int64), own.prediction)
+        told = pd.read_csv(out / f"{name}.csv")
+        assert len(told) == len(own) + config.sequence.length - 1 == 80
+        assert np.ptp(told["valence"]) > 0.05
+        np.testing.assert_allclose(told["valence"], average.values(80)[:, 0], atol=1e-4)
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning")
+def test_a_worker_that_dies_costs_no_recording(
+    ray_local: None,
+    model: Location,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    stage.predict([str(audio)], model, Location.parse(here), report=Report())
+    died = tmp_path / "died"
+
+    class Dying(stage._Worker):
+        def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+            told = super().__call__(batch)
+            if '"name": "b"' in batch["task"][0] and not died.exists():
+                # With its files written and nobody told of them.
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return told
+
+    monkeypatch.setattr(stage, "_Worker", Dying)
+    monkeypatch.setattr(stage, "RAY_SECONDS", 0.1)
+    summary = stage.predict([str(audio)], model, Location.parse(there), report=Report())
+    assert died.exists()
+    status = {row["name"]: row["status"] for row in summary["recordings"]}
+    assert status == {"a": "ok", "b": "skipped", "c": "ok", "blink": "failed", "d": "failed"}
+    _same_files(here, there)
+
+
+_DRIVER = """
+import sys
+import ray
+from pipelines import predict as stage
+from pipelines.progress import Report
+from valence.storage import Location
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+stage.RAY_SECONDS = 0.1
+audio, model, out = sys.argv[1:]
+stage.predict([audio], Location.parse(model), Location.parse(out), report=Report())
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_a_killed_driver_is_gone_on_from(model: Location, audio: Path, tmp_path: Path) -> None:
+    for copy in range(6):
+        shutil.copy(audio / "b.wav", audio / f"more{copy}.wav")
+    here, there = tmp_path / "here", tmp_path / "there"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, str(audio), str(model), str(there)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(there.glob("*.png")):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for pid in (driver.pid, *_descendants(driver.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    driver.wait()
+    done = len(list(there.glob("*.png")))
+    assert 1 <= done < 9
+    assert not (there / "prediction.json").exists()
+    summary = stage.predict([str(audio)], model, Location.parse(there), report=Report())
+    assert [row["status"] for row in summary["recordings"]].count("skipped") == done
+    stage.predict([str(audio)], model, Location.parse(here), report=Report())
+    _same_files(here, there)
+
+
+def _descendants(pid: int) -> list[int]:
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout.split()
+    return [each for child in map(int, children) for each in (child, *_descendants(child))]
+
+
+def _same_files(one: Path, other: Path) -> None:
+    assert [file.name for file in sorted(one.iterdir())] == [
+        file.name for file in sorted(other.iterdir())
+    ]
+    for file in one.iterdir():
         if file.name != "prediction.json":  # It tells times and paths.
-            assert file.read_bytes() == (there / file.name).read_bytes(), file.name
+            assert file.read_bytes() == (other / file.name).read_bytes(), file.name
+
+
+def test_a_cluster_of_the_environment_is_asked(
+    model: Location, audio: Path, tmp_path: Path
+) -> None:
+    """One short file is enough, and nothing is predicted here if nobody answers."""
+    arguments = [str(audio / "c.ogg"), "--model", str(model), "--out", str(tmp_path / "out")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipelines", "predict", *arguments],
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1
+    assert "Nothing answers at '127.0.0.1:9'" in ran.stderr
+    assert not (tmp_path / "out" / "c.csv").exists()
 
 
 @pytest.mark.ray

@@ -27,6 +27,7 @@ from valence.standardization import Moments
 from valence.storage import Location
 
 MakeRun = Callable[..., Run]
+_SECONDS = 1.5
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +64,7 @@ def add_sweep(tiny_config: Config) -> Callable[[Run], None]:
 def _finish(run: Run, stage: str, **summary: object) -> None:
     made = run.stage(stage)
     made.begin({"made_for": "a test"})
-    made.finish({"seconds": 1.5, "digest": stage, **summary})
+    made.finish({"seconds": _SECONDS, "digest": stage, **summary})
 
 
 def _preprocess(run: Run, root: Location, config: Config) -> None:
@@ -87,7 +88,15 @@ def _preprocess(run: Run, root: Location, config: Config) -> None:
             assert outcome.moments is not None
             moments = moments.merge(outcome.moments)
     store.write_standardizer(moments, config.standardize.scope)
-    _finish(run, "segments")
+    sound = sum(outcome.duration for outcome in outcomes)
+    _finish(
+        run,
+        "segments",
+        recordings=len(outcomes) + 1,
+        processed=len(outcomes),
+        skipped=0,
+        audio_hours_per_hour=sound / _SECONDS,
+    )
 
 
 def _train(run: Run, config: Config, seed: int) -> None:
@@ -119,7 +128,7 @@ def _train(run: Run, config: Config, seed: int) -> None:
     ]
     csv = pd.DataFrame(history).to_csv(index=False)
     (run.folder("train") / "history.csv").write_text(csv)
-    _finish(run, "train")
+    _finish(run, "train", workers=1)
 
 
 def _extract(run: Run, config: Config) -> None:
@@ -145,7 +154,7 @@ def _extract(run: Run, config: Config) -> None:
             targets=config.model.targets,
         )
         write_features(run.folder("features") / f"{row['Id']}.parquet", features)
-    _finish(run, "features")
+    _finish(run, "features", recordings=6, skipped=0)
 
 
 def _sweep(run: Run, config: Config) -> None:
@@ -183,20 +192,27 @@ def _sweep(run: Run, config: Config) -> None:
             scores[split] = score(y, prediction, subjects=own.subject, bootstrap=50).to_json()
         return scores
 
-    def paired(split: str) -> dict[str, object]:
-        own = features.of(split)
-        y = own.target[:, 0]
-        return paired_difference(
-            y, own.prediction[:, 0], 0.5 * y, own.subject, bootstrap=50
-        ).to_json()
+    def paired(factor: float) -> dict[str, object]:
+        found = {}
+        for split in ("validation", "test"):
+            own = features.of(split)
+            y = own.target[:, 0]
+            found[split] = paired_difference(
+                y, own.prediction[:, 0], factor * y, own.subject, bootstrap=50
+            ).to_json()
+        return found
 
+    best = {k: results.iloc[0][k] for k in ("scaler", "reducer", "regressor")} | both(0.2)
     selection = {
         "select_on": "validation",
         "engine": "sklearn",
-        "best": {k: results.iloc[0][k] for k in ("scaler", "reducer", "regressor")} | both(0.2),
+        "svr_max_rows": None,
+        "best": best,
         "deep": both(0.3),
-        "paired": {split: paired(split) for split in ("validation", "test")},
+        "paired": paired(0.5),
         "baselines": {"constant": both(9.0), "functionals": both(0.5)},
+        "deep_less_baseline": {"constant": paired(0.1), "functionals": paired(0.4)},
+        "leaders": [best],
     }
     (folder / "selection.json").write_json(selection)
     _finish(run, "sweep")

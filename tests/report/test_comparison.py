@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline
 
 from valence.config import Config
-from valence.errors import UsageError
+from valence.errors import StaleError, UsageError
 from valence.features import Features, read_features, write_features
 from valence.metrics import concordance, paired_difference
-from valence.report import compare_runs
+from valence.regressor import save_regressor
+from valence.report import compare_runs, write_report
 from valence.run import Run
 from valence.storage import Location
 
@@ -84,6 +88,51 @@ def test_differences_are_paired_on_shared_sequences(fake: Fake, tmp_path: Path) 
     assert json.dumps(metrics).count("NaN") == 0
 
 
+def test_every_two_of_three_runs_are_paired(fake: Fake, tmp_path: Path) -> None:
+    runs = [fake("a", noise=0.9), fake("b", noise=0.2), fake("c", noise=0.5, skip=3)]
+    metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
+    pairs = {(pair["first"], pair["second"]): pair for pair in metrics["pairs"]["test"]}
+    assert list(pairs) == [("a", "b"), ("a", "c"), ("b", "c")]
+    ccc = {name: metrics["test"][name]["ccc"] for name in "abc"}
+    for (first, second), pair in pairs.items():
+        assert pair["difference"] == pytest.approx(ccc[second] - ccc[first], abs=1e-12)
+        assert pair["ci"][0] <= pair["difference"] <= pair["ci"][1]
+    b, c = (read_features(run.folder("features")).of("test") for run in runs[1:])
+    b = b.rows(b.start >= 15)
+    expected = paired_difference(
+        b.target[:, 0], b.prediction[:, 0], c.prediction[:, 0], c.subject, bootstrap=50
+    ).to_json()
+    assert pairs["b", "c"] == {"first": "b", "second": "c", **expected}
+    assert (
+        "c is worse than b: the interval leaves out 0."
+        in (tmp_path / "out" / "report.html").read_text()
+    )
+
+
+def test_best_regressors_are_compared_where_there_are_some(fake: Fake, tmp_path: Path) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.3), fake("c", noise=0.3)]
+    features = read_features(runs[0].folder("features"))
+    for run, slope in zip(runs[:2], (0.2, 0.9), strict=True):
+        run.stage("sweep").begin({"made_for": "a test"})
+        folder = run.folder("sweep")
+        (folder / "results.csv").write_text("scaler,reducer,regressor\nnone,none,dummy\n")
+        (folder / "selection.json").write_json({})
+        run.stage("sweep").finish({"seconds": 1.0})
+        # The labels are not in these features: what tells the runs apart is a constant.
+        pipeline = Pipeline([("r", Ridge())]).fit(np.eye(4), slope * np.ones(4))
+        about = {"target": "valence", "model": None, "steps": {}}
+        save_regressor(folder / "best", pipeline, columns=4, about=about)
+    metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
+    found = metrics["best_regressors"]["test"]
+    assert list(found["runs"]) == ["a", "b"]
+    y = features.of("test").target[:, 0].astype(float)
+    for name, slope in (("a", 0.2), ("b", 0.9)):
+        assert found["runs"][name]["mse"] == pytest.approx(np.mean((y - slope) ** 2))
+        assert found["runs"][name]["ccc"] == 0
+    assert [(pair["first"], pair["second"]) for pair in found["pairs"]] == [("a", "b")]
+    assert "c has no sweep." in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_run_and_its_copy_cannot_be_told_apart(fake: Fake, tmp_path: Path) -> None:
     runs = [fake("a", noise=0.3), fake("b", noise=0.3)]
     metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
@@ -102,6 +151,36 @@ def test_what_cannot_be_compared_is_said(fake: Fake, tmp_path: Path) -> None:
         compare_runs([a, a], out)
     with pytest.raises(UsageError, match="share no labelled sequence"):
         compare_runs([a, fake("b", noise=0.3, shift=0.5)], out)
+
+
+def test_a_comparison_replaces_nothing_that_is_not_its_own(
+    fake: Fake, finished_run: Run, tmp_path: Path
+) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.4)]
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "report.html").write_text("mine")
+    out = Location.parse(folder)
+    with pytest.raises(StaleError, match=r"holds report.html from elsewhere"):
+        compare_runs(runs, out)
+    assert [file.name for file in out.files()] == ["report.html"]
+    (folder / "notes.txt").write_text("mine too")
+    compare_runs(runs, out, overwrite=True)
+    assert "side by side" in (folder / "report.html").read_text()
+    assert (folder / "notes.txt").exists()
+
+    compare_runs(runs, out)
+    with pytest.raises(StaleError, match="outputs of another configuration"):
+        compare_runs([*runs, fake("c", noise=0.5)], out)
+
+    shutil.copytree(finished_run.root.local, tmp_path / "run")
+    run = Run.at(str(tmp_path / "run"))
+    write_report(run)
+    before = (run.folder("report") / "report.html").read_bytes()
+    for taken in (run.folder("report"), run.folder("sweep")):
+        with pytest.raises(UsageError, match="holds a stage of a run"):
+            compare_runs(runs, taken, overwrite=True)
+    assert (run.folder("report") / "report.html").read_bytes() == before
 
 
 def test_runs_of_one_name_are_told_by_their_place(fake: Fake, tmp_path: Path) -> None:

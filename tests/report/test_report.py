@@ -5,7 +5,9 @@ from __future__ import annotations
 import html.parser
 import io
 import json
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipelines.cli import _DEMO_SETTINGS, _resolve
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
-from valence.report import write_report
+from valence.report import _command, story, tables, write_report
+from valence.report.costs import costs
+from valence.report.evidence import Evidence, read_evidence
+from valence.report.findings import find, metrics_json
 from valence.run import Run
 
 _FIGURES = {
@@ -43,6 +49,7 @@ class _Page(html.parser.HTMLParser):
         super().__init__()
         self.images: list[dict[str, str | None]] = []
         self.addresses: list[str] = []
+        self.values: list[float] = []
         self.ids: list[str] = []
         self.open: list[str] = []
         self.text = ""
@@ -58,6 +65,8 @@ class _Page(html.parser.HTMLParser):
         self.addresses += [
             value or "" for name, value in attrs if name in {"src", "href", "srcset"}
         ]
+        if given.get("data-value"):
+            self.values.append(float(given["data-value"] or 0))
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag: str) -> None:
@@ -170,7 +179,7 @@ def test_the_numbers_stand_on_the_page_as_text(reported: Run) -> None:
         "Synthetic sound",
         "broken.wav",
         "1 recording could not be used",
-        "valence demo --out",
+        f"valence run {metrics['command'].split()[2]} --config",
         "scikit-learn",
         "lstm_hidden = 16",
         "channels = [2, 4, 8]",
@@ -179,12 +188,226 @@ def test_the_numbers_stand_on_the_page_as_text(reported: Run) -> None:
         assert told in text
 
 
+def _numbers(content: object) -> list[float]:
+    """All numbers in JSON-like content."""
+    if isinstance(content, dict):
+        return [number for value in content.values() for number in _numbers(value)]
+    if isinstance(content, list):
+        return [number for value in content for number in _numbers(value)]
+    if isinstance(content, (int, float)) and not isinstance(content, bool):
+        return [float(content)]
+    return []
+
+
+def test_every_number_in_a_table_stands_in_the_metrics(reported: Run) -> None:
+    values = np.array(_page(reported).values)
+    known = np.sort(_numbers(_json(reported)))
+    assert len(values) > 600
+    place = np.clip(np.searchsorted(known, values), 1, len(known) - 1)
+    far = np.minimum(abs(known[place] - values), abs(known[place - 1] - values))
+    assert values[far > 1e-9].tolist() == []
+
+
+def test_what_the_figures_show_stands_in_the_metrics(reported: Run) -> None:
+    metrics = _json(reported)
+    history = pd.read_csv(io.StringIO((reported.folder("train") / "history.csv").read_text()))
+    assert metrics["training"]["history"] == history.to_dict("records")
+    for seed, row in zip((0, 1), metrics["training"]["seeds"], strict=True):
+        own = history[history["seed"] == seed]
+        assert row["seed"] == seed
+        assert row["validation_ccc"] == own["validation_ccc"].max()
+        assert row["epochs"] == len(own)
+    best = [row["validation_ccc"] for row in metrics["training"]["seeds"]]
+    assert metrics["training"]["mean"]["validation_ccc"] == pytest.approx(np.mean(best))
+    sd = abs(best[0] - best[1]) / np.sqrt(2)
+    assert metrics["training"]["sd"]["validation_ccc"] == pytest.approx(sd)
+    told = f"{np.mean(best):.3f} ± {sd:.3f}"
+    assert told in _page(reported).text
+
+    weights = np.array(metrics["attention"]["percent"])
+    assert weights.shape == (20,)
+    assert weights.sum() == pytest.approx(100, abs=1e-3)
+    assert len(metrics["sweep"]) == 60
+    assert (
+        metrics["sweep"][0]["ccc_validation_ci"]
+        == metrics["best_regressor"]["validation"]["ccc_ci"]
+    )
+    labels = read_features(reported.folder("features")).of("train").target[:, 0]
+    shares = metrics["distribution"]["splits"]["train"]["label"]
+    expected = np.histogram(labels, metrics["distribution"]["edges"])[0] / len(labels)
+    np.testing.assert_allclose(np.array(shares["percent"]) / 100, expected)
+    assert shares["mean"] == pytest.approx(labels.mean(), abs=1e-6)
+    assert metrics["corpus"]["recordings"] == 7
+    assert [row["Id"] for row in metrics["corpus"]["rejected"]] == ["broken"]
+    assert metrics["seeds"] == {"split": 0, "preprocess": 0, "training": [0], "sweep": 0}
+    assert metrics["versions"]["train"]["torch"] in _page(reported).text
+    assert [row["stage"] for row in metrics["times"]] == [
+        "preprocess",
+        "train",
+        "extract",
+        "sweep",
+        "report",
+    ]
+    assert Config.model_validate(metrics["configuration"]) == reported.config()
+
+
+def test_the_command_makes_the_same_run_again(reported: Run, tmp_path: Path) -> None:
+    program, command, corpus, *options = shlex.split(_json(reported)["command"])
+    assert (program, command, corpus) == ("valence", "run", reported.record()["corpus"])
+    assert options[::2] == ["--config", "--out"]
+    assert options[3] == f"{reported.root}-again"
+    assert _again(options, otherwise=Config()) == reported.config()
+
+
+def test_the_command_of_a_demo_repeats_what_was_set(
+    reported: Run, make_run: Any, tiny_config: Config, tmp_path: Path
+) -> None:
+    run = _copy(reported, tmp_path / "my demo")
+    demo = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
+    asked = Config.resolve(demo, assignments=["train.seeds=[3]", "sequence.length=20"])
+    run.write_config(asked, {**run.record(), "corpus": str(run.root / "corpus")})
+    told = _command(read_evidence(run))
+    program, command, *options = shlex.split(told)
+    assert (program, command) == ("valence", "demo")
+    assert options[3] == f"{run.root}-again"
+    assert _again(options, otherwise=demo) == asked
+
+
+def _again(options: list[str], *, otherwise: Config) -> Config:
+    """The configuration that a command line with these options comes to."""
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    target = Run.at(given["--out"])
+    return _resolve(target, given["--config"], None, None, otherwise=otherwise)
+
+
+def test_what_chose_the_regressor_is_what_is_told(reported: Run, tmp_path: Path) -> None:
+    """`selection.json` says what the sweep did; the configuration may have moved on."""
+    run = _copy(reported, tmp_path / "run")
+    evidence = read_evidence(run)
+    findings = find(evidence)
+    notice = "was chosen by its test score"
+    moved = Config.resolve(run.config(), assignments=["sweep.select_on=test"])
+    for config, chosen, marked in ((moved, "validation", False), (run.config(), "test", True)):
+        changed = replace(
+            evidence, config=config, selection={**evidence.selection, "select_on": chosen}
+        )
+        assert any(notice in each for each in story.notices(changed, findings)) is marked
+        assert metrics_json(changed, findings)["select_on"] == chosen
+        (told,) = (p.text for p in story.regressors(changed).parts[:1])
+        # The difference shown is that of the test rows: they flatter where they chose.
+        assert ("chosen by these same rows" in told) is marked
+
+
+def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None:
+    evidence = read_evidence(reported)
+    findings = find(evidence)
+    for ci, words in (
+        ([0.1, 0.3], "The deep model is better than that baseline"),
+        ([-0.3, -0.1], "The deep model is worse than that baseline"),
+        ([-0.1, 0.3], "cannot be told apart"),
+        (None, "one subject gives no interval"),
+    ):
+        pair = {"test": {"difference": 0.1, "ci": ci}, "validation": None}
+        selection = {**evidence.selection, "deep_less_baseline": {"functionals": pair}}
+        section = story.headline(replace(evidence, selection=selection), findings)
+        assert words in " ".join(part.text for part in section.parts)
+    without = {**evidence.selection, "baselines": {}, "deep_less_baseline": {}}
+    unswept = story.headline(replace(evidence, selection=None), findings)
+    assert "'valence sweep' adds a baseline" in " ".join(part.text for part in unswept.parts)
+    section = story.headline(replace(evidence, selection=without), findings)
+    assert "ridge" not in " ".join(part.text for part in section.parts)
+
+
+def test_the_sweeps_table_tells_engines_rows_and_limits(reported: Run) -> None:
+    evidence = read_evidence(reported)
+    selection = {**evidence.selection, "svr_max_rows": 80}
+    table = tables.sweep_table(replace(evidence, selection=selection))
+    assert "at most 80 rows (sweep.svr_max_rows)" in table.caption
+    assert [title for title, _ in table.columns][-2:] == ["engine", "rows fitted on"]
+    assert [cell.text for cell in table.rows[0]][-2:] == ["sklearn", "100"]
+    assert "svr_max_rows" not in tables.sweep_table(evidence).caption
+
+
+def test_beside_the_study_stand_its_errors_and_its_best_by_family(reported: Run) -> None:
+    evidence = read_evidence(reported)
+    table = tables.paper_table(evidence, find(evidence))
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    assert rows["Deep model"][::2] == ["0.336", "0.0802", "0.2246"]
+    assert len(rows) == 8
+    results = evidence.results
+    pca = results[results["reducer"].isin(["pca10", "pca20"])]["ccc_test"].max()
+    assert rows["best with PCA"][:2] == ["< 0.25", f"{pca:.3f}"]
+    boosted = results[results["regressor"] == "xgboost"]["ccc_test"].max()
+    assert rows["best with XGBoost"][:2] == ["0.24", f"{boosted:.3f}".replace("-", "−")]
+
+
+def test_throughput_is_that_of_what_was_done(reported: Run) -> None:
+    evidence = read_evidence(reported)
+    found = {cost.stage: cost for cost in costs(evidence, report=2.0)}
+    assert found["train"].seconds == 16 * 2.5
+    assert found["train"].rate == "24 epochs a minute"
+    assert found["preprocess"].rate == f"{240 / 1.5:.0f} s of sound a second"
+
+    def resumed(**changes: dict[str, object]) -> Evidence:
+        stages = dict(evidence.stages)
+        for name, values in changes.items():
+            stages[name] = {
+                **stages[name],
+                "summary": {**stages[name]["summary"], **values},
+            }
+        return replace(evidence, stages=stages)
+
+    again = resumed(
+        segments={"processed": 1, "skipped": 5, "audio_hours_per_hour": 20.0},
+        train={"seconds": 0.2},
+        features={"skipped": 4},
+    )
+    found = {cost.stage: cost for cost in costs(again, report=2.0)}
+    assert found["preprocess"].rate == (
+        "20 s of sound a second (5 recordings more stood there already)"
+    )
+    assert found["train"].rate == "24 epochs a minute", "whatever the last call took"
+    assert found["extract"].rate == (
+        "1.3 recordings a second (4 recordings more stood there already)"
+    )
+    nothing = resumed(segments={"processed": 0, "skipped": 7, "audio_hours_per_hour": 0.0})
+    assert costs(nothing, report=2.0)[0].rate == "nothing was left to do"
+
+
+def test_a_subject_in_two_splits_keeps_both_scores(reported: Run) -> None:
+    evidence = read_evidence(reported)
+    features = evidence.features
+    features.subject[np.isin(features.split, ["validation", "test"])] = "05"
+    found = find(evidence)
+    assert found.subjects["validation"]["05"] != found.subjects["test"]["05"]
+    told = [row[:2] for row in tables.subjects_table(found).rows]
+    assert [[cell.text for cell in row] for row in told] == [["05", "validation"], ["05", "test"]]
+    drawing = story.agreement(evidence, found).drawings[1]
+    assert len(drawing.figure().axes[0].get_yticklabels()) == 2
+
+
 def test_a_report_is_made_once(reported: Run) -> None:
     file = reported.folder("report") / "report.html"
     before = file.info().mtime_ns
     summary = write_report(reported)
     assert file.info().mtime_ns == before
     assert summary["metrics"] == _json(reported)
+
+
+def test_a_report_that_lost_a_file_or_could_not_measure_all_is_made_again(
+    reported: Run, tmp_path: Path
+) -> None:
+    run = _copy(reported, tmp_path / "run")
+    config, record = run.config(), run.record()
+    run.write_config(config, {**record, "corpus": str(tmp_path / "not mounted")})
+    lost = run.folder("report") / "figures" / "attention.png"
+    lost.delete()
+    write_report(run)
+    assert lost.exists()
+    assert "cannot be read now" in _json(run)["robustness"]["skipped"]
+    run.write_config(config, record)
+    write_report(run)
+    assert _json(run)["robustness"] == _json(reported)["robustness"]
 
 
 def test_a_report_of_other_results_is_not_replaced_unasked(reported: Run, tmp_path: Path) -> None:
@@ -263,3 +486,6 @@ def test_the_model_has_a_card(reported: Run) -> None:
         "average over 10 s",
     ):
         assert told in card
+    assert str(reported.root) not in card
+    assert reported.record()["corpus"] not in card
+    assert "has not been tested" not in card

@@ -209,25 +209,31 @@ def test_the_schemes_differ_in_pages_and_figures(
     for scheme in _SCHEMES:
         browser.open(pages["report"], width=1280, scheme=scheme)
         page = browser.evaluate("getComputedStyle(document.body).backgroundColor")
-        figure = browser.evaluate(
-            """(() => {
-                const image = document.querySelector('#figure-learning-curves img');
-                const canvas = document.createElement('canvas');
-                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-                const context = canvas.getContext('2d');
-                context.drawImage(image, 0, 0);
-                const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
-                let [sum, count] = [0, 0];
-                for (let i = 0; i < data.length; i += 4)
-                    if (data[i + 3] > 200) { sum += data[i] + data[i + 1] + data[i + 2]; count++; }
-                return sum / count / 3;
-            })()"""
-        )
+        figure = _mean_ink(browser, "learning-curves")
         colours[scheme] = (page, figure)
     assert colours["light"][0] == "rgb(255, 255, 255)"
     assert sum(map(int, colours["dark"][0][4:-1].split(","))) < 150
     # Ink is dark on white and light on black.
     assert colours["dark"][1] > colours["light"][1] + 40
+
+
+def _mean_ink(browser: Browser, figure: str) -> float:
+    """Mean brightness of what is drawn in a figure, as the browser draws it now, 0 to 255."""
+    found = browser.evaluate(
+        """(() => {
+            const image = document.querySelector('#figure-FIGURE img');
+            const canvas = document.createElement('canvas');
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            let [sum, count] = [0, 0];
+            for (let i = 0; i < data.length; i += 4)
+                if (data[i + 3] > 200) { sum += data[i] + data[i + 1] + data[i + 2]; count++; }
+            return sum / count / 3;
+        })()""".replace("FIGURE", figure)
+    )
+    return float(found)
 
 
 def test_text_has_contrast(browser: Browser, pages: dict[str, Path]) -> None:
@@ -305,14 +311,34 @@ def test_headings_can_be_reached_by_keyboard(browser: Browser, pages: dict[str, 
 
 
 def test_it_prints(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["report"], width=1280, scheme="light")
+    on_white = _mean_ink(browser, "learning-curves")
     browser.open(pages["report"], width=1280, scheme="dark", media="print")
-    # Paper is white, whatever the screen was.
+    # Paper is white and ink is dark, whatever the screen was, in text and in figures.
     assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(255, 255, 255)"
     )
+    figures = browser.evaluate("[...document.images].map(i => getComputedStyle(i).colorScheme)")
+    assert set(figures) == {"light"}
+    assert _mean_ink(browser, "learning-curves") == pytest.approx(on_white, abs=2)
     printed = base64.b64decode(browser.call("Page.printToPDF", printBackground=False)["data"])
     assert printed.startswith(b"%PDF")
     assert 4 <= printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") <= 40
+
+
+def test_what_is_folded_is_printed_and_folded_again(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    browser.open(pages["report"], width=1280, scheme="light")
+    unfolded = "[...document.querySelectorAll('details')].map(d => d.open)"
+    browser.evaluate("document.querySelector('details').open = true")
+    before = browser.evaluate(unfolded)
+    assert before.count(True) == 1
+    assert len(before) >= 6
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(browser.evaluate(unfolded))
+    browser.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert browser.evaluate(unfolded) == before
 
 
 def test_screenshots_can_be_taken(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:

@@ -1,6 +1,14 @@
 """The figures of a run: pure functions from arrays to drawings, one style for all."""
 
-from valence.figures.agreement import Track, by_subject, distributions, over_time, scatter
+from valence.figures.agreement import (
+    MOST_PANELS,
+    Shares,
+    Track,
+    by_subject,
+    distributions,
+    over_time,
+    scatter,
+)
 from valence.figures.architecture import architecture
 from valence.figures.drawing import HALF, NARROW, WIDE, Drawing, data_uri
 from valence.figures.scores import Bar, intervals, sweep_heatmap
@@ -10,10 +18,12 @@ from valence.figures.training import learning_curves
 
 __all__ = [
     "HALF",
+    "MOST_PANELS",
     "NARROW",
     "WIDE",
     "Bar",
     "Drawing",
+    "Shares",
     "Track",
     "architecture",
     "attention",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,13 +26,14 @@ from valence.figures.drawing import (
     quiet_grid,
 )
 from valence.metrics import Scores
-from valence.words import number
+from valence.words import number, plural, spread
 
 Values = NDArray[np.floating]
 
-# More panels than this no longer fit a page; predictions.csv holds them all.
-MOST_PANELS = 60
+# Panels of one figure: more no longer fit a sheet of paper.
+MOST_PANELS = 30
 _FEW = 200
+_BINS = 30
 
 
 @dataclass(frozen=True)
@@ -100,26 +102,100 @@ def scatter(label: Values, prediction: Values, scores: Scores, *, target: str) -
     return Drawing("predicted-against-target", alt, draw)
 
 
-def over_time(tracks: Sequence[Track], *, target: str) -> Drawing:
-    """Annotated and predicted values over time, a panel a recording, on the same scale."""
-    shown = tracks[:MOST_PANELS]
-    every = np.concatenate([np.concatenate([t.label, t.prediction]) for t in shown])
-    low, high = _limits(every[np.isfinite(every)])
+@dataclass(frozen=True)
+class Shares:
+    """How labels and predictions are spread, in equal bins over all splits together.
 
+    Attributes
+    ----------
+    edges
+        Of the bins, `[bins + 1]`.
+    label, prediction
+        `{split: share of its sequences in each bin in percent}`, `[bins]` each.
+    moments
+        `{split: {"label": (mean, sd), "prediction": (mean, sd)}}`.
+    n
+        Sequences of each split.
+    """
+
+    edges: Values
+    label: Mapping[str, Values]
+    prediction: Mapping[str, Values]
+    moments: Mapping[str, Mapping[str, tuple[float, float]]]
+    n: Mapping[str, int]
+
+    @classmethod
+    def of(cls, groups: Mapping[str, tuple[Values, Values]]) -> Shares:
+        """The shares of `{split: (label, prediction)}`, each `[n]` and not empty."""
+        every = [values for pair in groups.values() for values in pair]
+        edges = np.linspace(*(_limits(*every) if every else (-1.0, 1.0)), _BINS + 1)
+
+        def share(values: Values) -> Values:
+            return 100 * np.histogram(values, edges)[0] / len(values)
+
+        return cls(
+            edges=edges,
+            label={split: share(label) for split, (label, _) in groups.items()},
+            prediction={split: share(values) for split, (_, values) in groups.items()},
+            moments={
+                split: {"label": _moments(label), "prediction": _moments(values)}
+                for split, (label, values) in groups.items()
+            },
+            n={split: len(label) for split, (label, _) in groups.items()},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For `metrics.json`: shares in percent."""
+        return {
+            "edges": self.edges.tolist(),
+            "splits": {
+                split: {
+                    "n": n,
+                    **{
+                        name: {
+                            "mean": self.moments[split][name][0],
+                            "sd": self.moments[split][name][1],
+                            "percent": values[split].tolist(),
+                        }
+                        for name, values in (("label", self.label), ("prediction", self.prediction))
+                    },
+                }
+                for split, n in self.n.items()
+            },
+        }
+
+
+def over_time(tracks: Sequence[Track], *, target: str) -> list[Drawing]:
+    """Annotated and predicted values over time, a panel a recording, all on the same scale.
+
+    As many figures as it takes for every recording to have its panel.
+    """
+    every = np.concatenate([np.concatenate([t.label, t.prediction]) for t in tracks])
+    limits = _limits(every[np.isfinite(every)])
+    parts = [tracks[k : k + MOST_PANELS] for k in range(0, len(tracks), MOST_PANELS)]
+    return [
+        _panels(part, "over-time" + (f"-{place}" if place > 1 else ""), limits, target)
+        for place, part in enumerate(parts, start=1)
+    ]
+
+
+def _panels(
+    tracks: Sequence[Track], name: str, limits: tuple[float, float], target: str
+) -> Drawing:
     def draw(width: float) -> Figure:
-        columns = 1 if is_narrow(width) else min(3, len(shown))
-        rows = math.ceil(len(shown) / columns)
+        columns = 1 if is_narrow(width) else min(3, len(tracks))
+        rows = math.ceil(len(tracks) / columns)
         panel = 1.35 if is_narrow(width) else (1.55 if columns > 1 else 2.4)
         figure = new_figure(width, panel * rows + 0.7)
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-        for axes, track in zip(grid.flat, shown, strict=False):
-            _track(axes, track, (low, high))
-        for axes in list(grid.flat)[len(shown) :]:
+        for axes, track in zip(grid.flat, tracks, strict=False):
+            _track(axes, track, limits)
+        for axes in list(grid.flat)[len(tracks) :]:
             axes.set_visible(False)
         for axes in grid[:, 0]:
             axes.set_ylabel(target)
         for column in range(columns):
-            last = max(row for row in range(rows) if row * columns + column < len(shown))
+            last = max(row for row in range(rows) if row * columns + column < len(tracks))
             grid[last, column].set_xlabel("time [s]")
         figure.legend(
             handles=[
@@ -132,23 +208,21 @@ def over_time(tracks: Sequence[Track], *, target: str) -> Drawing:
         return figure
 
     scored = [(track.ccc, track.name) for track in tracks if track.ccc is not None]
-    told = f"Annotated and predicted {target} over time for {len(shown)} recordings"
-    if len(shown) < len(tracks):
-        told += f" (the first of {len(tracks)})"
+    told = f"Annotated and predicted {target} over time for {plural(len(tracks), 'recording')}"
     if scored:
         best, worst = max(scored), min(scored)
         told += (
             f". Their CCC goes from {number(worst[0], 2)} (recording {worst[1]}) to "
             f"{number(best[0], 2)} (recording {best[1]})"
         )
-    return Drawing("over-time", f"{told}.", draw)
+    return Drawing(name, f"{told}.", draw)
 
 
-def by_subject(scores: Mapping[str, float], splits: Mapping[str, str], *, target: str) -> Drawing:
-    """CCC of each subject, as a dot, best first; the colour is the subject's split."""
-    ordered = sorted(scores, key=lambda name: (-scores[name], name))
-    values = np.array([scores[name] for name in ordered])
-    names = sorted({splits[name] for name in ordered})
+def by_subject(scores: Sequence[tuple[str, str, float]], *, target: str) -> Drawing:
+    """CCC of each `(subject, split, CCC)` as a dot, best first; colour and mark tell the split."""
+    ordered = sorted(scores, key=lambda each: (-each[2], each[0], each[1]))
+    values = np.array([ccc for _, _, ccc in ordered])
+    names = sorted({split for _, split, _ in ordered})
     colours = {"test": BLUE, "validation": GREEN}
     marks = {"test": "o", "validation": "D"}
 
@@ -157,10 +231,9 @@ def by_subject(scores: Mapping[str, float], splits: Mapping[str, str], *, target
         axes = figure.add_subplot()
         axes.axvline(0, color=MUTED, linewidth=0.8)
         axes.hlines(range(len(ordered)), np.minimum(values, 0), np.maximum(values, 0), color=GRID)
-        for row, name in enumerate(ordered):
-            split = splits[name]
-            axes.plot(scores[name], row, marker=marks[split], markersize=6, color=colours[split])
-        axes.set_yticks(range(len(ordered)), ordered)
+        for row, (_, split, ccc) in enumerate(ordered):
+            axes.plot(ccc, row, marker=marks[split], markersize=6, color=colours[split])
+        axes.set_yticks(range(len(ordered)), [subject for subject, _, _ in ordered])
         axes.set_ylim(len(ordered) - 0.4, -0.6)
         axes.set_xlim(min(-0.1, float(values.min()) - 0.05), max(1.0, float(values.max()) + 0.05))
         axes.set_xlabel(f"CCC of {target}")
@@ -176,31 +249,25 @@ def by_subject(scores: Mapping[str, float], splits: Mapping[str, str], *, target
         return figure
 
     alt = (
-        f"CCC of {target} for {len(ordered)} subjects: from {values[-1]:.2f} (subject "
-        f"{ordered[-1]}) to {values[0]:.2f} (subject {ordered[0]}), median {np.median(values):.2f}."
+        f"CCC of {target} for {plural(len(ordered), 'subject')}: from {number(values[-1], 2)} "
+        f"(subject {ordered[-1][0]}) to {number(values[0], 2)} (subject {ordered[0][0]}), median "
+        f"{number(float(np.median(values)), 2)}."
     )
     return Drawing("ccc-per-subject", alt, draw)
 
 
-def distributions(groups: Mapping[str, tuple[Values, Values]], *, target: str) -> Drawing:
-    """How labels and predictions are spread, a panel a split: `{split: (label, prediction)}`."""
-    every = np.concatenate([np.concatenate(pair) for pair in groups.values()])
-    low, high = _limits(every)
-    edges = np.linspace(low, high, 31)
+def distributions(shares: Shares, *, target: str) -> Drawing:
+    """How labels and predictions are spread, a panel a split."""
 
     def draw(width: float) -> Figure:
         narrow = is_narrow(width)
-        rows, columns = (len(groups), 1) if narrow else (1, len(groups))
+        rows, columns = (len(shares.n), 1) if narrow else (1, len(shares.n))
         figure = new_figure(width, 1.6 * rows + 0.6 if narrow else 0.3 * width)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes, (split, (label, prediction)) in zip(grid.flat, groups.items(), strict=True):
-            for values, colour, fill in ((label, INK, True), (prediction, BLUE, False)):
-                share = 100 * np.histogram(values, edges)[0] / max(len(values), 1)
-                if fill:
-                    axes.stairs(share, edges, fill=True, color=MUTED, alpha=0.35)
-                else:
-                    axes.stairs(share, edges, color=colour, linewidth=1.8)
-            axes.set_title(f"{split}, {len(label)} sequences")
+        for axes, (split, n) in zip(grid.flat, shares.n.items(), strict=True):
+            axes.stairs(shares.label[split], shares.edges, fill=True, color=MUTED, alpha=0.35)
+            axes.stairs(shares.prediction[split], shares.edges, color=BLUE, linewidth=1.8)
+            axes.set_title(f"{split}, {plural(n, 'sequence')}")
             quiet_grid(axes)
         for axes in grid[-1]:
             axes.set_xlabel(target)
@@ -217,8 +284,8 @@ def distributions(groups: Mapping[str, tuple[Values, Values]], *, target: str) -
         return figure
 
     told = "; ".join(
-        f"{split}: annotated {_spread(label)}, predicted {_spread(prediction)}"
-        for split, (label, prediction) in groups.items()
+        f"{split}: annotated {spread(*of['label'])}, predicted {spread(*of['prediction'])}"
+        for split, of in shares.moments.items()
     )
     alt = f"Distribution of annotated and predicted {target}, mean and standard deviation: {told}."
     return Drawing("distributions", alt, draw)
@@ -252,5 +319,5 @@ def _line(x: Values, y: Values) -> tuple[float, float]:
     return slope, float(y.mean(dtype=np.float64)) - slope * float(x.mean(dtype=np.float64))
 
 
-def _spread(values: Values) -> str:
-    return f"{values.mean(dtype=np.float64):.2f} ± {values.std(dtype=np.float64):.2f}"
+def _moments(values: Values) -> tuple[float, float]:
+    return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +54,8 @@ _STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
     "text.color": INK,
+    # A name with two dollar signs is a name, and no formula.
+    "text.parse_math": False,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -113,7 +117,7 @@ class Drawing:
     def png(self, width: float = WIDE) -> bytes:
         """The figure on white, at twice the pixels of its size on a page."""
         buffer = io.BytesIO()
-        with mpl.rc_context(_STYLE):
+        with _styled():
             self._drawn(width).savefig(
                 buffer,
                 format="png",
@@ -126,7 +130,7 @@ class Drawing:
     def svg(self, width: float = WIDE) -> str:
         """The figure as SVG that follows the reader's light or dark scheme."""
         buffer = io.StringIO()
-        with mpl.rc_context(_STYLE):
+        with _styled():
             self._drawn(width).savefig(
                 buffer, format="svg", dpi=_RASTER_DPI, metadata={"Date": None}
             )
@@ -134,7 +138,7 @@ class Drawing:
 
     def figure(self, width: float = WIDE) -> Figure:
         """The figure itself, laid out, for a look at what it holds."""
-        with mpl.rc_context(_STYLE):
+        with _styled():
             figure = self._drawn(width)
             figure.draw_without_rendering()
         return figure
@@ -143,6 +147,15 @@ class Drawing:
         figure = self.draw(width)
         FigureCanvasAgg(figure)
         return figure
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """The style of all figures; a name in a script that the font lacks is drawn as boxes."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # SVG has the name as text in the reader's own font, and no user can mend the PNG.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
 
 
 def data_uri(svg: str) -> str:

@@ -43,7 +43,9 @@ class Bar:
     interval: tuple[float, float] | None
 
 
-def sweep_heatmap(results: pd.DataFrame, order: Sequence[str] = ()) -> Drawing:
+def sweep_heatmap(
+    results: pd.DataFrame, order: Sequence[str] = (), *, target: str = "valence"
+) -> Drawing:
     """CCC of every combination of scaler, reducer and regressor, for each split that has one.
 
     Parameters
@@ -53,6 +55,8 @@ def sweep_heatmap(results: pd.DataFrame, order: Sequence[str] = ()) -> Drawing:
         `results.csv`; NaN where a combination could not be scored.
     order
         Names of scalers, reducers and regressors in the order wanted; others follow by alphabet.
+    target
+        What is predicted.
     """
     scalers, reducers, columns = (
         _ordered(results[role], order) for role in ("scaler", "reducer", "regressor")
@@ -65,6 +69,7 @@ def sweep_heatmap(results: pd.DataFrame, order: Sequence[str] = ()) -> Drawing:
         grid = np.array([[scores.get((*row, name), math.nan) for name in columns] for row in rows])
         if np.isfinite(grid).any():
             grids[split] = grid
+    assert grids, "a sweep has at least one combination that can be scored"
     every = np.concatenate([grid.ravel() for grid in grids.values()])
     norm = Normalize(float(np.nanmin(every)), float(np.nanmax(every)))
 
@@ -91,6 +96,7 @@ def sweep_heatmap(results: pd.DataFrame, order: Sequence[str] = ()) -> Drawing:
             # A phone has no room for it, and every cell tells its number.
             map_ = ScalarMappable(norm, SCORE_MAP)
             bar = figure.colorbar(map_, ax=panels, fraction=0.04, pad=0.02, aspect=24)
+            bar.set_label(f"CCC of {target}", color=MUTED)
             bar.outline.set_visible(False)
         return figure
 
@@ -101,7 +107,10 @@ def sweep_heatmap(results: pd.DataFrame, order: Sequence[str] = ()) -> Drawing:
             f"{split}: from {np.nanmin(grid):.3f} to {np.nanmax(grid):.3f} "
             f"({' + '.join(rows[row])} + {columns[column]}), median {np.nanmedian(grid):.3f}"
         )
-    alt = f"CCC of {len(results)} combinations of scaler, reducer and regressor. {'; '.join(told)}."
+    alt = (
+        f"CCC of {target} for {len(results)} combinations of scaler, reducer and regressor. "
+        f"{'; '.join(told)}."
+    )
     return Drawing("sweep-heatmap", alt, draw)
 
 

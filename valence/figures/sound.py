@@ -13,6 +13,7 @@ from valence.figures.drawing import (
     BLUE,
     INK,
     MUTED,
+    OVER_DARK,
     SOUND_MAP,
     Drawing,
     is_narrow,
@@ -31,20 +32,24 @@ def segment_mel(
     """The log-mel spectrogram of one segment, `[n_mels, n_frames]` in dB."""
     n_mels, n_frames = mel.shape
     milliseconds = 1000 * hop_length / sr
+    sound = 1000 * segment_seconds
 
     def draw(width: float) -> Figure:
         figure = new_figure(width, 0.62 * width if is_narrow(width) else 0.36 * width)
         axes = figure.add_subplot()
         image = _show(axes, mel, end=n_frames * milliseconds)
-        axes.set_xlabel("time [ms]")
+        axes.axvline(sound, color=OVER_DARK, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.set_xticks([*np.linspace(0, sound, 6)[:-1], sound])
+        axes.set_xlabel(f"time [ms]; the sound ends at {sound:g} ms, zeros follow")
         _frequency_axis(axes, n_mels, sr)
         _level_bar(figure, axes, image)
         return figure
 
     alt = (
         f"Log-mel spectrogram of one segment of {segment_seconds:g} s: {n_mels} mel bands up to "
-        f"{sr / 2000:g} kHz by {n_frames} frames of {milliseconds:g} ms, from {mel.min():.0f} to "
-        f"{mel.max():.0f} dB. {_loudest_band(mel, sr)}"
+        f"{sr / 2000:g} kHz by {n_frames} frames of {milliseconds:g} ms, the last of which reach "
+        f"into zeros behind the sound, from {mel.min():.0f} to {mel.max():.0f} dB. "
+        f"{_loudest_band(mel, sr)}"
     )
     return Drawing("mel-segment", alt, draw)
 

@@ -71,7 +71,7 @@ def timeline(
         parts = np.linspace(edges[0], edges[-1], len(low) + 1)
         wave.stairs(high, parts, baseline=low, fill=True, color=MUTED)
         wave.set_ylim(-1.05, 1.05)
-        wave.set_ylabel("amplitude")
+        wave.set_ylabel("amplitude [peak]")
         wave.set_title(name)
         wave.set_title(note, loc="right", fontweight="normal", color=MUTED)
         quiet_grid(wave)

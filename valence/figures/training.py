@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +22,8 @@ from valence.figures.drawing import (
     quiet_grid,
 )
 
-_SEED_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, MUTED, INK)
+# More are not told apart by colour: the best stands out, and a table has every one.
+_SEED_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 
 
 def learning_curves(history: pd.DataFrame) -> Drawing:
@@ -33,18 +36,24 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
     """
     runs = {int(seed): history[history["seed"] == seed] for seed in history["seed"].unique()}
     best = {seed: _best(rows) for seed, rows in runs.items()}
+    few = len(runs) <= len(_SEED_COLOURS)
+    winner = max(best, key=lambda seed: best[seed][1])
+    colours = dict(zip(runs, _SEED_COLOURS, strict=False)) if few else {winner: BLUE}
 
     def draw(width: float) -> Figure:
         narrow = is_narrow(width)
         figure = new_figure(width, 1.05 * width if narrow else 0.36 * width)
         losses, scores = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
-        for colour, (seed, rows) in zip(_cycle(len(runs)), runs.items(), strict=True):
-            losses.plot(rows["epoch"], rows["train_loss"], color=colour)
+        # What stands out is drawn last, over the others.
+        for seed, rows in sorted(runs.items(), key=lambda each: each[0] in colours):
+            colour, alpha = colours.get(seed, MUTED), 1.0 if seed in colours else 0.5
+            shown: dict[str, Any] = {"color": colour, "alpha": alpha}
+            losses.plot(rows["epoch"], rows["train_loss"], **shown)
             scores.plot(
-                rows["epoch"], rows["train_ccc"], color=colour, linewidth=1.1, linestyle=(0, (3, 2))
+                rows["epoch"], rows["train_ccc"], linewidth=1.1, linestyle=(0, (3, 2)), **shown
             )
-            scores.plot(rows["epoch"], rows["validation_ccc"], color=colour)
-            scores.plot(*best[seed], marker="o", color=colour)
+            scores.plot(rows["epoch"], rows["validation_ccc"], **shown)
+            scores.plot(*best[seed], marker="o", **shown)
         losses.set_title("training loss, 1 − CCC")
         scores.set_title("CCC")
         # A single epoch has no line to draw, and ticks must be whole epochs.
@@ -56,10 +65,14 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
             losses.set_xlabel("epoch")
         losses.set_ylabel("loss")
         scores.set_ylabel("CCC")
+        of = "" if few else ", the best"
         handles = [
-            Line2D([], [], color=colour, label=f"seed {seed}")
-            for colour, seed in zip(_cycle(len(best)), best, strict=True)
+            Line2D([], [], color=colour, label=f"seed {seed}{of}")
+            for seed, colour in colours.items()
         ]
+        if not few:
+            other = f"{len(runs) - 1} other seeds"
+            handles.append(Line2D([], [], color=MUTED, alpha=0.5, label=other))
         handles += [
             Line2D([], [], color=INK, label="validation"),
             Line2D([], [], color=INK, linewidth=1.1, linestyle=(0, (3, 2)), label="training"),
@@ -83,7 +96,3 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
 def _best(rows: pd.DataFrame) -> tuple[int, float]:
     at = int(rows["validation_ccc"].to_numpy().argmax())
     return int(rows["epoch"].iloc[at]), float(rows["validation_ccc"].iloc[at])
-
-
-def _cycle(n: int) -> list[str]:
-    return [_SEED_COLOURS[i % len(_SEED_COLOURS)] for i in range(n)]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from valence.checkpoint import load_model
-from valence.config import versions
+from valence.config import Config
 from valence.prediction import Predictor
 from valence.report import story
 from valence.report.comparison import compare_runs
+from valence.report.costs import costs, machine
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.examples import read_examples
 from valence.report.findings import find, metrics_json, predictions
 from valence.report.model_card import model_card
 from valence.report.page import Page
-from valence.report.robustness import Robustness, measure
-from valence.run import Run, fingerprint
-from valence.storage import Location
+from valence.report.robustness import NO_LABELS, Robustness, measure
+from valence.run import FORMAT, Run, fingerprint
 from valence.words import duration, plural
 
 __all__ = ["compare_runs", "write_report"]
@@ -28,18 +30,19 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
 
     The model's card, `README.md` in its folder, is written with them, since it tells the scores.
-    A report that was written before the sweep is written again once there is one.
+    A report that was written before the sweep is written again once there is one, and so is one
+    whose files are no longer all there, or that could not measure robustness.
 
     Parameters
     ----------
     run
         Preprocessing, training and extraction must be finished.
     overwrite
-        Whether a report of other results may be replaced.
+        Whether a report of other results may be replaced, and one of the same made again.
 
     Returns
     -------
-    What also stands in `stage.json`, the content of `metrics.json` among it.
+    What stands in `stage.json`, and the content of `metrics.json` as `metrics`.
 
     Raises
     ------
@@ -54,12 +57,16 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     evidence = read_evidence(run)
     stage = run.stage("report")
     record = stage.record()
-    grew = record is not None and record["made_of"].get("sweep") is None
+    folder = run.folder("report")
+    # One that lacks the sweep, or is of another version of this code, says nothing that is lost.
+    grew = record is not None and (
+        record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
+    )
     state = stage.begin(_made_of(evidence), overwrite=overwrite or grew)
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
-        return summary
-    folder = run.folder("report")
+        if not overwrite and _is_whole(summary, run):
+            return {**summary, "metrics": (folder / "metrics.json").read_json()}
     model, description = load_model(run.model)
     findings = find(evidence)
     examples = read_examples(evidence, model)
@@ -69,22 +76,41 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         story.agreement(evidence, findings),
         story.regressors(evidence),
         story.robustness(found, evidence),
-        story.training(evidence),
+        story.training(evidence, findings),
         story.model(evidence, examples),
         story.corpus(evidence, findings),
     ]
+    drawn = [f"figures/{each.name}.png" for section in sections for each in section.drawings]
     for section in sections:
         for drawing in section.drawings:
             (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
-    robustness = found.to_json() if isinstance(found, Robustness) else {"skipped": found}
-    metrics = metrics_json(evidence, findings, robustness=robustness)
-    (folder / "metrics.json").write_json(metrics)
     (folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
     card = model_card(evidence, findings, description, found, parameters=examples.parameters)
     (run.model / "README.md").write_text(card)
-    seconds = time.monotonic() - began
-    sections.append(story.cost(evidence, {"report": seconds}))
-    sections.append(story.repeating(evidence, _command(evidence), versions()))
+    spent, where = costs(evidence, report=time.monotonic() - began), machine(evidence)
+    command, seeds = _command(evidence), _seeds(evidence.config)
+    versions = {
+        str(name): record["versions"]
+        for name, record in evidence.stages.items()
+        if name != "report"
+    }
+    sections.append(story.cost(spent, where))
+    sections.append(story.repeating(evidence, command, seeds, versions))
+    robustness = found.to_json() if isinstance(found, Robustness) else {"skipped": found}
+    metrics = metrics_json(
+        evidence,
+        findings,
+        robustness=robustness,
+        attention=examples.to_json(),
+        parameters=examples.parameters,
+        times=[each.to_json() for each in spent],
+        machine=where,
+        command=command,
+        seeds=seeds,
+        versions=versions,
+        configuration=evidence.config.model_dump(mode="json"),
+    )
+    (folder / "metrics.json").write_json(metrics)
     page = Page(
         title=f"{run.root.name} – valence",
         heading=f"{evidence.target.capitalize()} of speech: {run.root.name}",
@@ -97,11 +123,21 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     (folder / "report.html").write_text(page.html())
     summary = {
         "seconds": time.monotonic() - began,
-        "digest": fingerprint(metrics),
-        "metrics": metrics,
+        "digest": fingerprint(
+            {key: value for key, value in metrics.items() if key not in ("times", "machine")}
+        ),
+        "files": ["report.html", "metrics.json", "predictions.csv", *drawn],
+        "not_measured": robustness.get("skipped"),
     }
     stage.finish(summary)
-    return summary
+    return {**summary, "metrics": metrics}
+
+
+def _is_whole(summary: Mapping[str, Any], run: Run) -> bool:
+    """Whether a finished report may stay: its files are there and it measured what it could."""
+    missed = summary["not_measured"] not in (None, NO_LABELS)
+    files = [run.folder("report") / name for name in summary["files"]] + [run.model / "README.md"]
+    return not missed and all(file.exists() for file in files)
 
 
 def _made_of(evidence: Evidence) -> dict[str, Any]:
@@ -123,10 +159,20 @@ def _lead(evidence: Evidence) -> str:
 
 
 def _command(evidence: Evidence) -> str:
-    root, corpus = str(evidence.run.root), str(evidence.record.get("corpus", "CORPUS"))
-    if evidence.synthetic:
-        return f"valence demo --out {shlex.quote(root)}"
-    config = shlex.quote(str(Location.parse(root) / "config.toml"))
-    return (
-        f"valence run {shlex.quote(corpus)} --config {config} --out {shlex.quote(root + '-again')}"
-    )
+    """What makes the same run beside this one."""
+    run = evidence.run
+    again = replace(run.root, path=f"{run.root.path}-again")
+    corpus = str(evidence.record.get("corpus", "CORPUS"))
+    # The demo makes the corpus of its own run.
+    made = evidence.synthetic and corpus == str(run.root / "corpus")
+    what = ["demo"] if made else ["run", corpus]
+    return shlex.join(["valence", *what, "--config", str(run.config_file), "--out", str(again)])
+
+
+def _seeds(config: Config) -> dict[str, Any]:
+    return {
+        "split": config.split.seed,
+        "preprocess": config.preprocess.seed,
+        "training": list(config.train.seeds),
+        "sweep": config.sweep.seed,
+    }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
-from valence.errors import UsageError
+from valence.errors import ModelError, StaleError, UsageError
 from valence.features import Features
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
+from valence.regressor import Regressor, load_regressor
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import SCORED
 from valence.report.page import Page, Section
 from valence.report.tables import Cell, Table
-from valence.run import Run
+from valence.report.verdict import verdict
+from valence.run import Run, Stage
 from valence.storage import Location
 from valence.words import MISSING, count, interval, number, plural
 
@@ -30,25 +33,63 @@ _SAME_LABEL = 1e-5
 
 @dataclass(frozen=True)
 class Compared:
-    """A run's scores on the sequences that all runs share, and how they differ from the first's."""
+    """Scores of several predictors on the sequences that all runs share.
 
-    name: str
-    scores: Scores
-    difference: Difference | None
+    Attributes
+    ----------
+    scores
+        By the name of the run, the reference first.
+    pairs
+        CCC of the second less that of the first, for every two of them, in order.
+    """
+
+    scores: Mapping[str, Scores]
+    pairs: Mapping[tuple[str, str], Difference]
+
+    @property
+    def reference(self) -> str:
+        """The first run's name."""
+        return next(iter(self.scores))
+
+    def less_reference(self, name: str) -> Difference | None:
+        """How `name` differs from the reference, or None if it is the reference."""
+        return self.pairs.get((self.reference, name))
+
+    def to_json(self) -> dict[str, Any]:
+        """The runs' scores, for `metrics.json`."""
+        found = {}
+        for name, scores in self.scores.items():
+            less = self.less_reference(name)
+            found[name] = {
+                **scores.to_json(),
+                "less_reference": None if less is None else less.to_json(),
+            }
+        return found
+
+    def pairs_to_json(self) -> list[dict[str, Any]]:
+        """The pairs, for `metrics.json`."""
+        return [
+            {"first": first, "second": second, **found.to_json()}
+            for (first, second), found in self.pairs.items()
+        ]
 
 
-def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
+def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json` and `figures/*.png` that set runs side by side.
 
-    The first run is the reference. Only sequences count that every run predicted and that have the
-    same label in all: the same recording, start and value.
+    The first run is the reference, and every two runs are paired. Only sequences count that every
+    run predicted and that have the same label in all: the same recording, start and value. Beside
+    the deep models stand the best regressors of the runs that have one.
 
     Parameters
     ----------
     runs
         At least two, their features extracted.
     out
-        Folder for the files.
+        Folder for the files, with a `stage.json` of its own.
+    overwrite
+        Whether a comparison of other results, or another program's files of these names, may be
+        replaced. The outputs of a run's stage never are.
 
     Returns
     -------
@@ -57,7 +98,10 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If there are fewer than two runs, they predict different targets, or share no sequence.
+        If there are fewer than two runs, they predict different targets, or share no sequence, or
+        if `out` belongs to a run.
+    StaleError
+        If other files stand in `out` and `overwrite` is False.
     MissingStageError
         If one of them is not that far.
     """
@@ -71,13 +115,49 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
             "compare those that agree in model.targets."
         )
     names = _names(runs)
-    compared = {split: _compare(evidence, names, split) for split in SCORED}
-    if not any(compared.values()):
+    stage = Stage("report", out)
+    made_of = {
+        "compared": {
+            name: {
+                stage: record["fingerprint"]
+                for stage, record in each.stages.items()
+                if stage != "report"
+            }
+            for name, each in zip(names, evidence, strict=True)
+        }
+    }
+    _refuse(stage, made_of, overwrite=overwrite)
+    shared = {split: _shared([each.features.of(split) for each in evidence]) for split in SCORED}
+    deep = {
+        split: _compare(
+            parts[0], {n: p.prediction[:, 0] for n, p in zip(names, parts, strict=True)}, evidence
+        )
+        for split, parts in shared.items()
+    }
+    if not any(deep.values()):
         raise UsageError(
             "The runs share no labelled sequence: no recording, start and label stand in all. "
             "Compare runs of one corpus and one sequence.length."
         )
-    sections = [_result(evidence, compared), _settings(evidence, names)]
+    stage.begin(made_of, overwrite=overwrite, wipe=False)
+    best, remarks = _regressors(evidence, names)
+    regressors = {
+        split: _compare(
+            parts[0],
+            {
+                name: best[name].predict(part.feature)
+                for name, part in zip(names, parts, strict=True)
+                if name in best
+            },
+            evidence,
+        )
+        for split, parts in shared.items()
+    }
+    sections = [
+        _result("result", "Result", evidence[0].target, deep),
+        _result("regressors", "Best regressors", evidence[0].target, regressors, remarks),
+        _settings(evidence, names),
+    ]
     for section in sections:
         for drawing in section.drawings:
             (out / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
@@ -96,10 +176,38 @@ def compare_runs(runs: Sequence[Run], out: Location) -> dict[str, Any]:
     metrics = {
         "reference": names[0],
         "runs": {name: str(run.root) for name, run in zip(names, runs, strict=True)},
-        **{split: _json(each) for split, each in compared.items()},
+        **{split: None if each is None else each.to_json() for split, each in deep.items()},
+        "pairs": {
+            split: None if each is None else each.pairs_to_json() for split, each in deep.items()
+        },
+        "best_regressors": {
+            split: None if each is None else {"runs": each.to_json(), "pairs": each.pairs_to_json()}
+            for split, each in regressors.items()
+        },
     }
     (out / "metrics.json").write_json(metrics)
+    stage.finish({})
     return metrics
+
+
+def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> None:
+    """See that nothing in the folder is replaced that is not a comparison's own."""
+    record = stage.record()
+    if record is not None and "compared" not in record["made_of"]:
+        raise UsageError(
+            f"'{stage.folder}' holds a stage of a run. Choose a folder of its own for the "
+            "comparison."
+        )
+    standing = [
+        name
+        for name in ("report.html", "metrics.json", "figures")
+        if (stage.folder / name).exists()
+    ]
+    if record is None and standing and not overwrite:
+        raise StaleError(
+            f"'{stage.folder}' holds {' and '.join(standing)} from elsewhere. Add --overwrite to "
+            "replace them, or choose another folder."
+        )
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -113,38 +221,58 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _compare(
-    evidence: Sequence[Evidence], names: Sequence[str], split: str
-) -> list[Compared] | None:
-    parts = _shared([each.features.of(split) for each in evidence])
-    reference = parts[0]
-    if not len(reference):
+    rows: Features, predictions: Mapping[str, NDArray[Any]], evidence: Sequence[Evidence]
+) -> Compared | None:
+    """Score predictions `[rows]` by name, and every two against each other."""
+    if not len(rows) or not predictions:
         return None
-    y = reference.target[:, 0]
-    sweep = evidence[0].config.sweep
-    compared = []
-    for name, part in zip(names, parts, strict=True):
-        prediction = part.prediction[:, 0]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConstantWarning)
-            scores = score(
-                y,
-                prediction,
-                subjects=reference.subject,
-                bootstrap=sweep.bootstrap,
-                seed=sweep.seed,
-            )
-            difference = None
-            if part is not reference:
-                difference = paired_difference(
+    y, sweep = rows.target[:, 0], evidence[0].config.sweep
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantWarning)
+        return Compared(
+            scores={
+                name: score(
                     y,
-                    reference.prediction[:, 0],
                     prediction,
-                    reference.subject,
+                    subjects=rows.subject,
                     bootstrap=sweep.bootstrap,
                     seed=sweep.seed,
                 )
-        compared.append(Compared(name, scores, difference))
-    return compared
+                for name, prediction in predictions.items()
+            },
+            pairs={
+                (first, second): paired_difference(
+                    y,
+                    predictions[first],
+                    predictions[second],
+                    rows.subject,
+                    bootstrap=sweep.bootstrap,
+                    seed=sweep.seed,
+                )
+                for first, second in itertools.combinations(predictions, 2)
+            },
+        )
+
+
+def _regressors(
+    evidence: Sequence[Evidence], names: Sequence[str]
+) -> tuple[dict[str, Regressor], list[str]]:
+    """The best regressor of each run that has one, and why the others' are not compared."""
+    found, remarks = {}, []
+    for name, each in zip(names, evidence, strict=True):
+        if each.results is None:
+            remarks.append(f"{name} has no sweep.")
+            continue
+        try:
+            regressor = load_regressor(each.run.folder("sweep") / "best")
+        except ModelError as error:
+            remarks.append(f"{name}: {error}")
+            continue
+        if regressor.about["target"] == each.target:
+            found[name] = regressor
+        else:
+            remarks.append(f"{name}'s best regressor predicts {regressor.about['target']}.")
+    return found, remarks
 
 
 def _shared(parts: Sequence[Features]) -> list[Features]:
@@ -173,42 +301,49 @@ def _shared(parts: Sequence[Features]) -> list[Features]:
     return [part.rows(rows(index)) for part, index in zip(parts, keys, strict=True)]
 
 
-def _result(evidence: Sequence[Evidence], compared: Mapping[str, list[Compared] | None]) -> Section:
-    section = Section("result", "Result")
+def _result(
+    id: str,
+    title: str,
+    target: str,
+    compared: Mapping[str, Compared | None],
+    remarks: Sequence[str] = (),
+) -> Section:
+    section = Section(id, title)
+    for remark in remarks:
+        section.say(remark)
     for split, runs in compared.items():
         if runs is None:
-            section.say(f"The runs share no labelled sequence of the {split} set.")
+            if any(compared.values()):
+                section.say(f"There is nothing to compare on the {split} set.")
             continue
         section.head(split.capitalize())
+        n = runs.scores[runs.reference].n
         section.show(
             figures.intervals(
-                f"comparison-{split}",
-                [figures.Bar(each.name, each.scores.ccc, each.scores.ccc_ci) for each in runs],
+                f"comparison-{split}" if id == "result" else f"comparison-{id}-{split}",
+                [figures.Bar(name, each.ccc, each.ccc_ci) for name, each in runs.scores.items()],
                 title="run",
-                target=evidence[0].target,
+                target=target,
             ),
-            f"CCC on {plural(runs[0].scores.n, 'shared sequence')} of the {split} set, with 95 % "
-            "intervals over subjects. Overlapping intervals do not mean that runs are equal: the "
-            "difference below is of the same resampled subjects in both.",
+            f"CCC on {plural(n, 'shared sequence')} of the {split} set, with 95 % intervals over "
+            "subjects. Overlapping intervals do not mean that runs are equal: the difference below "
+            "is of the same resampled subjects in both.",
         )
         section.tabulate(_scores_table(runs))
-        section.say(" ".join(_verdicts(runs)))
+        if runs.pairs:
+            section.tabulate(_pairs_table(runs))
     return section
 
 
-def _scores_table(runs: Sequence[Compared]) -> Table:
+def _scores_table(runs: Compared) -> Table:
     rows = []
-    for each in runs:
-        scores, difference = each.scores, each.difference
+    for name, scores in runs.scores.items():
+        less = runs.less_reference(name)
         rows.append(
             [
-                Cell(each.name),
+                Cell(name),
                 Cell(number(scores.ccc), scores.ccc, interval(scores.ccc_ci)),
-                Cell(MISSING)
-                if difference is None
-                else Cell(
-                    number(difference.difference), difference.difference, interval(difference.ci)
-                ),
+                Cell(MISSING) if less is None else _difference(less),
                 *(
                     Cell(number(value, digits), value)
                     for value, digits in ((scores.pcc, 3), (scores.mse, 4), (scores.mae, 4))
@@ -216,21 +351,25 @@ def _scores_table(runs: Sequence[Compared]) -> Table:
                 Cell(count(scores.n), scores.n),
             ]
         )
-    titles = ("CCC", "less the reference's", "PCC", "MSE", "MAE", "n")
+    titles = ("CCC", f"less {runs.reference}'s", "PCC", "MSE", "MAE", "n")
     return Table("", [("run", False), *((title, True) for title in titles)], rows, sortable=True)
 
 
-def _verdicts(runs: Sequence[Compared]) -> Iterable[str]:
-    for each in runs[1:]:
-        assert each.difference is not None, "all but the reference have one"
-        ends = each.difference.ci
-        if ends is None:
-            yield f"{each.name}: one subject gives no interval."
-        elif ends[0] > 0 or ends[1] < 0:
-            better = "better" if ends[0] > 0 else "worse"
-            yield f"{each.name} is {better} than {runs[0].name}: the interval leaves out 0."
-        else:
-            yield f"{each.name} and {runs[0].name} cannot be told apart: the interval holds 0."
+def _pairs_table(runs: Compared) -> Table:
+    rows = [
+        [
+            Cell(f"{second} less {first}"),
+            _difference(found),
+            Cell(verdict(second, first, found.ci)),
+        ]
+        for (first, second), found in runs.pairs.items()
+    ]
+    columns = [("runs", False), ("CCC", True), ("what the interval says", False)]
+    return Table("Every two runs, paired.", columns, rows)
+
+
+def _difference(found: Difference) -> Cell:
+    return Cell(number(found.difference), found.difference, interval(found.ci))
 
 
 def _settings(evidence: Sequence[Evidence], names: Sequence[str]) -> Section:
@@ -250,14 +389,4 @@ def _leaves(config: Config) -> dict[str, str]:
         f"{section}.{key}": str(value)
         for section, values in config.model_dump(mode="json").items()
         for key, value in values.items()
-    }
-
-
-def _json(runs: Sequence[Compared] | None) -> dict[str, Any] | None:
-    if runs is None:
-        return None
-    return {
-        each.name: each.scores.to_json()
-        | {"less_reference": None if each.difference is None else each.difference.to_json()}
-        for each in runs
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from valence.checkpoint import read_progress
 from valence.config import Config
 from valence.errors import MissingStageError
 from valence.features import Features, read_features
@@ -40,6 +41,8 @@ class Evidence:
         A row a sequence, with the deep model's predictions.
     history
         A row an epoch and seed, or None where training kept none.
+    progress
+        What training last said of itself (device, residency), or None.
     results
         A row a combination of the sweep, or None where there was no sweep.
     selection
@@ -53,6 +56,7 @@ class Evidence:
     recordings: pd.DataFrame
     features: Features
     history: pd.DataFrame | None
+    progress: Mapping[str, Any] | None
     results: pd.DataFrame | None
     selection: Mapping[str, Any] | None
 
@@ -74,6 +78,21 @@ class Evidence:
             return configured
         suffixed = self.recordings["Id"].str.endswith(_SUFFIXES).any()
         return "paper" if suffixed else "partition"
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The recordings that preprocessing could use."""
+        return self.recordings[self.recordings["status"] == "ok"]
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """The recordings that it set aside."""
+        return self.recordings[self.recordings["status"] != "ok"]
+
+    @property
+    def select_on(self) -> str:
+        """The split that the best regressor was chosen on, or would be."""
+        return str((self.selection or {}).get("select_on", self.config.sweep.select_on))
 
     def subjects(self, split: str) -> int:
         """Number of subjects with labelled sequences in a split."""
@@ -107,6 +126,7 @@ def read_evidence(run: Run) -> Evidence:
         recordings=_read_recordings(run),
         features=read_features(run.folder("features")),
         history=_read_csv(run.folder("train") / "history.csv"),
+        progress=read_progress(run.folder("train")),
         results=_read_csv(sweep / "results.csv") if swept else None,
         selection=(sweep / "selection.json").read_json() if swept else None,
     )

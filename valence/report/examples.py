@@ -43,6 +43,15 @@ class Examples:
     loudest: int
     parameters: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Where attention lies, for `metrics.json`."""
+        return {
+            "recording": self.recording,
+            "split": self.split,
+            "start_seconds": self.start_seconds,
+            "percent": (100 * self.attention.astype(np.float64)).tolist(),
+        }
+
 
 def read_examples(evidence: Evidence, model: ValenceModel) -> Examples:
     """The sequence in the middle of the first recording of the test set, or else of validation's.

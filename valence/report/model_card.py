@@ -1,19 +1,13 @@
-"""The card that goes with a model: what it is, from whom, how good, and what it is not for."""
+"""The model's card with what the report found: its data, and its scores with intervals."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from valence.checkpoint import ModelDescription
-from valence.config import versions
-from valence.report.evidence import SPLITS, Evidence
-from valence.report.findings import Findings
+from valence.model_card import Card
+from valence.report.evidence import Evidence
+from valence.report.findings import Findings, split_rows
 from valence.report.robustness import Robustness
 from valence.words import count, duration, number, plural
-
-_UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done with a model of it"
 
 
 def model_card(
@@ -38,51 +32,34 @@ def model_card(
         Number of the model's parameters.
     """
     config = evidence.config
-    # Markdown is no HTML: nothing is to be escaped.
-    environment = Environment(
-        loader=PackageLoader("valence.report", "."),
-        autoescape=False,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("model_card.md.j2").render(
-        title=f"{' and '.join(evidence.features.targets).capitalize()} of speech",
-        targets=" and ".join(evidence.features.targets),
-        parameters=count(parameters),
-        version=versions()["valence"],
-        synthetic=evidence.synthetic,
-        folder=str(evidence.run.root),
-        corpus=evidence.record.get("corpus", "not recorded"),
+    remarks = []
+    if findings.headline != "test":
+        remarks.append("No recording of the test set has labels, so there is no test score.")
+    if isinstance(robustness, Robustness):
+        told = "; ".join(
+            f"{each.label} {number(each.scores.ccc)}" for each in robustness.conditions
+        )
+        remarks.append(f"CCC on degraded sound ({robustness.split} set): {told}.")
+    return Card(
+        targets=evidence.features.targets,
+        parameters=parameters,
+        segment_seconds=config.preprocess.segment_seconds,
+        length=config.sequence.length,
+        record={**description.record, **evidence.record},
         protocol=evidence.protocol,
         overlap=config.split.allow_subject_overlap,
-        licence=description.record.get("licence", _UNKNOWN_LICENCE),
-        splits=_splits(evidence),
+        splits=[
+            f"{row['split']}: {plural(row['recordings'], 'recording')}, "
+            f"{plural(row['subjects'], 'subject')}, {duration(row['seconds'])}."
+            for row in split_rows(evidence)
+            if row["recordings"]
+        ],
         scores=_scores(evidence, findings),
-        tested=findings.deep[evidence.target]["test"] is not None,
-        robustness=_robustness(robustness),
-        step=f"{config.preprocess.segment_seconds:g}",
-        window=f"{config.sequence.length * config.preprocess.segment_seconds:g}",
-    )
+        remarks=remarks,
+    ).markdown()
 
 
-def _splits(evidence: Evidence) -> list[dict[str, str]]:
-    usable = evidence.recordings[evidence.recordings["status"] == "ok"]
-    rows = []
-    for split in SPLITS:
-        own = usable[usable["split"] == split]
-        if len(own):
-            rows.append(
-                {
-                    "name": split,
-                    "recordings": plural(len(own), "recording"),
-                    "subjects": plural(own["subject"].nunique(), "subject"),
-                    "sound": duration(float(own["duration"].sum())),
-                }
-            )
-    return rows
-
-
-def _scores(evidence: Evidence, findings: Findings) -> list[dict[str, Any]]:
+def _scores(evidence: Evidence, findings: Findings) -> list[dict[str, str]]:
     rows = []
     for target, by_split in findings.deep.items():
         for split, scores in by_split.items():
@@ -101,14 +78,7 @@ def _scores(evidence: Evidence, findings: Findings) -> list[dict[str, Any]]:
                     "mse": number(scores.mse, 4),
                     "mae": number(scores.mae, 4),
                     "n": count(scores.n),
-                    "subjects": evidence.subjects(split),
+                    "subjects": count(evidence.subjects(split)),
                 }
             )
     return rows
-
-
-def _robustness(found: Robustness | str) -> list[str]:
-    if isinstance(found, str):
-        return []
-    told = ", ".join(f"{each.label} {number(each.scores.ccc)}" for each in found.conditions)
-    return [f"CCC on degraded sound ({found.split} set): {told}."]

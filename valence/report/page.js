@@ -27,6 +27,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+// What is folded on the screen is printed, and folded again afterwards.
+let unfolded = [];
 addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details")) part.open = true;
+  unfolded = [...document.querySelectorAll("details:not([open])")];
+  for (const part of unfolded) part.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const part of unfolded) part.open = false;
+  unfolded = [];
 });

@@ -27,6 +27,8 @@ Degrade = Callable[[Array, np.random.Generator], Array]
 
 # Seconds of sound to degrade: five conditions of it take as long as an hour of recordings.
 MOST_SECONDS = 600.0
+# Why nothing is measured where nothing ever can be; other reasons may pass.
+NO_LABELS = "No recording with labels is there to degrade."
 _TELEPHONE_HZ = (300.0, 3400.0)
 _SNR_DB = (20.0, 10.0, 0.0)
 # Stored features and the same sequences computed here differ by no more than this.
@@ -66,6 +68,10 @@ class Robustness:
     seconds: float
     note: str
 
+    def change(self, condition: Condition) -> float:
+        """CCC under `condition` less that of the sound as it is."""
+        return condition.scores.ccc - self.conditions[0].scores.ccc
+
     def to_json(self) -> dict[str, Any]:
         """For `metrics.json`."""
         return {
@@ -73,7 +79,10 @@ class Robustness:
             "recordings": self.recordings,
             "seconds": self.seconds,
             "note": self.note,
-            "conditions": {each.name: each.scores.to_json() for each in self.conditions},
+            "conditions": {
+                each.name: {**each.scores.to_json(), "change": self.change(each)}
+                for each in self.conditions
+            },
         }
 
 
@@ -114,7 +123,7 @@ def measure(
         if len(rows):
             break
     else:
-        return "No recording with labels is there to degrade."
+        return NO_LABELS
     try:
         corpus = read_corpus(Location.parse(str(evidence.record.get("corpus", ""))))
     except (CorpusError, OSError) as error:
@@ -182,7 +191,7 @@ def measure(
 
 def _conditions(sr: int) -> Sequence[tuple[str, str, Degrade]]:
     noisy = [
-        (f"noise_{snr:g}db", f"noise, {snr:g} dB", partial(white_noise, snr_db=snr))
+        (f"noise_{snr:g}db", f"noise, SNR {snr:g} dB", partial(white_noise, snr_db=snr))
         for snr in _SNR_DB
     ]
     return [

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from valence import figures
 from valence.report import tables
+from valence.report.costs import Cost
 from valence.report.evidence import Evidence
 from valence.report.examples import Examples
-from valence.report.findings import PAPER_DEEP, Findings
+from valence.report.findings import PAPER_DEEP, STEPS, Findings
 from valence.report.page import Section, Tile
 from valence.report.robustness import Robustness
-from valence.words import count, interval, number, plural
+from valence.report.verdict import verdict
+from valence.words import count, interval, number, plural, spread
 
 _FEW = 6
 
@@ -23,7 +25,7 @@ _FEW = 6
 def headline(evidence: Evidence, findings: Findings) -> Section:
     """The scores, beside the study's and the baselines."""
     section = Section("result", "Result")
-    split = "test" if findings.deep[evidence.target]["test"] is not None else "validation"
+    split = findings.headline
     deep = findings.deep[evidence.target][split]
     tiles = []
     if deep is not None:
@@ -32,16 +34,17 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
     if selection is not None:
         best = selection["best"]
         scores = best[split]
-        name = f"{best['scaler']} + {best['reducer']} + {best['regressor']}"
         if scores is not None:
-            tiles.append(Tile(f"Best regressor, {split}", number(scores["ccc"]), f"CCC, {name}"))
+            told = f"{_ci(scores)}; {' + '.join(best[step] for step in STEPS)}"
+            tiles.append(Tile(f"Best regressor, {split}", number(scores["ccc"]), told))
         for name, title in (
             ("functionals", "Statistics of the mel"),
             ("constant", "Always the mean"),
         ):
             baseline = selection["baselines"].get(name, {}).get(split)
             if baseline is not None:
-                tiles.append(Tile(title, number(baseline["ccc"]), f"baseline, CCC in {split}"))
+                told = f"baseline, {_ci(baseline)}" if name == "functionals" else "baseline, CCC"
+                tiles.append(Tile(title, number(baseline["ccc"]), told))
     if evidence.protocol == "paper":
         tiles.append(
             Tile("The study, its test set", number(PAPER_DEEP["ccc"]), "deep model on MuSe")
@@ -65,7 +68,7 @@ def agreement(evidence: Evidence, findings: Findings) -> Section:
     """Predicted against annotated values: in all, over time, by subject, in distribution."""
     target = evidence.target
     section = Section("agreement", "Predicted against annotated")
-    split = "test" if findings.deep[target]["test"] is not None else "validation"
+    split = findings.headline
     scores = findings.deep[target][split]
     rows = evidence.features.of(split)
     if scores is None:
@@ -77,58 +80,68 @@ def agreement(evidence: Evidence, findings: Findings) -> Section:
         f"{number(scores.pcc)}, MSE {number(scores.mse, 4)}, MAE {number(scores.mae, 4)}, "
         f"n = {scores.n}. The flatter the line, the more the predictions keep to the middle."
     )
-    by_subject = {s: v for split in findings.subjects for s, v in findings.subjects[split].items()}
-    where = {s: split for split in findings.subjects for s in findings.subjects[split]}
-    of_subjects = figures.by_subject(
-        {subject: scores.ccc for subject, scores in by_subject.items()}, where, target=target
-    )
+    # A subject may stand in two splits, where that was allowed, and has a score in each.
+    of_each = [
+        (subject, part, each.ccc)
+        for part, by_subject in findings.subjects.items()
+        for subject, each in by_subject.items()
+    ]
+    people = len({subject for subject, _, _ in of_each})
     section.show_beside(
         (of_points, told),
         (
-            of_subjects,
-            f"CCC within each of {plural(len(by_subject), 'subject')}. It is lower than over all "
-            "where subjects differ in their mean.",
+            figures.by_subject(of_each, target=target),
+            f"CCC within each of {plural(people, 'subject')}. It is lower than over all where "
+            "subjects differ in their mean.",
         ),
     )
     section.tabulate(tables.subjects_table(findings), folded="Scores of each subject as a table")
     tracks = findings.tracks[split]
     length = evidence.config.sequence.length * evidence.config.preprocess.segment_seconds
-    section.show(
-        figures.over_time(tracks, target=target),
-        f"{plural(len(tracks), 'recording')} of the {split} set over time. A value speaks of the "
-        f"{length:g} s around it. Every value stands in predictions.csv.",
-    )
-    groups = {
-        name: (own.target[:, 0], own.prediction[:, 0])
-        for name in ("train", "validation", "test")
-        if len(own := evidence.features.of(name))
-    }
+    first = 1
+    for drawing in figures.over_time(tracks, target=target):
+        last = min(first + figures.MOST_PANELS - 1, len(tracks))
+        which = (
+            plural(len(tracks), "recording")
+            if first == 1 and last == len(tracks)
+            else f"Recordings {first} to {last} of {len(tracks)}"
+        )
+        section.show(
+            drawing,
+            f"{which} of the {split} set over time. A value speaks of the {length:g} s around it. "
+            "Every value stands in predictions.csv.",
+        )
+        first = last + 1
     section.head("Distribution")
     section.show(
-        figures.distributions(groups, target=target),
+        figures.distributions(findings.shares, target=target),
         "Share of sequences by value. Mean ± standard deviation, annotated and predicted: "
         + "; ".join(
-            f"{name} {_spread(label)} and {_spread(prediction)}"
-            for name, (label, prediction) in groups.items()
+            f"{name} {spread(*of['label'])} and {spread(*of['prediction'])}"
+            for name, of in findings.shares.moments.items()
         )
         + ".",
+    )
+    section.tabulate(
+        tables.distribution_table(findings.shares), folded="The distribution as a table"
     )
     return section
 
 
-def training(evidence: Evidence) -> Section:
+def training(evidence: Evidence, findings: Findings) -> Section:
     """Learning curves and the best epoch of each seed."""
     section = Section("training", "Training")
-    if evidence.history is None or not len(evidence.history):
+    seeds = findings.seeds
+    if evidence.history is None or seeds is None:
         section.say("This run keeps no history of its training.")
         return section
-    seeds = evidence.history["seed"].nunique()
     section.show(
         figures.learning_curves(evidence.history),
-        f"Loss and CCC by epoch for {plural(seeds, 'seed')}. The model kept is that of the best "
-        "validation CCC over all epochs and seeds.",
+        f"Loss and CCC by epoch for {plural(len(seeds.best), 'seed')}. The model kept is that of "
+        "the best validation CCC over all epochs and seeds.",
     )
-    section.tabulate(tables.seeds_table(evidence.history))
+    section.tabulate(tables.seeds_table(seeds))
+    section.tabulate(tables.epochs_table(evidence.history), folded="Every epoch as a table")
     return section
 
 
@@ -142,20 +155,20 @@ def regressors(evidence: Evidence) -> Section:
     best, sweep = selection["best"], evidence.config.sweep
     section.say(
         f"{plural(len(results), 'combination')}, fitted on the training set's deep features and "
-        f"chosen by {selection['select_on']} CCC: {best['scaler']} + {best['reducer']} + "
-        f"{best['regressor']}, with {number(best['validation']['ccc'])} in validation"
+        f"chosen by {selection['select_on']} CCC: {' + '.join(best[step] for step in STEPS)}, with "
+        f"{number(best['validation']['ccc'])} in validation"
         + (f" and {number(best['test']['ccc'])} in test" if best["test"] else "")
-        + f". {_paired(selection)}"
+        + f". {_paired(evidence)}"
     )
     order = [
         step.name for steps in (sweep.scalers, sweep.reducers, sweep.regressors) for step in steps
     ]
     section.show(
-        figures.sweep_heatmap(results, order),
+        figures.sweep_heatmap(results, order, target=evidence.target),
         "The brighter, the better. The figures stand in the table below, to four decimals.",
     )
     section.tabulate(
-        tables.sweep_table(results), folded=f"All {len(results)} combinations as a table"
+        tables.sweep_table(evidence), folded=f"All {len(results)} combinations as a table"
     )
     return section
 
@@ -196,7 +209,8 @@ def model(evidence: Evidence, examples: Examples) -> Section:
             segment_seconds=seconds,
         ),
         f"Mel spectrogram of a segment ({where}, at "
-        f"{examples.start_seconds + examples.loudest * seconds:g} s).",
+        f"{examples.start_seconds + examples.loudest * seconds:g} s). Its {1000 * seconds:g} ms of "
+        "sound are followed by zeros up to the last frame.",
     )
     section.show(
         figures.sequence_mel(examples.mel, sr=sr, segment_seconds=seconds),
@@ -220,6 +234,10 @@ def model(evidence: Evidence, examples: Examples) -> Section:
         "How much each segment counts in the attention's sum, for the sequence above. The five "
         f"that count most hold {100 * np.sort(weights)[-5:].sum():.0f} % of it; equal weights "
         f"would give {500 / len(weights):.0f} %.",
+    )
+    section.tabulate(
+        tables.attention_table(examples, segment_seconds=seconds),
+        folded="The attention as a table",
     )
     return section
 
@@ -248,28 +266,55 @@ def corpus(evidence: Evidence, findings: Findings) -> Section:
     return section
 
 
-def cost(evidence: Evidence, seconds: Mapping[str, float]) -> Section:
-    """Time and throughput."""
+def cost(found: Sequence[Cost], machine: Mapping[str, Any]) -> Section:
+    """Time and throughput, and what they were measured on."""
     section = Section("time", "Time")
-    section.tabulate(tables.times_table(evidence, seconds))
+    section.tabulate(tables.times_table(found))
+    told = (
+        "What a stage did is what its last call did; the training is told by the time of all its "
+        "epochs."
+    )
+    if machine.get("workers"):
+        device = "" if machine["device"] is None else f" on {_DEVICES[machine['device']]}"
+        told += f" The model was trained by {plural(machine['workers'], 'worker')}{device}."
+    if machine.get("cpus"):
+        told += (
+            f" The commands were given on a machine of {plural(machine['cpus'], 'CPU')} "
+            f"({machine['processor']})."
+        )
+    section.say(told)
     return section
 
 
-def repeating(evidence: Evidence, command: str, versions: Mapping[str, Any]) -> Section:
-    """All that it takes to have this again."""
+_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+
+
+def repeating(
+    evidence: Evidence,
+    command: str,
+    seeds: Mapping[str, Any],
+    versions: Mapping[str, Mapping[str, str]],
+) -> Section:
+    """All that it takes to have this again; `versions` are those of each stage."""
     section = Section("repeat", "To repeat it")
     section.say("The same corpus, configuration, seeds and versions give the same figures:")
     section.code(command)
-    config = evidence.config
-    seeds = {
-        "split": config.split.seed,
-        "preprocess": config.preprocess.seed,
-        "training": ", ".join(map(str, config.train.seeds)),
-        "sweep": config.sweep.seed,
-    }
-    section.say("Seeds: " + "; ".join(f"{name} {seed}" for name, seed in seeds.items()) + ".")
-    section.say("Versions: " + ", ".join(f"{name} {each}" for name, each in versions.items()) + ".")
-    section.code(_compact(config.to_toml()), folded="Configuration")
+    section.say(
+        "Seeds: "
+        + "; ".join(
+            f"{name} {', '.join(map(str, seed)) if isinstance(seed, list) else seed}"
+            for name, seed in seeds.items()
+        )
+        + "."
+    )
+    groups: dict[str, list[str]] = {}
+    for stage, found in versions.items():
+        told = ", ".join(f"{name} {each}" for name, each in found.items())
+        groups.setdefault(told, []).append(stage)
+    for told, stages in groups.items():
+        of = "" if len(groups) == 1 else f" ({', '.join(stages)})"
+        section.say(f"Versions{of}: {told}.")
+    section.code(_compact(evidence.config.to_toml()), folded="Configuration")
     return section
 
 
@@ -286,12 +331,12 @@ def notices(evidence: Evidence, findings: Findings) -> list[str]:
             "Subjects may stand in more than one split here (split.allow_subject_overlap): the "
             "scores do not speak of unknown voices."
         )
-    if evidence.config.sweep.select_on == "test":
+    if evidence.selection is not None and evidence.select_on == "test":
         told.append(
-            "The best regressor was chosen by its test score (sweep.select_on), as the study did: "
-            "that score flatters it."
+            "The best regressor was chosen by its test score (sweep.select_on = test), as the "
+            "study did: that score flatters it."
         )
-    split = "test" if findings.deep[evidence.target]["test"] is not None else "validation"
+    split = findings.headline
     subjects = evidence.subjects(split)
     if subjects < _FEW:
         told.append(
@@ -306,25 +351,37 @@ def _verdict(evidence: Evidence, findings: Findings, split: str) -> str:
     if deep is None:
         return ""
     # Without the segments of the run, a sweep has no functionals to compare with.
-    baselines = {} if evidence.selection is None else evidence.selection["baselines"]
-    baseline = baselines.get("functionals", {}).get(split)
-    told = f"The deep model reaches {number(deep.ccc)} in {split}"
+    selection = evidence.selection or {}
+    baseline = selection.get("baselines", {}).get("functionals", {}).get(split)
+    told = f"The deep model reaches {number(deep.ccc)} in {split}, always saying the mean 0"
+    if not selection:
+        return f"{told}. 'valence sweep' adds a baseline on plain statistics of the mel."
     if baseline is None:
-        return f"{told}; always saying the mean reaches 0."
-    relation = "above" if deep.ccc > baseline["ccc"] else "not above"
-    return (
-        f"{told}, {relation} the {number(baseline['ccc'])} of a ridge regression on plain "
-        "statistics of the mel; always saying the mean reaches 0."
-    )
-
-
-def _paired(selection: Mapping[str, Any]) -> str:
-    split = "test" if selection["paired"]["test"] is not None else "validation"
-    paired = selection["paired"][split]
+        return f"{told}."
+    told += f", and a ridge regression on plain statistics of the mel {number(baseline['ccc'])}."
+    paired = selection.get("deep_less_baseline", {}).get("functionals", {}).get(split)
     if paired is None:
+        return told
+    return f"{told} {_difference('The deep model', 'that baseline', paired)}"
+
+
+def _paired(evidence: Evidence) -> str:
+    assert evidence.selection is not None
+    pairs = evidence.selection["paired"]
+    split = "test" if pairs["test"] is not None else "validation"
+    if pairs[split] is None:
         return ""
-    told = f"In {split} its CCC less the deep model's is {number(paired['difference'])}"
-    return f"{told} {interval(paired['ci'])}.".replace(" .", ".")
+    told = f"In {split}: {_difference('The best regressor', 'the deep model', pairs[split])}"
+    if split == evidence.select_on:
+        told += " It was chosen by these same rows, which flatters it."
+    return told
+
+
+def _difference(name: str, other: str, paired: Mapping[str, Any]) -> str:
+    """The difference of two CCC on the same rows, its interval, and what they say."""
+    told = f"{name}'s CCC less that of {other} is {number(paired['difference'])}"
+    ends = f" {interval(paired['ci'])}" if paired["ci"] else ""
+    return f"{told}{ends}. {verdict(name, other, paired['ci'])}"
 
 
 def _compact(toml: str) -> str:
@@ -342,7 +399,3 @@ def _ci(scores: Mapping[str, Any]) -> str:
         if scores["ccc_ci"]
         else "CCC, no interval"
     )
-
-
-def _spread(values: Any) -> str:
-    return f"{number(float(np.mean(values)), 2)} ± {number(float(np.std(values)), 2)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,24 @@ from typing import Any
 
 import pandas as pd
 
-from valence.report.evidence import SPLITS, Evidence
-from valence.report.findings import PAPER_DEEP, PAPER_REGRESSORS, SCORED, Findings
+from valence.figures import Shares
+from valence.report.costs import Cost
+from valence.report.evidence import Evidence
+from valence.report.examples import Examples
+from valence.report.findings import (
+    PAPER_DEEP,
+    PAPER_PCA_BELOW,
+    PAPER_REGRESSORS,
+    PAPER_XGBOOST,
+    SCORED,
+    STEPS,
+    Findings,
+    split_rows,
+    sweep_rows,
+)
 from valence.report.robustness import Robustness
-from valence.run import StageName
-from valence.words import MISSING, count, duration, interval, number
+from valence.report.seeds import SCORES, Seeds
+from valence.words import MISSING, count, duration, interval, number, spread
 
 
 @dataclass(frozen=True)
@@ -81,48 +95,92 @@ _BASELINES = {
 def paper_table(evidence: Evidence, findings: Findings) -> Table:
     """This run beside the study's own figures, on test sets chosen by the same protocol."""
     test = findings.deep[evidence.target]["test"]
+    ours = {} if test is None else test.to_json()
     rows = [
         [
             Cell("Deep model"),
-            _value(PAPER_DEEP["ccc"], 3),
-            _value(None if test is None else test.ccc, 3),
+            *(
+                cell
+                for name, digits in _STUDIED
+                for cell in (_value(PAPER_DEEP[name], digits), _value(ours.get(name), digits))
+            ),
         ]
     ]
     results = evidence.results
     for names, ccc in PAPER_REGRESSORS.items():
-        ours = None if results is None else _of_combination(results, names)
-        rows.append([Cell(" + ".join(names)), _value(ccc, 3), _value(ours, 3)])
+        chosen = (
+            None if results is None else results[(results[list(STEPS)] == list(names)).all(axis=1)]
+        )
+        rows.append([Cell(" + ".join(names)), *_beside(_value(ccc, 3), chosen)])
+    families = (
+        ("best with PCA", "reducer", "pca", Cell(f"< {PAPER_PCA_BELOW:g}", PAPER_PCA_BELOW)),
+        ("best with XGBoost", "regressor", "xgboost", _value(PAPER_XGBOOST, 2)),
+    )
+    for title, step, prefix, theirs in families:
+        chosen = None if results is None else results[results[step].str.startswith(prefix)]
+        rows.append([Cell(title), *_beside(theirs, chosen)])
+    columns = [
+        (f"{name}, {whose}", True)
+        for name in ("CCC", "MSE", "MAE")
+        for whose in ("study", "this run")
+    ]
     return Table(
-        "CCC on the test set. The study's recordings are MuSe's; where this corpus is another, the "
-        "two columns cannot be compared as scores.",
-        [("", False), ("the study", True), ("this run", True)],
+        "Scores on the test set. The study's recordings are MuSe's; where this corpus is another, "
+        "they cannot be compared as scores. The best with PCA and XGBoost are the best in test, as "
+        "the study chose.",
+        [("", False), *columns],
         rows,
     )
 
 
-def sweep_table(results: pd.DataFrame) -> Table:
-    """Every combination of the sweep, sortable."""
-    numbers = {
-        "ccc_validation": "CCC, validation",
-        "ccc_test": "CCC, test",
-        "mse_test": "MSE, test",
-        "mae_test": "MAE, test",
-        "seconds": "seconds",
-    }
-    columns = [(name, False) for name in ("scaler", "reducer", "regressor")]
-    columns += [(title, True) for title in numbers.values()]
-    told = "status" in results and (results["status"] != "ok").any()
+_STUDIED = (("ccc", 3), ("mse", 4), ("mae", 4))
+
+
+def _beside(theirs: Cell, chosen: pd.DataFrame | None) -> list[Cell]:
+    """The study's CCC and the test scores of the best of `chosen`; it gives no error of theirs."""
+    scored = None if chosen is None else chosen.dropna(subset=["ccc_test"])
+    best = None
+    if scored is not None and len(scored):
+        best = scored.iloc[int(scored["ccc_test"].to_numpy().argmax())]
+    cells = []
+    for place, (name, digits) in enumerate(_STUDIED):
+        cells.append(Cell(MISSING) if place else theirs)
+        cells.append(_value(None if best is None else float(best[f"{name}_test"]), digits))
+    return cells
+
+
+def sweep_table(evidence: Evidence) -> Table:
+    """Every combination of the sweep, sortable, with the intervals of those that have them."""
+    rows = sweep_rows(evidence)
+    told = any(row.get("status", "ok") != "ok" or row.get("reason") for row in rows)
+    cells = []
+    for row in rows:
+        scores = {split: row[f"ccc_{split}_ci"] for split in SCORED}
+        cells.append(
+            [
+                *(Cell(str(row[name])) for name in STEPS),
+                *(_value(row[f"ccc_{split}"], 4, interval(scores[split])) for split in SCORED),
+                *(_value(row[name], 4) for name in ("mse_test", "mae_test")),
+                _value(row["seconds"], 2),
+                Cell(str(row.get("engine") or MISSING)),
+                Cell(MISSING) if row.get("rows") is None else _count(row["rows"]),
+                *(
+                    [Cell(str(row.get("status", "ok")), aside=str(row.get("reason") or ""))]
+                    if told
+                    else []
+                ),
+            ]
+        )
+    columns = [(name, False) for name in STEPS]
+    columns += [(title, True) for title in ("CCC, validation", "CCC, test", "MSE, test")]
+    columns += [("MAE, test", True), ("seconds", True), ("engine", False), ("rows fitted on", True)]
     columns += [("status", False)] if told else []
-    rows = []
-    for row in results.to_dict("records"):
-        cells = [Cell(str(row[name])) for name in ("scaler", "reducer", "regressor")]
-        for name in numbers:
-            cells.append(_value(row.get(name), 2 if name == "seconds" else 4))
-        if told:
-            reason = row.get("reason")
-            cells.append(Cell(str(row["status"]), aside=reason if isinstance(reason, str) else ""))
-        rows.append(cells)
-    return Table(f"All {len(results)} combinations.", columns, rows, sortable=True)
+    limit = (evidence.selection or {}).get("svr_max_rows")
+    caption = f"All {len(rows)} combinations; 95 % intervals over subjects for the best."
+    if limit is not None:
+        caption += f" Support vector machines were fitted on at most {count(limit)} rows"
+        caption += " (sweep.svr_max_rows)."
+    return Table(caption, columns, cells, sortable=True)
 
 
 def subjects_table(findings: Findings) -> Table:
@@ -144,24 +202,16 @@ def subjects_table(findings: Findings) -> Table:
 
 def splits_table(evidence: Evidence) -> Table:
     """How the corpus is divided, and what was set aside."""
-    usable = evidence.recordings[evidence.recordings["status"] == "ok"]
-    rejected = evidence.recordings[evidence.recordings["status"] != "ok"]
-    rows = []
-    for split in SPLITS:
-        own = usable[usable["split"] == split]
-        sequences = int((evidence.features.split == split).sum())
-        if len(own) or (rejected["split"] == split).any():
-            rows.append(
-                [
-                    Cell(split),
-                    _count(own["subject"].nunique()),
-                    _count(len(own)),
-                    Cell(duration(float(own["duration"].sum()))),
-                    _count(int(own["segments"].sum())),
-                    _count(sequences),
-                    _count(int((rejected["split"] == split).sum())),
-                ]
-            )
+    rows = [
+        [
+            Cell(row["split"]),
+            _count(row["subjects"]),
+            _count(row["recordings"]),
+            Cell(duration(row["seconds"]), row["seconds"]),
+            *(_count(row[name]) for name in ("segments", "sequences", "rejected")),
+        ]
+        for row in split_rows(evidence)
+    ]
     titles = ("subjects", "recordings", "sound", "segments", "sequences", "rejected recordings")
     return Table("", [("split", False), *((title, True) for title in titles)], rows)
 
@@ -169,7 +219,6 @@ def splits_table(evidence: Evidence) -> Table:
 def recordings_table(evidence: Evidence, findings: Findings) -> Table:
     """Every usable recording, sortable."""
     ccc = {track.name: track.ccc for tracks in findings.tracks.values() for track in tracks}
-    usable = evidence.recordings[evidence.recordings["status"] == "ok"]
     rows = [
         [
             Cell(str(row["Id"])),
@@ -181,7 +230,7 @@ def recordings_table(evidence: Evidence, findings: Findings) -> Table:
             _value(ccc.get(str(row["Id"])), 3),
             Cell("; ".join(row["remarks"])),
         ]
-        for row in usable.to_dict("records")
+        for row in evidence.usable.to_dict("records")
     ]
     columns = [("recording", False), ("subject", False), ("split", False), ("sound [s]", True)]
     columns += [(name, True) for name in ("segments", "labelled", "CCC")] + [("remarks", False)]
@@ -190,46 +239,94 @@ def recordings_table(evidence: Evidence, findings: Findings) -> Table:
 
 def rejected_table(evidence: Evidence) -> Table:
     """Recordings set aside, with the reason."""
-    rejected = evidence.recordings[evidence.recordings["status"] != "ok"]
     rows = [
         [Cell(str(row["Id"])), Cell(str(row["split"])), Cell(str(row["reason"]))]
-        for row in rejected.to_dict("records")
+        for row in evidence.rejected.to_dict("records")
     ]
     return Table("", [("recording", False), ("split", False), ("reason", False)], rows)
 
 
-def seeds_table(history: pd.DataFrame) -> Table:
-    """The best epoch of each seed."""
-    rows = []
-    for seed in history["seed"].unique():
-        own = history[history["seed"] == seed]
-        best = own.iloc[int(own["validation_ccc"].to_numpy().argmax())]
-        rows.append(
-            [
-                Cell(str(seed)),
-                _count(len(own)),
-                _count(int(best["epoch"])),
-                _value(best["validation_ccc"], 3),
-                _value(best["validation_mse"], 4),
-                _value(best["validation_mae"], 4),
-                Cell(duration(float(own["seconds"].sum()))),
-            ]
-        )
+def seeds_table(seeds: Seeds) -> Table:
+    """The best epoch of each seed, then mean and spread over the seeds."""
+    digits = dict(zip(SCORES, (3, 4, 4), strict=True))
+    rows = [
+        [
+            Cell(str(row["seed"])),
+            _count(row["epochs"]),
+            _count(row["epoch"]),
+            *(_value(row[name], places) for name, places in digits.items()),
+            Cell(duration(row["seconds"]), row["seconds"]),
+        ]
+        for row in seeds.best
+    ]
+    if seeds.sd is not None:
+        told = [
+            Cell(spread(seeds.mean[name], seeds.sd[name], places), seeds.mean[name])
+            for name, places in digits.items()
+        ]
+        rows.append([Cell("mean ± SD"), Cell(""), Cell(""), *told, Cell("")])
     titles = ("epochs", "best epoch", "CCC, validation", "MSE", "MAE", "time")
     return Table("", [("seed", False), *((title, True) for title in titles)], rows)
 
 
-def times_table(evidence: Evidence, seconds: Mapping[str, float]) -> Table:
-    """Wall time and throughput of each stage; `seconds` adds what this report took itself."""
+def epochs_table(history: pd.DataFrame) -> Table:
+    """Every epoch of every seed, sortable: what the learning curves are drawn from."""
+    shown = {
+        "train_loss": ("loss, training", 4),
+        "train_ccc": ("CCC, training", 4),
+        "validation_ccc": ("CCC, validation", 4),
+        "validation_mse": ("MSE, validation", 4),
+        "validation_mae": ("MAE, validation", 4),
+        "learning_rate": ("learning rate", 6),
+        "seconds": ("seconds", 1),
+    }
+    rows = [
+        [
+            Cell(str(row["seed"])),
+            _count(row["epoch"]),
+            *(_value(row[name], digits) for name, (_, digits) in shown.items()),
+        ]
+        for row in history.to_dict("records")
+    ]
+    columns = [("seed", False), ("epoch", True), *((title, True) for title, _ in shown.values())]
+    return Table("Every epoch.", columns, rows, sortable=True)
+
+
+def attention_table(examples: Examples, *, segment_seconds: float) -> Table:
+    """The attention weight of every segment of the sequence that is shown."""
     rows = []
-    for name, (title, did) in _work_done(evidence).items():
-        if name not in evidence.stages:
-            continue
-        took = float(evidence.stages[name]["summary"].get("seconds", 0.0))
-        amount, unit = did
-        rate = f"{_rate(amount / took)} {unit}" if took > 0 else MISSING
-        rows.append([Cell(title), Cell(duration(took)), Cell(rate)])
-    rows += [[Cell(title), Cell(duration(took)), Cell(MISSING)] for title, took in seconds.items()]
+    for place, weight in enumerate(examples.attention.tolist()):
+        start = examples.start_seconds + place * segment_seconds
+        rows.append([Cell(number(start, 1)), _value(100 * weight, 3)])
+    return Table(
+        f"Attention over the sequence of {examples.recording}.",
+        [("segment at [s]", False), ("attention [%]", True)],
+        rows,
+        sortable=True,
+    )
+
+
+def distribution_table(shares: Shares) -> Table:
+    """Share of the sequences of each split in each bin, annotated and predicted."""
+    columns = [("from", False), ("to", True)]
+    for split in shares.n:
+        columns += [(f"{split}, annotated [%]", True), (f"{split}, predicted [%]", True)]
+    rows = []
+    for place, (low, high) in enumerate(itertools.pairwise(shares.edges.tolist())):
+        cells = [Cell(number(low, 3)), _value(high, 3)]
+        for split in shares.n:
+            cells.append(_value(float(shares.label[split][place]), 1))
+            cells.append(_value(float(shares.prediction[split][place]), 1))
+        rows.append(cells)
+    return Table("Share of sequences by value.", columns, rows)
+
+
+def times_table(costs: Sequence[Cost]) -> Table:
+    """Wall time and throughput of each stage."""
+    rows = [
+        [Cell(cost.stage), Cell(duration(cost.seconds), cost.seconds), Cell(cost.rate or MISSING)]
+        for cost in costs
+    ]
     return Table("", [("stage", False), ("wall time", True), ("throughput", False)], rows)
 
 
@@ -239,7 +336,7 @@ def robustness_table(found: Robustness) -> Table:
         [
             Cell(each.label),
             Cell(number(each.scores.ccc), each.scores.ccc, interval(each.scores.ccc_ci)),
-            _value(each.scores.ccc - found.conditions[0].scores.ccc, 3),
+            _value(found.change(each), 3),
             _value(each.scores.mse, 4),
             _value(each.scores.mae, 4),
         ]
@@ -247,23 +344,6 @@ def robustness_table(found: Robustness) -> Table:
     ]
     titles = ("CCC", "change", "MSE", "MAE")
     return Table("", [("condition", False), *((title, True) for title in titles)], rows)
-
-
-def _work_done(evidence: Evidence) -> dict[StageName, tuple[str, tuple[float, str]]]:
-    usable = evidence.recordings[evidence.recordings["status"] == "ok"]
-    sound = float((usable["duration"] * (1 + usable["copies"])).sum())
-    epochs = 0 if evidence.history is None else len(evidence.history)
-    combinations = 0 if evidence.results is None else len(evidence.results)
-    return {
-        "segments": ("preprocess", (sound, "s of sound a second, augmented copies counted")),
-        "train": ("train", (60 * epochs, "epochs a minute")),
-        "features": ("extract", (len(evidence.features), "sequences a second")),
-        "sweep": ("sweep", (60 * combinations, "combinations a minute")),
-    }
-
-
-def _rate(value: float) -> str:
-    return count(value) if value >= 10 else number(value, 1)
 
 
 def _scores_row(name: str, by_split: Mapping[str, ScoresJson | None]) -> list[Cell]:
@@ -287,16 +367,11 @@ def _score(scores: ScoresJson | None) -> Cell:
     return Cell(number(scores["ccc"]), scores["ccc"], interval(scores["ccc_ci"]))
 
 
-def _value(value: float | None, digits: int) -> Cell:
+def _value(value: float | None, digits: int, aside: str = "") -> Cell:
     if value is None or not math.isfinite(value):
         return Cell(MISSING)
-    return Cell(number(value, digits), float(value))
+    return Cell(number(value, digits), float(value), aside)
 
 
 def _count(value: int) -> Cell:
     return Cell(count(value), float(value))
-
-
-def _of_combination(results: pd.DataFrame, names: tuple[str, str, str]) -> float | None:
-    rows = results[(results[["scaler", "reducer", "regressor"]] == names).all(axis=1)]
-    return float(rows["ccc_test"].iloc[0]) if len(rows) else None

@@ -1,0 +1,98 @@
+"""The card that goes with a model: what it is, from whom, how good, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from valence.config import versions
+from valence.words import count, number, plural
+
+_UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done with a model of it"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card tells.
+
+    Attributes
+    ----------
+    targets
+        What the model predicts.
+    parameters
+        Number of its parameters.
+    segment_seconds, length
+        Seconds of a segment, and segments of a sequence.
+    record
+        What `model.json` says of where the model comes from; anything may be missing.
+    protocol
+        How the corpus was divided.
+    overlap
+        Whether subjects may stand in more than one split.
+    splits
+        A line a split: recordings, subjects, sound.
+    scores
+        Rows of the table of scores, as text: `target, split, ccc, interval, pcc, mse, mae, n,
+        subjects`. Empty before there is a report.
+    remarks
+        Lines that follow the scores.
+    """
+
+    targets: Sequence[str]
+    parameters: int
+    segment_seconds: float
+    length: int
+    record: Mapping[str, Any]
+    protocol: str
+    overlap: bool
+    splits: Sequence[str] = ()
+    scores: Sequence[Mapping[str, str]] = ()
+    remarks: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """The text of `README.md` beside the model; no path of the machine stands in it."""
+        # Markdown is no HTML: nothing is to be escaped.
+        environment = Environment(
+            loader=PackageLoader("valence", "."),
+            autoescape=False,
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+        )
+        corpus = self.record.get("corpus")
+        return environment.get_template("model_card.md.j2").render(
+            card=self,
+            targets=" and ".join(self.targets),
+            parameters=count(self.parameters),
+            version=versions()["valence"],
+            synthetic=bool(self.record.get("synthetic", False)),
+            corpus=PurePosixPath(corpus).name if corpus else "not recorded",
+            licence=self.record.get("licence", _UNKNOWN_LICENCE),
+            splits=self.splits or _splits(self.record),
+            reached=_reached(self.record),
+            step=f"{self.segment_seconds:g}",
+            window=f"{self.length * self.segment_seconds:g}",
+        )
+
+
+def _splits(record: Mapping[str, Any]) -> list[str]:
+    recordings = record.get("recordings", {})
+    told = []
+    for split, subjects in record.get("subjects", {}).items():
+        of = [plural(len(subjects), "subject")]
+        if split in recordings:
+            of.insert(0, plural(len(recordings[split]), "recording"))
+        told.append(f"{split}: {', '.join(of)}.")
+    return told
+
+
+def _reached(record: Mapping[str, Any]) -> str:
+    if "validation_ccc" not in record:
+        return ""
+    return (
+        f"In training it reached a validation CCC of {number(record['validation_ccc'])} (seed "
+        f"{record['seed']}, epoch {record['epoch']}), by which it was chosen. "
+    )
