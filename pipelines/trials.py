@@ -27,6 +27,7 @@ from pipelines.progress import Bar, Report
 from pipelines.session import cluster_cpus
 from valence.combinations import Combination, regressor_parts
 from valence.config import SweepConfig
+from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import average, evaluate
 from valence.storage import Location
@@ -34,7 +35,6 @@ from valence.transforms import (
     Array,
     Transformed,
     TransformError,
-    mutual_information,
     shares_mutual_information,
     transform,
     uses_mutual_information,

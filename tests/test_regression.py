@@ -12,13 +12,13 @@ from threadpoolctl import threadpool_limits
 from valence.combinations import Combination, combinations, plain_pipeline, regressor_parts
 from valence.config import StepConfig, SweepConfig
 from valence.features import Features
+from valence.information import mutual_information
 from valence.outcomes import Outcome
 from valence.regression import assemble, average, evaluate, expected_cost, thin
 from valence.transforms import (
     Array,
     Transformed,
     divide,
-    mutual_information,
     training_target,
     transform,
     untransformed,

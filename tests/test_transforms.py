@@ -16,12 +16,12 @@ from valence.combinations import build
 from valence.config import StepConfig, SweepConfig
 from valence.errors import ModelError, SplitError
 from valence.features import Features, concatenate
+from valence.information import mutual_information
 from valence.transforms import (
     Array,
     Transformed,
     TransformError,
     divide,
-    mutual_information,
     shares_mutual_information,
     training_target,
     transform,
@@ -123,17 +123,6 @@ def test_without_test_rows_the_width_is_still_right(make_features: Make) -> None
     raw, y = untransformed(division), training_target(division.training)
     found = transform(config.scalers[1], config.reducers[2], raw, y, seed=0)
     assert found.test.shape == (0, 10)
-
-
-def test_information_of_some_columns_is_that_among_all() -> None:
-    generator = np.random.default_rng(3)
-    x = generator.standard_normal((70, 11))
-    x[:, 4] = np.round(x[:, 4], 1)
-    y = np.round(x[:, 4] + generator.standard_normal(70), 1)
-    whole = mutual_info_regression(x, y, random_state=5)
-    columns = np.array([9, 4, 0])
-    np.testing.assert_array_equal(mutual_information(x, y, seed=5), whole)
-    np.testing.assert_array_equal(mutual_information(x, y, seed=5, columns=columns), whole[columns])
 
 
 def _tied(seed: int) -> tuple[Array, Array]:

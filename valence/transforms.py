@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_selection import SelectKBest, mutual_info_regression
+from sklearn.feature_selection import SelectKBest
 
 from valence.combinations import AFFINE_SCALERS, build
 from valence.config import StepConfig
 from valence.errors import ModelError, SplitError, ValenceError
 from valence.features import Features
+from valence.information import mutual_information
 
 Array = NDArray[np.float64]
 
@@ -194,36 +195,6 @@ def uses_mutual_information(reducer: StepConfig) -> bool:
 def shares_mutual_information(scaler: StepConfig) -> bool:
     """Whether the mutual information of the unscaled columns serves behind this scaler."""
     return scaler.estimator in AFFINE_SCALERS
-
-
-def mutual_information(
-    x: Array, y: Array, *, seed: int, columns: NDArray[np.intp] | None = None
-) -> Array:
-    """Mutual information of columns of `x [n, columns]` with `y [n]`, in nats.
-
-    Equal, to the last bit, to those columns of scikit-learn's `mutual_info_regression(x, y,
-    random_state=seed)`, which adds noise of 1e-10 to break ties: a column gets the noise that it
-    gets among all the others.
-    """
-    if columns is None:
-        found = mutual_info_regression(x, y, random_state=seed)
-    else:
-        noise = _NoiseOfColumns(seed, of=x.shape[1], columns=columns)
-        found = mutual_info_regression(x[:, columns], y, random_state=noise)
-    return np.asarray(found, np.float64)
-
-
-class _NoiseOfColumns(np.random.RandomState):
-    """The noise of some columns of a matrix, drawn with that of all of them."""
-
-    def __init__(self, seed: int, *, of: int, columns: NDArray[np.intp]) -> None:
-        super().__init__(seed)
-        self._of, self._columns = of, columns
-
-    def standard_normal(self, size: Any = None) -> Any:
-        if isinstance(size, tuple):
-            return super().standard_normal((size[0], self._of))[:, self._columns]
-        return super().standard_normal(size)
 
 
 def _confirm(shared: Array, x: Array, y: Array, *, count: int, seed: int) -> Array:
