@@ -23,7 +23,7 @@ from valence.config import Config, SweepConfig
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
-from valence.regression import assemble, expected_cost, thin
+from valence.regression import assemble, expected_seconds, thin
 from valence.regressor import save_regressor
 from valence.run import Run, fingerprint
 from valence.segments import SegmentStore
@@ -162,10 +162,10 @@ def _run(
 
 
 def _costs(work: Work, division: Division) -> dict[str, float]:
-    """How long each combination may take, by name, in no unit."""
+    """About how long each combination may take, by name, in seconds."""
     sample = division.training.feature[thin(len(division.training), 500)].astype(np.float64)
     return {
-        name: expected_cost(each, sample, rows=len(division.training))
+        name: expected_seconds(each, sample, rows=len(division.training))
         for name, each in work.combinations.items()
         if not each.regressor.members
     }

@@ -207,6 +207,26 @@ def test_a_failing_combination_is_a_row_and_the_others_stand(
     assert table["ccc_validation"].isna().sum() == 6
 
 
+def test_a_step_that_refuses_the_data_costs_its_combinations_alone(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    # Box-Cox takes positive values alone.
+    config = _config(
+        'sweep.scalers=["none", {name="box", estimator="PowerTransformer", '
+        'parameters={method="box-cox"}}]',
+        'sweep.reducers=["none"]',
+        'sweep.regressors=["ridge", "svr"]',
+    )
+    summary = _sweep(run, config)
+    table = _results(run).set_index(["scaler", "regressor"])
+    assert (summary["combinations"], summary["failed"]) == (4, 2)
+    assert table["status"]["none"].tolist() == ["ok", "ok"]
+    for regressor in ("ridge", "svr"):
+        reason = table["reason"]["box", regressor]
+        assert reason.startswith("box and none cannot be fitted: ValueError: The Box-Cox")
+
+
 def test_what_is_wrong_with_the_grid_is_said_before_anything_is_written(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
