@@ -60,11 +60,36 @@ def test_a_recording_never_crosses_even_where_subjects_may(make_features: Make) 
         divide(features, allow_subject_overlap=True)
 
 
-def test_nothing_but_training_rows_is_fitted_on(make_features: Make) -> None:
+@pytest.mark.parametrize(
+    ("into", "out_of"), [("training", "validation"), ("training", "test"), ("test", "training")]
+)
+def test_a_division_that_leaks_cannot_be_made(make_features: Make, into: str, out_of: str) -> None:
     division = divide(make_features())
-    leaky = concatenate([division.training, division.validation.rows(np.arange(2))])
-    with pytest.raises(SplitError, match="2 of 242 rows to fit on belong to train, validation"):
-        training_target(leaky)
+    leak = getattr(division, out_of).rows(np.arange(2))
+    leaky = concatenate([getattr(division, into), leak])
+    with pytest.raises(SplitError, match=rf"2 of {len(leaky)} rows that were taken for .* belong"):
+        untransformed(replace(division, **{into: leaky}))
+    if into == "training":
+        with pytest.raises(SplitError, match="taken for train rows belong to"):
+            training_target(leaky)
+
+
+def test_scalers_and_reducers_have_seen_training_rows_alone(make_features: Make) -> None:
+    features = make_features()
+    # Were the others looked at, no mean, range or axis below would be the training rows' own.
+    features.feature[features.split != "train"] += 7
+    division = divide(features)
+    config = SweepConfig()
+    raw, y = untransformed(division), training_target(division.training)
+    x = division.training.feature.astype(np.float64)
+    standard, minmax = (
+        transform(scaler, config.reducers[2], raw, y, seed=0) for scaler in config.scalers[1:]
+    )
+    np.testing.assert_allclose(standard.scaler.mean_, x.mean(axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(standard.scaler.var_, x.var(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(minmax.scaler.data_max_, x.max(axis=0))
+    scaled = (x - x.min(axis=0)) / np.ptp(x, axis=0)
+    np.testing.assert_allclose(minmax.reducer.mean_, scaled.mean(axis=0), rtol=0, atol=1e-12)
 
 
 def test_the_other_splits_do_not_move_what_is_fitted(make_features: Make) -> None:

@@ -36,11 +36,22 @@ class TransformError(ValenceError):
 
 @dataclass(frozen=True)
 class Division:
-    """Labelled sequences of the three splits; `test` may be empty."""
+    """Labelled sequences of the three splits; `test` may be empty.
+
+    Raises
+    ------
+    SplitError
+        If a part holds a row of another split: none that leaks can be made, and all that is
+        scaled, reduced or fitted comes out of one.
+    """
 
     training: Features
     validation: Features
     test: Features
+
+    def __post_init__(self) -> None:
+        for rows, split in zip(_splits(self), ("train", "validation", "test"), strict=True):
+            _require_split(rows, split)
 
 
 @dataclass(frozen=True)
@@ -110,13 +121,18 @@ def training_target(rows: Features, *, column: int = 0) -> Array:
     SplitError
         If a row is not a training row.
     """
-    leaked = int(np.sum(rows.split != "train"))
-    if leaked:
-        raise SplitError(
-            f"{leaked} of {len(rows)} rows to fit on belong to {', '.join(np.unique(rows.split))}. "
-            "Scalers, reducers and regressors are fitted on training rows alone."
-        )
+    _require_split(rows, "train")
     return rows.target[:, column].astype(np.float64)
+
+
+def _require_split(rows: Features, split: str) -> None:
+    others = rows.split[rows.split != split]
+    if len(others):
+        raise SplitError(
+            f"{len(others)} of {len(rows)} rows that were taken for {split} rows belong to "
+            f"{', '.join(np.unique(others))}. Scalers, reducers and regressors are fitted on "
+            "training rows alone, and scored on none of them."
+        )
 
 
 def transform(
