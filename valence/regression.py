@@ -45,9 +45,21 @@ _REDUCED_COLUMNS = 20
 
 
 def fit_regressor(
-    step: StepConfig, x: Array, y: Array, *, config: SweepConfig
+    step: StepConfig, x: Array, y: Array, *, recording: NDArray[np.str_], config: SweepConfig
 ) -> tuple[Any, NDArray[np.intp] | slice]:
     """Fit a regressor with the configured engine; also returns the rows that it was fitted on.
+
+    Parameters
+    ----------
+    step
+        Its definition.
+    x, y
+        Training rows, `[rows, columns]`, and their labels, `[rows]`.
+    recording
+        The recording of each row, `[rows]`: where the rows are too many for a kernel machine, each
+        is thinned on its own.
+    config
+        Engine, row limit and seed.
 
     Raises
     ------
@@ -61,7 +73,7 @@ def fit_regressor(
         regressor = getattr(fast, type(regressor).__name__)(**regressor.get_params(), n_jobs=1)
     rows: NDArray[np.intp] | slice = slice(None)
     if step.estimator in KERNEL_MACHINES and config.svr_max_rows is not None:
-        rows = thin(len(y), config.svr_max_rows)
+        rows = thin_within(recording, config.svr_max_rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         regressor.fit(x[rows], y[rows])
@@ -71,8 +83,6 @@ def fit_regressor(
 def thin(n: int, most: int) -> NDArray[np.intp]:
     """At most `most` of `n` indices, evenly spaced.
 
-    Rows are ordered by recording and time, so every recording keeps its share, evenly in time.
-
     >>> thin(10, 4)
     array([1, 3, 6, 8])
     """
@@ -81,21 +91,74 @@ def thin(n: int, most: int) -> NDArray[np.intp]:
     return ((np.arange(most) + 0.5) * n / most).astype(np.intp)
 
 
-def evaluate(step: StepConfig, data: Transformed, y: Array, *, config: SweepConfig) -> Outcome:
+def thin_within(recording: NDArray[np.str_], most: int) -> NDArray[np.intp]:
+    """At most `most` rows, ascending: of every recording its share, evenly spaced.
+
+    A recording keeps one row at least, and beyond it in proportion to the rest of its rows, by
+    largest remainder; only where there are more recordings than rows to keep are recordings left
+    out, evenly too.
+
+    Parameters
+    ----------
+    recording
+        The recording of each row, `[rows]`, rows in order of time.
+    most
+        How many rows may stay.
+
+    >>> thin_within(np.array(["a", "a", "b", "b", "b", "b", "b", "b"]), 4)
+    array([1, 3, 5, 7])
+    """
+    if len(recording) <= most:
+        return np.arange(len(recording))
+    _, number, counts = np.unique(recording, return_inverse=True, return_counts=True)
+    if len(counts) >= most:
+        quota = np.zeros_like(counts)
+        quota[thin(len(counts), most)] = 1
+    else:
+        spare = most - len(counts)
+        share, remainder = np.divmod(spare * (counts - 1), len(recording) - len(counts))
+        share[np.argsort(-remainder, kind="stable")[: spare - share.sum()]] += 1
+        quota = 1 + share
+    kept = [
+        np.flatnonzero(number == each)[thin(count, most_of_it)]
+        for each, (count, most_of_it) in enumerate(zip(counts, quota, strict=True))
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def evaluate(
+    step: StepConfig,
+    data: Transformed,
+    y: Array,
+    *,
+    recording: NDArray[np.str_],
+    config: SweepConfig,
+) -> Outcome:
     """Fit a regressor on transformed features and predict validation and test rows.
 
     Numerical failure is an outcome: a solver that does not converge or refuses the data, or a
-    prediction that is not finite.
+    prediction that is not finite. Want of memory is none: it says nothing of the combination.
+
+    Parameters
+    ----------
+    step
+        Its definition.
+    data
+        Transformed features of the three splits.
+    y, recording
+        Label and recording of each training row, `[rows]`.
+    config
+        Engine, row limit and seed.
     """
     engine = engine_of(step, config.engine)
     started = time.perf_counter()
     try:
-        regressor, rows = fit_regressor(step, data.training, y, config=config)
+        regressor, rows = fit_regressor(step, data.training, y, recording=recording, config=config)
         validation, test = (_predict(regressor, x) for x in (data.validation, data.test))
     except ConvergenceWarning as warning:
         reason = f"did not converge: {_sentence(warning)}"
         return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
-    except (ValueError, ArithmeticError, MemoryError) as error:
+    except (ValueError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {_sentence(error)}"
         return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
     seconds = time.perf_counter() - started
@@ -176,7 +239,12 @@ def _diagonal(scaler: StepConfig, sample: Array) -> float:
 
 
 def assemble(
-    combination: Combination, data: Transformed, y: Array, *, config: SweepConfig
+    combination: Combination,
+    data: Transformed,
+    y: Array,
+    *,
+    recording: NDArray[np.str_],
+    config: SweepConfig,
 ) -> Pipeline:
     """The fitted pipeline of a combination, all of it scikit-learn's or XGBoost's own.
 
@@ -185,7 +253,7 @@ def assemble(
     """
     pipeline = plain_pipeline(combination, config)
     parts = regressor_parts(combination.regressor, config.regressors)
-    fitted = [_fit_as_sklearn(part, data.training, y, config) for part in parts]
+    fitted = [_fit_as_sklearn(part, data.training, y, recording, config) for part in parts]
     regressor = pipeline.named_steps["regressor"]
     if isinstance(regressor, VotingRegressor):
         # Fitted by hand: its members may have been fitted on other rows, or by another engine.
@@ -204,9 +272,11 @@ def _sentence(error: BaseException) -> str:
     return lines[0][:300] if lines else "no message"
 
 
-def _fit_as_sklearn(step: StepConfig, x: Array, y: Array, config: SweepConfig) -> Any:
+def _fit_as_sklearn(
+    step: StepConfig, x: Array, y: Array, recording: NDArray[np.str_], config: SweepConfig
+) -> Any:
     """Fit with the configured engine; what is saved then needs none but scikit-learn's."""
-    fitted, _ = fit_regressor(step, x, y, config=config)
+    fitted, _ = fit_regressor(step, x, y, recording=recording, config=config)
     if engine_of(step, config.engine) != "sklearnex":
         return fitted
     plain = build("regressor", step, seed=config.seed)
