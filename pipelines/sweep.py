@@ -18,14 +18,21 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.progress import Report
 from pipelines.trials import INFORMATION, Work, run_trials
-from valence.combinations import Combination, combinations, engine_of, regressor_parts
-from valence.config import Config, SweepConfig
+from valence.combinations import (
+    KERNEL_MACHINES,
+    Combination,
+    Engine,
+    combinations,
+    engine_of,
+    regressor_parts,
+)
+from valence.config import Config, SweepConfig, versions
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import assemble, expected_seconds, thin
 from valence.regressor import save_regressor
-from valence.run import Run, fingerprint
+from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
 from valence.selection import check_rows, constant_outcome, rank, select, tabulate
 from valence.storage import Location
@@ -38,8 +45,14 @@ from valence.transforms import (
     untransformed,
 )
 
-# A combination whose worker is lost, with its node or for want of memory, is tried once more.
+# A combination that is lost with its worker, its node or for want of memory is tried once more.
 _ROUNDS = 2
+
+_PACKAGE: dict[Engine, str] = {
+    "sklearn": "scikit-learn",
+    "sklearnex": "scikit-learn-intelex",
+    "xgboost": "xgboost",
+}
 
 
 def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
@@ -52,7 +65,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     config
         The sections `sweep`, `sequence` and `split` matter here.
     overwrite
-        Whether results of another configuration or other features may be replaced.
+        Whether results of another configuration or other features may be replaced, and whether
+        combinations that failed are tried again.
     report
         Where progress is shown.
 
@@ -84,18 +98,29 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     }
     state = stage.begin(made_of, overwrite=overwrite, wipe=False)
     if state == "done":
-        report.say("sweep: nothing to do")
-        return dict(stage.require()["summary"])
+        summary = dict(stage.require()["summary"])
+        failed = summary["failed"]
+        if not (overwrite and failed):
+            hint = f"; {failed} failed, --overwrite tries them again" if failed else ""
+            report.say(f"sweep: nothing to do{hint}")
+            return summary
+        stage.file.delete()
+        state = stage.begin(made_of)
 
     overlap = config.split.allow_subject_overlap
     division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
     check_rows(division, config.sweep.select_on)
     store = OutcomeStore(stage.folder / "combinations")
+    for folder in (stage.folder, store.root, stage.folder / "best"):
+        folder.remove_partial_files()
     made_of_each = {str(each): _made_of(each, config.sweep, features) for each in grid}
-    made_of_each[INFORMATION] = fingerprint({"features": features, "seed": config.sweep.seed})
-    if state == "new":
+    made_of_each[INFORMATION] = fingerprint(
+        {"features": features, "seed": config.sweep.seed, "software": _software({"sklearn"})}
+    )
+    if state == "new" or overwrite:
         # A failure under another configuration, such as a shorter limit, says nothing here.
         store.forget_failures()
+    if state == "new":
         for name in ("results.csv", "selection.json", "best"):
             (stage.folder / name).delete()
     baselines = _start_functionals(run, division, length=config.sequence.length)
@@ -106,6 +131,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         made_of=made_of_each,
         raw=ray.put(untransformed(division)),
         target=ray.put(training_target(division.training)),
+        recording=ray.put(division.training.recording),
     )
     outcomes = _run(work, division, stage.folder / "tune", report)
     plain = {"constant": constant_outcome(division)}
@@ -155,8 +181,8 @@ def _run(
     for name, combination in work.combinations.items():
         outcome = work.read(name)
         if outcome is None:
+            # Not kept: another day it may well end otherwise.
             outcome = Outcome.failure(lost.get(name, "its member was lost with its worker"))
-            work.write(name, outcome)
         outcomes[combination] = outcome
     return outcomes
 
@@ -185,7 +211,8 @@ def _keep_best(
         raw, y = untransformed(division), training_target(division.training)
         seed, shared = config.sweep.seed, work.read_information_for(best)
         data = transform(best.scaler, best.reducer, raw, y, seed=seed, shared=shared)
-        pipeline = assemble(best, data, y, config=config.sweep)
+        recording = division.training.recording
+        pipeline = assemble(best, data, y, recording=recording, config=config.sweep)
         again = np.asarray(pipeline.predict(raw.validation), np.float64)
     difference = float(np.max(np.abs(again - outcomes[best].validation)))
     features = run.stage("features").require()
@@ -214,16 +241,25 @@ def _keep_best(
 def _made_of(combination: Combination, config: SweepConfig, features: str) -> str:
     """Fingerprint of what a combination's predictions depend on."""
     parts = regressor_parts(combination.regressor, config.regressors)
+    engines = [engine_of(part, config.engine) for part in parts]
+    limited = any(part.estimator in KERNEL_MACHINES for part in parts)
     return fingerprint(
         {
             "features": features,
             "steps": [combination.scaler.model_dump(), combination.reducer.model_dump()],
             "regressors": [part.model_dump() for part in parts],
-            "engines": [engine_of(part, config.engine) for part in parts],
-            "svr_max_rows": config.svr_max_rows,
+            "engines": engines,
+            "svr_max_rows": config.svr_max_rows if limited else None,
             "seed": config.seed,
+            "software": _software({"sklearn", *engines}),
         }
     )
+
+
+def _software(engines: set[Engine]) -> dict[str, Any]:
+    """Versions of what computes: a sweep that goes on after an upgrade mixes no two of them."""
+    installed = versions()
+    return {"format": FORMAT["sweep"]} | {each: installed[_PACKAGE[each]] for each in engines}
 
 
 def _start_functionals(run: Run, division: Division, *, length: int) -> ObjectRef | None:

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray import ObjectRef, tune
 from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import Callback
@@ -45,6 +47,9 @@ INFORMATION = "mutual information"
 
 _PROGRESS_SECONDS = 1.0
 
+# What the machine lacks, and no combination is to blame for: memory, disk, a network.
+_NOT_OF_ITS_OWN = (MemoryError, OSError)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -58,8 +63,8 @@ class Work:
         Fingerprint of what makes each outcome, by name, `INFORMATION` among them.
     raw
         Features of the three splits (`Transformed`), in the object store.
-    target
-        Training labels, in the object store.
+    target, recording
+        Label and recording of each training row, in the object store.
     """
 
     config: SweepConfig
@@ -68,6 +73,7 @@ class Work:
     made_of: Mapping[str, str]
     raw: ObjectRef
     target: ObjectRef
+    recording: ObjectRef
 
     def members(self, name: str) -> list[tuple[str, str]]:
         """Names of an ensemble's members, as regressors and as combinations; else none."""
@@ -114,6 +120,7 @@ class SweepTrial(tune.Trainable):
         self._work = work
         self._raw: Transformed = ray.get(work.raw)
         self._y: Array = ray.get(work.target)
+        self._recording: NDArray[np.str_] = ray.get(work.recording)
         self._transforms: dict[tuple[str, str], Transformed] = {}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -142,8 +149,8 @@ class SweepTrial(tune.Trainable):
             data = self._transformed(name)
         except TransformError as error:
             return Outcome.failure(str(error))
-        step = self._work.combinations[name].regressor
-        return evaluate(step, data, self._y, config=self._work.config)
+        step, config = self._work.combinations[name].regressor, self._work.config
+        return evaluate(step, data, self._y, recording=self._recording, config=config)
 
     def _transformed(self, name: str) -> Transformed:
         combination = self._work.combinations[name]
@@ -268,6 +275,9 @@ class Watch(Callback):
             # Those behind it compute it themselves, or find out what is wrong with it.
             return
         if isinstance(error, RayTaskError):
+            if isinstance(error.cause, _NOT_OF_ITS_OWN):
+                self.lost[name] = _in_words(error)
+                return
             self.work.write(name, Outcome.failure(_in_words(error), seconds=seconds))
         elif limit is not None and seconds >= limit:
             reason = f"stopped after {limit:g} s (sweep.trial_seconds)"
@@ -365,7 +375,8 @@ def _shares_information(combination: Combination) -> bool:
 
 
 def _in_words(error: BaseException | None) -> str:
-    if isinstance(error, RayActorError):
+    # Tune has no error where the actor was gone before it could be asked.
+    if error is None or isinstance(error, RayActorError):
         return "its worker died, perhaps for want of memory"
     if isinstance(error, RayTaskError):
         error = error.cause

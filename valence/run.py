@@ -26,7 +26,7 @@ FORMAT: dict[StageName, int] = {
     "segments": 1,
     "train": 1,
     "features": 1,
-    "sweep": 1,
+    "sweep": 2,
     "report": 1,
 }
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import audmetric
 import numpy as np
@@ -275,12 +275,32 @@ def test_a_worker_that_is_killed_costs_its_trial_one_more_try(
 ) -> None:
     run = _run_with(make_features(), tmp_path)
     slow = [each.replace("200000", "6000") for each in _SLOW]
-    with _pids(kill_first=True) as pids:
+    with _pids(kill="first") as pids:
         _sweep(run, _config(*slow))
     assert pids
     table = _results(run)
     assert (table["status"] == "ok").all()
     assert len(table) == 3
+
+
+@pytest.mark.faults
+def test_a_worker_that_is_killed_twice_is_a_row_that_overwrite_tries_again(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    config = _config(*(each.replace("200000", "30000") for each in _SLOW))
+    with _pids(kill="all that work for half a second"):
+        assert _sweep(run, config)["failed"] == 1
+    reasons = _results(run).set_index("regressor")["reason"]
+    assert reasons["slow"] == "its worker died, perhaps for want of memory"
+    store = run.folder("sweep") / "combinations"
+    before = {file.name: file.info().mtime_ns for file in store.files()}
+    assert sorted(before) == ["none-none-linear.parquet", "none-none-ridge.parquet"]
+    assert _sweep(run, config)["failed"] == 1
+    assert _sweep(run, config, overwrite=True)["failed"] == 0
+    assert (_results(run)["status"] == "ok").all()
+    after = {file.name: file.info().mtime_ns for file in store.files()}
+    assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.faults
@@ -324,10 +344,12 @@ def _is_fitting(pid: int) -> bool:
 
 
 class _pids:
-    """Process ids of the trials seen at work during the block; the first may be killed."""
+    """Process ids of the trials seen at work during the block, some of which are killed."""
 
-    def __init__(self, *, kill_first: bool = False) -> None:
-        self._kill, self._stop = kill_first, threading.Event()
+    def __init__(
+        self, *, kill: Literal["none", "first", "all that work for half a second"] = "none"
+    ) -> None:
+        self._kill, self._stop = kill, threading.Event()
         self._seen: set[int] = set()
         self._thread = threading.Thread(target=self._watch)
 
@@ -340,16 +362,13 @@ class _pids:
         self._thread.join()
 
     def _watch(self) -> None:
+        since: dict[int, float] = {}
         while not self._stop.wait(0.1):
-            for entry in Path("/proc").iterdir():
-                if not entry.name.isdigit() or int(entry.name) in self._seen:
-                    continue
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if b"_Inner.train" in command:
-                    self._seen.add(int(entry.name))
-                    if self._kill and len(self._seen) == 1:
-                        time.sleep(0.5)
-                        os.kill(int(entry.name), signal.SIGKILL)
+            now = time.monotonic()
+            pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+            since = {pid: since.get(pid, now) for pid in pids if _is_fitting(pid)}
+            self._seen.update(since)
+            old = [pid for pid, start in since.items() if now - start >= 0.5]
+            first = self._kill == "first" and len(self._seen) == 1
+            if old and (first or self._kill == "all that work for half a second"):
+                os.kill(old[0], signal.SIGKILL)
