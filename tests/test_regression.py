@@ -234,22 +234,24 @@ def test_a_row_limit_thins_the_kernel_machine_alone_and_says_so(
 def test_the_fast_engine_agrees_and_is_saved_as_scikit_learns_own(
     rows: tuple[Transformed, Array],
 ) -> None:
+    """Both stop within the same tolerance of the optimum, and that far apart may they be."""
     pytest.importorskip("sklearnex")
     raw, y = rows
     fast, plain = SweepConfig(engine="sklearnex"), SweepConfig()
+    differences = []
     for combination in combinations(fast):
-        if combination.regressor.name not in {"svr", "ensemble"}:
-            continue
-        if combination.reducer.name != "none" or combination.scaler.name == "minmax":
+        if combination.regressor.name != "svr":
             continue
         data = transform(combination.scaler, combination.reducer, raw, y, seed=0)
         found, expected = (_outcome(combination, data, y, each) for each in (fast, plain))
-        assert "sklearnex" in found.engine
-        spread = np.ptp(expected.validation)
-        assert np.max(np.abs(found.validation - expected.validation)) < 1e-2 * spread
+        assert (found.engine, expected.engine) == ("sklearnex", "sklearn")
+        differences.append(np.max(np.abs(found.validation - expected.validation)))
         saved = assemble(combination, data, y, recording=_RECORDING, config=fast)
         np.testing.assert_allclose(saved.predict(raw.test), found.test, rtol=0, atol=1e-9)
         assert "sklearnex" not in str(type(saved.named_steps["regressor"]))
+    assert len(differences) == 12
+    assert np.median(differences) < 2e-3
+    assert max(differences) < 2e-2
 
 
 def test_what_will_take_long_is_known_beforehand(rows: tuple[Transformed, Array]) -> None:

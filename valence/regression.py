@@ -220,7 +220,9 @@ def expected_seconds(combination: Combination, sample: Array, *, rows: int) -> f
         degree = step.parameters.get("degree", 3)
         assert isinstance(degree, int)
         try:
-            seconds *= math.sqrt(1 + math.pow(_diagonal(combination.scaler, sample), degree))
+            steps = math.sqrt(math.pow(_diagonal(combination.scaler, sample), degree))
+            # The more columns there are, the sooner such a kernel is fitted all the same.
+            seconds *= 1 + steps * min(1.0, _REDUCED_COLUMNS / columns)
         except (ValueError, ArithmeticError):
             return math.inf
     return math.inf if math.isnan(seconds) else seconds
