@@ -6,18 +6,28 @@ its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray import ObjectRef
+from ray.exceptions import RayError
 from threadpoolctl import threadpool_limits
 
-from pipelines.progress import Report
-from pipelines.trials import INFORMATION, Work, run_trials
+from pipelines.progress import Bar, Report
+from pipelines.trials import (
+    INFORMATION,
+    PROGRESS_SECONDS,
+    Work,
+    in_words,
+    run_trials,
+    trial_bytes,
+)
 from valence.combinations import (
     KERNEL_MACHINES,
     Combination,
@@ -124,26 +134,43 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         for name in ("results.csv", "selection.json", "best"):
             (stage.folder / name).delete()
     baselines = _start_functionals(run, division, length=config.sequence.length)
+    raw = untransformed(division)
     work = Work(
         config=config.sweep,
         store=store,
         combinations={str(each): each for each in grid},
         made_of=made_of_each,
-        raw=ray.put(untransformed(division)),
+        raw=ray.put(raw),
         target=ray.put(training_target(division.training)),
         recording=ray.put(division.training.recording),
+        trial_bytes=trial_bytes(raw),
     )
     outcomes = _run(work, division, stage.folder / "tune", report)
-    plain = {"constant": constant_outcome(division)}
-    if baselines is not None:
-        plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
+    plain, remarks = {"constant": constant_outcome(division)}, []
+    try:
+        if baselines is not None:
+            plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
+    except (RayError, ValueError) as error:
+        remarks.append(f"the baseline of functionals is missing: {in_words(error)}")
 
     ranking = rank(outcomes, division, on=config.sweep.select_on)
     table = tabulate(ranking, outcomes, division)
     with (stage.folder / "results.csv").writer() as target:
         table.to_csv(target, index=False)
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
-    _keep_best(run, ranking[0], outcomes, division, selection, config, work)
+    with report.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
+        with _ticking(bar):
+            difference = _keep_best(run, ranking[0], outcomes, division, selection, config, work)
+        bar.advance(1)
+    tolerance = 1e-6 if "xgboost" in outcomes[ranking[0]].engine else 1e-9
+    if difference > tolerance:
+        remarks.append(
+            f"the best, fitted again to be saved, predicts up to {difference:.1e} off what its "
+            f"trial predicted; expected {tolerance:g} at most"
+        )
+    for remark in remarks:
+        report.say(f"sweep: {remark}")
+    selection["remarks"] = remarks
     (stage.folder / "selection.json").write_json(selection)
     store.clear(keep=set(made_of_each))
     best = selection["best"]
@@ -205,8 +232,11 @@ def _keep_best(
     selection: Mapping[str, Any],
     config: Config,
     work: Work,
-) -> None:
-    """Refit the best combination on the training rows and save it, with what is known of it."""
+) -> float:
+    """Refit the best combination on the training rows and save it, with what is known of it.
+
+    Returns the largest difference of its predictions for validation rows to those of its trial.
+    """
     with threadpool_limits(limits=1):
         raw, y = untransformed(division), training_target(division.training)
         seed, shared = config.sweep.seed, work.read_information_for(best)
@@ -236,6 +266,25 @@ def _keep_best(
             "features": features["summary"]["digest"],
         },
     )
+    return difference
+
+
+@contextmanager
+def _ticking(bar: Bar) -> Iterator[None]:
+    """Show for how long the block has been at work, about once a second."""
+    started, over = time.monotonic(), threading.Event()
+
+    def tick() -> None:
+        while not over.wait(PROGRESS_SECONDS):
+            bar.advance(0, f"{time.monotonic() - started:.0f} s")
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _made_of(combination: Combination, config: SweepConfig, features: str) -> str:

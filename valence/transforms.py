@@ -7,6 +7,7 @@ columns is computed once and serves every affine scaler, without changing which 
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,11 @@ class Transformed:
     training: Array
     validation: Array
     test: Array
+
+    @property
+    def matrices(self) -> tuple[Array, Array, Array]:
+        """Training, validation, test."""
+        return self.training, self.validation, self.test
 
 
 def divide(features: Features, *, allow_subject_overlap: bool = False) -> Division:
@@ -176,6 +182,61 @@ def transform(
         ) from error
 
 
+class TransformCache:
+    """Fitted transforms, so that one serves all the regressors behind it.
+
+    Those used longest ago are forgotten where all together would take more than `most_bytes`; a
+    refusal is kept too. Features that are handed on as they are take nothing.
+
+    Parameters
+    ----------
+    raw, y, seed
+        As for `transform`.
+    most_bytes
+        Of matrices kept; the one used last stays whatever it takes.
+    """
+
+    def __init__(self, raw: Transformed, y: Array, *, seed: int, most_bytes: float) -> None:
+        self._raw, self._y, self._seed, self._most = raw, y, seed, most_bytes
+        self._kept: OrderedDict[tuple[str, str], Transformed | TransformError] = OrderedDict()
+
+    def get(self, scaler: StepConfig, reducer: StepConfig, *, shared: Array | None) -> Transformed:
+        """As `transform`, fitted now or before.
+
+        Raises
+        ------
+        TransformError
+            As `transform`.
+        """
+        key = (scaler.name, reducer.name)
+        if key not in self._kept:
+            try:
+                self._kept[key] = transform(
+                    scaler, reducer, self._raw, self._y, seed=self._seed, shared=shared
+                )
+            except TransformError as error:
+                self._kept[key] = error
+        self._kept.move_to_end(key)
+        while len(self._kept) > 1 and self.nbytes > self._most:
+            self._kept.popitem(last=False)
+        found = self._kept[key]
+        if isinstance(found, TransformError):
+            raise found
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept, in bytes."""
+        own = {id(matrix) for matrix in self._raw.matrices}
+        return sum(
+            matrix.nbytes
+            for kept in self._kept.values()
+            if isinstance(kept, Transformed)
+            for matrix in kept.matrices
+            if id(matrix) not in own
+        )
+
+
 def _transform(
     scaler: StepConfig,
     reducer: StepConfig,
@@ -185,7 +246,7 @@ def _transform(
     shared: Array | None,
 ) -> Transformed:
     first, second = build("scaler", scaler, seed=seed), build("reducer", reducer, seed=seed)
-    matrices = [raw.training, raw.validation, raw.test]
+    matrices = list(raw.matrices)
     if scaler.estimator is not None:
         matrices = _fit_apply(first, matrices, y)
     if shared is not None and uses_mutual_information(reducer):
