@@ -123,9 +123,14 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     store = OutcomeStore(stage.folder / "combinations")
     for folder in (stage.folder, store.root, stage.folder / "best"):
         folder.remove_partial_files()
-    made_of_each = {str(each): _made_of(each, config.sweep, features) for each in grid}
+    installed = versions()
+    made_of_each = {str(each): _made_of(each, config.sweep, features, installed) for each in grid}
     made_of_each[INFORMATION] = fingerprint(
-        {"features": features, "seed": config.sweep.seed, "software": _software({"sklearn"})}
+        {
+            "features": features,
+            "seed": config.sweep.seed,
+            "software": _software({"sklearn"}, installed),
+        }
     )
     if state == "new" or overwrite:
         # A failure under another configuration, such as a shorter limit, says nothing here.
@@ -287,7 +292,9 @@ def _ticking(bar: Bar) -> Iterator[None]:
         thread.join()
 
 
-def _made_of(combination: Combination, config: SweepConfig, features: str) -> str:
+def _made_of(
+    combination: Combination, config: SweepConfig, features: str, installed: Mapping[str, str]
+) -> str:
     """Fingerprint of what a combination's predictions depend on."""
     parts = regressor_parts(combination.regressor, config.regressors)
     engines = [engine_of(part, config.engine) for part in parts]
@@ -300,14 +307,13 @@ def _made_of(combination: Combination, config: SweepConfig, features: str) -> st
             "engines": engines,
             "svr_max_rows": config.svr_max_rows if limited else None,
             "seed": config.seed,
-            "software": _software({"sklearn", *engines}),
+            "software": _software({"sklearn", *engines}, installed),
         }
     )
 
 
-def _software(engines: set[Engine]) -> dict[str, Any]:
+def _software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, Any]:
     """Versions of what computes: a sweep that goes on after an upgrade mixes no two of them."""
-    installed = versions()
     return {"format": FORMAT["sweep"]} | {each: installed[_PACKAGE[each]] for each in engines}
 
 

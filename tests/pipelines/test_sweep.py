@@ -31,7 +31,7 @@ from pipelines.cli import app
 from pipelines.progress import Report
 from valence.checkpoint import export_model
 from valence.combinations import combinations, plain_pipeline
-from valence.config import Config
+from valence.config import Config, SweepConfig
 from valence.errors import ConfigError, MissingStageError, SplitError, StaleError
 from valence.features import Features, read_features, write_features
 from valence.model import ValenceModel
@@ -170,6 +170,28 @@ def test_done_is_done_and_another_configuration_is_refused(swept: tuple[Run, Fea
     assert file.info().mtime_ns == before
     with pytest.raises(StaleError, match=r"sweep\.seed is 0 there and 1 here"):
         _sweep(run, _config("sweep.seed=1"))
+
+
+def test_an_outcome_holds_for_the_software_and_the_row_limit_that_made_it() -> None:
+    from pipelines.sweep import _made_of
+
+    config, limited = _config().sweep, _config("sweep.svr_max_rows=100").sweep
+    installed = {"scikit-learn": "1.8.0", "xgboost": "3.0.0", "scikit-learn-intelex": "2026.0"}
+
+    def changed(others: SweepConfig, **upgraded: str) -> set[str]:
+        """Regressors whose outcomes no longer hold."""
+        after = installed | {name.replace("_", "-"): each for name, each in upgraded.items()}
+        return {
+            each.regressor.name
+            for each in combinations(config)
+            if _made_of(each, config, "x", installed) != _made_of(each, others, "x", after)
+        }
+
+    assert changed(config) == set()
+    assert changed(limited) == {"svr", "ensemble"}
+    assert changed(config, xgboost="3.1.0") == {"xgboost"}
+    assert changed(config, scikit_learn_intelex="2026.1") == set()
+    assert len(changed(config, scikit_learn="1.9.0")) == 5
 
 
 def test_selecting_on_test_is_marked_and_fits_nothing_again(
@@ -456,7 +478,7 @@ from pipelines.cli import app
 from pipelines.progress import Report
 from valence.checkpoint import export_model
 from pipelines.session import ray_session
-from valence.config import Config
+from valence.config import Config, SweepConfig
 from valence.run import Run
 with ray_session():
     from pipelines.sweep import sweep
