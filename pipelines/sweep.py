@@ -6,26 +6,43 @@ its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep 
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray import ObjectRef
+from ray.exceptions import RayError
 from threadpoolctl import threadpool_limits
 
-from pipelines.progress import Report
-from pipelines.trials import INFORMATION, Work, run_trials
-from valence.combinations import Combination, combinations, engine_of, regressor_parts
-from valence.config import Config, SweepConfig
+from pipelines.progress import Bar, Report
+from pipelines.trials import (
+    INFORMATION,
+    PROGRESS_SECONDS,
+    Work,
+    in_words,
+    run_trials,
+    trial_bytes,
+)
+from valence.combinations import (
+    KERNEL_MACHINES,
+    Combination,
+    Engine,
+    combinations,
+    engine_of,
+    regressor_parts,
+)
+from valence.config import Config, SweepConfig, versions
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
-from valence.regression import assemble, expected_cost, thin
+from valence.regression import assemble, expected_seconds, thin
 from valence.regressor import save_regressor
-from valence.run import Run, fingerprint
+from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
 from valence.selection import check_rows, constant_outcome, rank, select, tabulate
 from valence.storage import Location
@@ -38,8 +55,14 @@ from valence.transforms import (
     untransformed,
 )
 
-# A combination whose worker is lost, with its node or for want of memory, is tried once more.
+# A combination that is lost with its worker, its node or for want of memory is tried once more.
 _ROUNDS = 2
+
+_PACKAGE: dict[Engine, str] = {
+    "sklearn": "scikit-learn",
+    "sklearnex": "scikit-learn-intelex",
+    "xgboost": "xgboost",
+}
 
 
 def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
@@ -52,7 +75,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     config
         The sections `sweep`, `sequence` and `split` matter here.
     overwrite
-        Whether results of another configuration or other features may be replaced.
+        Whether results of another configuration or other features may be replaced, and whether
+        combinations that failed are tried again.
     report
         Where progress is shown.
 
@@ -84,40 +108,74 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     }
     state = stage.begin(made_of, overwrite=overwrite, wipe=False)
     if state == "done":
-        report.say("sweep: nothing to do")
-        return dict(stage.require()["summary"])
+        summary = dict(stage.require()["summary"])
+        failed = summary["failed"]
+        if not (overwrite and failed):
+            hint = f"; {failed} failed, --overwrite tries them again" if failed else ""
+            report.say(f"sweep: nothing to do{hint}")
+            return summary
+        stage.file.delete()
+        state = stage.begin(made_of)
 
     overlap = config.split.allow_subject_overlap
     division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
     check_rows(division, config.sweep.select_on)
     store = OutcomeStore(stage.folder / "combinations")
-    made_of_each = {str(each): _made_of(each, config.sweep, features) for each in grid}
-    made_of_each[INFORMATION] = fingerprint({"features": features, "seed": config.sweep.seed})
-    if state == "new":
+    for folder in (stage.folder, store.root, stage.folder / "best"):
+        folder.remove_partial_files()
+    installed = versions()
+    made_of_each = {str(each): _made_of(each, config.sweep, features, installed) for each in grid}
+    made_of_each[INFORMATION] = fingerprint(
+        {
+            "features": features,
+            "seed": config.sweep.seed,
+            "software": _software({"sklearn"}, installed),
+        }
+    )
+    if state == "new" or overwrite:
         # A failure under another configuration, such as a shorter limit, says nothing here.
         store.forget_failures()
+    if state == "new":
         for name in ("results.csv", "selection.json", "best"):
             (stage.folder / name).delete()
     baselines = _start_functionals(run, division, length=config.sequence.length)
+    raw = untransformed(division)
     work = Work(
         config=config.sweep,
         store=store,
         combinations={str(each): each for each in grid},
         made_of=made_of_each,
-        raw=ray.put(untransformed(division)),
+        raw=ray.put(raw),
         target=ray.put(training_target(division.training)),
+        recording=ray.put(division.training.recording),
+        trial_bytes=trial_bytes(raw),
     )
     outcomes = _run(work, division, stage.folder / "tune", report)
-    plain = {"constant": constant_outcome(division)}
-    if baselines is not None:
-        plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
+    plain, remarks = {"constant": constant_outcome(division)}, []
+    try:
+        if baselines is not None:
+            plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
+    except (RayError, ValueError) as error:
+        remarks.append(f"the baseline of functionals is missing: {in_words(error)}")
 
     ranking = rank(outcomes, division, on=config.sweep.select_on)
     table = tabulate(ranking, outcomes, division)
     with (stage.folder / "results.csv").writer() as target:
         table.to_csv(target, index=False)
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
-    _keep_best(run, ranking[0], outcomes, division, selection, config, work)
+    with report.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
+        with _ticking(bar):
+            difference = _keep_best(run, ranking[0], outcomes, division, selection, config, work)
+        bar.advance(1)
+    tolerance = 1e-6 if "xgboost" in outcomes[ranking[0]].engine else 1e-9
+    if difference > tolerance:
+        remarks.append(
+            f"the best, fitted again to be saved, predicts up to {difference:.1e} off what its "
+            f"trial predicted; expected {tolerance:g} at most"
+        )
+    for remark in remarks:
+        report.say(f"sweep: {remark}")
+    selection["remarks"] = remarks
     (stage.folder / "selection.json").write_json(selection)
     store.clear(keep=set(made_of_each))
     best = selection["best"]
@@ -155,17 +213,17 @@ def _run(
     for name, combination in work.combinations.items():
         outcome = work.read(name)
         if outcome is None:
+            # Not kept: another day it may well end otherwise.
             outcome = Outcome.failure(lost.get(name, "its member was lost with its worker"))
-            work.write(name, outcome)
         outcomes[combination] = outcome
     return outcomes
 
 
 def _costs(work: Work, division: Division) -> dict[str, float]:
-    """How long each combination may take, by name, in no unit."""
+    """About how long each combination may take, by name, in seconds."""
     sample = division.training.feature[thin(len(division.training), 500)].astype(np.float64)
     return {
-        name: expected_cost(each, sample, rows=len(division.training))
+        name: expected_seconds(each, sample, rows=len(division.training))
         for name, each in work.combinations.items()
         if not each.regressor.members
     }
@@ -179,13 +237,17 @@ def _keep_best(
     selection: Mapping[str, Any],
     config: Config,
     work: Work,
-) -> None:
-    """Refit the best combination on the training rows and save it, with what is known of it."""
+) -> float:
+    """Refit the best combination on the training rows and save it, with what is known of it.
+
+    Returns the largest difference of its predictions for validation rows to those of its trial.
+    """
     with threadpool_limits(limits=1):
         raw, y = untransformed(division), training_target(division.training)
         seed, shared = config.sweep.seed, work.read_information_for(best)
         data = transform(best.scaler, best.reducer, raw, y, seed=seed, shared=shared)
-        pipeline = assemble(best, data, y, config=config.sweep)
+        recording = division.training.recording
+        pipeline = assemble(best, data, y, recording=recording, config=config.sweep)
         again = np.asarray(pipeline.predict(raw.validation), np.float64)
     difference = float(np.max(np.abs(again - outcomes[best].validation)))
     features = run.stage("features").require()
@@ -209,21 +271,50 @@ def _keep_best(
             "features": features["summary"]["digest"],
         },
     )
+    return difference
 
 
-def _made_of(combination: Combination, config: SweepConfig, features: str) -> str:
+@contextmanager
+def _ticking(bar: Bar) -> Iterator[None]:
+    """Show for how long the block has been at work, about once a second."""
+    started, over = time.monotonic(), threading.Event()
+
+    def tick() -> None:
+        while not over.wait(PROGRESS_SECONDS):
+            bar.advance(0, f"{time.monotonic() - started:.0f} s")
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _made_of(
+    combination: Combination, config: SweepConfig, features: str, installed: Mapping[str, str]
+) -> str:
     """Fingerprint of what a combination's predictions depend on."""
     parts = regressor_parts(combination.regressor, config.regressors)
+    engines = [engine_of(part, config.engine) for part in parts]
+    limited = any(part.estimator in KERNEL_MACHINES for part in parts)
     return fingerprint(
         {
             "features": features,
             "steps": [combination.scaler.model_dump(), combination.reducer.model_dump()],
             "regressors": [part.model_dump() for part in parts],
-            "engines": [engine_of(part, config.engine) for part in parts],
-            "svr_max_rows": config.svr_max_rows,
+            "engines": engines,
+            "svr_max_rows": config.svr_max_rows if limited else None,
             "seed": config.seed,
+            "software": _software({"sklearn", *engines}, installed),
         }
     )
+
+
+def _software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, Any]:
+    """Versions of what computes: a sweep that goes on after an upgrade mixes no two of them."""
+    return {"format": FORMAT["sweep"]} | {each: installed[_PACKAGE[each]] for each in engines}
 
 
 def _start_functionals(run: Run, division: Division, *, length: int) -> ObjectRef | None:

@@ -1,8 +1,9 @@
 """The combinations of a sweep as trials of Ray Tune: what a trial does, and which comes next.
 
-Actors are reused from trial to trial, since to start one costs more than most combinations, and
-keep what they have transformed. Long combinations go first. What one trial makes for others, the
-mutual information and the members of an ensemble, they find on disk, where a later call finds it.
+Actors are reused from trial to trial, since to start one costs more than most combinations: no
+more are started than pay, and they keep what they have transformed. Long combinations go first.
+What one trial makes for others, the mutual information and the members of an ensemble, they find
+on disk, where a later call finds it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray import ObjectRef, tune
 from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import Callback
@@ -27,23 +30,36 @@ from pipelines.progress import Bar, Report
 from pipelines.session import cluster_cpus
 from valence.combinations import Combination, regressor_parts
 from valence.config import SweepConfig
+from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import average, evaluate
 from valence.storage import Location
 from valence.transforms import (
     Array,
+    TransformCache,
     Transformed,
     TransformError,
-    mutual_information,
     shares_mutual_information,
-    transform,
     uses_mutual_information,
 )
 
 # The trial that computes what the trials behind SelectKBest share; no combination has this name.
 INFORMATION = "mutual information"
 
-_PROGRESS_SECONDS = 1.0
+PROGRESS_SECONDS = 1.0
+
+# What it takes to start a worker, imports above all.
+_START_SECONDS = 2.5
+
+# In sizes of the features: transforms that a worker keeps, enough for the paper's twelve; and all
+# that it holds at once, with the transform and the copies that a regressor makes as it is fitted.
+_CACHED = 2.5
+_COPIES = 7.0
+# Python with scikit-learn, XGBoost and Ray, and the cache of a kernel machine.
+_PROCESS_BYTES = 800 * 2**20
+
+# What the machine lacks, and no combination is to blame for: memory, disk, a network.
+_NOT_OF_ITS_OWN = (MemoryError, OSError)
 
 
 @dataclass(frozen=True)
@@ -58,8 +74,10 @@ class Work:
         Fingerprint of what makes each outcome, by name, `INFORMATION` among them.
     raw
         Features of the three splits (`Transformed`), in the object store.
-    target
-        Training labels, in the object store.
+    target, recording
+        Label and recording of each training row, in the object store.
+    trial_bytes
+        Memory that a trial is given.
     """
 
     config: SweepConfig
@@ -68,6 +86,8 @@ class Work:
     made_of: Mapping[str, str]
     raw: ObjectRef
     target: ObjectRef
+    recording: ObjectRef
+    trial_bytes: int
 
     def members(self, name: str) -> list[tuple[str, str]]:
         """Names of an ensemble's members, as regressors and as combinations; else none."""
@@ -103,18 +123,19 @@ class Work:
 class SweepTrial(tune.Trainable):
     """One combination: transform, fit, predict, write the predictions."""
 
-    @classmethod
-    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """One CPU: it computes on one thread."""
-        return tune.PlacementGroupFactory([{"CPU": 1}])
-
     def setup(self, config: dict[Any, Any], work: Work | None = None) -> None:
         """Keep what is sent once; an actor serves one combination after the other."""
         assert work is not None, "tune.with_parameters gives it"
         self._work = work
         self._raw: Transformed = ray.get(work.raw)
         self._y: Array = ray.get(work.target)
-        self._transforms: dict[tuple[str, str], Transformed] = {}
+        self._recording: NDArray[np.str_] = ray.get(work.recording)
+        self._transforms = TransformCache(
+            self._raw,
+            self._y,
+            seed=work.config.seed,
+            most_bytes=_CACHED * sum(matrix.nbytes for matrix in self._raw.matrices),
+        )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next combination."""
@@ -138,36 +159,22 @@ class SweepTrial(tune.Trainable):
             known = [(short, outcome) for short, outcome in found if outcome is not None]
             assert len(known) == len(members), "an ensemble comes after its members"
             return average(known)
+        combination, config = self._work.combinations[name], self._work.config
+        shared = self._work.read_information_for(combination)
         try:
-            data = self._transformed(name)
+            data = self._transforms.get(combination.scaler, combination.reducer, shared=shared)
         except TransformError as error:
             return Outcome.failure(str(error))
-        step = self._work.combinations[name].regressor
-        return evaluate(step, data, self._y, config=self._work.config)
-
-    def _transformed(self, name: str) -> Transformed:
-        combination = self._work.combinations[name]
-        scaler, reducer = combination.scaler, combination.reducer
-        key = (scaler.name, reducer.name)
-        if key not in self._transforms:
-            seed, shared = self._work.config.seed, self._work.read_information_for(combination)
-            made = transform(scaler, reducer, self._raw, self._y, seed=seed, shared=shared)
-            # Reduced features are small and all stay; of those in full width only the last.
-            columns = self._raw.training.shape[1]
-            self._transforms = {
-                key: kept
-                for key, kept in self._transforms.items()
-                if kept.training.shape[1] < columns
-            }
-            self._transforms[key] = made
-        return self._transforms[key]
+        return evaluate(
+            combination.regressor, data, self._y, recording=self._recording, config=config
+        )
 
 
 class LongestFirst(Searcher):
     """Hands out the combinations that are missing, those expected to take longest first.
 
-    A combination waits for the mutual information if it selects by it, and an ensemble for its
-    members.
+    A combination waits for the mutual information if it selects by it, an ensemble for its
+    members, and all where as many are running as may.
 
     Parameters
     ----------
@@ -176,12 +183,16 @@ class LongestFirst(Searcher):
     missing
         Names of the combinations to run, and `INFORMATION` where it is to be computed.
     costs
-        Expected cost by name, in any unit; those without one come last.
+        Expected seconds by name; those without come last.
+    most
+        How many may run at once.
     """
 
-    def __init__(self, work: Work, missing: list[str], costs: Mapping[str, float]) -> None:
+    def __init__(
+        self, work: Work, missing: list[str], costs: Mapping[str, float], *, most: int
+    ) -> None:
         super().__init__(metric="training_iteration", mode="max")
-        self._work, self._costs = work, costs
+        self._work, self._costs, self._most = work, costs, most
         self._waiting = list(missing)
         self._running: dict[str, str] = {}
         self._errors: set[str] = set()
@@ -191,6 +202,8 @@ class LongestFirst(Searcher):
         self._leave_out_bereft_ensembles()
         if not self._waiting:
             return Searcher.FINISHED
+        if len(self._running) >= self._most:
+            return None
         unfinished = {*self._waiting, *self._running.values()}
         ready = [name for name in self._waiting if not self._needs(name) & unfinished]
         if not ready:
@@ -268,12 +281,15 @@ class Watch(Callback):
             # Those behind it compute it themselves, or find out what is wrong with it.
             return
         if isinstance(error, RayTaskError):
-            self.work.write(name, Outcome.failure(_in_words(error), seconds=seconds))
+            if isinstance(error.cause, _NOT_OF_ITS_OWN):
+                self.lost[name] = in_words(error)
+                return
+            self.work.write(name, Outcome.failure(in_words(error), seconds=seconds))
         elif limit is not None and seconds >= limit:
             reason = f"stopped after {limit:g} s (sweep.trial_seconds)"
             self.work.write(name, Outcome.failure(reason, seconds=seconds))
         else:
-            self.lost[name] = _in_words(error)
+            self.lost[name] = in_words(error)
             return
         self.bar.advance(1, self._running())
 
@@ -282,7 +298,7 @@ class Watch(Callback):
         limit = self.work.config.trial_seconds
         if limit is not None:
             self._end_after(limit, trials)
-        if time.monotonic() - self._shown >= _PROGRESS_SECONDS:
+        if time.monotonic() - self._shown >= PROGRESS_SECONDS:
             self._shown = time.monotonic()
             self.bar.advance(0, self._running())
 
@@ -317,7 +333,7 @@ def run_trials(
     missing
         Names of the combinations to run.
     costs
-        Expected cost by name.
+        Expected seconds by name, ensembles left out.
     storage
         Folder for Tune's own files, which every node can reach.
     report
@@ -334,15 +350,18 @@ def run_trials(
     # A trial that fails is a row with its reason, and no traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     storage.delete()
+    most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cluster_cpus())
     with report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar:
         watch = Watch(work, bar)
         sharing = any(work.shares_information(name) for name in missing)
         if sharing and work.read_information() is None:
             missing, costs = [INFORMATION, *missing], {**costs, INFORMATION: math.inf}
         tune.Tuner(
-            tune.with_parameters(SweepTrial, work=work),
+            tune.with_resources(
+                tune.with_parameters(SweepTrial, work=work), {"cpu": 1, "memory": _memory(work)}
+            ),
             tune_config=tune.TuneConfig(
-                search_alg=LongestFirst(work, missing, costs),
+                search_alg=LongestFirst(work, missing, costs, most=most),
                 num_samples=len(missing),
                 reuse_actors=True,
             ),
@@ -359,13 +378,40 @@ def run_trials(
     return watch.lost
 
 
+def workers_worth_starting(seconds: list[float], cpus: float) -> int:
+    """How many workers to share the work between: each computes for as long as it takes to start.
+
+    >>> workers_worth_starting([0.1] * 60, 64)
+    3
+    >>> workers_worth_starting([20.0] * 60, 64)
+    60
+    >>> workers_worth_starting([20.0] * 60, 2)
+    2
+    """
+    most = min(cpus, float(len(seconds)), sum(seconds) / _START_SECONDS)
+    return max(1, math.ceil(most))
+
+
+def trial_bytes(raw: Transformed) -> int:
+    """Memory that a trial is given, in bytes: what it keeps, copies and loads."""
+    return _PROCESS_BYTES + round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
+
+
+def _memory(work: Work) -> float:
+    """What a trial asks of a node; never more than the largest has, or it would wait for ever."""
+    largest = max(node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"])
+    return min(float(work.trial_bytes), largest)
+
+
 def _shares_information(combination: Combination) -> bool:
     scaler, reducer = combination.scaler, combination.reducer
     return uses_mutual_information(reducer) and shares_mutual_information(scaler)
 
 
-def _in_words(error: BaseException | None) -> str:
-    if isinstance(error, RayActorError):
+def in_words(error: BaseException | None) -> str:
+    """Why a trial or task failed, in one line."""
+    # Tune has no error where the actor was gone before it could be asked.
+    if error is None or isinstance(error, RayActorError):
         return "its worker died, perhaps for want of memory"
     if isinstance(error, RayTaskError):
         error = error.cause

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +13,18 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
+from valence import transforms
 from valence.combinations import build
 from valence.config import StepConfig, SweepConfig
 from valence.errors import ModelError, SplitError
 from valence.features import Features, concatenate
+from valence.information import mutual_information
 from valence.transforms import (
     Array,
+    TransformCache,
     Transformed,
     TransformError,
     divide,
-    mutual_information,
     shares_mutual_information,
     training_target,
     transform,
@@ -60,11 +63,36 @@ def test_a_recording_never_crosses_even_where_subjects_may(make_features: Make) 
         divide(features, allow_subject_overlap=True)
 
 
-def test_nothing_but_training_rows_is_fitted_on(make_features: Make) -> None:
+@pytest.mark.parametrize(
+    ("into", "out_of"), [("training", "validation"), ("training", "test"), ("test", "training")]
+)
+def test_a_division_that_leaks_cannot_be_made(make_features: Make, into: str, out_of: str) -> None:
     division = divide(make_features())
-    leaky = concatenate([division.training, division.validation.rows(np.arange(2))])
-    with pytest.raises(SplitError, match="2 of 242 rows to fit on belong to train, validation"):
-        training_target(leaky)
+    leak = getattr(division, out_of).rows(np.arange(2))
+    leaky = concatenate([getattr(division, into), leak])
+    with pytest.raises(SplitError, match=rf"2 of {len(leaky)} rows that were taken for .* belong"):
+        untransformed(replace(division, **{into: leaky}))
+    if into == "training":
+        with pytest.raises(SplitError, match="taken for train rows belong to"):
+            training_target(leaky)
+
+
+def test_scalers_and_reducers_have_seen_training_rows_alone(make_features: Make) -> None:
+    features = make_features()
+    # Were the others looked at, no mean, range or axis below would be the training rows' own.
+    features.feature[features.split != "train"] += 7
+    division = divide(features)
+    config = SweepConfig()
+    raw, y = untransformed(division), training_target(division.training)
+    x = division.training.feature.astype(np.float64)
+    standard, minmax = (
+        transform(scaler, config.reducers[2], raw, y, seed=0) for scaler in config.scalers[1:]
+    )
+    np.testing.assert_allclose(standard.scaler.mean_, x.mean(axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(standard.scaler.var_, x.var(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(minmax.scaler.data_max_, x.max(axis=0))
+    scaled = (x - x.min(axis=0)) / np.ptp(x, axis=0)
+    np.testing.assert_allclose(minmax.reducer.mean_, scaled.mean(axis=0), rtol=0, atol=1e-12)
 
 
 def test_the_other_splits_do_not_move_what_is_fitted(make_features: Make) -> None:
@@ -116,6 +144,30 @@ def test_equals_the_pipelines_own_steps_to_the_last_bit(make_features: Make) -> 
                 np.testing.assert_array_equal(found.test, plain.transform(raw.test))
 
 
+@pytest.mark.parametrize(("columns", "solver"), [(512, "randomized"), (100, "covariance_eigh")])
+def test_and_at_the_size_of_a_run(make_features: Make, columns: int, solver: str) -> None:
+    """Where scikit-learn's PCA works otherwise than on a few columns."""
+    config = SweepConfig()
+    division = divide(make_features(rows=(1200, 150, 60), columns=columns))
+    raw, y = untransformed(division), training_target(division.training)
+    with threadpool_limits(limits=1):
+        shared = mutual_information(raw.training, y, seed=0)
+        for scaler in config.scalers:
+            for reducer in config.reducers:
+                found = transform(scaler, reducer, raw, y, seed=0, shared=shared)
+                plain = Pipeline(
+                    [
+                        ("scaler", build("scaler", scaler, seed=0)),
+                        ("reducer", build("reducer", reducer, seed=0)),
+                    ]
+                )
+                training = plain.fit_transform(raw.training, y)
+                np.testing.assert_array_equal(found.training, training)
+                np.testing.assert_array_equal(found.validation, plain.transform(raw.validation))
+                if reducer.estimator == "PCA":
+                    assert found.reducer._fit_svd_solver == solver
+
+
 def test_without_test_rows_the_width_is_still_right(make_features: Make) -> None:
     features = make_features(rows=(60, 30, 4), subjects=(2, 2, 1))
     division = divide(features.rows(features.split != "test"))
@@ -123,17 +175,6 @@ def test_without_test_rows_the_width_is_still_right(make_features: Make) -> None
     raw, y = untransformed(division), training_target(division.training)
     found = transform(config.scalers[1], config.reducers[2], raw, y, seed=0)
     assert found.test.shape == (0, 10)
-
-
-def test_information_of_some_columns_is_that_among_all() -> None:
-    generator = np.random.default_rng(3)
-    x = generator.standard_normal((70, 11))
-    x[:, 4] = np.round(x[:, 4], 1)
-    y = np.round(x[:, 4] + generator.standard_normal(70), 1)
-    whole = mutual_info_regression(x, y, random_state=5)
-    columns = np.array([9, 4, 0])
-    np.testing.assert_array_equal(mutual_information(x, y, seed=5), whole)
-    np.testing.assert_array_equal(mutual_information(x, y, seed=5, columns=columns), whole[columns])
 
 
 def _tied(seed: int) -> tuple[Array, Array]:
@@ -211,3 +252,68 @@ def test_a_reducer_that_cannot_be_fitted_says_which(make_features: Make) -> None
     hasty = StepConfig(name="hasty", estimator="FastICA", parameters={"max_iter": 1, "tol": 1e-9})
     with pytest.raises(TransformError, match="none and hasty cannot be fitted: Convergence"):
         transform(StepConfig(name="none"), hasty, raw, y, seed=0)
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which transforms have been fitted, in order."""
+    names: list[str] = []
+
+    def noting(scaler: StepConfig, reducer: StepConfig, *args: Any, **options: Any) -> Transformed:
+        names.append(f"{scaler.name}-{reducer.name}")
+        return transform(scaler, reducer, *args, **options)
+
+    monkeypatch.setattr(transforms, "transform", noting)
+    return names
+
+
+def test_one_transform_serves_every_regressor_behind_it(
+    make_features: Make, fitted: list[str]
+) -> None:
+    division, config = divide(make_features()), SweepConfig()
+    raw, y = untransformed(division), training_target(division.training)
+    size = sum(matrix.nbytes for matrix in raw.matrices)
+    cache = TransformCache(raw, y, seed=0, most_bytes=10 * size)
+    for _ in config.regressors:
+        for scaler in config.scalers:
+            for reducer in config.reducers:
+                found = cache.get(scaler, reducer, shared=None)
+                assert found.training.shape[0] == 240
+    assert len(fitted) == len(set(fitted)) == 12
+    # Two scaled in full width, and of three reduced to 16, 10 and 20 of 36 columns.
+    assert cache.nbytes == pytest.approx(size * (2 + 3 * 46 / 36))
+
+
+def test_transforms_used_longest_ago_are_forgotten(make_features: Make, fitted: list[str]) -> None:
+    division, config = divide(make_features()), SweepConfig()
+    raw, y = untransformed(division), training_target(division.training)
+    none, standard, minmax = config.scalers
+    whole, _, ten, _ = config.reducers
+    size = sum(matrix.nbytes for matrix in raw.matrices)
+    cache = TransformCache(raw, y, seed=0, most_bytes=1.5 * size)
+    for scaler, reducer in (
+        (standard, whole),
+        (none, ten),
+        (standard, whole),
+        # Too much by now: `none-pca10` was used longest ago, and then `standard-none`.
+        (minmax, whole),
+        (none, whole),
+        (minmax, whole),
+        (none, ten),
+    ):
+        cache.get(scaler, reducer, shared=None)
+        assert cache.nbytes <= 1.5 * size
+    assert fitted == ["standard-none", "none-pca10", "minmax-none", "none-none", "none-pca10"]
+    small = TransformCache(raw, y, seed=0, most_bytes=1)
+    assert small.get(standard, whole, shared=None) is small.get(standard, whole, shared=None)
+
+
+def test_a_refusal_is_remembered(make_features: Make, fitted: list[str]) -> None:
+    division = divide(make_features(rows=(30, 9, 7)))
+    raw, y = untransformed(division), training_target(division.training)
+    cache = TransformCache(raw, y, seed=0, most_bytes=1)
+    wide = StepConfig(name="wide", estimator="PCA", parameters={"n_components": 35})
+    for _ in range(3):
+        with pytest.raises(TransformError, match="none and wide cannot be fitted"):
+            cache.get(StepConfig(name="none"), wide, shared=None)
+    assert fitted == ["none-wide"]

@@ -42,6 +42,7 @@ _VERSIONED = (
     "soundfile",
     "scipy",
     "scikit-learn",
+    "scikit-learn-intelex",
     "xgboost",
     "pyarrow",
     "pandas",

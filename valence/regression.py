@@ -40,12 +40,26 @@ _TREES = frozenset(
 )
 # Reducers that hand columns on as they are: others centre them, and the kernel stays narrow.
 _SELECTORS = frozenset({"SelectKBest", "SelectPercentile", "VarianceThreshold"})
+# So many columns a reducer is taken to leave.
+_REDUCED_COLUMNS = 20
 
 
 def fit_regressor(
-    step: StepConfig, x: Array, y: Array, *, config: SweepConfig
+    step: StepConfig, x: Array, y: Array, *, recording: NDArray[np.str_], config: SweepConfig
 ) -> tuple[Any, NDArray[np.intp] | slice]:
     """Fit a regressor with the configured engine; also returns the rows that it was fitted on.
+
+    Parameters
+    ----------
+    step
+        Its definition.
+    x, y
+        Training rows, `[rows, columns]`, and their labels, `[rows]`.
+    recording
+        The recording of each row, `[rows]`: where the rows are too many for a kernel machine, each
+        is thinned on its own.
+    config
+        Engine, row limit and seed.
 
     Raises
     ------
@@ -59,7 +73,7 @@ def fit_regressor(
         regressor = getattr(fast, type(regressor).__name__)(**regressor.get_params(), n_jobs=1)
     rows: NDArray[np.intp] | slice = slice(None)
     if step.estimator in KERNEL_MACHINES and config.svr_max_rows is not None:
-        rows = thin(len(y), config.svr_max_rows)
+        rows = thin_within(recording, config.svr_max_rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         regressor.fit(x[rows], y[rows])
@@ -69,8 +83,6 @@ def fit_regressor(
 def thin(n: int, most: int) -> NDArray[np.intp]:
     """At most `most` of `n` indices, evenly spaced.
 
-    Rows are ordered by recording and time, so every recording keeps its share, evenly in time.
-
     >>> thin(10, 4)
     array([1, 3, 6, 8])
     """
@@ -79,21 +91,74 @@ def thin(n: int, most: int) -> NDArray[np.intp]:
     return ((np.arange(most) + 0.5) * n / most).astype(np.intp)
 
 
-def evaluate(step: StepConfig, data: Transformed, y: Array, *, config: SweepConfig) -> Outcome:
+def thin_within(recording: NDArray[np.str_], most: int) -> NDArray[np.intp]:
+    """At most `most` rows, ascending: of every recording its share, evenly spaced.
+
+    A recording keeps one row at least, and beyond it in proportion to the rest of its rows, by
+    largest remainder; only where there are more recordings than rows to keep are recordings left
+    out, evenly too.
+
+    Parameters
+    ----------
+    recording
+        The recording of each row, `[rows]`, rows in order of time.
+    most
+        How many rows may stay.
+
+    >>> thin_within(np.array(["a", "a", "b", "b", "b", "b", "b", "b"]), 4)
+    array([1, 3, 5, 7])
+    """
+    if len(recording) <= most:
+        return np.arange(len(recording))
+    _, number, counts = np.unique(recording, return_inverse=True, return_counts=True)
+    if len(counts) >= most:
+        quota = np.zeros_like(counts)
+        quota[thin(len(counts), most)] = 1
+    else:
+        spare = most - len(counts)
+        share, remainder = np.divmod(spare * (counts - 1), len(recording) - len(counts))
+        share[np.argsort(-remainder, kind="stable")[: spare - share.sum()]] += 1
+        quota = 1 + share
+    kept = [
+        np.flatnonzero(number == each)[thin(count, most_of_it)]
+        for each, (count, most_of_it) in enumerate(zip(counts, quota, strict=True))
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def evaluate(
+    step: StepConfig,
+    data: Transformed,
+    y: Array,
+    *,
+    recording: NDArray[np.str_],
+    config: SweepConfig,
+) -> Outcome:
     """Fit a regressor on transformed features and predict validation and test rows.
 
     Numerical failure is an outcome: a solver that does not converge or refuses the data, or a
-    prediction that is not finite.
+    prediction that is not finite. Want of memory is none: it says nothing of the combination.
+
+    Parameters
+    ----------
+    step
+        Its definition.
+    data
+        Transformed features of the three splits.
+    y, recording
+        Label and recording of each training row, `[rows]`.
+    config
+        Engine, row limit and seed.
     """
     engine = engine_of(step, config.engine)
     started = time.perf_counter()
     try:
-        regressor, rows = fit_regressor(step, data.training, y, config=config)
+        regressor, rows = fit_regressor(step, data.training, y, recording=recording, config=config)
         validation, test = (_predict(regressor, x) for x in (data.validation, data.test))
     except ConvergenceWarning as warning:
         reason = f"did not converge: {_sentence(warning)}"
         return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
-    except (ValueError, ArithmeticError, MemoryError) as error:
+    except (ValueError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {_sentence(error)}"
         return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
     seconds = time.perf_counter() - started
@@ -122,8 +187,8 @@ def average(members: Sequence[tuple[str, Outcome]]) -> Outcome:
     return Outcome("ok", "; ".join(remarks), seconds, engine, rows, validation, test)
 
 
-def expected_cost(combination: Combination, sample: Array, *, rows: int) -> float:
-    """How long a combination may take, in no unit: only the order matters.
+def expected_seconds(combination: Combination, sample: Array, *, rows: int) -> float:
+    """About how long a combination may take: to start the long ones first, and no more.
 
     libsvm's steps grow with the range of the kernel's values, which a polynomial of degree 5 lets
     differ by a factor of a hundred between scalers: the kernel of rows with themselves tells.
@@ -136,25 +201,52 @@ def expected_cost(combination: Combination, sample: Array, *, rows: int) -> floa
         Some training rows as they are, `[rows, columns]`.
     rows
         How many there are in all.
+
+    Returns
+    -------
+    Seconds as measured on one core, within a factor of ten; infinite where the scaler cannot be
+    fitted or the kernel overflows, which the combination itself will find out.
     """
     step, reducer = combination.regressor, combination.reducer
     whole = reducer.estimator is None
-    cost = rows * math.sqrt(sample.shape[1] if whole else 1.0)
+    columns: int = sample.shape[1] if whole else min(sample.shape[1], _REDUCED_COLUMNS)
+    if step.estimator in _TREES:
+        trees = step.parameters.get("n_estimators", 100)
+        return 5e-6 * columns * (1 + rows / 2000) * (trees if isinstance(trees, int) else 100)
     if step.estimator not in KERNEL_MACHINES:
-        return cost * (1e2 if step.estimator in _TREES else 1.0)
+        return 1e-3 + 1.6e-10 * rows * columns**2
+    seconds = 1e-7 * rows**2 * (1 + columns / 256)
     if step.parameters.get("kernel") == "poly" and (whole or reducer.estimator in _SELECTORS):
-        scaler = build("scaler", combination.scaler, seed=0)
-        x = sample if scaler == "passthrough" else scaler.fit_transform(sample)
-        variance = float(np.var(x))
-        diagonal = float(np.median(np.mean(x * x, axis=1))) / variance if variance else 0.0
         degree = step.parameters.get("degree", 3)
         assert isinstance(degree, int)
-        cost *= 1.0 + math.pow(diagonal, degree)
-    return cost * 1e3
+        try:
+            steps = math.sqrt(math.pow(_diagonal(combination.scaler, sample), degree))
+            # The more columns there are, the sooner such a kernel is fitted all the same.
+            seconds *= 1 + steps * min(1.0, _REDUCED_COLUMNS / columns)
+        except (ValueError, ArithmeticError):
+            return math.inf
+    return math.inf if math.isnan(seconds) else seconds
+
+
+def _diagonal(scaler: StepConfig, sample: Array) -> float:
+    """Median of the linear kernel of scaled rows with themselves, by their variance."""
+    made = build("scaler", scaler, seed=0)
+    with warnings.catch_warnings():
+        # Whoever fits it on all rows is warned.
+        warnings.simplefilter("ignore")
+        x = sample if made == "passthrough" else made.fit_transform(sample)
+        variance = float(np.var(x))
+        typical = float(np.median(np.mean(x * x, axis=1)))
+    return typical / variance if variance else 0.0
 
 
 def assemble(
-    combination: Combination, data: Transformed, y: Array, *, config: SweepConfig
+    combination: Combination,
+    data: Transformed,
+    y: Array,
+    *,
+    recording: NDArray[np.str_],
+    config: SweepConfig,
 ) -> Pipeline:
     """The fitted pipeline of a combination, all of it scikit-learn's or XGBoost's own.
 
@@ -163,7 +255,7 @@ def assemble(
     """
     pipeline = plain_pipeline(combination, config)
     parts = regressor_parts(combination.regressor, config.regressors)
-    fitted = [_fit_as_sklearn(part, data.training, y, config) for part in parts]
+    fitted = [_fit_as_sklearn(part, data.training, y, recording, config) for part in parts]
     regressor = pipeline.named_steps["regressor"]
     if isinstance(regressor, VotingRegressor):
         # Fitted by hand: its members may have been fitted on other rows, or by another engine.
@@ -182,9 +274,11 @@ def _sentence(error: BaseException) -> str:
     return lines[0][:300] if lines else "no message"
 
 
-def _fit_as_sklearn(step: StepConfig, x: Array, y: Array, config: SweepConfig) -> Any:
+def _fit_as_sklearn(
+    step: StepConfig, x: Array, y: Array, recording: NDArray[np.str_], config: SweepConfig
+) -> Any:
     """Fit with the configured engine; what is saved then needs none but scikit-learn's."""
-    fitted, _ = fit_regressor(step, x, y, config=config)
+    fitted, _ = fit_regressor(step, x, y, recording=recording, config=config)
     if engine_of(step, config.engine) != "sklearnex":
         return fitted
     plain = build("regressor", step, seed=config.seed)

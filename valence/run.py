@@ -28,7 +28,7 @@ FORMAT: dict[StageName, int] = {
     "segments": 2,
     "train": 1,
     "features": 1,
-    "sweep": 1,
+    "sweep": 2,
     "report": 2,
 }
 

@@ -204,6 +204,7 @@ def select(
         "engine": config.engine,
         "svr_max_rows": config.svr_max_rows,
         "bootstrap": config.bootstrap,
+        "seed": config.seed,
         "best": _named(leaders[0]) | both(best),
         "deep": both(deep),
         "paired": differences(deep, best),

@@ -7,18 +7,20 @@ columns is computed once and serves every affine scaler, without changing which 
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_selection import SelectKBest, mutual_info_regression
+from sklearn.feature_selection import SelectKBest
 
 from valence.combinations import AFFINE_SCALERS, build
 from valence.config import StepConfig
 from valence.errors import ModelError, SplitError, ValenceError
 from valence.features import Features
+from valence.information import mutual_information
 
 Array = NDArray[np.float64]
 
@@ -35,11 +37,22 @@ class TransformError(ValenceError):
 
 @dataclass(frozen=True)
 class Division:
-    """Labelled sequences of the three splits; `test` may be empty."""
+    """Labelled sequences of the three splits; `test` may be empty.
+
+    Raises
+    ------
+    SplitError
+        If a part holds a row of another split: none that leaks can be made, and all that is
+        scaled, reduced or fitted comes out of one.
+    """
 
     training: Features
     validation: Features
     test: Features
+
+    def __post_init__(self) -> None:
+        for rows, split in zip(_splits(self), ("train", "validation", "test"), strict=True):
+            _require_split(rows, split)
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,11 @@ class Transformed:
     training: Array
     validation: Array
     test: Array
+
+    @property
+    def matrices(self) -> tuple[Array, Array, Array]:
+        """Training, validation, test."""
+        return self.training, self.validation, self.test
 
 
 def divide(features: Features, *, allow_subject_overlap: bool = False) -> Division:
@@ -109,13 +127,18 @@ def training_target(rows: Features, *, column: int = 0) -> Array:
     SplitError
         If a row is not a training row.
     """
-    leaked = int(np.sum(rows.split != "train"))
-    if leaked:
-        raise SplitError(
-            f"{leaked} of {len(rows)} rows to fit on belong to {', '.join(np.unique(rows.split))}. "
-            "Scalers, reducers and regressors are fitted on training rows alone."
-        )
+    _require_split(rows, "train")
     return rows.target[:, column].astype(np.float64)
+
+
+def _require_split(rows: Features, split: str) -> None:
+    others = rows.split[rows.split != split]
+    if len(others):
+        raise SplitError(
+            f"{len(others)} of {len(rows)} rows that were taken for {split} rows belong to "
+            f"{', '.join(np.unique(others))}. Scalers, reducers and regressors are fitted on "
+            "training rows alone, and scored on none of them."
+        )
 
 
 def transform(
@@ -159,6 +182,61 @@ def transform(
         ) from error
 
 
+class TransformCache:
+    """Fitted transforms, so that one serves all the regressors behind it.
+
+    Those used longest ago are forgotten where all together would take more than `most_bytes`; a
+    refusal is kept too. Features that are handed on as they are take nothing.
+
+    Parameters
+    ----------
+    raw, y, seed
+        As for `transform`.
+    most_bytes
+        Of matrices kept; the one used last stays whatever it takes.
+    """
+
+    def __init__(self, raw: Transformed, y: Array, *, seed: int, most_bytes: float) -> None:
+        self._raw, self._y, self._seed, self._most = raw, y, seed, most_bytes
+        self._kept: OrderedDict[tuple[str, str], Transformed | TransformError] = OrderedDict()
+
+    def get(self, scaler: StepConfig, reducer: StepConfig, *, shared: Array | None) -> Transformed:
+        """As `transform`, fitted now or before.
+
+        Raises
+        ------
+        TransformError
+            As `transform`.
+        """
+        key = (scaler.name, reducer.name)
+        if key not in self._kept:
+            try:
+                self._kept[key] = transform(
+                    scaler, reducer, self._raw, self._y, seed=self._seed, shared=shared
+                )
+            except TransformError as error:
+                self._kept[key] = error
+        self._kept.move_to_end(key)
+        while len(self._kept) > 1 and self.nbytes > self._most:
+            self._kept.popitem(last=False)
+        found = self._kept[key]
+        if isinstance(found, TransformError):
+            raise found
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept, in bytes."""
+        own = {id(matrix) for matrix in self._raw.matrices}
+        return sum(
+            matrix.nbytes
+            for kept in self._kept.values()
+            if isinstance(kept, Transformed)
+            for matrix in kept.matrices
+            if id(matrix) not in own
+        )
+
+
 def _transform(
     scaler: StepConfig,
     reducer: StepConfig,
@@ -168,7 +246,7 @@ def _transform(
     shared: Array | None,
 ) -> Transformed:
     first, second = build("scaler", scaler, seed=seed), build("reducer", reducer, seed=seed)
-    matrices = [raw.training, raw.validation, raw.test]
+    matrices = list(raw.matrices)
     if scaler.estimator is not None:
         matrices = _fit_apply(first, matrices, y)
     if shared is not None and uses_mutual_information(reducer):
@@ -194,36 +272,6 @@ def uses_mutual_information(reducer: StepConfig) -> bool:
 def shares_mutual_information(scaler: StepConfig) -> bool:
     """Whether the mutual information of the unscaled columns serves behind this scaler."""
     return scaler.estimator in AFFINE_SCALERS
-
-
-def mutual_information(
-    x: Array, y: Array, *, seed: int, columns: NDArray[np.intp] | None = None
-) -> Array:
-    """Mutual information of columns of `x [n, columns]` with `y [n]`, in nats.
-
-    Equal, to the last bit, to those columns of scikit-learn's `mutual_info_regression(x, y,
-    random_state=seed)`, which adds noise of 1e-10 to break ties: a column gets the noise that it
-    gets among all the others.
-    """
-    if columns is None:
-        found = mutual_info_regression(x, y, random_state=seed)
-    else:
-        noise = _NoiseOfColumns(seed, of=x.shape[1], columns=columns)
-        found = mutual_info_regression(x[:, columns], y, random_state=noise)
-    return np.asarray(found, np.float64)
-
-
-class _NoiseOfColumns(np.random.RandomState):
-    """The noise of some columns of a matrix, drawn with that of all of them."""
-
-    def __init__(self, seed: int, *, of: int, columns: NDArray[np.intp]) -> None:
-        super().__init__(seed)
-        self._of, self._columns = of, columns
-
-    def standard_normal(self, size: Any = None) -> Any:
-        if isinstance(size, tuple):
-            return super().standard_normal((size[0], self._of))[:, self._columns]
-        return super().standard_normal(size)
 
 
 def _confirm(shared: Array, x: Array, y: Array, *, count: int, seed: int) -> Array:

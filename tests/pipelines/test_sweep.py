@@ -12,22 +12,34 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import audmetric
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
+from typer.testing import CliRunner
 
+from pipelines import progress
+from pipelines.cli import app
 from pipelines.progress import Report
+from valence.checkpoint import export_model
 from valence.combinations import combinations, plain_pipeline
-from valence.config import Config
+from valence.config import Config, SweepConfig
 from valence.errors import ConfigError, MissingStageError, SplitError, StaleError
-from valence.features import Features, write_features
+from valence.features import Features, read_features, write_features
+from valence.model import ValenceModel
+from valence.prediction import Predictor
 from valence.regressor import load_regressor
 from valence.run import Run
+from valence.segments import SegmentStore
+from valence.storage import Location
 from valence.transforms import divide, training_target, untransformed
 
 pytestmark = [
@@ -160,6 +172,28 @@ def test_done_is_done_and_another_configuration_is_refused(swept: tuple[Run, Fea
         _sweep(run, _config("sweep.seed=1"))
 
 
+def test_an_outcome_holds_for_the_software_and_the_row_limit_that_made_it() -> None:
+    from pipelines.sweep import _made_of
+
+    config, limited = _config().sweep, _config("sweep.svr_max_rows=100").sweep
+    installed = {"scikit-learn": "1.8.0", "xgboost": "3.0.0", "scikit-learn-intelex": "2026.0"}
+
+    def changed(others: SweepConfig, **upgraded: str) -> set[str]:
+        """Regressors whose outcomes no longer hold."""
+        after = installed | {name.replace("_", "-"): each for name, each in upgraded.items()}
+        return {
+            each.regressor.name
+            for each in combinations(config)
+            if _made_of(each, config, "x", installed) != _made_of(each, others, "x", after)
+        }
+
+    assert changed(config) == set()
+    assert changed(limited) == {"svr", "ensemble"}
+    assert changed(config, xgboost="3.1.0") == {"xgboost"}
+    assert changed(config, scikit_learn_intelex="2026.1") == set()
+    assert len(changed(config, scikit_learn="1.9.0")) == 5
+
+
 def test_selecting_on_test_is_marked_and_fits_nothing_again(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
@@ -207,6 +241,26 @@ def test_a_failing_combination_is_a_row_and_the_others_stand(
     assert table["ccc_validation"].isna().sum() == 6
 
 
+def test_a_step_that_refuses_the_data_costs_its_combinations_alone(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    # Box-Cox takes positive values alone.
+    config = _config(
+        'sweep.scalers=["none", {name="box", estimator="PowerTransformer", '
+        'parameters={method="box-cox"}}]',
+        'sweep.reducers=["none"]',
+        'sweep.regressors=["ridge", "svr"]',
+    )
+    summary = _sweep(run, config)
+    table = _results(run).set_index(["scaler", "regressor"])
+    assert (summary["combinations"], summary["failed"]) == (4, 2)
+    assert table["status"]["none"].tolist() == ["ok", "ok"]
+    for regressor in ("ridge", "svr"):
+        reason = table["reason"]["box", regressor]
+        assert reason.startswith("box and none cannot be fitted: ValueError: The Box-Cox")
+
+
 def test_what_is_wrong_with_the_grid_is_said_before_anything_is_written(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
@@ -233,20 +287,150 @@ def test_without_features_it_says_which_command_comes_first(
 
 
 def test_a_trial_that_takes_too_long_is_shown_and_ended_and_its_work_stops(
-    ray_local: None, make_features: Make, tmp_path: Path
+    ray_local: None,
+    make_features: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = _run_with(make_features(), tmp_path)
     screen = io.StringIO()
     report = Report(Console(file=screen, force_terminal=True, width=160))
+    config = _config(*_SLOW, "sweep.trial_seconds=4")
     with _pids() as pids:
-        _sweep(run, _config(*_SLOW, "sweep.trial_seconds=3"), report=report)
-    assert re.search(r"none-none-slow [1-9]\d* s", screen.getvalue())
+        _sweep(run, config, report=report)
+    running = re.compile(r"none-none-slow [1-9]\d* s")
+    assert running.search(screen.getvalue())
     table = _results(run).set_index("regressor")
-    assert table["reason"]["slow"] == "stopped after 3 s (sweep.trial_seconds)"
+    assert table["reason"]["slow"] == "stopped after 4 s (sweep.trial_seconds)"
     assert table.loc[["linear", "ridge"], "status"].tolist() == ["ok", "ok"]
-    assert table["seconds"]["slow"] >= 3
+    assert table["seconds"]["slow"] >= 4
     assert pids
     assert not any(_is_fitting(pid) for pid in pids)
+    # The same is tried again when asked to, and shown where there is no terminal.
+    monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0.5)
+    capsys.readouterr()
+    assert _sweep(run, config, overwrite=True)["failed"] == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "sweep: 2 of 3 combinations are there already" in lines
+    assert any(running.search(line) for line in lines)
+
+
+def test_the_fast_engine_and_a_row_limit_are_stated(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    pytest.importorskip("sklearnex")
+    run = _run_with(make_features(), tmp_path)
+    small = ('sweep.scalers=["none"]', 'sweep.reducers=["none"]')
+    _sweep(run, _config(*small, "sweep.engine=sklearnex", "sweep.svr_max_rows=100"))
+    table = _results(run).set_index("regressor")
+    assert table["engine"].to_dict() == {
+        "linear": "sklearn",
+        "ridge": "sklearn",
+        "svr": "sklearnex",
+        "xgboost": "xgboost",
+        "ensemble": "sklearn+sklearnex",
+    }
+    assert table["rows"].to_dict() == {
+        "linear": 240,
+        "ridge": 240,
+        "svr": 100,
+        "xgboost": 240,
+        "ensemble": 100,
+    }
+    told = "fitted on 100 of 240 rows (sweep.svr_max_rows)"
+    assert (table["reason"]["svr"], table["reason"]["ensemble"]) == (told, f"svr {told}")
+    assert table["reason"].notna().sum() == 2
+    store = run.folder("sweep") / "combinations"
+    before = {file.name: file.info().mtime_ns for file in store.files()}
+    _sweep(run, _config(*small, "sweep.engine=sklearnex"), overwrite=True)
+    changed = [file.stem for file in store.files() if file.info().mtime_ns != before[file.name]]
+    assert changed == ["none-none-ensemble", "none-none-svr"]
+    assert set(_results(run)["rows"]) == {240}
+
+
+@pytest.fixture
+def extracted(ray_local: None, prepared_run: Callable[[str], Run], tiny_config: Config) -> Run:
+    """A run with segments, a model that was not trained, and its features."""
+    from pipelines.extract import extract
+
+    run = prepared_run("run")
+    standardizer = SegmentStore(run.folder("segments")).standardizer()
+    torch.manual_seed(0)
+    model = ValenceModel(tiny_config.model, n_mels=128, n_frames=34, standardizer=standardizer)
+    stage = run.stage("train")
+    stage.begin({"made_for": "tests"})
+    stage.finish({"digest": export_model(run.model, model, tiny_config, {}), "seconds": 0.0})
+    extract(run, tiny_config, overwrite=False, report=Report())
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_beside_the_baseline_of_functionals_and_on_to_a_prediction(
+    extracted: Run, tiny_config: Config, tiny_corpus: Location, tmp_path: Path
+) -> None:
+    small = Config.resolve(
+        tiny_config,
+        assignments=['sweep.scalers=["none"]', 'sweep.reducers=["pca10"]'],
+    )
+    _sweep(extracted, small)
+    selection = (extracted.folder("sweep") / "selection.json").read_json()
+    assert selection["remarks"] == []
+    division = divide(read_features(extracted.folder("features")))
+    segments = SegmentStore(extracted.folder("segments"))
+    matrices = []
+    for part in (division.training, division.validation):
+        rows = zip(part.recording.tolist(), part.start, strict=True)
+        mels = [segments.read(name).mel[k : k + 20].astype(np.float64) for name, k in rows]
+        matrices.append(
+            [np.concatenate([mel.mean(axis=(0, 2)), mel.std(axis=(0, 2))]) for mel in mels]
+        )
+    ridge = make_pipeline(StandardScaler(), Ridge())
+    ridge.fit(matrices[0], training_target(division.training))
+    truth = division.validation.target[:, 0].astype(np.float64)
+    assert selection["baselines"]["functionals"]["validation"]["ccc"] == pytest.approx(
+        audmetric.concordance_cc(truth, ridge.predict(matrices[1])), abs=1e-6
+    )
+
+    audio = next((tiny_corpus / "raw_data" / "audio").local.glob("*.*"))
+    out = tmp_path / "predicted"
+    command = ["predict", str(audio), "--model", str(extracted.root), "--regressor", "best"]
+    assert CliRunner().invoke(app, [*command, "--out", str(out)]).exit_code == 0
+    deep = tmp_path / "deep"
+    assert CliRunner().invoke(app, [*command[:-2], "--out", str(deep)]).exit_code == 0
+    ours, theirs = (pd.read_csv(each / f"{audio.stem}.csv")["valence"] for each in (out, deep))
+    assert len(ours) == len(theirs) == 80
+    assert np.isfinite(ours).all()
+    assert np.abs(ours - theirs).max() > 1e-3
+    # The first window alone says what the first moment is.
+    predictor = Predictor.load(extracted.root, regressor="best")
+    assert predictor.regressor is not None
+    features = read_features(extracted.folder("features"))
+    first = features.rows((features.recording == audio.stem) & (features.start == 0))
+    assert ours[0] == pytest.approx(predictor.regressor.predict(first.feature)[0], abs=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_segments_that_cannot_be_read_cost_their_baseline_alone(
+    extracted: Run, tiny_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = read_features(extracted.folder("features")).recording[0]
+    file = SegmentStore(extracted.folder("segments")).file(str(name))
+    file.write_bytes(file.read_bytes()[:1000])
+    small = Config.resolve(
+        tiny_config,
+        assignments=[
+            'sweep.scalers=["none"]',
+            'sweep.reducers=["none"]',
+            'sweep.regressors=["ridge"]',
+        ],
+    )
+    assert _sweep(extracted, small)["failed"] == 0
+    selection = (extracted.folder("sweep") / "selection.json").read_json()
+    assert list(selection["baselines"]) == ["constant"]
+    (remark,) = selection["remarks"]
+    assert remark.startswith("the baseline of functionals is missing: ")
+    assert f"sweep: {remark}" in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.faults
@@ -255,7 +439,7 @@ def test_a_worker_that_is_killed_costs_its_trial_one_more_try(
 ) -> None:
     run = _run_with(make_features(), tmp_path)
     slow = [each.replace("200000", "6000") for each in _SLOW]
-    with _pids(kill_first=True) as pids:
+    with _pids(kill="first") as pids:
         _sweep(run, _config(*slow))
     assert pids
     table = _results(run)
@@ -264,14 +448,37 @@ def test_a_worker_that_is_killed_costs_its_trial_one_more_try(
 
 
 @pytest.mark.faults
+def test_a_worker_that_is_killed_twice_is_a_row_that_overwrite_tries_again(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    run = _run_with(make_features(), tmp_path)
+    config = _config(*(each.replace("200000", "30000") for each in _SLOW))
+    with _pids(kill="all that work for half a second"):
+        assert _sweep(run, config)["failed"] == 1
+    reasons = _results(run).set_index("regressor")["reason"]
+    assert reasons["slow"] == "its worker died, perhaps for want of memory"
+    store = run.folder("sweep") / "combinations"
+    before = {file.name: file.info().mtime_ns for file in store.files()}
+    assert sorted(before) == ["none-none-linear.parquet", "none-none-ridge.parquet"]
+    assert _sweep(run, config)["failed"] == 1
+    assert _sweep(run, config, overwrite=True)["failed"] == 0
+    assert (_results(run)["status"] == "ok").all()
+    after = {file.name: file.info().mtime_ns for file in store.files()}
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.faults
 def test_killed_in_the_middle_it_runs_only_what_is_missing(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
     run = _run_with(make_features(), tmp_path)
     code = f"""
+from pipelines import progress
+from pipelines.cli import app
 from pipelines.progress import Report
+from valence.checkpoint import export_model
 from pipelines.session import ray_session
-from valence.config import Config
+from valence.config import Config, SweepConfig
 from valence.run import Run
 with ray_session():
     from pipelines.sweep import sweep
@@ -298,16 +505,20 @@ with ray_session():
 
 def _is_fitting(pid: int) -> bool:
     try:
-        return b"_Inner.train" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    # As Ray calls the process of an actor of Tune while it computes.
+    return command.startswith(b"ray::") and b".train" in command
 
 
 class _pids:
-    """Process ids of the trials seen at work during the block; the first may be killed."""
+    """Process ids of the trials seen at work during the block, some of which are killed."""
 
-    def __init__(self, *, kill_first: bool = False) -> None:
-        self._kill, self._stop = kill_first, threading.Event()
+    def __init__(
+        self, *, kill: Literal["none", "first", "all that work for half a second"] = "none"
+    ) -> None:
+        self._kill, self._stop = kill, threading.Event()
         self._seen: set[int] = set()
         self._thread = threading.Thread(target=self._watch)
 
@@ -320,16 +531,13 @@ class _pids:
         self._thread.join()
 
     def _watch(self) -> None:
+        since: dict[int, float] = {}
         while not self._stop.wait(0.1):
-            for entry in Path("/proc").iterdir():
-                if not entry.name.isdigit() or int(entry.name) in self._seen:
-                    continue
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if b"_Inner.train" in command:
-                    self._seen.add(int(entry.name))
-                    if self._kill and len(self._seen) == 1:
-                        time.sleep(0.5)
-                        os.kill(int(entry.name), signal.SIGKILL)
+            now = time.monotonic()
+            pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+            since = {pid: since.get(pid, now) for pid in pids if _is_fitting(pid)}
+            self._seen.update(since)
+            old = [pid for pid, start in since.items() if now - start >= 0.5]
+            first = self._kill == "first" and len(self._seen) == 1
+            if old and (first or self._kill == "all that work for half a second"):
+                os.kill(old[0], signal.SIGKILL)
