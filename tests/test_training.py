@@ -16,7 +16,7 @@ from valence.checkpoint import TrainingState
 from valence.config import Config
 from valence.errors import TrainingError
 from valence.inference import sequence_outputs
-from valence.loss import ccc_loss, ccc_of_sums, pair_sums
+from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
 from valence.metrics import ConstantWarning
 from valence.model import ValenceModel
 from valence.sequences import windows
@@ -136,11 +136,76 @@ def test_gradient_of_the_loss_is_the_numerical_one() -> None:
 def test_constant_values_have_a_loss_and_a_gradient(p: str, y: str) -> None:
     values = {"same": torch.full((4, 1), 0.3), "varied": torch.tensor([[1.0], [2], [3], [5]])}
     prediction = values[p].clone().requires_grad_()
-    loss = ccc_loss(pair_sums(prediction, values[y]))
+    sums = pair_sums(prediction, values[y])
+    loss = ccc_loss(sums)
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(1)
+    assert float(loss.detach()) == 1
+    assert is_constant(sums).tolist() == [True]
     assert prediction.grad is not None
     assert torch.isfinite(prediction.grad).all()
+    # Predictions that are all the same are led apart, towards their labels.
+    uphill = prediction.grad[:, 0].argsort().tolist()
+    assert uphill == [3, 2, 1, 0] if y == "varied" else not prediction.grad.any()
+
+
+def test_equal_constants_agree_by_nothing_whatever_their_rounding() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        n, value = int(rng.integers(2, 3000)), float(rng.normal() * 10.0 ** rng.integers(-3, 4))
+        same = torch.full((n, 1), value)
+        varied = torch.from_numpy(rng.normal(size=(n, 1)))
+        for p, y in ((same, same), (same, varied), (varied, same), (same, same + 1)):
+            assert float(ccc_of_sums(pair_sums(p, y))) == 0
+
+
+def test_values_that_vary_little_are_not_constant() -> None:
+    p = 100 + 1e-3 * torch.arange(4, dtype=torch.float64)[:, None]
+    sums = pair_sums(p, p)
+    assert is_constant(sums).tolist() == [False]
+    assert float(ccc_of_sums(sums)) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["prediction", "label"])
+def test_what_is_no_number_is_no_loss(bad: float, where: str) -> None:
+    fine, broken = torch.ones(3, 1), torch.tensor([[1.0], [bad], [2.0]])
+    pair = (broken, fine) if where == "prediction" else (fine, broken)
+    assert torch.isnan(ccc_loss(pair_sums(*pair)))
+
+
+@pytest.mark.parametrize("steps", [3, 50, 53])
+def test_an_epoch_stops_where_the_loss_is_no_number(steps: int) -> None:
+    task = _task()
+    batches = [next(_Source().batches(0, 1)) for _ in range(steps - 1)]
+    batches.append(replace(batches[0], target=batches[0].target * torch.nan))
+    with pytest.raises(TrainingError, match="not a number any more"):
+        train_epoch(Stepper(_model(task), task), iter(batches))
+
+
+def test_a_loss_that_is_no_number_is_seen_long_before_the_end() -> None:
+    task = _task()
+    whole = next(_Source().batches(0, 1))
+    asked = []
+
+    def endless() -> Iterator[Batch]:
+        for number in range(1000):
+            asked.append(number)
+            yield replace(whole, target=whole.target * (torch.nan if number == 3 else 1))
+
+    with pytest.raises(TrainingError, match="not a number any more"):
+        train_epoch(Stepper(_model(task), task), endless())
+    assert len(asked) <= 50
+
+
+def test_an_epoch_of_constant_labels_warns_once() -> None:
+    task = _task("model.dropout=0")
+    batches = [next(_Source().batches(0, 1)) for _ in range(3)]
+    batches[1:] = [replace(each, target=torch.full_like(each.target, 0.1)) for each in batches[1:]]
+    with pytest.warns(ConstantWarning, match="constant in 2 of 3 batches") as warned:
+        found = train_epoch(Stepper(_model(task), task), batches)
+    assert len(warned) == 1
+    assert (found.constant, found.windows) == (2, 24)
+    assert found.loss >= 2 / 3
 
 
 def test_a_constant_model_is_evaluated_with_a_warning() -> None:
@@ -170,6 +235,13 @@ def test_evaluation_counts_every_sequence_once() -> None:
         assert found.mae == pytest.approx(np.mean(np.abs(difference)), rel=1e-6)
         expected = [audmetric.concordance_cc(whole.target[:, k], prediction[:, k]) for k in (0, 1)]
         assert found.ccc == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+def test_evaluation_of_what_is_no_number_is_an_error() -> None:
+    model = _model(_task())
+    torch.nn.init.constant_(model.output.bias, torch.nan)
+    with pytest.raises(TrainingError, match="not a number any more"):
+        evaluate(model, _Source().recordings(), 5)
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -24,7 +25,7 @@ from valence.config import Config
 from valence.distributed import average_gradients, gather, rank, world_size
 from valence.errors import TrainingError
 from valence.inference import sequence_outputs
-from valence.loss import ccc_loss, ccc_of_sums, pair_sums
+from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
 from valence.model import ValenceModel
 from valence.sequences import Sampling
 from valence.standardization import Standardizer
@@ -177,12 +178,30 @@ class Stepper:
         return sums.detach()
 
 
-def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> tuple[float, float, int]:
-    """Go once through `batches`.
+@dataclass(frozen=True)
+class Epoch:
+    """What the steps of an epoch came to.
 
-    Returns
-    -------
-    Mean loss of the steps, CCC of all predictions made on the way, and the number of windows.
+    Attributes
+    ----------
+    loss
+        Mean over the steps.
+    ccc
+        Of all predictions made on the way.
+    windows
+        Their number.
+    constant
+        Steps in which predictions or labels were constant.
+    """
+
+    loss: float
+    ccc: float
+    windows: int
+    constant: int
+
+
+def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> Epoch:
+    """Go once through `batches`; warns where predictions or labels of a batch are constant.
 
     Raises
     ------
@@ -190,33 +209,42 @@ def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> tuple[float, floa
         If the loss is not a number any more, or there is no batch.
     """
     stepper.model.train()
-    total: Tensor | None = None
-    loss: Tensor | None = None
-    steps = 0
+    steps: list[Tensor] = []
     for batch in batches:
-        sums = stepper.step(batch)
-        step_loss = ccc_loss(sums)
-        total = sums if total is None else total + sums
-        loss = step_loss if loss is None else loss + step_loss
-        steps += 1
-        if steps % _LOOK_EVERY == 0:
-            _require_number(float(loss))
-    if total is None or loss is None:
+        steps.append(stepper.step(batch))
+        if len(steps) % _LOOK_EVERY == 0:
+            _require_number(float(ccc_loss(torch.stack(steps[-_LOOK_EVERY:])).mean()))
+    if not steps:
         raise TrainingError(
             "An epoch has no batch: the training recordings hold fewer than two sequences whose "
             "labels are all known. Label more, or lower sequence.length or sequence.stride."
         )
-    _require_number(float(loss))
-    return float(loss) / steps, float(ccc_of_sums(total).mean()), int(total[0, 0])
+    sums = torch.stack(steps)
+    loss = float(ccc_loss(sums).mean())
+    _require_number(loss)
+    constant = int(is_constant(sums).any(dim=-1).sum())
+    if constant:
+        warnings.warn(
+            f"predictions or labels are constant in {constant} of {len(steps)} batches: their CCC "
+            "is set to 0",
+            metrics.ConstantWarning,
+            stacklevel=2,
+        )
+    whole = sums.sum(dim=0)
+    return Epoch(loss, float(ccc_of_sums(whole).mean()), int(whole[0, 0]), constant)
 
 
 def _require_number(loss: float) -> None:
     if not math.isfinite(loss):
-        raise TrainingError(
-            "The loss is not a number any more, so training stopped; the state of the last epoch "
-            "before is kept. Lower train.learning_rate or set train.gradient_clip, and look for "
-            "extreme values among the labels."
-        )
+        raise _not_a_number()
+
+
+def _not_a_number() -> TrainingError:
+    return TrainingError(
+        "The loss is not a number any more, so training stopped; the state of the last epoch "
+        "before is kept. Lower train.learning_rate or set train.gradient_clip, and look for "
+        "extreme values among the labels."
+    )
 
 
 def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -> Evaluation:
@@ -230,11 +258,13 @@ def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -
     TrainingError
         If there is no labelled sequence, or a prediction is not a number.
     """
-    mine: dict[str, list[tuple[metrics.Moments, float]]] = {}
+    mine: dict[str, list[tuple[metrics.Moments, float]] | None] = {}
     for labelled in recordings:
         prediction = sequence_outputs(model, labelled.mel, labelled.starts, length).prediction
         if not np.isfinite(prediction).all():
-            _require_number(math.nan)
+            # Told to all before anyone stops: a worker that raised here would leave others waiting.
+            mine[labelled.recording] = None
+            continue
         mine[labelled.recording] = [
             (
                 metrics.Moments.of(labelled.target[:, k], prediction[:, k]),
@@ -243,7 +273,12 @@ def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -
             for k in range(prediction.shape[1])
         ]
     found = {name: values for part in gather(mine) for name, values in part.items()}
-    ordered = [found[name] for name in sorted(found)]
+    ordered = []
+    for name in sorted(found):
+        values = found[name]
+        if values is None:
+            raise _not_a_number()
+        ordered.append(values)
     targets = len(model.config.targets)
     moments = [sum((each[k][0] for each in ordered), metrics.Moments()) for k in range(targets)]
     absolute = [math.fsum(each[k][1] for each in ordered) for k in range(targets)]
@@ -280,7 +315,7 @@ def fit(
         Where to go on, or None to begin.
     save
         Called on every worker as an epoch ends, with the state and what is worth telling
-        (`sequences_per_second`).
+        (`sequences_per_second`, and how many batches were `constant`).
 
     Returns
     -------
@@ -334,7 +369,7 @@ def _fit_seed(
     for epoch in range(state.epoch + 1 if going_on and state is not None else 1, train.epochs + 1):
         began = time.monotonic()
         rate = stepper.optimizer.param_groups[0]["lr"]
-        loss, train_ccc, windows = train_epoch(stepper, source.batches(seed, epoch))
+        steps = train_epoch(stepper, source.batches(seed, epoch))
         trained = time.monotonic() - began
         found = evaluate(model, source.recordings(), stepper.sampling.length)
         stepper.scheduler.step()
@@ -348,8 +383,8 @@ def _fit_seed(
             {
                 "seed": seed,
                 "epoch": epoch,
-                "train_loss": loss,
-                "train_ccc": train_ccc,
+                "train_loss": steps.loss,
+                "train_ccc": steps.ccc,
                 "validation_ccc": found.ccc,
                 "validation_mse": found.mse,
                 "validation_mae": found.mae,
@@ -374,7 +409,8 @@ def _fit_seed(
             random=gather(random_state()),
             threads=torch.get_num_threads(),
         )
-        save(state, {"sequences_per_second": windows / trained})
+        told = {"sequences_per_second": steps.windows / trained, "constant": steps.constant}
+        save(state, told)
         if _seed_finished(state, task.config):
             break
     assert state is not None, "there is at least one epoch"
