@@ -25,9 +25,9 @@ from pipelines.watch import Watch
 from valence.checkpoint import TrainingState, export_model, load_state, save_state
 from valence.config import Config
 from valence.distributed import gather, rank
-from valence.errors import TrainingError, ValenceError
+from valence.errors import ModelError, StaleError, TrainingError, ValenceError
 from valence.residency import Members, ResidentSource, fits_device, held_bytes, members
-from valence.run import Run, Stage, fingerprint
+from valence.run import Run, Stage, difference, fingerprint
 from valence.segments import SegmentStore
 from valence.storage import Location
 from valence.training import Precision, Source, Task, best_model, fit, history_csv, is_finished
@@ -75,6 +75,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         If the segments are not there.
     StaleError
         If a training of another configuration or input stands there and `overwrite` is False.
+    ModelError
+        If no state of an interrupted training is whole and `overwrite` is False.
     TrainingError
         If the data do not suffice, or training went wrong for good.
     ClusterError
@@ -92,10 +94,11 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen)
+    folder = run.folder("train")
+    _require_own_state(folder, made_of, overwrite=overwrite)
     standing = stage.begin(made_of, overwrite=overwrite)
     if standing == "done":
         return _nothing_to_do(stage, report)
-    folder = run.folder("train")
     if standing == "new":
         run.model.delete()
     folder.remove_partial_files()
@@ -112,8 +115,11 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         state, _ = load_state(folder)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
-    told = _record(run, store, chosen, state)
-    sha256 = export_model(run.model, best_model(task, state), config, told)
+    # A worker that was killed after its last state has not come to write what follows from it.
+    (folder / "history.csv").write_text(history_csv(state.history))
+    best = best_model(task, state)
+    export_model(folder / "best", best, config, state.best_record)
+    sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
     summary: dict[str, Any] = {
         "seconds": time.monotonic() - began,
         "digest": sha256,
@@ -137,6 +143,32 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
     report.say("train: nothing to do")
     summary: dict[str, Any] = stage.require()["summary"]
     return summary
+
+
+def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: bool) -> None:
+    """See to it that what would be gone on from is this training's, whatever `stage.json` says.
+
+    Raises
+    ------
+    StaleError
+        If a state of another configuration or input stands there and `overwrite` is False.
+    ModelError
+        If no state there is whole and `overwrite` is False.
+    """
+    try:
+        state, _ = load_state(folder)
+        if state is None or fingerprint(state.made_of) == fingerprint(made_of):
+            return
+        if not overwrite:
+            raise StaleError(
+                f"'{folder}' holds the state of a training of another configuration or input: "
+                f"{difference(state.made_of, made_of)}. Add --overwrite to train anew, or choose "
+                "another run folder."
+            )
+    except ModelError:
+        if not overwrite:
+            raise
+    folder.delete()
 
 
 def _made_of(config: Config, digest: str) -> dict[str, Any]:

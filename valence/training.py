@@ -406,7 +406,7 @@ def _fit_seed(
             best=best,
             best_record=champion,
             history=list(history),
-            random=gather(random_state()),
+            random=gather(random_state(task.device)),
             threads=torch.get_num_threads(),
         )
         told = {"sequences_per_second": steps.windows / trained, "constant": steps.constant}
@@ -440,7 +440,7 @@ def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
     stepper.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
     stepper.scheduler.load_state_dict(state.scheduler)
     if len(state.random) == world_size():
-        set_random_state(state.random[rank()])
+        set_random_state(state.random[rank()], stepper.task.device)
     else:
         # Another number of workers has no states of its own: it gets some that anyone can repeat.
         torch.manual_seed(_worker_seed(seed, state.epoch))

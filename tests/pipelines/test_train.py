@@ -15,7 +15,13 @@ import torch
 
 from valence.checkpoint import load_model, load_state
 from valence.config import Config
-from valence.errors import ClusterError, MissingStageError, StaleError, TrainingError
+from valence.errors import (
+    ClusterError,
+    MissingStageError,
+    ModelError,
+    StaleError,
+    TrainingError,
+)
 from valence.run import Run
 from valence.training import HISTORY_COLUMNS
 
@@ -214,6 +220,61 @@ def test_a_training_that_ended_is_exported_without_training(
     made_of = {key: value for key, value in record["made_of"].items() if key != "format"}
     run.stage("train").begin(made_of)
     run.model.delete()
+    # ... and the worker after its last state, before it wrote what follows from it.
+    history = run.folder("train") / "history.csv"
+    whole = history.read_text()
+    history.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    (run.folder("train") / "best").delete()
     monkeypatch.setattr("pipelines.train._run_ray_train", None)
     assert _train(run, train_config, told)["digest"] == record["summary"]["digest"]
     assert load_model(run.model)[1].sha256 == record["summary"]["digest"]
+    assert load_model(run.folder("train") / "best")[1].sha256 == record["summary"]["digest"]
+    assert history.read_text() == whole
+
+
+@pytest.mark.parametrize("damage", ["none", "state"])
+def test_a_state_of_another_training_is_refused_without_its_record(
+    trained: tuple[Run, Any],
+    train_config: Config,
+    told: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    """As after an --overwrite that was interrupted, or a copy that is not whole."""
+    local = trained[0].root.local
+    assert local is not None
+    shutil.copytree(local, tmp_path / "run")
+    run = Run.at(str(tmp_path / "run"))
+    stage, folder = run.stage("train"), run.folder("train")
+    stage.file.delete()
+    other = _set(train_config, "train.learning_rate=0.5")
+    says = r"train.learning_rate is 0.001 there and 0.5 here.*--overwrite"
+    error: type[Exception] = StaleError
+    if damage == "state":
+        for name in ("state.pt", "state.previous.pt"):
+            (folder / name).write_bytes(b"nothing")
+        other, says, error = train_config, "No training state .* is whole.*--overwrite", ModelError
+
+    def anew(settings: Any, stage: Any, state: Any, report: Any) -> None:
+        assert state is None
+        raise TrainingError("began anew")
+
+    monkeypatch.setattr("pipelines.train._run_ray_train", anew)
+    for _ in range(2):
+        with pytest.raises(error, match=says):
+            _train(run, other, told)
+        assert stage.record() is None
+    with pytest.raises(TrainingError, match="began anew"):
+        _train(run, other, told, overwrite=True)
+    assert not (folder / "state.pt").exists()
+    assert not run.model.exists()
+    if damage == "none":
+        shutil.rmtree(tmp_path / "run")
+        shutil.copytree(local, tmp_path / "run")
+        stage.file.delete()
+        # The same configuration goes on as ever.
+        assert (
+            _train(run, train_config, told)["epoch"]
+            == trained[0].stage("train").require()["summary"]["epoch"]
+        )
