@@ -18,15 +18,15 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from pipelines.placement import Placement, place
+from pipelines.placement import LIVE, Placement, place
 from pipelines.progress import Report
 from pipelines.streaming import StreamingSource
 from pipelines.watch import Watch
-from valence.checkpoint import TrainingState, export_model, load_state, save_state
+from valence.checkpoint import TrainingState, export_model, load_state, read_progress, save_state
 from valence.config import Config
 from valence.distributed import gather, rank
 from valence.errors import ModelError, StaleError, TrainingError, ValenceError
-from valence.residency import Members, ResidentSource, fits_device, held_bytes, members
+from valence.residency import Members, Residency, ResidentSource, members
 from valence.run import Run, Stage, difference, fingerprint
 from valence.segments import SegmentStore
 from valence.storage import Location
@@ -43,6 +43,9 @@ _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
+
+# Recordings that are named where there are many.
+_NAMED = 5
 
 _LICENCE_NOTE = (
     "The weights are made from the recordings named here. What may be done with them follows from "
@@ -110,6 +113,11 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
     if state is None or not is_finished(state, config):
         report.say(f"train: {placement.told}")
+        if chosen.short:
+            report.say(
+                f"train: {len(chosen.short)} labelled recordings are too short and left out: "
+                f"{', '.join(chosen.short[:_NAMED])}{', ...' if len(chosen.short) > _NAMED else ''}"
+            )
         settings = _Settings(folder, store, config, made_of, chosen, placement)
         _run_ray_train(settings, stage, state, report)
         state, _ = load_state(folder)
@@ -128,7 +136,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "epoch": state.best_record["epoch"],
         "epochs": len(state.history),
         "seeds": _by_seed(state),
-        "residency": placement.residency,
+        "residency": (read_progress(folder) or {}).get("residency", placement.residency),
         "workers": config.train.workers,
     }
     stage.finish(summary)
@@ -244,7 +252,8 @@ def _work(given: dict[str, Any]) -> str | None:
     """What each worker does; returns what a user has to be told if it cannot go on."""
     settings: _Settings = given["settings"]
     config, placement = settings.config, settings.placement
-    device = get_device()
+    # Asked, Ray would name a GPU that it did not give where one can be seen.
+    device = get_device() if placement.gpu else torch.device("cpu")
     assert isinstance(device, torch.device)
     if device.type == "cpu":
         together = ray.train.get_context().get_local_world_size()
@@ -257,12 +266,14 @@ def _work(given: dict[str, Any]) -> str | None:
     compiled = device.type == "cuda" and config.train.compile
     task = Task(config, settings.made_of, standardizer, device, precision, compiled)
 
+    remarks: list[str] = []
+
     def save(state: TrainingState, told: dict[str, Any]) -> None:
         complaint = None
         if rank() == 0:
             try:
-                told = {**told, "residency": residency, "device": device.type}
-                progress = {**told, "history": state.history, "best": state.best_record}
+                about = {"residency": residency, "device": device.type, "remarks": remarks}
+                progress = {**told, **about, "history": state.history, "best": state.best_record}
                 save_state(settings.folder, state, progress=progress)
                 if state.best_record["seed"] == state.history[-1]["seed"] and (
                     state.best_record["epoch"] == state.epoch
@@ -279,7 +290,10 @@ def _work(given: dict[str, Any]) -> str | None:
         ray.train.report(state.history[-1])
 
     try:
-        source, residency = _source(settings, device)
+        residency = placement.settle(device)
+        if placement.residency == "auto":
+            remarks.append(f"segments are {LIVE[residency]}")
+        source = _source(settings, device, residency)
         fit(task, source, state=load_state(settings.folder)[0], save=save)
     except ValenceError as error:
         # Raised, it would be tried again to the same end.
@@ -294,15 +308,13 @@ def _agree(complaint: str | None) -> None:
             raise TrainingError(each)
 
 
-def _source(settings: _Settings, device: torch.device) -> tuple[Source, str]:
+def _source(settings: _Settings, device: torch.device, residency: Residency) -> Source:
     store, config, chosen = settings.store, settings.config, settings.chosen
-    residency = settings.placement.residency
-    if residency == "auto":
-        fits = fits_device(held_bytes(store, config, chosen), device)
-        residency = "device" if fits else "host"
-    if residency == "stream":
-        return StreamingSource(store, config, chosen, device=device), residency
-    return ResidentSource(store, config, chosen, device=device, residency=residency), residency
+    match residency:
+        case "stream":
+            return StreamingSource(store, config, chosen, device=device)
+        case "device" | "host":
+            return ResidentSource(store, config, chosen, device=device, residency=residency)
 
 
 def _by_seed(state: TrainingState) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import TracebackType
 from typing import Any
 
@@ -31,7 +30,6 @@ class Watch:
     ) -> None:
         self._folder, self._config, self._report = folder, config, report
         self._told = 0 if state is None else len(state.history)
-        self._began = time.monotonic()
         self._first = self._told
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
@@ -66,6 +64,9 @@ class Watch:
                 if progress is None:
                     continue
                 rows: list[dict[str, Any]] = progress["history"]
+                if rows[self._told :] and self._told == self._first:
+                    for remark in progress["remarks"]:
+                        self._report.say(f"train: {remark}")
                 for row in rows[self._told :]:
                     for name, gauge in gauges.items():
                         value = row.get(name, progress["sequences_per_second"])
@@ -88,9 +89,10 @@ class Watch:
         done = len(progress["history"])
         spent = sum(each["seconds"] for each in progress["history"])
         left = spent / done * (epochs - done)
-        best = progress["best"]
+        best, constant = progress["best"], progress["constant"]
+        odd = f", constant predictions or labels in {constant} batches" if constant else ""
         return (
             f"seed {row['seed']} epoch {row['epoch']}: CCC train {row['train_ccc']:.3f} "
             f"validation {row['validation_ccc']:.3f} (best {best['validation_ccc']:.3f}), "
-            f"{progress['sequences_per_second']:.0f} sequences/s, at most {left:.0f} s left"
+            f"{progress['sequences_per_second']:.0f} sequences/s, at most {left:.0f} s left{odd}"
         )

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -117,14 +117,18 @@ def test_streaming_trains_as_memory_does(
     prepared_run: MakeRun, trained: tuple[Run, Any], train_config: Config, told: Any
 ) -> None:
     streamed = prepared_run("streamed")
-    # Less than the segments take, so that "auto" has to stream.
-    _train(streamed, _set(train_config, "train.seeds=[3]", "train.host_gib=0.0001"), told)
+    # Less than the 720 segments take, so that "auto" has to stream, and enough for four pools.
+    limit = f"train.host_gib={5.9e6 / 2**30}"
+    _train(streamed, _set(train_config, "train.seeds=[3]", limit), told)
     assert any("streamed from the store" in line for line in told.lines)
     assert streamed.stage("train").require()["summary"]["residency"] == "stream"
     np.testing.assert_array_equal(_values(streamed), _values(trained[0])[:3])
 
 
-def test_streamed_batches_are_the_resident_ones(prepared_run: MakeRun, tiny_config: Config) -> None:
+@pytest.mark.parametrize("residency", ["device", "host"])
+def test_streamed_batches_are_the_resident_ones(
+    prepared_run: MakeRun, tiny_config: Config, residency: Literal["device", "host"]
+) -> None:
     from pipelines.streaming import StreamingSource
     from valence.residency import ResidentSource, members
     from valence.segments import SegmentStore
@@ -132,7 +136,7 @@ def test_streamed_batches_are_the_resident_ones(prepared_run: MakeRun, tiny_conf
     config = _set(tiny_config, "train.shuffle_segments=200", "train.windows_per_run=2")
     store = SegmentStore(prepared_run("run").folder("segments"))
     chosen, device = members(store, config), torch.device("cpu")
-    resident = ResidentSource(store, config, chosen, device=device, residency="host")
+    resident = ResidentSource(store, config, chosen, device=device, residency=residency)
     streaming = StreamingSource(store, config, chosen, device=device)
     expected = list(resident.batches(5, 2))
     got = list(streaming.batches(5, 2))
