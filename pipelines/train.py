@@ -263,8 +263,7 @@ def _work(given: dict[str, Any]) -> str | None:
     if config.train.precision != "auto":
         precision = config.train.precision
     standardizer = settings.store.standardizer(config.standardize.scope)
-    compiled = device.type == "cuda" and config.train.compile
-    task = Task(config, settings.made_of, standardizer, device, precision, compiled)
+    task = Task(config, settings.made_of, standardizer, device, precision)
 
     remarks: list[str] = []
 
@@ -272,8 +271,14 @@ def _work(given: dict[str, Any]) -> str | None:
         complaint = None
         if rank() == 0:
             try:
-                about = {"residency": residency, "device": device.type, "remarks": remarks}
-                progress = {**told, **about, "history": state.history, "best": state.best_record}
+                progress = {
+                    **told,
+                    "residency": residency,
+                    "device": device.type,
+                    "remarks": [*remarks, *told["remarks"]],
+                    "history": state.history,
+                    "best": state.best_record,
+                }
                 save_state(settings.folder, state, progress=progress)
                 if state.best_record["seed"] == state.history[-1]["seed"] and (
                     state.best_record["epoch"] == state.epoch

@@ -160,8 +160,8 @@ class TrainConfig(Section):
     workers: int = Field(1, ge=1)
     gpus: Literal["auto", "never", "always"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = Field(
-        False, description="compile the CNN for a GPU first: a minute that long trainings win back"
+    compile: Literal["auto", "never", "always"] = Field(
+        "auto", description="compile the CNN first; auto: on a GPU that is the only one"
     )
     windows_per_run: int = Field(
         1, ge=1, description="consecutive windows that a batch takes together, sharing the CNN"

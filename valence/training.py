@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from valence import metrics
 from valence.checkpoint import TrainingState, random_state, set_random_state
+from valence.compilation import Encode, compiled_encode
 from valence.config import Config
 from valence.distributed import average_gradients, gather, rank, world_size
 from valence.errors import TrainingError
@@ -112,8 +113,6 @@ class Task:
         Where the model lives.
     precision
         Of the forward pass; weights, loss and metrics are never less than float32.
-    compiled
-        Whether the CNN's steps are compiled first, which takes a minute.
     """
 
     config: Config
@@ -121,7 +120,11 @@ class Task:
     standardizer: Standardizer
     device: torch.device
     precision: Precision = "float32"
-    compiled: bool = False
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass in `precision`."""
+        reduced = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
 
 @dataclass(frozen=True)
@@ -157,16 +160,27 @@ class Stepper:
             self.optimizer, T_max=train.epochs
         )
         self._windows = self.sampling.run_offsets.tolist()
-        self._encode = torch.compile(model.encode, dynamic=False) if task.compiled else None
+        # Runs of this worker's part of a full batch.
+        self._full = len(range(rank(), self.sampling.batch_size // self.sampling.run, world_size()))
+        self._encode: Encode | None = None
+        self.remarks: list[str] = []
+        if _is_compiled(task):
+            self._encode, remark = compiled_encode(
+                model,
+                segments=self._full * self.sampling.run_segments,
+                dtype=getattr(torch, task.config.preprocess.dtype),
+                autocast=task.autocast(),
+            )
+            self.remarks.append(remark)
 
     def step(self, batch: Batch) -> Tensor:
         """One step; returns the batch's `pair_sums`, detached."""
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(
-            self.task.device.type, torch.bfloat16, enabled=self.task.precision == "bfloat16"
-        ):
+        # What is compiled is so for full batches.
+        encode = self._encode if len(batch.mel) == self._full else None
+        with self.task.autocast():
             prediction = self.model.forward_runs(
-                batch.mel, self._windows, self.sampling.length, encode=self._encode
+                batch.mel, self._windows, self.sampling.length, encode=encode
             )
         sums = pair_sums(prediction, batch.target)
         ccc_loss(sums).backward()  # type: ignore[no-untyped-call]
@@ -176,6 +190,17 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.parameters, clip)
         self.optimizer.step()
         return sums.detach()
+
+
+def _is_compiled(task: Task) -> bool:
+    match task.config.train.compile:
+        case "always":
+            return True
+        case "never":
+            return False
+        case "auto":
+            # With several workers the batch statistics are exchanged between the layers.
+            return task.device.type == "cuda" and world_size() == 1
 
 
 @dataclass(frozen=True)
@@ -315,7 +340,7 @@ def fit(
         Where to go on, or None to begin.
     save
         Called on every worker as an epoch ends, with the state and what is worth telling
-        (`sequences_per_second`, and how many batches were `constant`).
+        (`sequences_per_second`, how many batches were `constant`, and `remarks`).
 
     Returns
     -------
@@ -409,7 +434,11 @@ def _fit_seed(
             random=gather(random_state(task.device)),
             threads=torch.get_num_threads(),
         )
-        told = {"sequences_per_second": steps.windows / trained, "constant": steps.constant}
+        told = {
+            "sequences_per_second": steps.windows / trained,
+            "constant": steps.constant,
+            "remarks": stepper.remarks,
+        }
         save(state, told)
         if _seed_finished(state, task.config):
             break
