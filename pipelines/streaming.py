@@ -77,7 +77,10 @@ class StreamingSource:
         return deliver(picked, held=torch.device("cpu"), device=self._device)
 
     def recordings(self) -> Iterator[Labelled]:
-        """This worker's part of the validation recordings, one in memory at a time."""
+        """This worker's part of the validation recordings, each read while one is evaluated."""
+        return ahead(self._recordings(), most=1)
+
+    def _recordings(self) -> Iterator[Labelled]:
         for span in my_share(self._validation.spans):
             target = self._validation.target[span.offset : span.offset + span.length]
             labelled = labelled_windows(target, self._sampling, self._of)

@@ -30,7 +30,7 @@ from valence.residency import Members, Residency, ResidentSource, members
 from valence.run import Run, Stage, difference, fingerprint
 from valence.segments import SegmentStore
 from valence.storage import Location
-from valence.training import Precision, Source, Task, best_model, fit, history_csv, is_finished
+from valence.training import Source, Task, best_model, fit, history_csv, is_finished
 
 # Keys of [train] that change how fast and where, and not what.
 _FREE = {"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}
@@ -259,9 +259,7 @@ def _work(given: dict[str, Any]) -> str | None:
         together = ray.train.get_context().get_local_world_size()
         held = max(1, len(os.sched_getaffinity(0)) // together)
         torch.set_num_threads(max(1, min(held, round(placement.cpus))))
-    precision: Precision = "bfloat16" if device.type == "cuda" else "float32"
-    if config.train.precision != "auto":
-        precision = config.train.precision
+    precision = config.train.precision_on(device.type)
     standardizer = settings.store.standardizer(config.standardize.scope)
     task = Task(config, settings.made_of, standardizer, device, precision)
 

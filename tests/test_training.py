@@ -27,6 +27,7 @@ from valence.training import (
     Labelled,
     Stepper,
     Task,
+    _restore,
     best_model,
     evaluate,
     fit,
@@ -63,7 +64,10 @@ def _task(*assignments: str) -> Task:
 class _Source:
     """Random segments whose loudness is the label, in batches that follow from seed and epoch."""
 
-    def __init__(self, *, targets: int = 1, broken_epoch: int | None = None) -> None:
+    def __init__(
+        self, *, targets: int = 1, broken_epoch: int | None = None, device: str = "cpu"
+    ) -> None:
+        self.device = device
         rng = np.random.default_rng(7)
         self.label = rng.normal(size=(40, targets)).astype(np.float32)
         self.mel = rng.normal(-30, 5, (40, *SHAPE)).astype(np.float32)
@@ -78,7 +82,7 @@ class _Source:
             target = torch.from_numpy(self.label[held].mean(axis=1))
             if epoch == self.broken_epoch:
                 target = target * torch.nan
-            yield Batch(torch.from_numpy(self.mel[held]), target)
+            yield Batch(torch.from_numpy(self.mel[held]).to(self.device), target.to(self.device))
 
     def recordings(self) -> list[Labelled]:
         starts = windows(5, 2, segments=40)
@@ -281,6 +285,18 @@ def test_training_learns_and_tells() -> None:
     assert float(lines[3].split(",")[4]) == history[2]["validation_ccc"]
 
 
+def test_the_learning_rate_climbs_before_it_falls() -> None:
+    kept = _Kept()
+    task = _task("train.epochs=6", "train.patience=9", "train.warmup_epochs=3")
+    state = fit(task, _Source(), state=None, save=kept)
+    rates = [row["learning_rate"] for row in state.history]
+    # A quarter, a half, three quarters, then cosines of 0, 60 and 120 degrees.
+    np.testing.assert_allclose(rates, [0.0025, 0.005, 0.0075, 0.01, 0.0075, 0.0025], rtol=1e-12)
+    again = fit(task, _Source(), state=kept.states[1], save=_Kept())
+    assert _same(state.model, again.model)
+    assert _told(state) == _told(again)
+
+
 def test_training_stops_when_validation_does_not_improve() -> None:
     kept = _Kept()
     task = _task("train.epochs=30", "train.patience=2", "train.learning_rate=1e-9")
@@ -312,6 +328,61 @@ def test_training_goes_on_to_the_same_bits(stop: int) -> None:
     assert end.best_record == again.best_record
     assert _told(end) == _told(again)
     assert [row["seed"] for row in again.history] == [3] * 4 + [5] * 4
+
+
+# How far the validation CCC of the same weights may lie apart on two kinds of devices, or in two
+# precisions; the README states it.
+_BETWEEN_DEVICES = 0.01
+
+
+def _goes_on_elsewhere(first: Task, second: Task) -> None:
+    kept, rest = _Kept(), _Kept()
+    fit(first, _Source(device=first.device.type), state=None, save=kept)
+    state = kept.states[1]
+    again = fit(second, _Source(device=second.device.type), state=state, save=rest)
+    assert [each.epoch for each in rest.states] == [3, 4]
+    assert again.history[:2] == state.history
+    # What is gone on from is the same to the bit ...
+    stepper = Stepper(_model(second).to(second.device), second)
+    _restore(stepper, state, seed=0)
+    assert _same(
+        {key: value.cpu() for key, value in stepper.model.state_dict().items()}, state.model
+    )
+    restored = stepper.optimizer.state_dict()["state"]
+    for number, values in state.optimizer["state"].items():
+        assert _same({k: v.cpu() for k, v in restored[number].items()}, {**values})
+    assert stepper.scheduler.state_dict() == state.scheduler
+    # ... and what it says is the same but for rounding.
+    found = evaluate(stepper.model, _Source().recordings(), 5, precision=second.precision)
+    assert found.ccc == pytest.approx(state.history[1]["validation_ccc"], abs=_BETWEEN_DEVICES)
+
+
+def test_a_state_in_another_precision_goes_on() -> None:
+    full = _task("train.patience=9")
+    reduced = replace(full, precision="bfloat16")
+    _goes_on_elsewhere(reduced, full)
+    _goes_on_elsewhere(full, reduced)
+
+
+def test_a_state_of_a_gpu_goes_on_without_one() -> None:
+    task, kept = _task("train.patience=9"), _Kept()
+    end = fit(task, _Source(), state=None, save=kept)
+    state = kept.states[1]
+    # The generator of a GPU, whose state nothing here could take.
+    of_gpu = replace(
+        state, random=[{**state.random[0], "cuda": torch.arange(16, dtype=torch.uint8)}]
+    )
+    again = fit(task, _Source(), state=of_gpu, save=_Kept())
+    assert _same(end.model, again.model)
+    assert _told(end) == _told(again)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_states_go_on_between_a_gpu_and_a_cpu() -> None:
+    here = _task("train.patience=9")
+    there = replace(here, device=torch.device("cuda", 0), precision="bfloat16")
+    _goes_on_elsewhere(there, here)
+    _goes_on_elsewhere(here, there)
 
 
 def test_seeds_differ_and_the_best_of_all_is_kept() -> None:

@@ -10,9 +10,9 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,16 +22,14 @@ from torch import Tensor, nn
 from valence import metrics
 from valence.checkpoint import TrainingState, random_state, set_random_state
 from valence.compilation import Encode, compiled_encode
-from valence.config import Config
+from valence.config import Config, Precision
 from valence.distributed import average_gradients, gather, rank, world_size
 from valence.errors import TrainingError
-from valence.inference import sequence_outputs
+from valence.inference import Sequences, outputs_of
 from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
 from valence.model import ValenceModel
 from valence.sequences import Sampling
 from valence.standardization import Standardizer
-
-Precision = Literal["float32", "bfloat16"]
 
 HISTORY_COLUMNS = (
     "seed",
@@ -156,8 +154,8 @@ class Stepper:
         self.optimizer = torch.optim.Adam(
             self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
         )
-        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.optimizer, T_max=train.epochs
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda epoch: _share_of_rate(epoch, train.warmup_epochs, train.epochs)
         )
         self._windows = self.sampling.run_offsets.tolist()
         # Runs of this worker's part of a full batch.
@@ -190,6 +188,13 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.parameters, clip)
         self.optimizer.step()
         return sums.detach()
+
+
+def _share_of_rate(epoch: int, warmup: int, epochs: int) -> float:
+    """Of the learning rate in an epoch from 0: a climb, then half a cosine to nothing."""
+    if epoch < warmup:
+        return (epoch + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
 
 def _is_compiled(task: Task) -> bool:
@@ -272,7 +277,13 @@ def _not_a_number() -> TrainingError:
     )
 
 
-def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -> Evaluation:
+def evaluate(
+    model: ValenceModel,
+    recordings: Iterable[Labelled],
+    length: int,
+    *,
+    precision: Precision = "float32",
+) -> Evaluation:
     """Agreement on every sequence of all workers' recordings, each counted once.
 
     Moments are taken for each recording and merged in the order of the Ids, so that the result
@@ -284,16 +295,23 @@ def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -
         If there is no labelled sequence, or a prediction is not a number.
     """
     mine: dict[str, list[tuple[metrics.Moments, float]] | None] = {}
-    for labelled in recordings:
-        prediction = sequence_outputs(model, labelled.mel, labelled.starts, length).prediction
+    asked: list[tuple[str, NDArray[np.float32]]] = []
+
+    def sequences() -> Iterator[Sequences]:
+        for labelled in recordings:
+            asked.append((labelled.recording, labelled.target))
+            yield Sequences(labelled.mel, labelled.starts)
+
+    for number, outputs in enumerate(outputs_of(model, sequences(), length, precision=precision)):
+        (name, target), prediction = asked[number], outputs.prediction
         if not np.isfinite(prediction).all():
             # Told to all before anyone stops: a worker that raised here would leave others waiting.
-            mine[labelled.recording] = None
+            mine[name] = None
             continue
-        mine[labelled.recording] = [
+        mine[name] = [
             (
-                metrics.Moments.of(labelled.target[:, k], prediction[:, k]),
-                float(np.abs(labelled.target[:, k].astype(np.float64) - prediction[:, k]).sum()),
+                metrics.Moments.of(target[:, k], prediction[:, k]),
+                float(np.abs(target[:, k].astype(np.float64) - prediction[:, k]).sum()),
             )
             for k in range(prediction.shape[1])
         ]
@@ -396,7 +414,9 @@ def _fit_seed(
         rate = stepper.optimizer.param_groups[0]["lr"]
         steps = train_epoch(stepper, source.batches(seed, epoch))
         trained = time.monotonic() - began
-        found = evaluate(model, source.recordings(), stepper.sampling.length)
+        found = evaluate(
+            model, source.recordings(), stepper.sampling.length, precision=task.precision
+        )
         stepper.scheduler.step()
         bad += 1
         if found.ccc > best_ccc:
