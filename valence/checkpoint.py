@@ -165,11 +165,11 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
     }
     try:
         (folder / _NEXT).write_bytes(data + hashlib.sha256(data).digest())
-        (folder / _INDEX).write_json(index)
         # A damaged state does not take the place of the good one before it.
         if _whole(folder / _STATE) is not None:
             _move(folder, _STATE, _PREVIOUS)
         _move(folder, _NEXT, _STATE)
+        (folder / _INDEX).write_json(index)
     except OSError as error:
         raise TrainingError(
             f"The state of the training could not be written to '{folder}': {error}. The last one "
