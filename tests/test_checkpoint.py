@@ -120,11 +120,22 @@ def test_generators_go_on_where_they_were() -> None:
 
 
 def test_a_gpu_that_is_not_trained_on_is_not_touched() -> None:
+    touched = torch.cuda.is_initialized()
     state = random_state(_CPU)
     assert state["cuda"] is None
     # Of another device: nothing here could take it, and nothing is asked to.
     set_random_state({**state, "cuda": torch.arange(16, dtype=torch.uint8)}, _CPU)
-    assert not torch.cuda.is_initialized()
+    assert torch.cuda.is_initialized() == touched
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_generator_of_a_gpu_goes_on_where_it_was() -> None:
+    device = torch.device("cuda", 0)
+    state = random_state(device)
+    first = torch.rand(3, device=device)
+    assert not torch.equal(torch.rand(3, device=device), first)
+    set_random_state(state, device)
+    assert torch.equal(torch.rand(3, device=device), first)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty"])

@@ -18,7 +18,7 @@ from valence.training import Batch, Stepper, Task
 _STANDARDIZER = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
 
 
-def _stepper(compile: str) -> Stepper:
+def _stepper(compile: str, device: str = "cpu") -> Stepper:
     config = Config.resolve(
         Config(),
         assignments=[
@@ -32,10 +32,10 @@ def _stepper(compile: str) -> Stepper:
             f"train.compile={compile}",
         ],
     )
-    task = Task(config, {}, _STANDARDIZER, torch.device("cpu"))
+    task = Task(config, {}, _STANDARDIZER, torch.device(device))
     torch.manual_seed(0)
     model = ValenceModel(config.model, n_mels=16, n_frames=34, standardizer=_STANDARDIZER)
-    return Stepper(model.double().train(), task)
+    return Stepper(model.to(device).double().train(), task)
 
 
 def _batches() -> list[Batch]:
@@ -114,3 +114,15 @@ def test_without_a_compiler_training_goes_on(fails: str, monkeypatch: pytest.Mon
     assert remark.startswith("the CNN is not compiled")
     assert ("no compiler here" if fails == "compiling" else "no kernel") in remark
     _same(stepper, _stepper("never"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_compiled_for_and_steps_as_a_cpu_does() -> None:
+    there, here = _stepper("auto", "cuda"), _stepper("never")
+    assert there.remarks == ["the CNN is compiled"]
+    for batch in _batches():
+        sent = Batch(batch.mel.cuda(), batch.target.cuda())
+        losses = [float(ccc_loss(each.step(b))) for each, b in ((there, sent), (here, batch))]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+        for own, theirs in zip(there.parameters, here.parameters, strict=True):
+            torch.testing.assert_close(own.grad.cpu(), theirs.grad, rtol=0, atol=1e-6)
