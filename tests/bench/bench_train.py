@@ -9,7 +9,9 @@ from a segment store of random spectrograms, and all rows of a device see the sa
 
 On a CPU a step is the median of `--steps`. On a GPU at least 200 steps are timed together, with
 nothing waited for between them, because what is gathered while the last step is computed costs
-nothing there. Beside the speeds stand the differences of one step from the same weights.
+nothing there. Beside the speeds stand the differences of one step from the same weights: in float32
+the gradient may take another of four pooled values that are equal but for rounding, so a part of
+the batch is compared in float64 as well.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +48,8 @@ from valence.training import Batch, Stepper, Task
 
 RECORDINGS, SEGMENTS = 12, 600
 WARM_UP, GPU_STEPS = 20, 200
+# Sequences that a step is compared on in float64.
+COMPARED_EXACTLY = 8
 KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -220,18 +225,32 @@ def time_steps(step: Callable[[Batch], Tensor], task: Task, store: SegmentStore,
     return {"wall": wall / n, "cpu": cpu / n}
 
 
-def compare_step(task: Task, store: SegmentStore) -> dict:
+def compare_step(task: Task, batch: Batch, dtype: torch.dtype) -> dict:
     """How far one step of the product is from the plain model's, from the same weights."""
-    model = make_model(task).train()
+    model = make_model(task).to(dtype).train()
     plain = PlainModel(model).to(task.device).train()
     stepper = Stepper(model, task)
-    batch = next(full_batches(task, store))
     losses = [float(ccc_loss(step(batch))) for step in (plain_step(task, plain), stepper.step)]
     apart, largest = 0.0, 0.0
     for own, theirs, order in plain.pairs(model):
         apart = max(apart, float((own.grad - theirs.grad[..., order]).abs().max()))
         largest = max(largest, float(own.grad.abs().max()))
     return {"loss": abs(losses[0] - losses[1]), "gradient": apart, "largest": largest}
+
+
+def compare(task: Task, store: SegmentStore) -> dict:
+    """`compare_step` as it is trained, and on a part of the batch in float64."""
+    batch = next(full_batches(task, store))
+    few = Batch(batch.mel[:COMPARED_EXACTLY], batch.target[:COMPARED_EXACTLY])
+    exact = replace(
+        task,
+        config=Config.resolve(task.config, assignments=["train.compile=never"]),
+        precision="float32",
+    )
+    return {
+        "trained": compare_step(task, batch, torch.float32),
+        "exact": compare_step(exact, few, torch.float64),
+    }
 
 
 def time_inference(kind: str, task: Task, store: SegmentStore, n: int) -> dict:
@@ -245,7 +264,8 @@ def time_inference(kind: str, task: Task, store: SegmentStore, n: int) -> dict:
         each = Sequences(mel.to(task.device), windows(40, 1, segments=segments))
         passes = [[each]] * (n + 1)
     else:
-        names = [f"{number:02d}" for number in range(RECORDINGS)] * (20 if on_gpu else 1)
+        names = [f"{number:02d}" for number in range(RECORDINGS)] * 20
+        names = names if on_gpu else names[:4]
         starts = windows(40, 1, segments=SEGMENTS)
         segments = len(names) * SEGMENTS
         passes = [
@@ -268,7 +288,7 @@ def run_row(kind: str, device: str, precision: str, folder: Path, steps: int) ->
         case "plain" | "product":
             return time_steps(make_step(kind, task), task, store, steps)
         case "compared":
-            return compare_step(task, store)
+            return compare(task, store)
         case _:
             return time_inference(kind, task, store, steps)
 
@@ -336,11 +356,13 @@ def main() -> None:
             )
             if kept:
                 apart = row([*common, "compared", device, precision, folder], keep)
-                print(
-                    f"{label:32} one step from the same weights: losses differ by "
-                    f"{apart['loss']:.1e}, gradients by {apart['gradient']:.1e} "
-                    f"(the largest is {apart['largest']:.1e})"
-                )
+                for how, each in apart.items():
+                    what = precision if how == "trained" else f"{COMPARED_EXACTLY} in float64"
+                    print(
+                        f"{label:32} one step from the same weights, {what}: losses differ by "
+                        f"{each['loss']:.1e}, gradients by {each['gradient']:.1e} "
+                        f"(the largest is {each['largest']:.1e})"
+                    )
         kinds = {"recording": "a recording in memory", "store": "recordings from the store"}
         inferred = [("cpu", "float32")] + [("cuda", each) for each in precisions if gpu]
         for device, precision in inferred:
