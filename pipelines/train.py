@@ -84,6 +84,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         If the data do not suffice, or training went wrong for good.
     ClusterError
         If the cluster lacks what is asked for.
+    ConfigError
+        If a batch has no part for each worker.
     """
     began = time.monotonic()
     digest = run.stage("segments").require()["summary"]["digest"]

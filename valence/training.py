@@ -247,7 +247,9 @@ def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> Epoch:
     if not steps:
         raise TrainingError(
             "An epoch has no batch: the training recordings hold fewer than two sequences whose "
-            "labels are all known. Label more, or lower sequence.length or sequence.stride."
+            "labels are all known, or fewer runs of train.windows_per_run than train.workers. "
+            "Label more, or lower sequence.length, sequence.stride, train.windows_per_run or "
+            "train.workers."
         )
     sums = torch.stack(steps)
     loss = float(ccc_loss(sums).mean())
