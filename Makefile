@@ -18,6 +18,9 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+bench: $(VENV)/installed-dev
+	$(VENV)/bin/python tests/bench/bench_train.py
+
 clean:
 	rm -rf $(VENV) build *.egg-info
 

@@ -1,15 +1,17 @@
 """The stage `features`: deep features and predictions of every sequence, by Ray Data.
 
-A task takes a recording from its segments to its file of features, with the model that its process
-keeps loaded. Only clean recordings are extracted, of all splits, windows at `sequence.stride` from
-the first segment.
+A task takes a recording (on a GPU: several) from its segments to its file of features, with the
+model that its process keeps loaded. Only clean recordings are extracted, of all splits, windows at
+`sequence.stride` from the first segment.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,23 +19,27 @@ import numpy as np
 import ray
 import ray.data
 import torch
+from numpy.typing import NDArray
 from ray.data import Dataset, TaskPoolStrategy
 
 from pipelines.progress import Report
 from pipelines.session import cluster_cpus, cluster_gpus
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
+from valence.delivery import ahead
 from valence.errors import ModelError
 from valence.features import Features, write_features
-from valence.inference import sequence_outputs
+from valence.inference import SequenceOutputs, Sequences, outputs_of
 from valence.model import ValenceModel
 from valence.run import Run, fingerprint
-from valence.segments import SegmentStore
+from valence.segments import Segments, SegmentStore
 from valence.sequences import window_targets, windows
 from valence.storage import Location
 
 # More processes of fewer CPUs would load torch and the model more often than they gain.
 _CPUS_PER_TASK = 4
+# Recordings of a task on a GPU, which one alone does not fill; a task that is lost costs as many.
+_TOGETHER_ON_GPU = 16
 
 
 def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
@@ -125,12 +131,20 @@ def _outcomes(todo: list[dict[str, Any]], run: Run, config: Config) -> Iterator[
     use_gpu = config.train.gpus != "never" and gpus >= 1
     each = min(cpus, _CPUS_PER_TASK)
     places = int(gpus) if use_gpu else int(cpus // each)
-    at_once = max(1, min(places, len(todo)))
-    dataset: Dataset = ray.data.from_items(todo, override_num_blocks=min(len(todo), 16 * at_once))
-    function: Any = extract_recording
-    dataset = dataset.map(
+    together = _TOGETHER_ON_GPU if use_gpu else 1
+    parts = math.ceil(len(todo) / together)
+    at_once = max(1, min(places, parts))
+    dataset: Dataset = ray.data.from_items(todo, override_num_blocks=min(parts, 16 * at_once))
+    function: Any = extract_recordings
+    dataset = dataset.map_batches(
         function,
-        fn_kwargs={"run": run, "config": config, "threads": int(each)},
+        fn_kwargs={
+            "run": run,
+            "config": config,
+            "threads": int(each),
+            "device": "cuda" if use_gpu else "cpu",
+        },
+        batch_size=together,
         compute=TaskPoolStrategy(at_once),
         # Ray Data itself needs a part of a CPU.
         num_cpus=each / 2 if use_gpu else max(0.5, each - 0.5),
@@ -150,17 +164,41 @@ def _model(folder: Location, sha256: str, device: str) -> ValenceModel:
     return model.to(device)
 
 
-def extract_recording(
-    row: dict[str, Any], *, run: Run, config: Config, threads: int
-) -> dict[str, Any]:
-    """Take the recording `row["Id"]` from its segments to its file of features."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def extract_recordings(
+    rows: dict[str, NDArray[Any]], *, run: Run, config: Config, threads: int, device: str
+) -> dict[str, NDArray[Any]]:
+    """Take recordings, of `Id`, `subject` and `split`, from their segments to files of features."""
     torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
     model = _model(run.model, read_description(run.model).sha256, device)
+    length, stride = config.sequence.length, config.sequence.stride
+    store = SegmentStore(run.folder("segments"))
+    read: list[tuple[Segments, NDArray[np.int64]]] = []
+
+    def sequences() -> Iterator[Sequences]:
+        for held in ahead((store.read(name) for name in rows["Id"].tolist()), most=1):
+            starts = windows(length, stride, segments=len(held))
+            read.append((replace(held, mel=held.mel[:0]), starts))
+            yield Sequences(held.mel, starts)
+
+    found = outputs_of(model, sequences(), length, precision=config.train.precision_on(device))
+    for number, outputs in enumerate(found):
+        labels, starts = read[number]
+        row = {key: str(rows[key][number]) for key in ("Id", "subject", "split")}
+        _write(run.folder("features"), row, labels, starts, outputs, config)
+    counts = np.array([len(starts) for _, starts in read])
+    return {"Id": rows["Id"], "sequences": counts}
+
+
+def _write(
+    folder: Location,
+    row: dict[str, str],
+    held: Segments,
+    starts: NDArray[np.int64],
+    outputs: SequenceOutputs,
+    config: Config,
+) -> None:
+    """Write the file of a recording, whose labels `held` tells."""
     sequence, targets = config.sequence, config.model.targets
-    held = SegmentStore(run.folder("segments")).read(row["Id"])
-    starts = windows(sequence.length, sequence.stride, segments=len(held))
-    outputs = sequence_outputs(model, held.mel, starts, sequence.length)
     known = np.stack([held.valence, held.arousal], axis=1)
     # Each label by itself: a window without arousal may still have its valence.
     labels = {
@@ -178,5 +216,4 @@ def extract_recording(
         prediction=outputs.prediction,
         targets=targets,
     )
-    write_features(run.folder("features") / f"{row['Id']}.parquet", features, others=labels)
-    return {"Id": row["Id"], "sequences": n}
+    write_features(folder / f"{row['Id']}.parquet", features, others=labels)

@@ -1,4 +1,8 @@
-"""Where a training runs: what each worker gets of the cluster, and where segments are to live."""
+"""Where a training runs: what each worker gets of the cluster, and where segments are to live.
+
+What a device has room for is known only where it is. A choice that hangs on it is therefore made by
+the worker, and all that can be settled without is settled here.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,79 @@ from dataclasses import dataclass
 from typing import Literal
 
 import ray
+import torch
 
 from pipelines.streaming import CPUS_PER_TASK
 from valence.config import Config
-from valence.errors import ClusterError
-from valence.residency import Members, held_bytes
+from valence.errors import ClusterError, ConfigError
+from valence.residency import (
+    POOLS_HELD,
+    Members,
+    Residency,
+    device_room,
+    held_bytes,
+    pool_bytes,
+    require_room,
+    require_streamable,
+)
 from valence.segments import SegmentStore
+
+# Where segments live, as a user is told.
+LIVE: dict[Residency, str] = {
+    "device": "held on the device",
+    "host": "held in memory",
+    "stream": "streamed from the store",
+}
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What each worker gets, and where segments are to live."""
+    """What each worker gets, and where segments are to live.
+
+    Attributes
+    ----------
+    workers, cpus, gpu
+        Number of workers, CPUs of each, and whether each has a GPU.
+    residency
+        Where segments live; `"auto"`: on the device if it has room for them, else as `otherwise`.
+    otherwise
+        Where they live if the device has no room.
+    held, streamed, limit
+        Bytes of all segments, most of those that streaming holds at once, and the most that a
+        worker may hold in memory.
+    told
+        All this in words.
+    """
 
     workers: int
     cpus: float
     gpu: bool
     residency: Literal["auto", "device", "host", "stream"]
+    otherwise: Literal["host", "stream"]
+    held: int
+    streamed: int
+    limit: float
     told: str
+
+    def settle(self, device: torch.device) -> Residency:
+        """Where the segments live of a worker that trains on `device`.
+
+        Raises
+        ------
+        TrainingError
+            If they are to live where there is no room for them.
+        """
+        chosen: Residency
+        match self.residency:
+            case "auto":
+                chosen = "device" if self.held <= device_room(device) else self.otherwise
+            case _:
+                chosen = self.residency
+        if chosen == "device":
+            require_room(self.held, device_room(device))
+        if chosen == "stream":
+            require_streamable(self.streamed, self.limit)
+        return chosen
 
 
 def place(store: SegmentStore, config: Config, chosen: Members) -> Placement:
@@ -32,8 +92,20 @@ def place(store: SegmentStore, config: Config, chosen: Members) -> Placement:
     ------
     ClusterError
         If they do not fit.
+    ConfigError
+        If a batch has no part for each worker.
+    TrainingError
+        If segments are to be streamed and even that takes more memory than there is.
     """
     asked = config.train
+    runs = asked.batch_size // asked.windows_per_run
+    if runs < asked.workers:
+        raise ConfigError(
+            f"train.batch_size = {asked.batch_size} and train.windows_per_run = "
+            f"{asked.windows_per_run} make batches of {runs} runs, and each of train.workers = "
+            f"{asked.workers} needs one of its own. Raise train.batch_size, or lower "
+            "train.windows_per_run or train.workers."
+        )
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus = [int(node.get("CPU", 0)) for node in nodes]
     gpus = [int(node.get("GPU", 0)) for node in nodes]
@@ -51,24 +123,28 @@ def place(store: SegmentStore, config: Config, chosen: Members) -> Placement:
             f"{', each beside a GPU' if use_gpu else ''}, and the cluster has {sum(cpus)} on "
             f"{len(nodes)} nodes. Lower train.workers or add nodes."
         )
-    size = held_bytes(store, config, chosen)
+    held, limit = held_bytes(store, config, chosen), _host_limit(nodes, config)
+    otherwise: Literal["host", "stream"] = "host" if held <= limit else "stream"
     residency = asked.residency
-    limit = _host_limit(nodes, config)
-    if residency == "auto" and size > limit:
-        residency = "stream"
-    share = f"{size / 2**30:.2f} GiB of segments"
-    told = {
-        "stream": f"{share} are streamed from the store",
-        "host": f"{share} are held in memory",
-        "device": f"{share} are held on the device",
-        "auto": f"{share} are held in memory, on the device where they fit",
-    }[residency]
+    # The memory of the device that a CPU is, is the host's.
+    if not use_gpu and residency in ("auto", "device"):
+        residency = otherwise if residency == "auto" else "host"
+    streamed = POOLS_HELD * pool_bytes(store, config, chosen)
+    if residency == "stream":
+        require_streamable(streamed, limit)
+    lives = (
+        f"{LIVE['device']} where they fit, else {LIVE[otherwise]}"
+        if residency == "auto"
+        else LIVE[residency]
+    )
     # Reading needs a part of a CPU while a worker trains.
-    given = each - 2 * CPUS_PER_TASK if residency == "stream" else float(each)
+    reads = residency == "stream" or (residency == "auto" and otherwise == "stream")
+    given = each - 2 * CPUS_PER_TASK if reads else float(each)
     where = "a GPU" if use_gpu else f"{each} CPUs"
     workers = "1 worker" if asked.workers == 1 else f"{asked.workers} workers"
+    told = f"{workers} with {where} each; {held / 2**30:.2f} GiB of segments are {lives}"
     return Placement(
-        asked.workers, given, use_gpu, residency, f"{workers} with {where} each; {told}"
+        asked.workers, given, use_gpu, residency, otherwise, held, streamed, limit, told
     )
 
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray.data
 import torch
 from numpy.typing import NDArray
-from ray.data import Dataset, TaskPoolStrategy
+from ray.data import Dataset, ExecutionResources, TaskPoolStrategy
+from torch import Tensor
 
 from valence.config import Config
-from valence.distributed import rank, world_size
-from valence.residency import Members, labelled_windows, my_share
+from valence.delivery import ahead, deliver, picks
+from valence.distributed import world_size
+from valence.residency import Members, labelled_windows, my_share, pool_bytes
 from valence.segments import SegmentStore
 from valence.sequences import (
     Pool,
     Sampling,
     epoch_plan,
     load_mel,
+    mel_blocks,
     read_outline,
-    window_starts,
-    window_targets,
+    total_length,
 )
 from valence.training import Batch, Labelled
 
@@ -33,7 +34,9 @@ CPUS_PER_TASK = 0.25
 
 
 class StreamingSource:
-    """A `Source` that sees the batches of `ResidentSource` and holds a few of them at a time.
+    """A `Source` that sees the batches of `ResidentSource` and holds a few pools at a time.
+
+    A pool's segments are read once, however many of its windows overlap, and gathered here.
 
     Parameters
     ----------
@@ -58,53 +61,62 @@ class StreamingSource:
         self._store, self._device = store, device
         self._sampling = Sampling.of(config.sequence, config.train)
         self._of = config.sequence.target
+        self._pool_bytes = pool_bytes(store, config, chosen)
         self.outline = read_outline(store, chosen.train, chosen.copies, chosen.targets)
         self._validation = read_outline(store, chosen.validation, 0, chosen.targets)
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
         """This worker's part of each batch."""
-        workers, me = world_size(), rank()
-        plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=workers)
-        plan = tuple(
-            replace(pool, batches=tuple(runs[me::workers] for runs in pool.batches))
-            for pool in plan
+        plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=world_size())
+        picked = (
+            pick
+            for pool, mel in ahead(self._pools(plan), most=1)
+            for batches, target in [pool.alone(self.outline)]
+            for pick in picks(batches, mel, target, self._sampling, self._of)
         )
-        blocks = self._blocks(plan)
-        held = np.zeros((0, 0), np.float16)
-        for runs in (runs for pool in plan for runs in pool.batches):
-            parts = [held]
-            while sum(len(part) for part in parts) < len(runs):
-                parts.append(next(blocks))
-            rows = np.concatenate([part for part in parts if len(part)])
-            mel, held = rows[: len(runs)], rows[len(runs) :]
-            starts = window_starts(runs, self._sampling)
-            target = window_targets(self.outline.target, starts, self._sampling.length, self._of)
-            yield Batch(
-                torch.from_numpy(mel).to(self._device), torch.from_numpy(target).to(self._device)
-            )
+        return deliver(picked, held=torch.device("cpu"), device=self._device)
 
     def recordings(self) -> Iterator[Labelled]:
-        """This worker's part of the validation recordings, one in memory at a time."""
+        """This worker's part of the validation recordings, each read while one is evaluated."""
+        return ahead(self._recordings(), most=1)
+
+    def _recordings(self) -> Iterator[Labelled]:
         for span in my_share(self._validation.spans):
             target = self._validation.target[span.offset : span.offset + span.length]
             labelled = labelled_windows(target, self._sampling, self._of)
             yield Labelled(span.recording, load_mel(self._store, [span]), *labelled)
 
+    def _pools(self, plan: tuple[Pool, ...]) -> Iterator[tuple[Pool, Tensor]]:
+        """Each pool of `plan` with the mel of its segments, `[segments, n_mels, n_frames]`."""
+        blocks = self._blocks(plan)
+        for pool in plan:
+            mel: NDArray[np.floating[Any]] | None = None
+            size, at = total_length(pool.spans), 0
+            while at < size:
+                block = next(blocks)
+                if mel is None:
+                    mel = np.empty((size, *block.shape[1:]), block.dtype)
+                mel[at : at + len(block)] = block
+                at += len(block)
+            assert mel is not None, "a pool holds at least one recording"
+            yield pool, torch.from_numpy(mel)
+
     def _blocks(self, plan: tuple[Pool, ...]) -> Iterator[NDArray[np.floating[Any]]]:
-        """The mel of the runs of `plan`, in order, some at a time."""
+        """The mel of the pools of `plan`, in order, a block at a time."""
         dataset: Dataset = ray.data.from_items(
             [{"pool": index} for index in range(len(plan))], override_num_blocks=len(plan)
         )
-        dataset.context.execution_options.preserve_order = True
+        options = dataset.context.execution_options
+        options.preserve_order = True
+        # Ray Data would read on while there is room in its store, pool after pool.
+        options.resource_limits = ExecutionResources.for_limits(
+            object_store_memory=self._pool_bytes * _POOLS_AT_ONCE
+        )
         dataset.context.enable_progress_bars = False
-        read: Any = _read_runs
+        read: Any = _read_pool
         dataset = dataset.map_batches(
             read,
-            fn_kwargs={
-                "store": self._store,
-                "plan": ray.put(plan),
-                "run_segments": self._sampling.run_segments,
-            },
+            fn_kwargs={"store": self._store, "plan": ray.put(plan)},
             batch_size=1,
             compute=TaskPoolStrategy(_POOLS_AT_ONCE),
             num_cpus=CPUS_PER_TASK,
@@ -116,17 +128,10 @@ class StreamingSource:
             yield block["mel"]
 
 
-def _read_runs(
-    rows: dict[str, NDArray[Any]], *, store: SegmentStore, plan: Any, run_segments: int
+def _read_pool(
+    rows: dict[str, NDArray[Any]], *, store: SegmentStore, plan: Any
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """The mel of each batch of a pool, `[runs, run_segments, n_mels, n_frames]`."""
+    """The mel of a pool, `[segments, n_mels, n_frames]`, a block at a time."""
     pool: Pool = ray.get(plan)[int(rows["pool"][0])]
-    mel = load_mel(store, pool.spans)
-    offsets = np.array([span.offset for span in pool.spans])
-    # Where each recording lies among those that are held here.
-    held = np.concatenate([[0], np.cumsum([span.length for span in pool.spans])[:-1]])
-    within = np.arange(run_segments)
-    for runs in pool.batches:
-        span = np.searchsorted(offsets, runs, side="right") - 1
-        first = runs - offsets[span] + held[span]
-        yield {"mel": mel[first[:, None] + within]}
+    for _, mel in mel_blocks(store, pool.spans):
+        yield {"mel": mel}

@@ -18,19 +18,19 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from pipelines.placement import Placement, place
+from pipelines.placement import LIVE, Placement, place
 from pipelines.progress import Report
 from pipelines.streaming import StreamingSource
 from pipelines.watch import Watch
-from valence.checkpoint import TrainingState, export_model, load_state, save_state
+from valence.checkpoint import TrainingState, export_model, load_state, read_progress, save_state
 from valence.config import Config
 from valence.distributed import gather, rank
-from valence.errors import TrainingError, ValenceError
-from valence.residency import Members, ResidentSource, fits_device, held_bytes, members
-from valence.run import Run, Stage, fingerprint
+from valence.errors import ModelError, StaleError, TrainingError, ValenceError
+from valence.residency import Members, Residency, ResidentSource, members
+from valence.run import Run, Stage, difference, fingerprint
 from valence.segments import SegmentStore
 from valence.storage import Location
-from valence.training import Precision, Source, Task, best_model, fit, history_csv, is_finished
+from valence.training import Source, Task, best_model, fit, history_csv, is_finished
 
 # Keys of [train] that change how fast and where, and not what.
 _FREE = {"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}
@@ -43,6 +43,9 @@ _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
+
+# Recordings that are named where there are many.
+_NAMED = 5
 
 _LICENCE_NOTE = (
     "The weights are made from the recordings named here. What may be done with them follows from "
@@ -75,10 +78,14 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         If the segments are not there.
     StaleError
         If a training of another configuration or input stands there and `overwrite` is False.
+    ModelError
+        If no state of an interrupted training is whole and `overwrite` is False.
     TrainingError
         If the data do not suffice, or training went wrong for good.
     ClusterError
         If the cluster lacks what is asked for.
+    ConfigError
+        If a batch has no part for each worker.
     """
     began = time.monotonic()
     digest = run.stage("segments").require()["summary"]["digest"]
@@ -92,10 +99,11 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen)
+    folder = run.folder("train")
+    _require_own_state(folder, made_of, overwrite=overwrite)
     standing = stage.begin(made_of, overwrite=overwrite)
     if standing == "done":
         return _nothing_to_do(stage, report)
-    folder = run.folder("train")
     if standing == "new":
         run.model.delete()
     folder.remove_partial_files()
@@ -107,13 +115,21 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
     if state is None or not is_finished(state, config):
         report.say(f"train: {placement.told}")
+        if chosen.short:
+            report.say(
+                f"train: {len(chosen.short)} labelled recordings are too short and left out: "
+                f"{', '.join(chosen.short[:_NAMED])}{', ...' if len(chosen.short) > _NAMED else ''}"
+            )
         settings = _Settings(folder, store, config, made_of, chosen, placement)
         _run_ray_train(settings, stage, state, report)
         state, _ = load_state(folder)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
-    told = _record(run, store, chosen, state)
-    sha256 = export_model(run.model, best_model(task, state), config, told)
+    # A worker that was killed after its last state has not come to write what follows from it.
+    (folder / "history.csv").write_text(history_csv(state.history))
+    best = best_model(task, state)
+    export_model(folder / "best", best, config, state.best_record)
+    sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
     summary: dict[str, Any] = {
         "seconds": time.monotonic() - began,
         "digest": sha256,
@@ -122,7 +138,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "epoch": state.best_record["epoch"],
         "epochs": len(state.history),
         "seeds": _by_seed(state),
-        "residency": placement.residency,
+        "residency": (read_progress(folder) or {}).get("residency", placement.residency),
         "workers": config.train.workers,
     }
     stage.finish(summary)
@@ -137,6 +153,32 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
     report.say("train: nothing to do")
     summary: dict[str, Any] = stage.require()["summary"]
     return summary
+
+
+def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: bool) -> None:
+    """See to it that what would be gone on from is this training's, whatever `stage.json` says.
+
+    Raises
+    ------
+    StaleError
+        If a state of another configuration or input stands there and `overwrite` is False.
+    ModelError
+        If no state there is whole and `overwrite` is False.
+    """
+    try:
+        state, _ = load_state(folder)
+        if state is None or fingerprint(state.made_of) == fingerprint(made_of):
+            return
+        if not overwrite:
+            raise StaleError(
+                f"'{folder}' holds the state of a training of another configuration or input: "
+                f"{difference(state.made_of, made_of)}. Add --overwrite to train anew, or choose "
+                "another run folder."
+            )
+    except ModelError:
+        if not overwrite:
+            raise
+    folder.delete()
 
 
 def _made_of(config: Config, digest: str) -> dict[str, Any]:
@@ -212,25 +254,31 @@ def _work(given: dict[str, Any]) -> str | None:
     """What each worker does; returns what a user has to be told if it cannot go on."""
     settings: _Settings = given["settings"]
     config, placement = settings.config, settings.placement
-    device = get_device()
+    # Asked, Ray would name a GPU that it did not give where one can be seen.
+    device = get_device() if placement.gpu else torch.device("cpu")
     assert isinstance(device, torch.device)
     if device.type == "cpu":
         together = ray.train.get_context().get_local_world_size()
         held = max(1, len(os.sched_getaffinity(0)) // together)
         torch.set_num_threads(max(1, min(held, round(placement.cpus))))
-    precision: Precision = "bfloat16" if device.type == "cuda" else "float32"
-    if config.train.precision != "auto":
-        precision = config.train.precision
+    precision = config.train.precision_on(device.type)
     standardizer = settings.store.standardizer(config.standardize.scope)
-    compiled = device.type == "cuda" and config.train.compile
-    task = Task(config, settings.made_of, standardizer, device, precision, compiled)
+    task = Task(config, settings.made_of, standardizer, device, precision)
+
+    remarks: list[str] = []
 
     def save(state: TrainingState, told: dict[str, Any]) -> None:
         complaint = None
         if rank() == 0:
             try:
-                told = {**told, "residency": residency, "device": device.type}
-                progress = {**told, "history": state.history, "best": state.best_record}
+                progress = {
+                    **told,
+                    "residency": residency,
+                    "device": device.type,
+                    "remarks": [*remarks, *told["remarks"]],
+                    "history": state.history,
+                    "best": state.best_record,
+                }
                 save_state(settings.folder, state, progress=progress)
                 if state.best_record["seed"] == state.history[-1]["seed"] and (
                     state.best_record["epoch"] == state.epoch
@@ -247,7 +295,10 @@ def _work(given: dict[str, Any]) -> str | None:
         ray.train.report(state.history[-1])
 
     try:
-        source, residency = _source(settings, device)
+        residency = placement.settle(device)
+        if placement.residency == "auto":
+            remarks.append(f"segments are {LIVE[residency]}")
+        source = _source(settings, device, residency)
         fit(task, source, state=load_state(settings.folder)[0], save=save)
     except ValenceError as error:
         # Raised, it would be tried again to the same end.
@@ -262,15 +313,13 @@ def _agree(complaint: str | None) -> None:
             raise TrainingError(each)
 
 
-def _source(settings: _Settings, device: torch.device) -> tuple[Source, str]:
+def _source(settings: _Settings, device: torch.device, residency: Residency) -> Source:
     store, config, chosen = settings.store, settings.config, settings.chosen
-    residency = settings.placement.residency
-    if residency == "auto":
-        fits = fits_device(held_bytes(store, config, chosen), device)
-        residency = "device" if fits else "host"
-    if residency == "stream":
-        return StreamingSource(store, config, chosen, device=device), residency
-    return ResidentSource(store, config, chosen, device=device, residency=residency), residency
+    match residency:
+        case "stream":
+            return StreamingSource(store, config, chosen, device=device)
+        case "device" | "host":
+            return ResidentSource(store, config, chosen, device=device, residency=residency)
 
 
 def _by_seed(state: TrainingState) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
-import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from valence.storage import Location
 
 _LOOK_SECONDS = 1.0
 _CURVES = ("train_loss", "train_ccc", "validation_ccc", "validation_mse", "validation_mae")
+_SEEN = ("sequences_per_second", "best_validation_ccc", "seconds_left")
 
 
 class Watch:
@@ -31,7 +33,6 @@ class Watch:
     ) -> None:
         self._folder, self._config, self._report = folder, config, report
         self._told = 0 if state is None else len(state.history)
-        self._began = time.monotonic()
         self._first = self._told
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
@@ -53,10 +54,9 @@ class Watch:
         epochs = self._config.train.epochs * len(self._config.train.seeds)
         gauges = {
             name: Gauge(f"valence_{name}", f"{name} of the last epoch", ("seed",))
-            for name in (*_CURVES, "sequences_per_second")
+            for name in ("epoch", *_CURVES, *_SEEN)
         }
-        local = self._folder.local
-        boards: dict[int, SummaryWriter] = {}
+        boards = _Boards(self._folder / "tensorboard")
         with self._report.bar("train", total=epochs) as bar:
             stopping = False
             while not stopping:
@@ -66,31 +66,77 @@ class Watch:
                 if progress is None:
                     continue
                 rows: list[dict[str, Any]] = progress["history"]
+                if rows[self._told :] and self._told == self._first:
+                    for remark in progress["remarks"]:
+                        self._report.say(f"train: {remark}")
                 for row in rows[self._told :]:
+                    seen = _seen(progress, epochs)
                     for name, gauge in gauges.items():
-                        value = row.get(name, progress["sequences_per_second"])
-                        gauge.set(value, {"seed": str(row["seed"])})
-                    if local is not None:
-                        seed = row["seed"]
-                        if seed not in boards:
-                            boards[seed] = SummaryWriter(
-                                str(local / "tensorboard" / f"seed-{seed}")
-                            )
-                        for name in (*_CURVES, "learning_rate"):
-                            boards[seed].add_scalar(name, row[name], row["epoch"])
-                        boards[seed].flush()
-                    bar.advance(1, self._note(row, progress, epochs))
+                        gauge.set({**row, **seen}[name], {"seed": str(row["seed"])})
+                    try:
+                        boards.add(row)
+                    except OSError as error:
+                        self._report.say(f"train: a TensorBoard file was not written: {error}")
+                    bar.advance(1, _note(row, seen, progress["constant"]))
                 self._told = max(self._told, len(rows))
-        for board in boards.values():
-            board.close()
+        boards.close()
 
-    def _note(self, row: dict[str, Any], progress: dict[str, Any], epochs: int) -> str:
-        done = len(progress["history"])
-        spent = sum(each["seconds"] for each in progress["history"])
-        left = spent / done * (epochs - done)
-        best = progress["best"]
-        return (
-            f"seed {row['seed']} epoch {row['epoch']}: CCC train {row['train_ccc']:.3f} "
-            f"validation {row['validation_ccc']:.3f} (best {best['validation_ccc']:.3f}), "
-            f"{progress['sequences_per_second']:.0f} sequences/s, at most {left:.0f} s left"
-        )
+
+def _seen(progress: dict[str, Any], epochs: int) -> dict[str, float]:
+    """What is seen of a training beside the last row of its history."""
+    history = progress["history"]
+    spent = sum(each["seconds"] for each in history)
+    return {
+        "sequences_per_second": progress["sequences_per_second"],
+        "best_validation_ccc": progress["best"]["validation_ccc"],
+        "seconds_left": spent / len(history) * (epochs - len(history)),
+    }
+
+
+def _note(row: dict[str, Any], seen: dict[str, float], constant: int) -> str:
+    odd = f", constant predictions or labels in {constant} batches" if constant else ""
+    return (
+        f"seed {row['seed']} epoch {row['epoch']}: CCC train {row['train_ccc']:.3f} "
+        f"validation {row['validation_ccc']:.3f} (best {seen['best_validation_ccc']:.3f}), "
+        f"{seen['sequences_per_second']:.0f} sequences/s, at most {seen['seconds_left']:.0f} s "
+        f"left{odd}"
+    )
+
+
+class _Boards:
+    """TensorBoard's files, a folder a seed.
+
+    Its writer knows no object store, so there they are written beside and uploaded.
+
+    Parameters
+    ----------
+    folder
+        Where they are to be.
+    """
+
+    def __init__(self, folder: Location) -> None:
+        self._folder = folder
+        self._beside = None if folder.local else tempfile.TemporaryDirectory()
+        self._writers: dict[int, SummaryWriter] = {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write a row of the history."""
+        root = Path(self._beside.name) if self._beside else self._folder.local
+        assert root is not None
+        name = f"seed-{row['seed']}"
+        if row["seed"] not in self._writers:
+            self._writers[row["seed"]] = SummaryWriter(str(root / name))
+        writer = self._writers[row["seed"]]
+        for curve in (*_CURVES, "learning_rate"):
+            writer.add_scalar(curve, row[curve], row["epoch"])
+        writer.flush()
+        if self._beside:
+            for file in (root / name).iterdir():
+                (self._folder / f"{name}/{file.name}").write_bytes(file.read_bytes())
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for writer in self._writers.values():
+            writer.close()
+        if self._beside:
+            self._beside.cleanup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import random
@@ -39,6 +40,7 @@ _CONFIG = Config.resolve(
     Config(),
     assignments=["mel.n_mels=16", "model.channels=[3, 4]", "model.lstm_hidden=5"],
 )
+_CPU = torch.device("cpu")
 _STANDARDIZER = Standardizer(
     "mel_band", np.linspace(-40, -20, 16, dtype=np.float32), np.full(16, 17.5, np.float32)
 )
@@ -69,7 +71,7 @@ def _state(epoch: int = 1) -> TrainingState:
         best=model.state_dict(),
         best_record={"seed": 0, "epoch": 1, "validation_ccc": 0.25},
         history=[{"seed": 0, "epoch": 1, "train_loss": 0.5}],
-        random=[random_state()],
+        random=[random_state(_CPU)],
         threads=1,
     )
 
@@ -108,7 +110,7 @@ def test_a_state_comes_back_as_it_was(folder: Location) -> None:
 
 
 def test_generators_go_on_where_they_were() -> None:
-    state = random_state()
+    state = random_state(_CPU)
 
     def draw() -> tuple[float, float, float]:
         legacy = float(np.random.random())  # noqa: NPY002
@@ -116,8 +118,27 @@ def test_generators_go_on_where_they_were() -> None:
 
     first = draw()
     assert draw() != first
-    set_random_state(state)
+    set_random_state(state, _CPU)
     assert draw() == first
+
+
+def test_a_gpu_that_is_not_trained_on_is_not_touched() -> None:
+    touched = torch.cuda.is_initialized()
+    state = random_state(_CPU)
+    assert state["cuda"] is None
+    # Of another device: nothing here could take it, and nothing is asked to.
+    set_random_state({**state, "cuda": torch.arange(16, dtype=torch.uint8)}, _CPU)
+    assert torch.cuda.is_initialized() == touched
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_generator_of_a_gpu_goes_on_where_it_was() -> None:
+    device = torch.device("cuda", 0)
+    state = random_state(device)
+    first = torch.rand(3, device=device)
+    assert not torch.equal(torch.rand(3, device=device), first)
+    set_random_state(state, device)
+    assert torch.equal(torch.rand(3, device=device), first)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove", "empty"])
@@ -145,15 +166,46 @@ def test_the_state_before_a_damaged_one_serves(folder: Location, damage: str) ->
     state, remarks = load_state(folder)
     assert state is not None
     assert (state.epoch, remarks) == (3, ())
+    # The good one was not put away for the damaged one.
+    newest.unlink()
+    state, remarks = load_state(folder)
+    assert state is not None
+    assert (state.epoch, remarks) == (2, ())
+
+
+@pytest.mark.parametrize("index", ["removed", "truncated", "two epochs older"])
+def test_states_are_whole_without_their_index(folder: Location, index: str) -> None:
+    """As when a folder is copied while it is written."""
+    _save(folder, 1)
+    file = _local(folder, "state.json")
+    before = file.read_bytes()
+    for epoch in (2, 3):
+        _save(folder, epoch)
+    match index:
+        case "removed":
+            file.unlink()
+        case "truncated":
+            file.write_bytes(before[:20])
+        case _:
+            file.write_bytes(before)
+    for epoch, name in ((3, "state.pt"), (2, "state.previous.pt")):
+        state, remarks = load_state(folder)
+        assert state is not None
+        assert (state.epoch, remarks) == (epoch, ())
+        _local(folder, name).unlink()
 
 
 def test_a_state_that_was_written_and_not_yet_in_place_serves(folder: Location) -> None:
     _save(folder, 1)
     _save(folder, 2)
     _local(folder, "state.pt").rename(_local(folder, "state.next.pt"))
-    state, _ = load_state(folder)
+    state, remarks = load_state(folder)
     assert state is not None
-    assert state.epoch == 2
+    assert (state.epoch, remarks) == (2, ())
+    _local(folder, "state.previous.pt").rename(_local(folder, "state.pt"))
+    state, remarks = load_state(folder)
+    assert state is not None
+    assert (state.epoch, remarks) == (2, ())
 
 
 def test_no_whole_state_is_an_error(folder: Location) -> None:
@@ -171,18 +223,16 @@ def test_nothing_in_a_state_is_run(folder: Location, tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, ...]:
             return Path.touch, (tmp_path / "sprung",)
 
-    state = _local(folder, "state.pt")
-    torch.save({"format": 1, "made_of": Trap()}, state)
-    index = json.loads(_local(folder, "state.json").read_text())
-    import hashlib
-
-    index["states"][0]["sha256"] = hashlib.sha256(state.read_bytes()).hexdigest()
-    _local(folder, "state.json").write_text(json.dumps(index))
-    with pytest.raises(ModelError, match="not a training state"):
-        load_state(folder)
-    assert not (tmp_path / "sprung").exists()
-    with state.open("wb") as file:
-        pickle.dump(Trap(), file)
+    for content in ({"format": 1, "made_of": Trap()}, Trap(), torch.zeros(2)):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        data = buffer.getvalue()
+        _local(folder, "state.pt").write_bytes(data + hashlib.sha256(data).digest())
+        with pytest.raises(ModelError, match="not a training state"):
+            load_state(folder)
+        assert not (tmp_path / "sprung").exists()
+    pickle.loads(pickle.dumps(Trap()))
+    assert (tmp_path / "sprung").exists()
 
 
 def test_a_state_of_another_format_is_an_error(
@@ -408,5 +458,5 @@ def test_a_model_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_a_state_says_what_it_is_of(folder: Location) -> None:
     save_state(folder, replace(_state(), epoch=5), progress={})
     index = json.loads(_local(folder, "state.json").read_text())
-    assert index["states"][0]["epoch"] == 5
+    assert (index["seed_index"], index["epoch"]) == (0, 5)
     assert index["made_of"] == {"train": {"epochs": 7}}

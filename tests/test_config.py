@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valence.config import Config, Preset, versions
+from valence.config import _PRESETS, Config, Preset, versions
 from valence.errors import ConfigError
 from valence.storage import Location
 
@@ -56,8 +56,33 @@ def test_the_defaults_that_the_contract_fixes() -> None:
 
 def test_the_paper_preset_keeps_the_papers_values() -> None:
     paper = Config.preset("paper")
-    assert paper.sequence.stride == 1
-    assert paper.sequence.phase == "fixed"
+    augment = paper.augment
+    assert (augment.copies, augment.probability, augment.noise) == (1, 0.5, (0.01, 0.05))
+    assert (augment.semitones, augment.speed, augment.gain) == ((-2, 2), (0.85, 1.15), (0.9, 1.1))
+    assert paper.standardize.scope == "global"
+    sequence, model, train = paper.sequence, paper.model, paper.train
+    assert (sequence.length, sequence.stride, sequence.phase) == (40, 1, "fixed")
+    assert sequence.target == "mean"
+    assert (model.channels, model.lstm_hidden, model.lstm_layers) == ((8, 16, 32), 128, 2)
+    assert (model.dropout, model.targets) == (0, ("valence",))
+    assert (train.batch_size, train.windows_per_run, train.seeds) == (64, 1, (0,))
+    assert (train.warmup_epochs, train.gradient_clip) == (0, None)
+
+
+def test_the_paper_preset_does_not_follow_the_defaults() -> None:
+    pinned = {name: set(section) for name, section in _PRESETS["paper"].items()}
+    # What the study says nothing of, or is no choice of what to train.
+    free = {
+        "augment": set(),
+        "standardize": set(),
+        "sequence": set(),
+        "model": set(),
+        "train": {"epochs", "learning_rate", "weight_decay", "patience", "shuffle_segments"}
+        | {"workers", "gpus", "precision", "compile", "residency", "host_gib", "max_failures"},
+    }
+    for name, keys in free.items():
+        known = set(type(getattr(Config(), name)).model_fields)
+        assert known - keys == pinned[name]
 
 
 @pytest.mark.parametrize("name", get_args(Preset))
@@ -121,6 +146,7 @@ def test_assignments_are_read_as_toml_and_bare_words_as_strings(
         ("augment.noise=[0.2, 0.1]", r"augment: noise = \[0\.2, 0\.1\] has its larger end first"),
         ("augment.speed=[0, 1]", r"augment: .*speed and gain must be above 0"),
         ("model.channels=[]", r"model\.channels"),
+        ("train.warmup_epochs=30", r"train: warmup_epochs = 30 leaves none of epochs = 30"),
         ('model.targets=["joy"]', r"model\.targets\.0: .*'valence' or 'arousal', found 'joy'"),
         ('model.targets=["valence", "valence"]', "names one twice"),
         ("mel.n_frames=31", "covers 7680 samples, and a segment has 8000"),

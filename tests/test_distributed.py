@@ -64,6 +64,13 @@ def test_evaluation_is_the_same_to_the_last_bit(results: list[dict[str, np.ndarr
     assert one[3] == 4 + 2 + 8
 
 
+def test_every_worker_hears_of_what_one_finds(results: list[dict[str, np.ndarray]]) -> None:
+    for world, each in enumerate(results, start=1):
+        told = each["stopped"].tolist()
+        assert len(told) == world
+        assert all("not a number any more" in text for text in told)
+
+
 def test_a_worker_alone_exchanges_nothing() -> None:
     tensor = torch.ones(2, requires_grad=True)
     assert world_size() == 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
 from valence import inference
 from valence.config import ModelConfig
-from valence.inference import sequence_outputs
+from valence.inference import Sequences, outputs_of, sequence_outputs
 from valence.model import ValenceModel
 from valence.standardization import Standardizer
 
@@ -62,3 +64,60 @@ def test_no_sequence_gives_no_row(model: ValenceModel) -> None:
     assert got.feature.shape == (0, 12)
     assert got.prediction.shape == (0, 2)
     assert got.attention.shape == (0, LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("most", "asked_for"),
+    [(0, [1, 2, 3, 4]), (5, [2, 2, 4, 4]), (10**6, [4, 4, 4, 4])],
+    ids=["alone", "by twos", "all together"],
+)
+def test_recordings_put_together_keep_their_own_outputs(
+    model: ValenceModel, most: int, asked_for: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(inference.PACKED_SEQUENCES, "cpu", most)
+    starts = ([0, 3, 4], [2, 0], [], [11, 5, 0, 1])
+    given = [
+        Sequences(_mel(segments), np.array(first, np.int64))
+        for segments, first in zip((10, 8, 7, 17), starts, strict=True)
+    ]
+    asked = []
+
+    def recordings() -> Iterator[Sequences]:
+        for number, each in enumerate(given):
+            asked.append(number)
+            yield each
+
+    found = []
+    # No more are asked for than fill a pack.
+    for outputs, before in zip(outputs_of(model, recordings(), LENGTH), asked_for, strict=True):
+        assert len(asked) == before
+        found.append(outputs)
+    for each, outputs in zip(given, found, strict=True):
+        alone = sequence_outputs(model, each.mel, each.starts, LENGTH)
+        for name in ("feature", "prediction", "attention"):
+            got, expected = getattr(outputs, name), getattr(alone, name)
+            assert got.shape == expected.shape
+            if most == 0:
+                np.testing.assert_array_equal(got, expected)
+            np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_reduced_precision_stays_near(model: ValenceModel) -> None:
+    given = [Sequences(_mel(17), np.arange(11))]
+    (reduced,) = outputs_of(model, given, LENGTH, precision="bfloat16")
+    (full,) = outputs_of(model, given, LENGTH)
+    assert reduced.feature.dtype == reduced.prediction.dtype == np.float32
+    assert not np.array_equal(reduced.feature, full.feature)
+    np.testing.assert_allclose(reduced.feature, full.feature, atol=0.05)
+    np.testing.assert_allclose(reduced.prediction, full.prediction, atol=0.05)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_what_a_cpu_gives(model: ValenceModel) -> None:
+    given = [Sequences(_mel(17), np.arange(11)), Sequences(_mel(9), np.array([3, 0]))]
+    expected = list(outputs_of(model, given, LENGTH))
+    found = list(outputs_of(model.to("cuda"), given, LENGTH))
+    # Convolutions and recurrences of a GPU round to ten bits.
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.feature, other.feature, atol=0.01)
+        np.testing.assert_allclose(one.prediction, other.prediction, atol=0.01)

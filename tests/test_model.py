@@ -134,6 +134,18 @@ def test_plain_composition_equals_the_chunked_block() -> None:
         torch.testing.assert_close(own, other, rtol=0, atol=1e-12)
 
 
+def test_statistics_of_all_workers_keep_the_precision_of_the_block() -> None:
+    block = _model().train().blocks[1]
+    y = torch.randn(4, 3, 6, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    expected = copy.deepcopy(block.norm)(y)
+    for dtype, close in ((torch.float32, 1e-5), (torch.bfloat16, 0.1)):
+        fresh = copy.deepcopy(block)
+        got = fresh._normalize(y.to(dtype))
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.float(), expected, rtol=0, atol=close)
+        assert fresh.norm.running_mean.dtype == torch.float32
+
+
 @pytest.mark.parametrize("scope", ["global", "mel_band", "segment_minmax"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_standardisation_is_the_standardizers(scope: Scope, dtype: torch.dtype) -> None:

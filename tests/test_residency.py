@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from valence.preprocessing import Job, process_recording
 from valence.residency import (
     Members,
     ResidentSource,
-    fits_device,
+    device_room,
     held_bytes,
     labelled_windows,
     members,
@@ -55,9 +57,25 @@ def test_members_are_usable_and_sorted(store: SegmentStore) -> None:
     assert chosen == Members(("01", "02"), ("03",), 1, ("arousal", "valence"))
 
 
+def test_recordings_too_short_for_a_run_are_named(store: SegmentStore) -> None:
+    # Of 80 segments: validation takes windows one by one, training eleven at a time.
+    config = Config.resolve(
+        _CONFIG, assignments=["train.windows_per_run=11", "train.batch_size=22"]
+    )
+    with pytest.raises(TrainingError, match=r"0 labelled .* at least 82 segments.* 1 to validate"):
+        members(store, config)
+    rows = store.recordings()
+    rows.loc[rows["Id"] == "02", "segments"] = 81
+    other = SegmentStore(Location.parse(f"{store.root}-other"))
+    other.write_recordings(rows.to_dict("records"))
+    config = Config.resolve(config, assignments=["sequence.length=11"])
+    assert members(other, config) == Members(("02",), ("03",), 1, ("arousal", "valence"), ("01",))
+
+
 def test_nothing_to_train_or_validate_on_is_an_error(store: SegmentStore) -> None:
     config = Config.resolve(_CONFIG, assignments=["sequence.length=81"])
-    with pytest.raises(TrainingError, match="0 labelled recordings to train on and 0 to validate"):
+    says = r"0 labelled recordings to train on .* and 0 to validate"
+    with pytest.raises(TrainingError, match=says):
         members(store, config)
 
 
@@ -83,12 +101,16 @@ def test_size_is_that_of_the_arrays(store: SegmentStore) -> None:
         load_shard(store, chosen.validation, 0, ("valence",)),
     ]
     assert held_bytes(store, _CONFIG, chosen) == sum(shard.mel.nbytes for shard in shards)
-    assert not fits_device(1, torch.device("cpu"))
+    assert device_room(torch.device("cpu")) == 0
 
 
-def test_batches_are_naive_slices(store: SegmentStore) -> None:
+@pytest.mark.parametrize("residency", ["host", "device"])
+def test_batches_are_naive_slices(
+    store: SegmentStore, residency: Literal["host", "device"]
+) -> None:
     chosen = members(store, _CONFIG)
-    source = ResidentSource(store, _CONFIG, chosen, device=torch.device("cpu"), residency="host")
+    device = torch.device("cpu")
+    source = ResidentSource(store, _CONFIG, chosen, device=device, residency=residency)
     shard = load_shard(store, chosen.train, 1, chosen.targets)
     sampling = Sampling.of(_CONFIG.sequence, _CONFIG.train)
     plan = epoch_plan(shard.outline, sampling, seed=4, epoch=2)

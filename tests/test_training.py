@@ -16,7 +16,7 @@ from valence.checkpoint import TrainingState
 from valence.config import Config
 from valence.errors import TrainingError
 from valence.inference import sequence_outputs
-from valence.loss import ccc_loss, ccc_of_sums, pair_sums
+from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
 from valence.metrics import ConstantWarning
 from valence.model import ValenceModel
 from valence.sequences import windows
@@ -27,6 +27,7 @@ from valence.training import (
     Labelled,
     Stepper,
     Task,
+    _restore,
     best_model,
     evaluate,
     fit,
@@ -63,7 +64,10 @@ def _task(*assignments: str) -> Task:
 class _Source:
     """Random segments whose loudness is the label, in batches that follow from seed and epoch."""
 
-    def __init__(self, *, targets: int = 1, broken_epoch: int | None = None) -> None:
+    def __init__(
+        self, *, targets: int = 1, broken_epoch: int | None = None, device: str = "cpu"
+    ) -> None:
+        self.device = device
         rng = np.random.default_rng(7)
         self.label = rng.normal(size=(40, targets)).astype(np.float32)
         self.mel = rng.normal(-30, 5, (40, *SHAPE)).astype(np.float32)
@@ -78,7 +82,7 @@ class _Source:
             target = torch.from_numpy(self.label[held].mean(axis=1))
             if epoch == self.broken_epoch:
                 target = target * torch.nan
-            yield Batch(torch.from_numpy(self.mel[held]), target)
+            yield Batch(torch.from_numpy(self.mel[held]).to(self.device), target.to(self.device))
 
     def recordings(self) -> list[Labelled]:
         starts = windows(5, 2, segments=40)
@@ -136,11 +140,76 @@ def test_gradient_of_the_loss_is_the_numerical_one() -> None:
 def test_constant_values_have_a_loss_and_a_gradient(p: str, y: str) -> None:
     values = {"same": torch.full((4, 1), 0.3), "varied": torch.tensor([[1.0], [2], [3], [5]])}
     prediction = values[p].clone().requires_grad_()
-    loss = ccc_loss(pair_sums(prediction, values[y]))
+    sums = pair_sums(prediction, values[y])
+    loss = ccc_loss(sums)
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(1)
+    assert float(loss.detach()) == 1
+    assert is_constant(sums).tolist() == [True]
     assert prediction.grad is not None
     assert torch.isfinite(prediction.grad).all()
+    # Predictions that are all the same are led apart, towards their labels.
+    uphill = prediction.grad[:, 0].argsort().tolist()
+    assert uphill == [3, 2, 1, 0] if y == "varied" else not prediction.grad.any()
+
+
+def test_equal_constants_agree_by_nothing_whatever_their_rounding() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        n, value = int(rng.integers(2, 3000)), float(rng.normal() * 10.0 ** rng.integers(-3, 4))
+        same = torch.full((n, 1), value)
+        varied = torch.from_numpy(rng.normal(size=(n, 1)))
+        for p, y in ((same, same), (same, varied), (varied, same), (same, same + 1)):
+            assert float(ccc_of_sums(pair_sums(p, y))) == 0
+
+
+def test_values_that_vary_little_are_not_constant() -> None:
+    p = 100 + 1e-3 * torch.arange(4, dtype=torch.float64)[:, None]
+    sums = pair_sums(p, p)
+    assert is_constant(sums).tolist() == [False]
+    assert float(ccc_of_sums(sums)) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["prediction", "label"])
+def test_what_is_no_number_is_no_loss(bad: float, where: str) -> None:
+    fine, broken = torch.ones(3, 1), torch.tensor([[1.0], [bad], [2.0]])
+    pair = (broken, fine) if where == "prediction" else (fine, broken)
+    assert torch.isnan(ccc_loss(pair_sums(*pair)))
+
+
+@pytest.mark.parametrize("steps", [3, 50, 53])
+def test_an_epoch_stops_where_the_loss_is_no_number(steps: int) -> None:
+    task = _task()
+    batches = [next(_Source().batches(0, 1)) for _ in range(steps - 1)]
+    batches.append(replace(batches[0], target=batches[0].target * torch.nan))
+    with pytest.raises(TrainingError, match="not a number any more"):
+        train_epoch(Stepper(_model(task), task), iter(batches))
+
+
+def test_a_loss_that_is_no_number_is_seen_long_before_the_end() -> None:
+    task = _task()
+    whole = next(_Source().batches(0, 1))
+    asked = []
+
+    def endless() -> Iterator[Batch]:
+        for number in range(1000):
+            asked.append(number)
+            yield replace(whole, target=whole.target * (torch.nan if number == 3 else 1))
+
+    with pytest.raises(TrainingError, match="not a number any more"):
+        train_epoch(Stepper(_model(task), task), endless())
+    assert len(asked) <= 50
+
+
+def test_an_epoch_of_constant_labels_warns_once() -> None:
+    task = _task("model.dropout=0")
+    batches = [next(_Source().batches(0, 1)) for _ in range(3)]
+    batches[1:] = [replace(each, target=torch.full_like(each.target, 0.1)) for each in batches[1:]]
+    with pytest.warns(ConstantWarning, match="constant in 2 of 3 batches") as warned:
+        found = train_epoch(Stepper(_model(task), task), batches)
+    assert len(warned) == 1
+    assert (found.constant, found.windows) == (2, 24)
+    assert found.loss >= 2 / 3
 
 
 def test_a_constant_model_is_evaluated_with_a_warning() -> None:
@@ -172,6 +241,13 @@ def test_evaluation_counts_every_sequence_once() -> None:
         assert found.ccc == pytest.approx(np.mean(expected), rel=1e-6)
 
 
+def test_evaluation_of_what_is_no_number_is_an_error() -> None:
+    model = _model(_task())
+    torch.nn.init.constant_(model.output.bias, torch.nan)
+    with pytest.raises(TrainingError, match="not a number any more"):
+        evaluate(model, _Source().recordings(), 5)
+
+
 def test_nothing_to_evaluate_is_an_error() -> None:
     task, empty = _task(), np.zeros((0, 1), np.float32)
     labelled = Labelled("r", np.zeros((5, *SHAPE), np.float32), np.array([], np.int64), empty)
@@ -181,7 +257,7 @@ def test_nothing_to_evaluate_is_an_error() -> None:
 
 def test_an_epoch_without_a_batch_is_an_error() -> None:
     task = _task()
-    with pytest.raises(TrainingError, match="fewer than two sequences"):
+    with pytest.raises(TrainingError, match=r"fewer than two sequences.*train\.windows_per_run"):
         train_epoch(Stepper(_model(task), task), [])
 
 
@@ -207,6 +283,18 @@ def test_training_learns_and_tells() -> None:
     assert lines[0].split(",") == list(HISTORY_COLUMNS)
     assert len(lines) == 16
     assert float(lines[3].split(",")[4]) == history[2]["validation_ccc"]
+
+
+def test_the_learning_rate_climbs_before_it_falls() -> None:
+    kept = _Kept()
+    task = _task("train.epochs=6", "train.patience=9", "train.warmup_epochs=3")
+    state = fit(task, _Source(), state=None, save=kept)
+    rates = [row["learning_rate"] for row in state.history]
+    # A quarter, a half, three quarters, then cosines of 0, 60 and 120 degrees.
+    np.testing.assert_allclose(rates, [0.0025, 0.005, 0.0075, 0.01, 0.0075, 0.0025], rtol=1e-12)
+    again = fit(task, _Source(), state=kept.states[1], save=_Kept())
+    assert _same(state.model, again.model)
+    assert _told(state) == _told(again)
 
 
 def test_training_stops_when_validation_does_not_improve() -> None:
@@ -240,6 +328,61 @@ def test_training_goes_on_to_the_same_bits(stop: int) -> None:
     assert end.best_record == again.best_record
     assert _told(end) == _told(again)
     assert [row["seed"] for row in again.history] == [3] * 4 + [5] * 4
+
+
+# How far the validation CCC of the same weights may lie apart on two kinds of devices, or in two
+# precisions; the README states it.
+_BETWEEN_DEVICES = 0.01
+
+
+def _goes_on_elsewhere(first: Task, second: Task) -> None:
+    kept, rest = _Kept(), _Kept()
+    fit(first, _Source(device=first.device.type), state=None, save=kept)
+    state = kept.states[1]
+    again = fit(second, _Source(device=second.device.type), state=state, save=rest)
+    assert [each.epoch for each in rest.states] == [3, 4]
+    assert again.history[:2] == state.history
+    # What is gone on from is the same to the bit ...
+    stepper = Stepper(_model(second).to(second.device), second)
+    _restore(stepper, state, seed=0)
+    assert _same(
+        {key: value.cpu() for key, value in stepper.model.state_dict().items()}, state.model
+    )
+    restored = stepper.optimizer.state_dict()["state"]
+    for number, values in state.optimizer["state"].items():
+        assert _same({k: v.cpu() for k, v in restored[number].items()}, {**values})
+    assert stepper.scheduler.state_dict() == state.scheduler
+    # ... and what it says is the same but for rounding.
+    found = evaluate(stepper.model, _Source().recordings(), 5, precision=second.precision)
+    assert found.ccc == pytest.approx(state.history[1]["validation_ccc"], abs=_BETWEEN_DEVICES)
+
+
+def test_a_state_in_another_precision_goes_on() -> None:
+    full = _task("train.patience=9")
+    reduced = replace(full, precision="bfloat16")
+    _goes_on_elsewhere(reduced, full)
+    _goes_on_elsewhere(full, reduced)
+
+
+def test_a_state_of_a_gpu_goes_on_without_one() -> None:
+    task, kept = _task("train.patience=9"), _Kept()
+    end = fit(task, _Source(), state=None, save=kept)
+    state = kept.states[1]
+    # The generator of a GPU, whose state nothing here could take.
+    of_gpu = replace(
+        state, random=[{**state.random[0], "cuda": torch.arange(16, dtype=torch.uint8)}]
+    )
+    again = fit(task, _Source(), state=of_gpu, save=_Kept())
+    assert _same(end.model, again.model)
+    assert _told(end) == _told(again)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_states_go_on_between_a_gpu_and_a_cpu() -> None:
+    here = _task("train.patience=9")
+    there = replace(here, device=torch.device("cuda", 0), precision="bfloat16")
+    _goes_on_elsewhere(there, here)
+    _goes_on_elsewhere(here, there)
 
 
 def test_seeds_differ_and_the_best_of_all_is_kept() -> None:

@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 
 from valence.config import Config
-from valence.distributed import rank, world_size
+from valence.distributed import gather, rank, world_size
+from valence.errors import TrainingError
 from valence.loss import ccc_loss
 from valence.model import ValenceModel
 from valence.sequences import windows
@@ -91,6 +92,12 @@ def main(number: int, world: int, meeting: str, out: str) -> None:
     fresh = ValenceModel(CONFIG.model, n_mels=16, n_frames=34, standardizer=standardizer)
     found = evaluate(fresh, make_recordings(), 5)
     results["same weights"] = np.array([found.ccc, found.mse, found.mae, found.n])
+    # Where only one worker has a recording, all hear of what is wrong with it.
+    torch.nn.init.constant_(fresh.output.bias, torch.nan)
+    try:
+        evaluate(fresh, make_recordings()[:1] if number == 0 else [], 5)
+    except TrainingError as error:
+        results["stopped"] = np.array(gather(str(error)))
     if number == 0:
         np.savez(out, **results)
     dist.destroy_process_group()

@@ -72,7 +72,9 @@ class Block(nn.Module):
         mean, variance, count = batch_statistics(y)
         self._update_running(mean.detach(), variance.detach(), count)
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-        return y * scale[:, None, None] + (self.norm.bias - mean * scale)[:, None, None]
+        shift = self.norm.bias - mean * scale
+        # In the precision of `y`, which the blocks after it keep.
+        return y * scale.to(y)[:, None, None] + shift.to(y)[:, None, None]
 
     def _running(self) -> tuple[Tensor, Tensor]:
         assert self.norm.running_mean is not None

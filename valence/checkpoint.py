@@ -1,7 +1,7 @@
 """What training leaves on disk: its state after each epoch, and the exported model.
 
-Neither holds code. States are read by torch's weights-only loader and checked against a digest that
-stands in JSON beside them; models are safetensors and JSON.
+Neither holds code. States are read by torch's weights-only loader and end with their own digest, so
+that each is whole or not whatever became of the files beside it; models are safetensors and JSON.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ _STATE = "state.pt"
 _NEXT = "state.next.pt"
 _PREVIOUS = "state.previous.pt"
 _INDEX = "state.json"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
 _CARD = "README.md"
@@ -102,8 +103,11 @@ class TrainingState:
     threads: int
 
 
-def random_state() -> dict[str, Any]:
-    """States of the generators of Python, NumPy and torch, as plain values and tensors."""
+def random_state(device: torch.device) -> dict[str, Any]:
+    """States of the generators of Python, NumPy, torch and `device`, as plain values and tensors.
+
+    A GPU that is not trained on is not touched.
+    """
     version, numbers, gauss = random.getstate()
     # The generator that libraries draw from unasked; a new one would not be what they use.
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002
@@ -112,14 +116,14 @@ def random_state() -> dict[str, Any]:
         "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
         "numpy": [keys, legacy["state"]["pos"], legacy["has_gauss"], legacy["gauss"]],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
-def set_random_state(state: Mapping[str, Any]) -> None:
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Put the generators into the states that `random_state` told.
 
-    A state of a device that is not here is left out.
+    The state of another kind of device than `device` is left out.
     """
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
@@ -127,8 +131,8 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     legacy = ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached)
     np.random.set_state(legacy)  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str, Any]) -> None:
@@ -141,7 +145,7 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
     state
         To be written.
     progress
-        JSON-like; stands in `state.json`, which says which files are whole.
+        JSON-like; stands in `state.json`, for whoever watches: nothing goes on from it.
 
     Raises
     ------
@@ -152,23 +156,21 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
     content = {field.name: getattr(state, field.name) for field in fields(state)}
     torch.save({"format": FORMAT, **content}, buffer)
     data = buffer.getvalue()
-    entry = {
-        "sha256": hashlib.sha256(data).hexdigest(),
+    index = {
+        "format": FORMAT,
         "seed_index": state.seed_index,
         "epoch": state.epoch,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "progress": dict(progress),
+        "made_of": state.made_of,
     }
     try:
-        (folder / _NEXT).write_bytes(data)
-        index = {
-            "format": FORMAT,
-            "states": [entry, *_listed(folder)][:2],
-            "progress": dict(progress),
-            "made_of": state.made_of,
-        }
-        (folder / _INDEX).write_json(index)
-        if (folder / _STATE).exists():
+        (folder / _NEXT).write_bytes(data + hashlib.sha256(data).digest())
+        # A damaged state does not take the place of the good one before it.
+        if _whole(folder / _STATE) is not None:
             _move(folder, _STATE, _PREVIOUS)
         _move(folder, _NEXT, _STATE)
+        (folder / _INDEX).write_json(index)
     except OSError as error:
         raise TrainingError(
             f"The state of the training could not be written to '{folder}': {error}. The last one "
@@ -188,25 +190,33 @@ def load_state(folder: Location) -> tuple[TrainingState | None, tuple[str, ...]]
     ModelError
         If states were written and none of them is whole, or they are of another version.
     """
-    files = [folder / name for name in (_STATE, _NEXT, _PREVIOUS)]
-    present = [file for file in files if file.exists()]
-    if not present:
-        return None, ()
-    whole = {entry["sha256"] for entry in _listed(folder)}
     remarks: list[str] = []
-    for file in present:
-        data = file.read_bytes()
-        if hashlib.sha256(data).hexdigest() not in whole:
-            remarks.append(
-                f"'{file}' is damaged or was never finished (its digest is not in {_INDEX}); the "
-                "state before it is used"
-            )
+    # What was written and is not yet in its place is newer than what stands there.
+    for file in (folder / name for name in (_NEXT, _STATE, _PREVIOUS)):
+        if not file.exists():
             continue
-        return _parse_state(file, data), tuple(remarks)
+        data = _whole(file)
+        if data is not None:
+            return _parse_state(file, data), tuple(remarks)
+        remarks.append(
+            f"'{file}' is damaged or was never finished (it is not what its digest says); the "
+            "state before it is used"
+        )
+    if not remarks:
+        return None, ()
     raise ModelError(
         f"No training state in '{folder}' is whole: {'; '.join(remarks)}. Restore the folder from "
         "a copy, or train again with --overwrite."
     )
+
+
+def _whole(file: Location) -> bytes | None:
+    """What a state's file holds, less the digest that it ends with, or None if that is another."""
+    if not file.exists():
+        return None
+    content = file.read_bytes()
+    data, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    return data if hashlib.sha256(data).digest() == digest else None
 
 
 def _parse_state(file: Location, data: bytes) -> TrainingState:
@@ -215,7 +225,14 @@ def _parse_state(file: Location, data: bytes) -> TrainingState:
         found = content.pop("format")
         if found == FORMAT:
             return TrainingState(**content)
-    except (pickle.UnpicklingError, RuntimeError, TypeError, KeyError, EOFError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        EOFError,
+    ) as error:
         raise ModelError(
             f"'{file}' is not a training state: {error}. Restore it from a copy, or train again "
             "with --overwrite."
@@ -230,19 +247,10 @@ def read_progress(folder: Location) -> dict[str, Any] | None:
     """What the newest `save_state` told as progress, or None."""
     try:
         index = (folder / _INDEX).read_json()
-    except (OSError, ValueError):
+        progress: dict[str, Any] = index["progress"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    progress: dict[str, Any] = index["progress"]
     return progress
-
-
-def _listed(folder: Location) -> list[dict[str, Any]]:
-    file = folder / _INDEX
-    try:
-        states: list[dict[str, Any]] = file.read_json()["states"] if file.exists() else []
-    except (ValueError, KeyError, TypeError):
-        return []
-    return states
 
 
 def _move(folder: Location, name: str, to: str) -> None:

@@ -27,6 +27,7 @@ from valence.storage import Location
 
 Target = Literal["valence", "arousal"]
 Preset = Literal["default", "paper"]
+Precision = Literal["float32", "bfloat16"]
 Range = tuple[float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channels = Annotated[int, Field(ge=1, le=1024)]
@@ -159,13 +160,16 @@ class TrainConfig(Section):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     patience: int = Field(8, ge=1)
+    warmup_epochs: int = Field(
+        0, ge=0, description="epochs over which the learning rate climbs to its own"
+    )
     gradient_clip: float | None = Field(None, gt=0)
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     workers: int = Field(1, ge=1)
     gpus: Literal["auto", "never", "always"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    compile: bool = Field(
-        False, description="compile the CNN for a GPU first: a minute that long trainings win back"
+    compile: Literal["auto", "never", "always"] = Field(
+        "auto", description="compile the CNN first; auto: on a GPU that is the only one"
     )
     windows_per_run: int = Field(
         1, ge=1, description="consecutive windows that a batch takes together, sharing the CNN"
@@ -182,6 +186,23 @@ class TrainConfig(Section):
         description="most memory a worker may hold segments in; absent: half of what is free",
     )
     max_failures: int = Field(3, ge=0)
+
+    def precision_on(self, device: str) -> Precision:
+        """The precision of the model's inner values on a device of the type `device`."""
+        match self.precision:
+            case "auto":
+                return "bfloat16" if device == "cuda" else "float32"
+            case "float32" | "bfloat16":
+                return self.precision
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> TrainConfig:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs = {self.warmup_epochs} leaves none of epochs = {self.epochs} to "
+                "train at the full learning_rate"
+            )
+        return self
 
     @model_validator(mode="after")
     def _runs_fill_batches(self) -> TrainConfig:
@@ -325,7 +346,8 @@ class Config(Section):
     def preset(cls, name: Preset) -> Config:
         """The configuration called `name`.
 
-        `paper` keeps the study's choices where it states them: stride 1 and no random phase.
+        `paper` keeps the study's choices where it states them: augmentation, standardisation,
+        sequences, model and batches.
         """
         return cls.model_validate(_PRESETS[name])
 
@@ -367,7 +389,33 @@ class Config(Section):
 
 _PRESETS: dict[Preset, dict[str, Any]] = {
     "default": {},
-    "paper": {"sequence": {"stride": 1, "phase": "fixed"}},
+    # All that the study states, so that a default that is chosen anew leaves it as it is.
+    "paper": {
+        "augment": {
+            "copies": 1,
+            "probability": 0.5,
+            "noise": [0.01, 0.05],
+            "semitones": [-2, 2],
+            "speed": [0.85, 1.15],
+            "gain": [0.9, 1.1],
+        },
+        "standardize": {"scope": "global"},
+        "sequence": {"length": 40, "stride": 1, "phase": "fixed", "target": "mean"},
+        "model": {
+            "channels": [8, 16, 32],
+            "lstm_hidden": 128,
+            "lstm_layers": 2,
+            "dropout": 0.0,
+            "targets": ["valence"],
+        },
+        "train": {
+            "batch_size": 64,
+            "windows_per_run": 1,
+            "warmup_epochs": 0,
+            "gradient_clip": None,
+            "seeds": [0],
+        },
+    },
 }
 
 

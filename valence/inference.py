@@ -6,7 +6,7 @@ and only the recurrence once a sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from valence.config import Precision
 from valence.model import ValenceModel
 
 # On a CPU few enough to stay near the cache, on another device enough to fill it.
 SEGMENTS_AT_ONCE = {"cpu": 32}
-SEQUENCES_AT_ONCE = {"cpu": 512}
+SEQUENCES_AT_ONCE = {"cpu": 512, "cuda": 2048}
+# Sequences that recordings are put together for. On a CPU nothing is won by it, and a recording's
+# values keep their last bit whatever is evaluated beside it.
+PACKED_SEQUENCES = {"cpu": 0}
 _MANY = 4096
+
+Mel = NDArray[np.floating[Any]] | Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +48,24 @@ class SequenceOutputs:
     attention: NDArray[np.float32]
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Sequences of one recording.
+
+    Attributes
+    ----------
+    mel
+        Consecutive segments in dB as stored, `[n, n_mels, n_frames]`.
+    starts
+        First segment of each sequence, `[rows]`, each at most `n` less the length.
+    """
+
+    mel: Mel
+    starts: NDArray[np.integer[Any]]
+
+
 def sequence_outputs(
-    model: ValenceModel,
-    mel: NDArray[np.floating[Any]] | Tensor,
-    starts: NDArray[np.integer[Any]],
-    length: int,
+    model: ValenceModel, mel: Mel, starts: NDArray[np.integer[Any]], length: int
 ) -> SequenceOutputs:
     """Features, predictions and attention of the sequences that begin at `starts`.
 
@@ -55,45 +73,103 @@ def sequence_outputs(
     ----------
     model
         Put into evaluation mode for the call, on whatever device it is.
-    mel
-        Consecutive segments in dB as stored, `[n, n_mels, n_frames]`.
-    starts
-        First segment of each sequence, `[rows]`, each at most `n - length`.
+    mel, starts
+        As of `Sequences`.
     length
         Segments in a sequence.
     """
-    rows, config = len(starts), model.config
-    if not rows:
-        return SequenceOutputs(
-            np.zeros((0, model.feature_size), np.float32),
-            np.zeros((0, len(config.targets)), np.float32),
-            np.zeros((0, length), np.float32),
-        )
-    assert starts.min() >= 0
-    assert starts.max() + length <= len(mel)
+    (outputs,) = outputs_of(model, [Sequences(mel, starts)], length)
+    return outputs
+
+
+def outputs_of(
+    model: ValenceModel,
+    recordings: Iterable[Sequences],
+    length: int,
+    *,
+    precision: Precision = "float32",
+) -> Iterator[SequenceOutputs]:
+    """As `sequence_outputs`, for several recordings, in order.
+
+    On a GPU they are put together, because one alone does not fill it.
+
+    Parameters
+    ----------
+    model, length
+        As of `sequence_outputs`.
+    recordings
+        Asked for as they are needed.
+    precision
+        Of the model's inner values; what is returned is float32.
+    """
+    most = PACKED_SEQUENCES.get(model.mean.device.type, _MANY)
+    pack: list[Sequences] = []
+    rows = 0
+    for each in recordings:
+        pack.append(each)
+        rows += len(each.starts)
+        if rows >= most:
+            yield from _outputs_of_pack(model, pack, length, precision)
+            pack, rows = [], 0
+    if pack:
+        yield from _outputs_of_pack(model, pack, length, precision)
+
+
+@torch.inference_mode()
+def _outputs_of_pack(
+    model: ValenceModel, pack: list[Sequences], length: int, precision: Precision
+) -> list[SequenceOutputs]:
+    """The outputs of several recordings, whose segments lie one after the other."""
+    rows = [len(each.starts) for each in pack]
+    if not sum(rows):
+        return [_nothing(model, length)] * len(pack)
+    offsets = np.cumsum([0, *(len(each.mel) for each in pack)])
+    for each in pack:
+        if len(each.starts):
+            assert each.starts.min() >= 0
+            assert each.starts.max() + length <= len(each.mel)
+    starts = np.concatenate(
+        [np.asarray(e.starts, np.int64) + at for e, at in zip(pack, offsets[:-1], strict=True)]
+    )
     device = model.mean.device
+    # cuDNN walks through time in one go, and is worth projecting a segment for each of its
+    # sequences; on a CPU the projection is most of the work, and is shared.
+    fused = device.type == "cuda"
+    at_once = SEGMENTS_AT_ONCE.get(device.type, _MANY)
     training = model.training
     model.eval()
+    reduced = precision == "bfloat16"
     try:
-        segments = torch.as_tensor(mel)
-        projected = torch.cat(
-            [
-                model.project(model.encode(part.to(device)))
-                for part in torch.split(segments, SEGMENTS_AT_ONCE.get(device.type, _MANY))
-            ]
-        )
-        first = torch.as_tensor(np.asarray(starts, np.int64), device=device)
-        within = torch.arange(length, device=device)
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for some in torch.split(first, SEQUENCES_AT_ONCE.get(device.type, _MANY)):
-            feature, attention = model.embed_projected(projected[some[:, None] + within])
-            parts.append((feature, model.head(feature), attention))
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+            values = torch.cat(
+                [
+                    _each_segment(model, part.to(device), fused=fused)
+                    for each in pack
+                    for part in torch.split(torch.as_tensor(each.mel), at_once)
+                ]
+            )
+            first = torch.from_numpy(starts).to(device)
+            within = torch.arange(length, device=device)
+            outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+            for some in torch.split(first, SEQUENCES_AT_ONCE.get(device.type, _MANY)):
+                held = values[some[:, None] + within]
+                feature, attention = model.embed(held) if fused else model.embed_projected(held)
+                outputs.append((feature, model.head(feature), attention))
     finally:
         model.train(training)
-    features, predictions, attentions = zip(*parts, strict=True)
-    return SequenceOutputs(_joined(features), _joined(predictions), _joined(attentions))
+    found = [torch.cat(each).float().cpu() for each in zip(*outputs, strict=True)]
+    by_recording = zip(*(torch.split(each, rows) for each in found), strict=True)
+    return [SequenceOutputs(*(part.numpy() for part in parts)) for parts in by_recording]
 
 
-def _joined(parts: Iterable[Tensor]) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = torch.cat(list(parts)).float().cpu().numpy()
-    return values
+def _each_segment(model: ValenceModel, mel: Tensor, *, fused: bool) -> Tensor:
+    encoded = model.encode(mel)
+    return encoded if fused else model.project(encoded)
+
+
+def _nothing(model: ValenceModel, length: int) -> SequenceOutputs:
+    return SequenceOutputs(
+        np.zeros((0, model.feature_size), np.float32),
+        np.zeros((0, len(model.config.targets)), np.float32),
+        np.zeros((0, length), np.float32),
+    )

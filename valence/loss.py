@@ -7,6 +7,10 @@ from torch import Tensor
 
 from valence.distributed import sum_over_workers
 
+# A variance from raw sums is known to this share of the mean square: float32 values that vary by
+# less are equal but for rounding.
+_ROUNDING = 1e-12
+
 
 def pair_sums(prediction: Tensor, target: Tensor) -> Tensor:
     """Sums over all workers that CCC follows from, float64 `[6, targets]`, differentiable.
@@ -19,19 +23,28 @@ def pair_sums(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def ccc_of_sums(sums: Tensor) -> Tensor:
-    """CCC of each target, float64 `[targets]`, from `pair_sums`; 0 where nothing varies.
+    """CCC of each target, float64 `[..., targets]`, from `pair_sums` `[..., 6, targets]`.
 
-    Lin (1989), with population variances.
+    Lin (1989), with population variances. It is 0 where predictions or labels are constant, with
+    the gradient that leads away from constant predictions; what is no number stays none.
     """
-    n, p, y, pp, yy, py = sums
+    n, p, y, pp, yy, py = sums.unbind(-2)
     mean_p, mean_y = p / n, y / n
     spread = (pp / n - mean_p.square()) + (yy / n - mean_y.square())
     bottom = spread + (mean_p - mean_y).square()
     top = 2 * (py / n - mean_p * mean_y)
-    varies = bottom > 0
-    return torch.where(varies, top / torch.where(varies, bottom, 1.0), 0.0)
+    alike = bottom <= _ROUNDING * (pp + yy) / n
+    ccc = torch.where(alike, 0.0, top / torch.where(alike, 1.0, bottom))
+    return torch.where(is_constant(sums), ccc - ccc.detach(), ccc)
+
+
+def is_constant(sums: Tensor) -> Tensor:
+    """Whether predictions or labels vary by no more than rounding, bool `[..., targets]`."""
+    n, p, y, pp, yy, _ = sums.unbind(-2)
+    constant_p = pp / n - (p / n).square() <= _ROUNDING * pp / n
+    return constant_p | (yy / n - (y / n).square() <= _ROUNDING * yy / n)
 
 
 def ccc_loss(sums: Tensor) -> Tensor:
-    """1 - CCC, the mean over targets, from `pair_sums`."""
-    return 1 - ccc_of_sums(sums).mean()
+    """1 - CCC, the mean over targets, float64 `[...]`, from `pair_sums` `[..., 6, targets]`."""
+    return 1 - ccc_of_sums(sums).mean(-1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from valence.config import Config, Target
+from valence.delivery import deliver, picks
 from valence.distributed import rank, world_size
 from valence.errors import TrainingError
 from valence.segments import SegmentStore
@@ -21,9 +22,9 @@ from valence.sequences import (
     Sampling,
     Span,
     epoch_plan,
-    load_mel,
+    mel_blocks,
     read_outline,
-    window_starts,
+    total_length,
     window_targets,
     windows,
 )
@@ -34,15 +35,31 @@ Residency = Literal["device", "host", "stream"]
 # What is left of a device's memory for the model, its gradients and the batches.
 _DEVICE_SHARE = 0.6
 
+# Pools that are in memory where segments are streamed: one is used, one waits, two are being read.
+POOLS_HELD = 4
+
 
 @dataclass(frozen=True)
 class Members:
-    """The recordings of a training, sorted by Id, and what of them is read."""
+    """The recordings of a training, sorted by Id, and what of them is read.
+
+    Attributes
+    ----------
+    train, validation
+        Ids.
+    copies
+        Augmented copies of each training recording.
+    targets
+        Labels.
+    short
+        Labelled recordings that are left out because they are too short.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     copies: int
     targets: tuple[Target, ...]
+    short: tuple[str, ...] = ()
 
 
 def members(store: SegmentStore, config: Config) -> Members:
@@ -54,34 +71,85 @@ def members(store: SegmentStore, config: Config) -> Members:
         If there is none to train or none to validate on.
     """
     frame = store.recordings()
-    long_enough = frame["segments"] >= config.sequence.length
-    usable = frame[(frame["status"] == "ok") & (frame["labelled"] > 0) & long_enough]
-    train = tuple(usable.loc[usable["split"] == "train", "Id"])
-    validation = tuple(usable.loc[usable["split"] == "validation", "Id"])
+    run = Sampling.of(config.sequence, config.train).run_segments
+    labelled = frame[(frame["status"] == "ok") & (frame["labelled"] > 0)]
+    found: dict[str, tuple[str, ...]] = {}
+    short: list[str] = []
+    for split, least in (("train", run), ("validation", config.sequence.length)):
+        those = labelled[labelled["split"] == split]
+        enough = those["segments"] >= least
+        found[split] = tuple(those.loc[enough, "Id"])
+        short.extend(those.loc[~enough, "Id"])
+    train, validation = found["train"], found["validation"]
     if not train or not validation:
         raise TrainingError(
-            f"'{store.root}' holds {len(train)} labelled recordings to train on and "
-            f"{len(validation)} to validate on with at least {config.sequence.length} segments "
-            "each; at least one of each is needed. Look at 'valence check', at [split], and at "
-            "sequence.length."
+            f"'{store.root}' holds {len(train)} labelled recordings to train on with at least "
+            f"{run} segments each (sequence.length, and sequence.stride more for each further of "
+            f"train.windows_per_run) and {len(validation)} to validate on with at least "
+            f"{config.sequence.length}; at least one of each is needed. Look at 'valence check', "
+            "at [split], and at sequence.length."
         )
-    return Members(train, validation, config.augment.copies, config.model.targets)
+    targets = config.model.targets
+    return Members(train, validation, config.augment.copies, targets, tuple(sorted(short)))
 
 
 def held_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
     """Bytes of the mel of all segments that training and validation read."""
     segments = store.recordings().set_index("Id")["segments"]
     n = int(segments[list(chosen.train)].sum()) * (chosen.copies + 1)
-    n += int(segments[list(chosen.validation)].sum())
-    return n * config.mel.n_mels * config.mel.n_frames * np.dtype(config.preprocess.dtype).itemsize
+    return (n + int(segments[list(chosen.validation)].sum())) * _segment_bytes(config)
 
 
-def fits_device(size: int, device: torch.device) -> bool:
-    """Whether `size` bytes may live on `device`, which is no CPU."""
+def pool_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
+    """Most bytes of mel in a pool that an epoch shuffles within itself."""
+    segments = store.recordings().set_index("Id")["segments"][list(chosen.train)]
+    whole = int(segments.sum()) * (chosen.copies + 1)
+    most = max(config.train.shuffle_segments, int(segments.max()))
+    return min(whole, most) * _segment_bytes(config)
+
+
+def require_streamable(size: int, limit: float) -> None:
+    """Refuse to stream if what is held meanwhile, `size` bytes, is more than `limit` bytes.
+
+    Raises
+    ------
+    TrainingError
+        If it is.
+    """
+    if size > limit:
+        raise TrainingError(
+            f"Streaming would hold {size / 2**30:.3g} GiB of segments, {POOLS_HELD} times "
+            f"train.shuffle_segments, and a worker may hold {limit / 2**30:.3g} GiB. Lower "
+            "train.shuffle_segments, or raise train.host_gib if the machine has more."
+        )
+
+
+def _segment_bytes(config: Config) -> int:
+    return config.mel.n_mels * config.mel.n_frames * np.dtype(config.preprocess.dtype).itemsize
+
+
+def device_room(device: torch.device) -> int:
+    """Bytes that segments may take on `device`; a CPU has none beside the host's."""
     if device.type != "cuda":
-        return False
+        return 0
     free, _ = torch.cuda.mem_get_info(device)
-    return size <= _DEVICE_SHARE * free
+    return int(_DEVICE_SHARE * free)
+
+
+def require_room(size: int, room: int) -> None:
+    """Refuse to hold `size` bytes of segments on a device with `room` for fewer.
+
+    Raises
+    ------
+    TrainingError
+        If it is fewer.
+    """
+    if size > room:
+        raise TrainingError(
+            f"train.residency = 'device' asks for {size / 2**30:.3g} GiB of segments on the "
+            f"device, which has {room / 2**30:.3g} GiB for them beside what the model needs. Set "
+            "train.residency to 'auto' or 'host', or lower augment.copies."
+        )
 
 
 def labelled_windows(
@@ -130,41 +198,43 @@ class ResidentSource:
         self._device = device
         kept = device if residency == "device" else torch.device("cpu")
         self.outline = read_outline(store, chosen.train, chosen.copies, chosen.targets)
-        self._mel = torch.from_numpy(load_mel(store, self.outline.spans)).to(kept)
+        self._mel = _held(store, self.outline.spans, kept)
         validation = read_outline(store, chosen.validation, 0, chosen.targets)
         self._recordings = tuple(
-            Labelled(span.recording, mel, *labelled)
+            Labelled(span.recording, _held(store, [span], kept), *labelled)
             for span in my_share(validation.spans)
             for labelled in [labelled_windows(_of_span(validation, span), self._sampling, self._of)]
-            for mel in [torch.from_numpy(load_mel(store, [span])).to(kept)]
         )
-        self._within = torch.arange(self._sampling.run_segments, device=kept)
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
         """This worker's part of each batch, gathered as it is asked for."""
-        workers = world_size()
-        plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=workers)
-        for pool in plan:
-            for runs in pool.batches:
-                mine = runs[rank() :: workers]
-                starts = window_starts(mine, self._sampling)
-                target = window_targets(
-                    self.outline.target, starts, self._sampling.length, self._of
-                )
-                yield Batch(self._gather(mine), torch.from_numpy(target).to(self._device))
+        plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=world_size())
+        picked = (
+            pick
+            for pool in plan
+            for pick in picks(
+                pool.batches, self._mel, self.outline.target, self._sampling, self._of
+            )
+        )
+        return deliver(picked, held=self._mel.device, device=self._device)
 
     def recordings(self) -> tuple[Labelled, ...]:
         """This worker's part of the validation recordings."""
         return self._recordings
 
-    def _gather(self, runs: NDArray[np.int64]) -> Tensor:
-        first = torch.from_numpy(runs).to(self._mel.device)
-        index = (first[:, None] + self._within).flatten()
-        segments = self._mel.index_select(0, index)
-        if segments.device != self._device:
-            # The copy to the device then runs beside what the device computes.
-            segments = segments.pin_memory().to(self._device, non_blocking=True)
-        return segments.view(len(runs), len(self._within), *segments.shape[1:])
+
+def _held(store: SegmentStore, spans: Sequence[Span], device: torch.device) -> Tensor:
+    """The mel of `spans` on `device`, which the host never holds more of than a block."""
+    mel: Tensor | None = None
+    for where, block in mel_blocks(store, spans):
+        # What is read lies in memory that may not be written, which torch would not take.
+        part = torch.from_numpy(block.copy())
+        if mel is None:
+            size = (total_length(spans), *part.shape[1:])
+            mel = torch.empty(size, dtype=part.dtype, device=device)
+        mel[where] = part
+    assert mel is not None, "there is at least one recording"
+    return mel
 
 
 def _of_span(outline: Outline, span: Span) -> NDArray[np.float32]:

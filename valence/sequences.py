@@ -8,7 +8,7 @@ segments and every resumed run sees the same batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -104,19 +104,31 @@ def load_shard(
     return Shard(outline, load_mel(store, outline.spans))
 
 
-def load_mel(store: SegmentStore, spans: Sequence[Span]) -> NDArray[np.floating[Any]]:
-    """The mel of `spans` as stored, one after the other, `[segments, n_mels, n_frames]`."""
-    mel: NDArray[np.floating[Any]] | None = None
+def mel_blocks(
+    store: SegmentStore, spans: Sequence[Span]
+) -> Iterator[tuple[slice, NDArray[np.floating[Any]]]]:
+    """The mel of `spans` as stored, a block at a time, and where it lies among all of theirs."""
     first = 0
     for span in spans:
         for block in store.blocks(span.recording, span.copy):
-            if mel is None:
-                total = sum(each.length for each in spans)
-                mel = np.empty((total, *block.mel.shape[1:]), block.mel.dtype)
-            mel[first : first + len(block)] = block.mel
+            yield slice(first, first + len(block)), block.mel
             first += len(block)
+    assert first == total_length(spans), "labels and mel are stored together"
+
+
+def total_length(spans: Iterable[Span]) -> int:
+    """Segments of all of `spans`."""
+    return sum(span.length for span in spans)
+
+
+def load_mel(store: SegmentStore, spans: Sequence[Span]) -> NDArray[np.floating[Any]]:
+    """The mel of `spans` as stored, one after the other, `[segments, n_mels, n_frames]`."""
+    mel: NDArray[np.floating[Any]] | None = None
+    for where, block in mel_blocks(store, spans):
+        if mel is None:
+            mel = np.empty((total_length(spans), *block.shape[1:]), block.dtype)
+        mel[where] = block
     assert mel is not None, "there is at least one recording"
-    assert first == len(mel), "labels and mel are stored together"
     return mel
 
 
@@ -192,6 +204,16 @@ class Pool:
 
     spans: tuple[Span, ...]
     batches: tuple[NDArray[np.int64], ...]
+
+    def alone(self, outline: Outline) -> tuple[list[NDArray[np.int64]], NDArray[np.float32]]:
+        """The batches counted in the pool's own segments, one span after the other, and labels."""
+        offsets = np.array([span.offset for span in self.spans])
+        shifts = offsets - np.cumsum([0, *(span.length for span in self.spans[:-1])])
+        batches = [
+            runs - shifts[np.searchsorted(offsets, runs, side="right") - 1] for runs in self.batches
+        ]
+        parts = [outline.target[span.offset : span.offset + span.length] for span in self.spans]
+        return batches, np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -283,7 +305,7 @@ def epoch_plan(
 
 
 def _pools(spans: Sequence[Span], order: np.random.Generator, most: int) -> list[tuple[Span, ...]]:
-    if sum(span.length for span in spans) <= most:
+    if total_length(spans) <= most:
         return [tuple(spans)]
     pools: list[list[Span]] = [[]]
     held = 0

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,16 +21,15 @@ from torch import Tensor, nn
 
 from valence import metrics
 from valence.checkpoint import TrainingState, random_state, set_random_state
-from valence.config import Config
+from valence.compilation import Encode, compiled_encode
+from valence.config import Config, Precision
 from valence.distributed import average_gradients, gather, rank, world_size
 from valence.errors import TrainingError
-from valence.inference import sequence_outputs
-from valence.loss import ccc_loss, ccc_of_sums, pair_sums
+from valence.inference import Sequences, outputs_of
+from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
 from valence.model import ValenceModel
 from valence.sequences import Sampling
 from valence.standardization import Standardizer
-
-Precision = Literal["float32", "bfloat16"]
 
 HISTORY_COLUMNS = (
     "seed",
@@ -111,8 +111,6 @@ class Task:
         Where the model lives.
     precision
         Of the forward pass; weights, loss and metrics are never less than float32.
-    compiled
-        Whether the CNN's steps are compiled first, which takes a minute.
     """
 
     config: Config
@@ -120,7 +118,11 @@ class Task:
     standardizer: Standardizer
     device: torch.device
     precision: Precision = "float32"
-    compiled: bool = False
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass in `precision`."""
+        reduced = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
 
 @dataclass(frozen=True)
@@ -152,20 +154,31 @@ class Stepper:
         self.optimizer = torch.optim.Adam(
             self.parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
         )
-        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.optimizer, T_max=train.epochs
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda epoch: _share_of_rate(epoch, train.warmup_epochs, train.epochs)
         )
         self._windows = self.sampling.run_offsets.tolist()
-        self._encode = torch.compile(model.encode, dynamic=False) if task.compiled else None
+        # Runs of this worker's part of a full batch.
+        self._full = len(range(rank(), self.sampling.batch_size // self.sampling.run, world_size()))
+        self._encode: Encode | None = None
+        self.remarks: list[str] = []
+        if _is_compiled(task):
+            self._encode, remark = compiled_encode(
+                model,
+                segments=self._full * self.sampling.run_segments,
+                dtype=getattr(torch, task.config.preprocess.dtype),
+                autocast=task.autocast(),
+            )
+            self.remarks.append(remark)
 
     def step(self, batch: Batch) -> Tensor:
         """One step; returns the batch's `pair_sums`, detached."""
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(
-            self.task.device.type, torch.bfloat16, enabled=self.task.precision == "bfloat16"
-        ):
+        # What is compiled is so for full batches.
+        encode = self._encode if len(batch.mel) == self._full else None
+        with self.task.autocast():
             prediction = self.model.forward_runs(
-                batch.mel, self._windows, self.sampling.length, encode=self._encode
+                batch.mel, self._windows, self.sampling.length, encode=encode
             )
         sums = pair_sums(prediction, batch.target)
         ccc_loss(sums).backward()  # type: ignore[no-untyped-call]
@@ -177,12 +190,48 @@ class Stepper:
         return sums.detach()
 
 
-def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> tuple[float, float, int]:
-    """Go once through `batches`.
+def _share_of_rate(epoch: int, warmup: int, epochs: int) -> float:
+    """Of the learning rate in an epoch from 0: a climb, then half a cosine to nothing."""
+    if epoch < warmup:
+        return (epoch + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
-    Returns
-    -------
-    Mean loss of the steps, CCC of all predictions made on the way, and the number of windows.
+
+def _is_compiled(task: Task) -> bool:
+    match task.config.train.compile:
+        case "always":
+            return True
+        case "never":
+            return False
+        case "auto":
+            # With several workers the batch statistics are exchanged between the layers.
+            return task.device.type == "cuda" and world_size() == 1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What the steps of an epoch came to.
+
+    Attributes
+    ----------
+    loss
+        Mean over the steps.
+    ccc
+        Of all predictions made on the way.
+    windows
+        Their number.
+    constant
+        Steps in which predictions or labels were constant.
+    """
+
+    loss: float
+    ccc: float
+    windows: int
+    constant: int
+
+
+def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> Epoch:
+    """Go once through `batches`; warns where predictions or labels of a batch are constant.
 
     Raises
     ------
@@ -190,36 +239,53 @@ def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> tuple[float, floa
         If the loss is not a number any more, or there is no batch.
     """
     stepper.model.train()
-    total: Tensor | None = None
-    loss: Tensor | None = None
-    steps = 0
+    steps: list[Tensor] = []
     for batch in batches:
-        sums = stepper.step(batch)
-        step_loss = ccc_loss(sums)
-        total = sums if total is None else total + sums
-        loss = step_loss if loss is None else loss + step_loss
-        steps += 1
-        if steps % _LOOK_EVERY == 0:
-            _require_number(float(loss))
-    if total is None or loss is None:
+        steps.append(stepper.step(batch))
+        if len(steps) % _LOOK_EVERY == 0:
+            _require_number(float(ccc_loss(torch.stack(steps[-_LOOK_EVERY:])).mean()))
+    if not steps:
         raise TrainingError(
             "An epoch has no batch: the training recordings hold fewer than two sequences whose "
-            "labels are all known. Label more, or lower sequence.length or sequence.stride."
+            "labels are all known, or fewer runs of train.windows_per_run than train.workers. "
+            "Label more, or lower sequence.length, sequence.stride, train.windows_per_run or "
+            "train.workers."
         )
-    _require_number(float(loss))
-    return float(loss) / steps, float(ccc_of_sums(total).mean()), int(total[0, 0])
+    sums = torch.stack(steps)
+    loss = float(ccc_loss(sums).mean())
+    _require_number(loss)
+    constant = int(is_constant(sums).any(dim=-1).sum())
+    if constant:
+        warnings.warn(
+            f"predictions or labels are constant in {constant} of {len(steps)} batches: their CCC "
+            "is set to 0",
+            metrics.ConstantWarning,
+            stacklevel=2,
+        )
+    whole = sums.sum(dim=0)
+    return Epoch(loss, float(ccc_of_sums(whole).mean()), int(whole[0, 0]), constant)
 
 
 def _require_number(loss: float) -> None:
     if not math.isfinite(loss):
-        raise TrainingError(
-            "The loss is not a number any more, so training stopped; the state of the last epoch "
-            "before is kept. Lower train.learning_rate or set train.gradient_clip, and look for "
-            "extreme values among the labels."
-        )
+        raise _not_a_number()
 
 
-def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -> Evaluation:
+def _not_a_number() -> TrainingError:
+    return TrainingError(
+        "The loss is not a number any more, so training stopped; the state of the last epoch "
+        "before is kept. Lower train.learning_rate or set train.gradient_clip, and look for "
+        "extreme values among the labels."
+    )
+
+
+def evaluate(
+    model: ValenceModel,
+    recordings: Iterable[Labelled],
+    length: int,
+    *,
+    precision: Precision = "float32",
+) -> Evaluation:
     """Agreement on every sequence of all workers' recordings, each counted once.
 
     Moments are taken for each recording and merged in the order of the Ids, so that the result
@@ -230,20 +296,34 @@ def evaluate(model: ValenceModel, recordings: Iterable[Labelled], length: int) -
     TrainingError
         If there is no labelled sequence, or a prediction is not a number.
     """
-    mine: dict[str, list[tuple[metrics.Moments, float]]] = {}
-    for labelled in recordings:
-        prediction = sequence_outputs(model, labelled.mel, labelled.starts, length).prediction
+    mine: dict[str, list[tuple[metrics.Moments, float]] | None] = {}
+    asked: list[tuple[str, NDArray[np.float32]]] = []
+
+    def sequences() -> Iterator[Sequences]:
+        for labelled in recordings:
+            asked.append((labelled.recording, labelled.target))
+            yield Sequences(labelled.mel, labelled.starts)
+
+    for number, outputs in enumerate(outputs_of(model, sequences(), length, precision=precision)):
+        (name, target), prediction = asked[number], outputs.prediction
         if not np.isfinite(prediction).all():
-            _require_number(math.nan)
-        mine[labelled.recording] = [
+            # Told to all before anyone stops: a worker that raised here would leave others waiting.
+            mine[name] = None
+            continue
+        mine[name] = [
             (
-                metrics.Moments.of(labelled.target[:, k], prediction[:, k]),
-                float(np.abs(labelled.target[:, k].astype(np.float64) - prediction[:, k]).sum()),
+                metrics.Moments.of(target[:, k], prediction[:, k]),
+                float(np.abs(target[:, k].astype(np.float64) - prediction[:, k]).sum()),
             )
             for k in range(prediction.shape[1])
         ]
     found = {name: values for part in gather(mine) for name, values in part.items()}
-    ordered = [found[name] for name in sorted(found)]
+    ordered = []
+    for name in sorted(found):
+        values = found[name]
+        if values is None:
+            raise _not_a_number()
+        ordered.append(values)
     targets = len(model.config.targets)
     moments = [sum((each[k][0] for each in ordered), metrics.Moments()) for k in range(targets)]
     absolute = [math.fsum(each[k][1] for each in ordered) for k in range(targets)]
@@ -280,7 +360,7 @@ def fit(
         Where to go on, or None to begin.
     save
         Called on every worker as an epoch ends, with the state and what is worth telling
-        (`sequences_per_second`).
+        (`sequences_per_second`, how many batches were `constant`, and `remarks`).
 
     Returns
     -------
@@ -334,9 +414,11 @@ def _fit_seed(
     for epoch in range(state.epoch + 1 if going_on and state is not None else 1, train.epochs + 1):
         began = time.monotonic()
         rate = stepper.optimizer.param_groups[0]["lr"]
-        loss, train_ccc, windows = train_epoch(stepper, source.batches(seed, epoch))
+        steps = train_epoch(stepper, source.batches(seed, epoch))
         trained = time.monotonic() - began
-        found = evaluate(model, source.recordings(), stepper.sampling.length)
+        found = evaluate(
+            model, source.recordings(), stepper.sampling.length, precision=task.precision
+        )
         stepper.scheduler.step()
         bad += 1
         if found.ccc > best_ccc:
@@ -348,8 +430,8 @@ def _fit_seed(
             {
                 "seed": seed,
                 "epoch": epoch,
-                "train_loss": loss,
-                "train_ccc": train_ccc,
+                "train_loss": steps.loss,
+                "train_ccc": steps.ccc,
                 "validation_ccc": found.ccc,
                 "validation_mse": found.mse,
                 "validation_mae": found.mae,
@@ -371,10 +453,15 @@ def _fit_seed(
             best=best,
             best_record=champion,
             history=list(history),
-            random=gather(random_state()),
+            random=gather(random_state(task.device)),
             threads=torch.get_num_threads(),
         )
-        save(state, {"sequences_per_second": windows / trained})
+        told = {
+            "sequences_per_second": steps.windows / trained,
+            "constant": steps.constant,
+            "remarks": stepper.remarks,
+        }
+        save(state, told)
         if _seed_finished(state, task.config):
             break
     assert state is not None, "there is at least one epoch"
@@ -404,7 +491,7 @@ def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
     stepper.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
     stepper.scheduler.load_state_dict(state.scheduler)
     if len(state.random) == world_size():
-        set_random_state(state.random[rank()])
+        set_random_state(state.random[rank()], stepper.task.device)
     else:
         # Another number of workers has no states of its own: it gets some that anyone can repeat.
         torch.manual_seed(_worker_seed(seed, state.epoch))

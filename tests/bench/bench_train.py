@@ -6,27 +6,37 @@ needs no Ray. It prints a table for the CPU and, where there is one, for a GPU. 
 process of its own, because how the C library keeps memory is settled when a process starts: the
 product's workers are started so that it is kept, and each model is shown both ways. Segments come
 from a segment store of random spectrograms, and all rows of a device see the same batches.
+
+On a CPU a step is the median of `--steps`. On a GPU at least 200 steps are timed together, with
+nothing waited for between them, because what is gathered while the last step is computed costs
+nothing there. Beside the speeds stand the differences of one step from the same weights: in float32
+the gradient may take another of four pooled values that are equal but for rounding, so a part of
+the batch is compared in float64 as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from valence.config import Config
-from valence.inference import sequence_outputs
+from valence.config import Config, versions
+from valence.delivery import ahead
+from valence.inference import Sequences, outputs_of
 from valence.loss import ccc_loss, pair_sums
 from valence.model import ValenceModel
 from valence.residency import Members, ResidentSource
@@ -37,6 +47,9 @@ from valence.storage import Location
 from valence.training import Batch, Stepper, Task
 
 RECORDINGS, SEGMENTS = 12, 600
+WARM_UP, GPU_STEPS = 20, 200
+# Sequences that a step is compared on in float64.
+COMPARED_EXACTLY = 8
 KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -71,22 +84,38 @@ class PlainModel(nn.Module):
         self.output = nn.Linear(model.feature_size, len(model.config.targets))
         self.mean, self.std = model.mean.clone(), model.std.clone()
         self.to(model.mean)
-        self._copy(model)
+        with torch.no_grad():
+            for own, theirs, order in self.pairs(model):
+                own.copy_(theirs[..., order])
 
-    @torch.no_grad()
-    def _copy(self, model: ValenceModel) -> None:
-        """Take the weights of `model`, which flattens its channels last."""
+    def pairs(
+        self, model: ValenceModel
+    ) -> Iterator[tuple[nn.Parameter, nn.Parameter, Tensor | slice]]:
+        """Each own parameter, the one of `model`, and the order of its columns that is the own.
+
+        `model` flattens its channels last.
+        """
+        everything = slice(None)
         for index, block in enumerate(model.blocks):
-            self.cnn[4 * index].load_state_dict(block.conv.state_dict())
-            self.cnn[4 * index + 1].load_state_dict(block.norm.state_dict())
+            for own, theirs in (
+                (self.cnn[4 * index], block.conv),
+                (self.cnn[4 * index + 1], block.norm),
+            ):
+                for mine, other in zip(own.parameters(), theirs.parameters(), strict=True):
+                    yield mine, other, everything
         channels = model.config.channels[-1]
         order = torch.arange(model.encoded_size).view(-1, channels).t().reshape(-1)
         for number, layer in enumerate(model.lstm):
-            for name, values in layer.named_parameters():
+            for name, other in layer.named_parameters():
                 own = getattr(self.lstm, name.replace("_l0", f"_l{number}"))
-                own.copy_(values[:, order] if values.shape[-1] == model.encoded_size else values)
-        self.attention.load_state_dict(model.attention.state_dict())
-        self.output.load_state_dict(model.output.state_dict())
+                yield (
+                    own,
+                    other,
+                    order if name.startswith("weight_ih") and not number else everything,
+                )
+        for own, theirs in ((self.attention, model.attention), (self.output, model.output)):
+            for mine, other in zip(own.parameters(), theirs.parameters(), strict=True):
+                yield mine, other, everything
 
     def features(self, mel: Tensor) -> Tensor:
         """`[batch, length, n_mels, n_frames]` in dB to the deep features."""
@@ -123,10 +152,10 @@ def make_store(folder: Path) -> SegmentStore:
     return store
 
 
-def make_task(device: str, precision: str, *, compiled: bool = False) -> Task:
+def make_task(device: str, precision: str) -> Task:
     standardizer = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
     chosen = "bfloat16" if precision == "bfloat16" else "float32"
-    return Task(Config(), {}, standardizer, torch.device(device), chosen, compiled)
+    return Task(Config(), {}, standardizer, torch.device(device), chosen)
 
 
 def make_model(task: Task) -> ValenceModel:
@@ -136,20 +165,28 @@ def make_model(task: Task) -> ValenceModel:
     ).to(task.device)
 
 
-def make_source(task: Task, store: SegmentStore) -> ResidentSource:
+def full_batches(task: Task, store: SegmentStore) -> Iterator[Batch]:
+    """Full batches of one epoch after the other."""
     names = tuple(f"{number:02d}" for number in range(RECORDINGS))
     chosen = Members(names, (f"{RECORDINGS:02d}",), 1, ("valence",))
-    residency = "host" if task.device.type == "cpu" else "device"
-    return ResidentSource(store, task.config, chosen, device=task.device, residency=residency)
+    source = ResidentSource(store, task.config, chosen, device=task.device, residency="device")
+    for epoch in itertools.count(1):
+        for batch in source.batches(0, epoch):
+            if len(batch.target) == task.config.train.batch_size:
+                yield batch
 
 
-def plain_step(task: Task) -> Callable[[Batch], Tensor]:
-    model = PlainModel(make_model(task)).to(task.device).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
+def plain_step(task: Task, model: PlainModel) -> Callable[[Batch], Tensor]:
+    train = task.config.train
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay
+    )
 
     def step(batch: Batch) -> Tensor:
         optimizer.zero_grad()
-        sums = pair_sums(model(batch.mel), batch.target)
+        with task.autocast():
+            prediction = model(batch.mel)
+        sums = pair_sums(prediction, batch.target)
         loss = ccc_loss(sums)
         loss.backward()
         optimizer.step()
@@ -158,61 +195,102 @@ def plain_step(task: Task) -> Callable[[Batch], Tensor]:
     return step
 
 
-def product_step(task: Task) -> Callable[[Batch], Tensor]:
-    stepper = Stepper(make_model(task).train(), task)
-    return stepper.step
+def make_step(kind: str, task: Task) -> Callable[[Batch], Tensor]:
+    model = make_model(task).train()
+    if kind == "plain":
+        return plain_step(task, PlainModel(model).to(task.device).train())
+    return Stepper(model, task).step
 
 
 def time_steps(step: Callable[[Batch], Tensor], task: Task, store: SegmentStore, n: int) -> dict:
-    batches = iter(make_source(task, store).batches(0, 1))
-    full = task.config.train.batch_size
-    step(next(batches))
-    cpu, wall, losses = [], [], []
+    batches = full_batches(task, store)
+    if task.device.type == "cpu":
+        step(next(batches))
+        cpu, wall = [], []
+        for _ in range(n):
+            began, began_cpu = time.perf_counter(), time.process_time()
+            step(next(batches))
+            wall.append(time.perf_counter() - began)
+            cpu.append(time.process_time() - began_cpu)
+        return {"wall": statistics.median(wall), "cpu": statistics.median(cpu)}
+    for _ in range(WARM_UP):
+        step(next(batches))
+    n = max(n, GPU_STEPS)
+    torch.cuda.synchronize()
+    began, began_cpu = time.perf_counter(), time.process_time()
     for _ in range(n):
-        wait(task.device)
-        began, began_cpu = time.perf_counter(), time.process_time()
-        batch = next(batches)
-        assert len(batch.target) == full
-        sums = step(batch)
-        wait(task.device)
-        wall.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - began_cpu)
-        losses.append(float(ccc_loss(sums)))
-    return {"wall": statistics.median(wall), "cpu": statistics.median(cpu), "losses": losses}
+        step(next(batches))
+    torch.cuda.synchronize()
+    wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    return {"wall": wall / n, "cpu": cpu / n}
 
 
-def time_inference(task: Task, n: int) -> dict:
+def compare_step(task: Task, batch: Batch, dtype: torch.dtype) -> dict:
+    """How far one step of the product is from the plain model's, from the same weights."""
+    model = make_model(task).to(dtype).train()
+    plain = PlainModel(model).to(task.device).train()
+    stepper = Stepper(model, task)
+    losses = [float(ccc_loss(step(batch))) for step in (plain_step(task, plain), stepper.step)]
+    apart, largest = 0.0, 0.0
+    for own, theirs, order in plain.pairs(model):
+        apart = max(apart, float((own.grad - theirs.grad[..., order]).abs().max()))
+        largest = max(largest, float(own.grad.abs().max()))
+    return {"loss": abs(losses[0] - losses[1]), "gradient": apart, "largest": largest}
+
+
+def compare(task: Task, store: SegmentStore) -> dict:
+    """`compare_step` as it is trained, and on a part of the batch in float64."""
+    batch = next(full_batches(task, store))
+    few = Batch(batch.mel[:COMPARED_EXACTLY], batch.target[:COMPARED_EXACTLY])
+    exact = replace(
+        task,
+        config=Config.resolve(task.config, assignments=["train.compile=never"]),
+        precision="float32",
+    )
+    return {
+        "trained": compare_step(task, batch, torch.float32),
+        "exact": compare_step(exact, few, torch.float64),
+    }
+
+
+def time_inference(kind: str, task: Task, store: SegmentStore, n: int) -> dict:
+    """One recording in memory, or the store's recordings, read while others are worked on."""
     model = make_model(task).eval()
-    rng = np.random.default_rng(0)
-    segments = 1200 if task.device.type == "cpu" else 60_000
-    mel = torch.from_numpy(rng.normal(-30, 20, (segments, 128, 34)).astype(np.float16))
-    mel = mel.to(task.device)
-    starts = windows(40, 1, segments=segments)
-    walls, cpus = [], []
-    for _ in range(n + 1):
-        began, began_cpu = time.perf_counter(), time.process_time()
-        sequence_outputs(model, mel, starts, 40)
+    on_gpu = task.device.type == "cuda"
+    if kind == "recording":
+        segments = 60_000 if on_gpu else 1200
+        rng = np.random.default_rng(0)
+        mel = torch.from_numpy(rng.normal(-30, 20, (segments, 128, 34)).astype(np.float16))
+        each = Sequences(mel.to(task.device), windows(40, 1, segments=segments))
+        passes = [[each]] * (n + 1)
+    else:
+        names = [f"{number:02d}" for number in range(RECORDINGS)] * 20
+        names = names if on_gpu else names[:4]
+        starts = windows(40, 1, segments=SEGMENTS)
+        segments = len(names) * SEGMENTS
+        passes = [
+            ahead((Sequences(store.read(name).mel, starts) for name in names), most=1)
+            for _ in range((n if on_gpu else 1) + 1)
+        ]
+    walls, rows = [], 0
+    for recordings in passes:
+        began = time.perf_counter()
+        found = list(outputs_of(model, recordings, 40, precision=task.precision))
         walls.append(time.perf_counter() - began)
-        cpus.append(time.process_time() - began_cpu)
-    wall, cpu = statistics.median(walls[1:]), statistics.median(cpus[1:])
-    return {"wall": wall, "cpu": cpu, "windows": len(starts), "seconds": segments / 2}
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+        rows = sum(len(outputs.prediction) for outputs in found)
+    return {"wall": statistics.median(walls[1:]), "windows": rows, "seconds": segments / 2}
 
 
 def run_row(kind: str, device: str, precision: str, folder: Path, steps: int) -> dict:
-    task = make_task(device, precision, compiled=precision == "bfloat16" and device == "cuda")
+    task = make_task(device, precision)
     store = SegmentStore(Location.parse(folder))
     match kind:
-        case "plain":
-            return time_steps(plain_step(task), task, store, steps)
-        case "product":
-            return time_steps(product_step(task), task, store, steps)
+        case "plain" | "product":
+            return time_steps(make_step(kind, task), task, store, steps)
+        case "compared":
+            return compare(task, store)
         case _:
-            return time_inference(task, steps)
+            return time_inference(kind, task, store, steps)
 
 
 def row(arguments: list[str], environment: dict[str, str]) -> dict:
@@ -226,6 +304,14 @@ def row(arguments: list[str], environment: dict[str, str]) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def processor() -> str:
+    """The name of this machine's processor, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
@@ -237,37 +323,56 @@ def main() -> None:
         kind, device, precision, folder = given.row
         print(json.dumps(run_row(kind, device, precision, Path(folder), given.steps)))
         return
+    gpu = torch.cuda.is_available()
+    print(f"cpu: {processor()}, {os.cpu_count()} cores, {given.threads} threads")
+    if gpu:
+        print(f"cuda: {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    found = versions()
+    print(", ".join(f"{name} {found[name]}" for name in ("python", "torch", "numpy", "valence")))
     with tempfile.TemporaryDirectory() as folder:
         make_store(Path(folder))
         common = ["--threads", str(given.threads), "--steps", str(given.steps), "--row"]
         rows = [("cpu", "float32", kept) for kept in (False, True)]
-        if torch.cuda.is_available():
-            rows += [("cuda", "float32", True), ("cuda", "bfloat16", True)]
-        print(f"{given.threads} threads, batch 64 of 40 segments, median of {given.steps} steps")
+        precisions = ("float32", "bfloat16")
+        if gpu:
+            rows += [("cuda", precision, True) for precision in precisions]
+        print(f"batch 64 of 40 segments, {given.steps} steps ({GPU_STEPS} on a GPU)")
         for device, precision, kept in rows:
             keep = KEEP_MEMORY if kept else {}
             label = f"{device} {precision}{', memory kept' if kept else ''}"
-            found = {
+            timed = {
                 kind: row([*common, kind, device, precision, folder], keep)
                 for kind in ("plain", "product")
             }
-            for kind, each in found.items():
+            for kind, each in timed.items():
                 print(
                     f"{label:32} {kind:8} {64 / each['wall']:9.1f} sequences/s "
                     f"{each['cpu']:7.2f} CPU-s a step"
                 )
-            ratio = {key: found["plain"][key] / found["product"][key] for key in ("wall", "cpu")}
-            apart = np.abs(np.subtract(found["plain"]["losses"], found["product"]["losses"])).max()
+            ratio = {key: timed["plain"][key] / timed["product"][key] for key in ("wall", "cpu")}
             print(
                 f"{label:32} product is {ratio['wall']:.2f} times as fast by the clock, "
-                f"{ratio['cpu']:.2f} times in CPU-seconds; losses differ by {apart:.1e}"
+                f"{ratio['cpu']:.2f} times in CPU-seconds"
             )
-        for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-            each = row([*common, "inference", device, "float32", folder], {})
-            print(
-                f"{device} inference at stride 1: {each['windows'] / each['wall']:.0f} windows/s, "
-                f"{each['seconds'] / each['wall']:.0f} times real time"
-            )
+            if kept:
+                apart = row([*common, "compared", device, precision, folder], keep)
+                for how, each in apart.items():
+                    what = precision if how == "trained" else f"{COMPARED_EXACTLY} in float64"
+                    print(
+                        f"{label:32} one step from the same weights, {what}: losses differ by "
+                        f"{each['loss']:.1e}, gradients by {each['gradient']:.1e} "
+                        f"(the largest is {each['largest']:.1e})"
+                    )
+        kinds = {"recording": "a recording in memory", "store": "recordings from the store"}
+        inferred = [("cpu", "float32")] + [("cuda", each) for each in precisions if gpu]
+        for device, precision in inferred:
+            for kind, what in kinds.items():
+                each = row([*common, kind, device, precision, folder], {})
+                print(
+                    f"{device} {precision} inference at stride 1, {what}: "
+                    f"{each['windows'] / each['wall']:.0f} windows/s, "
+                    f"{each['seconds'] / each['wall']:.0f} times real time"
+                )
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def prepared_run(_segments: Path, tmp_path: Path) -> Callable[[str], Run]:
 @pytest.fixture(scope="session")
 def train_config(tiny_config: Config) -> Config:
     """Two seeds of three epochs, shuffled in several pools."""
-    assignments = ["train.seeds=[3, 5]", "train.epochs=3", "train.shuffle_segments=200"]
+    assignments = ["train.seeds=[3, 5]", "train.epochs=3", "train.shuffle_segments=160"]
     return Config.resolve(tiny_config, assignments=assignments)
 
 

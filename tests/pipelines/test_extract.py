@@ -83,6 +83,27 @@ def test_features_are_the_models_for_every_sequence(
         _extract(run, Config.resolve(tiny_config, assignments=["sequence.stride=4"]), told)
 
 
+def test_recordings_of_one_task_are_those_of_many(run: Run, tiny_config: Config, told: Any) -> None:
+    """As where a GPU takes several at once, in this process."""
+    from pipelines.extract import extract_recordings
+
+    _extract(run, tiny_config, told)
+    folder = run.folder("features")
+
+    def files() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in folder.files() if file.stem != "stage"}
+
+    alone = files()
+    rows = SegmentStore(run.folder("segments")).recordings()
+    for name in alone:
+        (folder / name).delete()
+    batch = {key: rows[key].to_numpy() for key in ("Id", "subject", "split")}
+    found = extract_recordings(batch, run=run, config=tiny_config, threads=4, device="cpu")
+    assert found["Id"].tolist() == ["01", "02", "03", "04", "05", "06"]
+    assert found["sequences"].tolist() == [13] * 6
+    assert files() == alone
+
+
 def test_only_what_is_missing_is_extracted(run: Run, tiny_config: Config, told: Any) -> None:
     _extract(run, tiny_config, told)
     folder = run.folder("features")
@@ -129,15 +150,15 @@ def test_a_worker_that_dies_costs_no_recording(
 ) -> None:
     from pipelines import extract
 
-    whole = extract.extract_recording
+    whole = extract.extract_recordings
 
-    def dying(row: dict[str, Any], **settings: Any) -> dict[str, Any]:
-        if row["Id"] == "03" and not (tmp_path / "died").exists():
+    def dying(rows: dict[str, Any], **settings: Any) -> dict[str, Any]:
+        if "03" in rows["Id"] and not (tmp_path / "died").exists():
             (tmp_path / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return whole(row, **settings)
+        return whole(rows, **settings)
 
-    monkeypatch.setattr(extract, "extract_recording", dying)
+    monkeypatch.setattr(extract, "extract_recordings", dying)
     summary = _extract(run, tiny_config, told)
     assert len(read_features(run.folder("features"))) == summary["sequences"] == 78
     assert (tmp_path / "died").exists()

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +15,13 @@ import torch
 
 from valence.checkpoint import load_model, load_state
 from valence.config import Config
-from valence.errors import ClusterError, MissingStageError, StaleError, TrainingError
+from valence.errors import (
+    ClusterError,
+    MissingStageError,
+    ModelError,
+    StaleError,
+    TrainingError,
+)
 from valence.run import Run
 from valence.training import HISTORY_COLUMNS
 
@@ -111,14 +117,18 @@ def test_streaming_trains_as_memory_does(
     prepared_run: MakeRun, trained: tuple[Run, Any], train_config: Config, told: Any
 ) -> None:
     streamed = prepared_run("streamed")
-    # Less than the segments take, so that "auto" has to stream.
-    _train(streamed, _set(train_config, "train.seeds=[3]", "train.host_gib=0.0001"), told)
+    # Less than the 720 segments take, so that "auto" has to stream, and enough for four pools.
+    limit = f"train.host_gib={5.9e6 / 2**30}"
+    _train(streamed, _set(train_config, "train.seeds=[3]", limit), told)
     assert any("streamed from the store" in line for line in told.lines)
     assert streamed.stage("train").require()["summary"]["residency"] == "stream"
     np.testing.assert_array_equal(_values(streamed), _values(trained[0])[:3])
 
 
-def test_streamed_batches_are_the_resident_ones(prepared_run: MakeRun, tiny_config: Config) -> None:
+@pytest.mark.parametrize("residency", ["device", "host"])
+def test_streamed_batches_are_the_resident_ones(
+    prepared_run: MakeRun, tiny_config: Config, residency: Literal["device", "host"]
+) -> None:
     from pipelines.streaming import StreamingSource
     from valence.residency import ResidentSource, members
     from valence.segments import SegmentStore
@@ -126,7 +136,7 @@ def test_streamed_batches_are_the_resident_ones(prepared_run: MakeRun, tiny_conf
     config = _set(tiny_config, "train.shuffle_segments=200", "train.windows_per_run=2")
     store = SegmentStore(prepared_run("run").folder("segments"))
     chosen, device = members(store, config), torch.device("cpu")
-    resident = ResidentSource(store, config, chosen, device=device, residency="host")
+    resident = ResidentSource(store, config, chosen, device=device, residency=residency)
     streaming = StreamingSource(store, config, chosen, device=device)
     expected = list(resident.batches(5, 2))
     got = list(streaming.batches(5, 2))
@@ -214,6 +224,61 @@ def test_a_training_that_ended_is_exported_without_training(
     made_of = {key: value for key, value in record["made_of"].items() if key != "format"}
     run.stage("train").begin(made_of)
     run.model.delete()
+    # ... and the worker after its last state, before it wrote what follows from it.
+    history = run.folder("train") / "history.csv"
+    whole = history.read_text()
+    history.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    (run.folder("train") / "best").delete()
     monkeypatch.setattr("pipelines.train._run_ray_train", None)
     assert _train(run, train_config, told)["digest"] == record["summary"]["digest"]
     assert load_model(run.model)[1].sha256 == record["summary"]["digest"]
+    assert load_model(run.folder("train") / "best")[1].sha256 == record["summary"]["digest"]
+    assert history.read_text() == whole
+
+
+@pytest.mark.parametrize("damage", ["none", "state"])
+def test_a_state_of_another_training_is_refused_without_its_record(
+    trained: tuple[Run, Any],
+    train_config: Config,
+    told: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    """As after an --overwrite that was interrupted, or a copy that is not whole."""
+    local = trained[0].root.local
+    assert local is not None
+    shutil.copytree(local, tmp_path / "run")
+    run = Run.at(str(tmp_path / "run"))
+    stage, folder = run.stage("train"), run.folder("train")
+    stage.file.delete()
+    other = _set(train_config, "train.learning_rate=0.5")
+    says = r"train.learning_rate is 0.001 there and 0.5 here.*--overwrite"
+    error: type[Exception] = StaleError
+    if damage == "state":
+        for name in ("state.pt", "state.previous.pt"):
+            (folder / name).write_bytes(b"nothing")
+        other, says, error = train_config, "No training state .* is whole.*--overwrite", ModelError
+
+    def anew(settings: Any, stage: Any, state: Any, report: Any) -> None:
+        assert state is None
+        raise TrainingError("began anew")
+
+    monkeypatch.setattr("pipelines.train._run_ray_train", anew)
+    for _ in range(2):
+        with pytest.raises(error, match=says):
+            _train(run, other, told)
+        assert stage.record() is None
+    with pytest.raises(TrainingError, match="began anew"):
+        _train(run, other, told, overwrite=True)
+    assert not (folder / "state.pt").exists()
+    assert not run.model.exists()
+    if damage == "none":
+        shutil.rmtree(tmp_path / "run")
+        shutil.copytree(local, tmp_path / "run")
+        stage.file.delete()
+        # The same configuration goes on as ever.
+        assert (
+            _train(run, train_config, told)["epoch"]
+            == trained[0].stage("train").require()["summary"]["epoch"]
+        )

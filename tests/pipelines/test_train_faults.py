@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -87,13 +86,6 @@ def _descendants(pid: int) -> dict[int, str]:
     return {child: names[child] for child in parents if child in names and under(child)}
 
 
-def _worker() -> int:
-    """The process of this session's Ray Train worker."""
-    held = [pid for pid, name in _descendants(os.getpid()).items() if "TrainWorker" in name]
-    assert len(held) == 1, held
-    return held[0]
-
-
 def _same_as(expected: Run, run: Run) -> None:
     states = [load_state(each.folder("train"))[0] for each in (expected, run)]
     one, other = states
@@ -112,21 +104,46 @@ def _same_as(expected: Run, run: Run) -> None:
 
 
 def test_a_killed_worker_is_restarted_where_it_was(
-    trained: tuple[Run, Any], prepared_run: MakeRun, train_config: Config, told: Any
+    trained: tuple[Run, Any],
+    prepared_run: MakeRun,
+    train_config: Config,
+    told: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    marker, pids = tmp_path / "killed", tmp_path / "pids"
+
+    def dying(given: dict[str, Any]) -> str | None:
+        """The worker, which kills itself once, after three steps of the second epoch."""
+        import os
+        import signal
+
+        # As the worker's process imports them, untouched by the test's.
+        from pipelines import train
+        from valence.residency import ResidentSource
+
+        whole = ResidentSource.batches
+
+        def batches(self: Any, seed: int, epoch: int) -> Any:
+            for steps, batch in enumerate(whole(self, seed, epoch)):
+                if (seed, epoch, steps) == (3, 2, 3) and not marker.exists():
+                    marker.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield batch
+
+        ResidentSource.batches = batches  # type: ignore[method-assign]
+        with pids.open("a") as file:
+            file.write(f"{os.getpid()} {given['settings'].placement.residency}\n")
+        return train._work(given)
+
     run = prepared_run("run")
-    killed: list[int] = []
-
-    def kill() -> None:
-        _wait(lambda: _epochs(run) >= 2)
-        killed.append(_worker())
-        os.kill(killed[0], signal.SIGKILL)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
+    monkeypatch.setattr("pipelines.train._work", dying)
     _train(run, train_config, told)
-    thread.join()
-    assert len(killed) == 1
+    assert marker.exists()
+    # Two processes have worked on it: the one that died and the one in its place.
+    lines = pids.read_text().splitlines()
+    assert [line.split()[1] for line in lines] == ["host", "host"]
+    assert len({line.split()[0] for line in lines}) == 2
     _same_as(trained[0], run)
 
 

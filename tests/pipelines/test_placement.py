@@ -1,0 +1,138 @@
+"""What a worker gets of clusters of several shapes, and where its segments are to live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines import placement
+from valence.config import Config
+from valence.errors import ConfigError, TrainingError
+from valence.residency import Members
+from valence.segments import SegmentStore
+from valence.storage import Location
+
+_CPU, _GPU = torch.device("cpu"), torch.device("cuda", 0)
+_CHOSEN = Members(("a", "b"), ("c",), 1, ("valence",))
+# Of 128 x 34 values of two bytes.
+_SEGMENT = 8704
+_HELD = (2 * 2 * 100 + 60) * _SEGMENT
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> SegmentStore:
+    made = SegmentStore(Location.parse(tmp_path))
+    made.write_recordings(
+        [{"Id": name, "segments": n} for name, n in (("a", 100), ("b", 100), ("c", 60))]
+    )
+    return made
+
+
+def _place(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch, *assignments: str, gpus: int = 0
+) -> placement.Placement:
+    node = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": float(gpus), "memory": 3.0 * _HELD}}
+    monkeypatch.setattr("ray.nodes", lambda: [node])
+    return placement.place(store, Config.resolve(Config(), assignments=assignments), _CHOSEN)
+
+
+def _limit(size: float) -> str:
+    return f"train.host_gib={size / 2**30}"
+
+
+def _room(monkeypatch: pytest.MonkeyPatch, size: float) -> None:
+    """A GPU that leaves segments so many bytes."""
+    free = round(size / 0.6) + 2
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 2 * free))
+
+
+def test_without_a_gpu_segments_are_in_memory_if_they_fit(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _place(store, monkeypatch)
+    assert (found.held, found.limit) == (_HELD, 1.5 * _HELD)
+    assert (found.cpus, found.gpu, found.residency) == (4, False, "host")
+    assert found.told == "1 worker with 4 CPUs each; 0.00 GiB of segments are held in memory"
+    assert found.settle(_CPU) == "host"
+    # A CPU's memory is the host's.
+    found = _place(store, monkeypatch, "train.residency=device")
+    assert found.residency == found.settle(_CPU) == "host"
+    assert found.told.endswith("are held in memory")
+
+
+def test_without_a_gpu_segments_are_streamed_if_they_do_not_fit(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The longest recording is a pool of its own, and four pools are held.
+    small = ("train.shuffle_segments=50", _limit(0.99 * _HELD))
+    found = _place(store, monkeypatch, *small)
+    assert found.residency == found.settle(_CPU) == "stream"
+    assert found.streamed == 4 * 100 * _SEGMENT
+    assert found.told.endswith("are streamed from the store")
+    assert found.cpus < 4
+
+
+def test_streaming_that_takes_more_than_there_is_is_refused(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for small in ("train.shuffle_segments=50", "train.shuffle_segments=150"):
+        with pytest.raises(TrainingError, match=r"0\.00[0-9]+ GiB.*Lower train.shuffle_segments"):
+            _place(store, monkeypatch, small, _limit(399 * _SEGMENT))
+    with pytest.raises(TrainingError, match=r"Lower train\.shuffle_segments"):
+        _place(store, monkeypatch, _limit(0.99 * _HELD), "train.residency=stream")
+
+
+@pytest.mark.parametrize(
+    ("limit", "otherwise", "words"),
+    [(2.0, "host", "held in memory"), (0.9, "stream", "streamed from the store")],
+)
+def test_with_a_gpu_the_device_is_tried_first(
+    store: SegmentStore,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: float,
+    otherwise: str,
+    words: str,
+) -> None:
+    asked = ("train.shuffle_segments=50", _limit(limit * _HELD))
+    found = _place(store, monkeypatch, *asked, gpus=1)
+    assert (found.residency, found.otherwise, found.gpu) == ("auto", otherwise, True)
+    assert found.told.endswith(f"are held on the device where they fit, else {words}")
+    _room(monkeypatch, _HELD)
+    assert found.settle(_GPU) == "device"
+    _room(monkeypatch, _HELD - 100)
+    assert found.settle(_GPU) == otherwise
+
+
+def test_a_device_without_room_is_refused_with_both_sizes(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _place(store, monkeypatch, "train.residency=device", gpus=1)
+    _room(monkeypatch, _HELD)
+    assert found.settle(_GPU) == "device"
+    _room(monkeypatch, _HELD / 2)
+    with pytest.raises(TrainingError, match=r"asks for 0\.00373 GiB.* has 0\.00186 GiB"):
+        found.settle(_GPU)
+
+
+def test_a_fallback_that_takes_more_than_there_is_is_refused_only_where_it_is_needed(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _place(store, monkeypatch, _limit(_SEGMENT), gpus=1)
+    _room(monkeypatch, _HELD)
+    assert found.settle(_GPU) == "device"
+    _room(monkeypatch, 0)
+    with pytest.raises(TrainingError, match=r"Lower train\.shuffle_segments"):
+        found.settle(_GPU)
+
+
+def test_a_batch_needs_a_run_for_each_worker(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("train.batch_size=16", "train.windows_per_run=8", "train.host_gib=1")
+    assert _place(store, monkeypatch, *asked, "train.workers=2").workers == 2
+    with pytest.raises(
+        ConfigError, match=r"windows_per_run = 8 make batches of 2 runs.*workers = 3"
+    ):
+        _place(store, monkeypatch, *asked, "train.workers=3")
