@@ -5,7 +5,7 @@ VENV := .venv
 RUN ?= runs/demo
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/valence demo --out $(RUN)

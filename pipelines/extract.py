@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from ray.data import Dataset, TaskPoolStrategy
 
+from pipelines.nodes import Selector, cpus_of, gpus_of, living_nodes, require_cpus
 from pipelines.progress import Report
-from pipelines.session import cluster_cpus, cluster_gpus
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
 from valence.delivery import ahead
@@ -98,7 +98,7 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     todo = _missing(rows, folder)
     skipped = len(rows) - len(todo)
     with report.bar("extract", total=len(todo)) as bar:
-        for done in _outcomes(todo, run, config):
+        for done in _outcomes(todo, run, config, report):
             bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
     summary = {
         "seconds": time.monotonic() - began,
@@ -123,18 +123,27 @@ def _missing(rows: list[dict[str, Any]], folder: Location) -> list[dict[str, Any
     return [row for row in rows if row["Id"] not in standing]
 
 
-def _outcomes(todo: list[dict[str, Any]], run: Run, config: Config) -> Iterator[dict[str, Any]]:
+def _outcomes(
+    todo: list[dict[str, Any]], run: Run, config: Config, report: Report
+) -> Iterator[dict[str, Any]]:
     """Extract `todo`, each told as its file appears."""
     if not todo:
         return iter(())
-    cpus, gpus = cluster_cpus(), cluster_gpus()
+    gpus = gpus_of(living_nodes())
     use_gpu = config.train.gpus != "never" and gpus >= 1
+    selector: Selector = {}
+    cpus = float(_CPUS_PER_TASK)
+    if not use_gpu:
+        asked = "extraction asks for a CPU"
+        selector, nodes = require_cpus(1, config.cluster, asked=asked, report=report)
+        cpus = cpus_of(nodes)
     each = min(cpus, _CPUS_PER_TASK)
-    places = int(gpus) if use_gpu else int(cpus // each)
+    places = gpus if use_gpu else int(cpus // each)
     together = _TOGETHER_ON_GPU if use_gpu else 1
     parts = math.ceil(len(todo) / together)
     at_once = max(1, min(places, parts))
     dataset: Dataset = ray.data.from_items(todo, override_num_blocks=min(parts, 16 * at_once))
+    dataset.context.execution_options.label_selector = selector or None
     function: Any = extract_recordings
     dataset = dataset.map_batches(
         function,

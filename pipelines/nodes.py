@@ -96,18 +96,32 @@ def cpu_selector(nodes: Sequence[Node], config: ClusterConfig) -> Selector:
     return {}
 
 
+def nodes_for(selector: Selector) -> list[Node]:
+    """The living nodes that a selector allows."""
+    return [node for node in living_nodes() if _matches(node, selector)]
+
+
 def cpu_nodes(config: ClusterConfig) -> tuple[Selector, list[Node]]:
     """Where work on CPUs goes: the selector that says so, and the living nodes that it allows."""
-    nodes = living_nodes()
-    selector = cpu_selector(nodes, config)
-    return selector, [node for node in nodes if _matches(node, selector)]
+    selector = cpu_selector(living_nodes(), config)
+    return selector, nodes_for(selector)
+
+
+def gpus_of(nodes: Sequence[Node]) -> int:
+    """Whole GPUs of `nodes` together."""
+    return sum(int(node.resources.get("GPU", 0)) for node in nodes)
+
+
+def cpus_of(nodes: Sequence[Node]) -> float:
+    """Logical CPUs of `nodes` together, at least 1."""
+    return max(1.0, sum(node.resources.get("CPU", 0.0) for node in nodes))
 
 
 def cpus_to_share(config: ClusterConfig) -> float:
     """Logical CPUs that work on CPUs is to be shared out among, at least 1."""
     _, allowed = cpu_nodes(config)
-    now = sum(node.resources.get("CPU", 0.0) for node in allowed)
-    return max(now, _EXPECTED_CPUS) if scales(living_nodes(), config) else max(1.0, now)
+    now = cpus_of(allowed)
+    return max(now, _EXPECTED_CPUS) if scales(living_nodes(), config) else now
 
 
 def require_cpus(
@@ -159,7 +173,7 @@ def await_nodes(
     waiting = False
     try:
         while True:
-            nodes = [node for node in living_nodes() if _matches(node, selector)]
+            nodes = nodes_for(selector)
             if _hold(nodes, bundles):
                 return
             waited = time.monotonic() - began

@@ -6,12 +6,22 @@ the worker, and all that can be settled without is settled here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import ray
 import torch
 
+from pipelines.nodes import (
+    Selector,
+    await_nodes,
+    cpu_selector,
+    gpus_of,
+    living_nodes,
+    nodes_for,
+    scales,
+)
+from pipelines.progress import Report
 from pipelines.streaming import CPUS_PER_TASK
 from valence.config import Config
 from valence.errors import ClusterError, ConfigError
@@ -43,6 +53,8 @@ class Placement:
     ----------
     workers, cpus, gpu
         Number of workers, CPUs of each, and whether each has a GPU.
+    selector
+        Which nodes they may be on.
     residency
         Where segments live; `"auto"`: on the device if it has room for them, else as `otherwise`.
     otherwise
@@ -57,6 +69,7 @@ class Placement:
     workers: int
     cpus: float
     gpu: bool
+    selector: Selector
     residency: Literal["auto", "device", "host", "stream"]
     otherwise: Literal["host", "stream"]
     held: int
@@ -85,8 +98,8 @@ class Placement:
         return chosen
 
 
-def place(store: SegmentStore, config: Config, chosen: Members) -> Placement:
-    """Fit the workers onto the nodes that are there, at once or not at all.
+def place(store: SegmentStore, config: Config, chosen: Members, report: Report) -> Placement:
+    """Fit the workers onto the nodes that are there; where nodes may come, wait for them.
 
     Raises
     ------
@@ -106,10 +119,25 @@ def place(store: SegmentStore, config: Config, chosen: Members) -> Placement:
             f"{asked.workers} needs one of its own. Raise train.batch_size, or lower "
             "train.windows_per_run or train.workers."
         )
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    living = living_nodes()
+    use_gpu = asked.gpus == "always" or (asked.gpus == "auto" and gpus_of(living) >= asked.workers)
+    selector = {} if use_gpu else cpu_selector(living, config.cluster)
+    if scales(living, config.cluster):
+        each_asks = {"CPU": 1.0} | ({"GPU": 1.0} if use_gpu else {})
+        await_nodes(
+            [each_asks] * asked.workers,
+            selector,
+            config.cluster,
+            asked=f"train.workers = {asked.workers} asks for a {'GPU' if use_gpu else 'CPU'} each",
+            report=report,
+        )
+    nodes = [
+        node.resources
+        for node in nodes_for(selector)
+        if node.holds({"CPU": 1.0} | ({"GPU": 1.0} if use_gpu else {}))
+    ]
     cpus = [int(node.get("CPU", 0)) for node in nodes]
     gpus = [int(node.get("GPU", 0)) for node in nodes]
-    use_gpu = asked.gpus == "always" or (asked.gpus == "auto" and sum(gpus) >= asked.workers)
     if use_gpu and sum(gpus) < asked.workers:
         raise ClusterError(
             f"train.workers = {asked.workers} with train.gpus = 'always' asks for {asked.workers} "
@@ -144,7 +172,7 @@ def place(store: SegmentStore, config: Config, chosen: Members) -> Placement:
     workers = "1 worker" if asked.workers == 1 else f"{asked.workers} workers"
     told = f"{workers} with {where} each; {held / 2**30:.2f} GiB of segments are {lives}"
     return Placement(
-        asked.workers, given, use_gpu, residency, otherwise, held, streamed, limit, told
+        asked.workers, given, use_gpu, selector, residency, otherwise, held, streamed, limit, told
     )
 
 
@@ -159,7 +187,7 @@ def _cpus_each(cpus: list[int], gpus: list[int] | None, workers: int) -> int | N
     return None
 
 
-def _host_limit(nodes: list[dict[str, float]], config: Config) -> float:
+def _host_limit(nodes: Sequence[Mapping[str, float]], config: Config) -> float:
     if config.train.host_gib is not None:
         return config.train.host_gib * 2**30
     memory = min(node.get("memory", 0.0) for node in nodes)

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 
 from pipelines.progress import Report
-from pipelines.session import cluster_cpus, cluster_gpus, ray_session
+from pipelines.session import ray_session
 from pipelines.tally import some
 from valence.audio import read_header
+from valence.config import ClusterConfig
 from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
 from valence.prediction import Predictor, model_folder
 from valence.storage import Location
@@ -206,8 +207,11 @@ def _on_ray(
     import ray.data
     from ray.data import ActorPoolStrategy
 
-    gpus = int(cluster_gpus())
-    actors = min(len(tasks), gpus or max(1, int(cluster_cpus())))
+    from pipelines.nodes import cpu_nodes, cpus_of, gpus_of, living_nodes
+
+    gpus = gpus_of(living_nodes())
+    selector, nodes = cpu_nodes(ClusterConfig())
+    actors = min(len(tasks), gpus or int(cpus_of(nodes)))
     worker: Any = _Worker
     dataset = ray.data.from_items(
         [{"task": json.dumps(_task_to_json(task))} for task in tasks],
@@ -222,6 +226,7 @@ def _on_ray(
         num_cpus=0.9,
         num_gpus=1 if gpus else 0,
     )
+    dataset.context.execution_options.label_selector = None if gpus else selector or None
     for row in dataset.iter_rows():
         told = json.loads(row["told"])
         if "error" in told:

@@ -166,17 +166,3 @@ def _refused(address: str) -> ClusterError:
         "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a file that holds the token that the "
         "head was started with (by default ~/.ray/auth_token)."
     )
-
-
-def cluster_cpus() -> float:
-    """Logical CPUs of the cluster, at least 1."""
-    import ray
-
-    return max(1.0, float(ray.cluster_resources().get("CPU", 1)))
-
-
-def cluster_gpus() -> float:
-    """Logical GPUs of the cluster."""
-    import ray
-
-    return float(ray.cluster_resources().get("GPU", 0))

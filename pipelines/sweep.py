@@ -19,6 +19,7 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 from threadpoolctl import threadpool_limits
 
+from pipelines.nodes import Selector, cpu_nodes, cpus_of, require_cpus, require_shared
 from pipelines.progress import Bar, Report
 from pipelines.trials import (
     INFORMATION,
@@ -36,7 +37,7 @@ from valence.combinations import (
     engine_of,
     regressor_parts,
 )
-from valence.config import Config, SweepConfig, versions
+from valence.config import ClusterConfig, Config, SweepConfig, versions
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
@@ -138,7 +139,11 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     if state == "new":
         for name in ("results.csv", "selection.json", "best"):
             (stage.folder / name).delete()
-    baselines = _start_functionals(run, division, length=config.sequence.length)
+    asked = "a combination asks for a CPU"
+    selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
+    require_shared(stage.folder)
+    length = config.sequence.length
+    baselines = _start_functionals(run, division, selector, length=length)
     raw = untransformed(division)
     work = Work(
         config=config.sweep,
@@ -150,7 +155,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         recording=ray.put(division.training.recording),
         trial_bytes=trial_bytes(raw),
     )
-    outcomes = _run(work, division, stage.folder / "tune", report)
+    outcomes = _run(work, division, stage.folder / "tune", config.cluster, report)
     plain, remarks = {"constant": constant_outcome(division)}, []
     try:
         if baselines is not None:
@@ -197,7 +202,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
 
 
 def _run(
-    work: Work, division: Division, storage: Location, report: Report
+    work: Work, division: Division, storage: Location, cluster: ClusterConfig, report: Report
 ) -> dict[Combination, Outcome]:
     costs = _costs(work, division)
     lost: dict[str, str] = {}
@@ -208,7 +213,17 @@ def _run(
         if len(missing) < len(work.combinations):
             done = len(work.combinations) - len(missing)
             report.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
-        lost = run_trials(work, missing, costs, storage=storage, report=report)
+        # Nodes may have gone or come since the round before.
+        selector, nodes = cpu_nodes(cluster)
+        lost = run_trials(
+            work,
+            missing,
+            costs,
+            storage=storage,
+            selector=selector,
+            cpus=cpus_of(nodes),
+            report=report,
+        )
     outcomes = {}
     for name, combination in work.combinations.items():
         outcome = work.read(name)
@@ -317,14 +332,17 @@ def _software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, A
     return {"format": FORMAT["sweep"]} | {each: installed[_PACKAGE[each]] for each in engines}
 
 
-def _start_functionals(run: Run, division: Division, *, length: int) -> ObjectRef | None:
+def _start_functionals(
+    run: Run, division: Division, selector: Selector, *, length: int
+) -> ObjectRef | None:
     """Functionals of all rows, being read; None where only the features of a run were kept."""
     store = SegmentStore(run.folder("segments"))
     if not store.root.exists():
         return None
     every = concatenate([division.training, division.validation, division.test])
+    read = _functionals.options(label_selector=selector or None)
     tasks = [
-        _functionals.remote(store, name, every.start[every.recording == name], length)
+        read.remote(store, name, every.start[every.recording == name], length)
         for name in dict.fromkeys(every.recording.tolist())
     ]
     return _gather.remote(*tasks)

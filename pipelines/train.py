@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -16,8 +16,9 @@ import torch
 from ray.runtime_env import RuntimeEnv
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
+from pipelines.nodes import require_shared
 from pipelines.placement import LIVE, Placement, place
 from pipelines.progress import Report
 from pipelines.streaming import StreamingSource
@@ -98,7 +99,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         stage.begin(made_of)
         return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
-    placement = place(store, config, chosen)
+    placement = place(store, config, chosen, report)
+    require_shared(run.root)
     folder = run.folder("train")
     _require_own_state(folder, made_of, overwrite=overwrite)
     standing = stage.begin(made_of, overwrite=overwrite)
@@ -114,14 +116,25 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         seed = config.train.seeds[state.seed_index]
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
     if state is None or not is_finished(state, config):
-        report.say(f"train: {placement.told}")
         if chosen.short:
             report.say(
                 f"train: {len(chosen.short)} labelled recordings are too short and left out: "
                 f"{', '.join(chosen.short[:_NAMED])}{', ...' if len(chosen.short) > _NAMED else ''}"
             )
         settings = _Settings(folder, store, config, made_of, chosen, placement)
-        _run_ray_train(settings, stage, state, report)
+        while True:
+            report.say(f"train: {settings.placement.told}")
+            try:
+                _run_ray_train(settings, stage, state, report)
+                break
+            except ControllerError as error:
+                # The workers no longer fit onto the nodes that are left, as they were placed.
+                again = place(store, config, chosen, report)
+                if again == settings.placement:
+                    raise TrainingError(_failed(error, config)) from error
+                report.say("train: nodes were lost or came; going on with those that are there")
+                settings = replace(settings, placement=again)
+            state, _ = load_state(folder)
         state, _ = load_state(folder)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
@@ -213,11 +226,17 @@ def _run_ray_train(
     name = f"ray-{record['fingerprint'][:12]}-{time.time_ns():x}"
     # Ray's annotations are those of its first version, which took less and returned nothing.
     work: Any = _work
+    # A group of workers that finds no place is no failure of theirs, and is placed anew.
+    failures: dict[str, Any] = {
+        "max_failures": settings.config.train.max_failures,
+        "controller_failure_limit": 0,
+    }
+    scaling: dict[str, Any] = {"label_selector": placement.selector or None}
     run_options: dict[str, Any] = {
         "name": name,
         "storage_path": settings.folder.path,
         "storage_filesystem": settings.folder.filesystem,
-        "failure_config": FailureConfig(max_failures=settings.config.train.max_failures),
+        "failure_config": FailureConfig(**failures),
         "worker_runtime_env": RuntimeEnv(env_vars=_KEEP_MEMORY),
     }
     trainer = TorchTrainer(
@@ -228,21 +247,28 @@ def _run_ray_train(
             num_workers=placement.workers,
             use_gpu=placement.gpu,
             resources_per_worker=resources,
+            **scaling,
         ),
         run_config=RunConfig(**run_options),
     )
     with Watch(settings.folder, settings.config, state, report):
         try:
             result: Any = trainer.fit()
+        except ControllerError:
+            raise
         except TrainingFailedError as error:
-            raise TrainingError(
-                f"Training failed and was restarted {settings.config.train.max_failures} times: "
-                f"{_last_line(error)}. The state of the last finished epoch is kept; run the same "
-                "command again to go on from it."
-            ) from error
+            raise TrainingError(_failed(error, settings.config)) from error
     complaint = result.return_value
     if complaint is not None:
         raise TrainingError(complaint)
+
+
+def _failed(error: Exception, config: Config) -> str:
+    return (
+        f"Training failed and was restarted {config.train.max_failures} times: "
+        f"{_last_line(error)}. The state of the last finished epoch is kept; run the same command "
+        "again to go on from it."
+    )
 
 
 def _last_line(error: Exception) -> str:

@@ -26,8 +26,8 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from threadpoolctl import threadpool_limits
 
+from pipelines.nodes import Selector
 from pipelines.progress import Bar, Report
-from pipelines.session import cluster_cpus
 from valence.combinations import Combination, regressor_parts
 from valence.config import SweepConfig
 from valence.information import mutual_information
@@ -322,6 +322,8 @@ def run_trials(
     costs: Mapping[str, float],
     *,
     storage: Location,
+    selector: Selector,
+    cpus: float,
     report: Report,
 ) -> dict[str, str]:
     """Run the missing combinations; returns those whose worker was lost, with the reason.
@@ -336,6 +338,8 @@ def run_trials(
         Expected seconds by name, ensembles left out.
     storage
         Folder for Tune's own files, which every node can reach.
+    selector, cpus
+        The nodes that combinations run on, and their logical CPUs together.
     report
         Where progress is shown.
     """
@@ -346,11 +350,11 @@ def run_trials(
     # Its newer reporter prints at every verbosity.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     # With one pending, as it has for a searcher of one's own, it ends actors that end together.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(math.ceil(cluster_cpus()))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(math.ceil(cpus))
     # A trial that fails is a row with its reason, and no traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     storage.delete()
-    most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cluster_cpus())
+    most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cpus)
     with report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar:
         watch = Watch(work, bar)
         sharing = any(work.shares_information(name) for name in missing)
@@ -358,7 +362,10 @@ def run_trials(
             missing, costs = [INFORMATION, *missing], {**costs, INFORMATION: math.inf}
         tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(SweepTrial, work=work), {"cpu": 1, "memory": _memory(work)}
+                tune.with_parameters(SweepTrial, work=work),
+                tune.PlacementGroupFactory(
+                    [{"CPU": 1, "memory": _memory(work)}], bundle_label_selector=[selector]
+                ),
             ),
             tune_config=tune.TuneConfig(
                 search_alg=LongestFirst(work, missing, costs, most=most),

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pipelines import placement
+from pipelines.progress import Report
 from valence.config import Config
-from valence.errors import ConfigError, TrainingError
+from valence.errors import ClusterError, ConfigError, TrainingError
 from valence.residency import Members
 from valence.segments import SegmentStore
 from valence.storage import Location
@@ -33,9 +34,30 @@ def store(tmp_path: Any) -> SegmentStore:
 def _place(
     store: SegmentStore, monkeypatch: pytest.MonkeyPatch, *assignments: str, gpus: int = 0
 ) -> placement.Placement:
-    node = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": float(gpus), "memory": 3.0 * _HELD}}
-    monkeypatch.setattr("ray.nodes", lambda: [node])
-    return placement.place(store, Config.resolve(Config(), assignments=assignments), _CHOSEN)
+    return _place_among([_node("a", GPU=gpus)], store, monkeypatch, *assignments)
+
+
+def _node(name: str, role: str | None = None, **resources: float) -> dict[str, Any]:
+    held = {"CPU": 4.0, "memory": 3.0 * _HELD, **resources}
+    labels = {} if role is None else {"valence.role": role}
+    return {
+        "Alive": True,
+        "NodeID": name,
+        "NodeManagerAddress": f"10.0.0.{name}",
+        "Resources": {key: float(value) for key, value in held.items() if value},
+        "Labels": labels,
+    }
+
+
+def _place_among(
+    nodes: list[dict[str, Any]],
+    store: SegmentStore,
+    monkeypatch: pytest.MonkeyPatch,
+    *assignments: str,
+) -> placement.Placement:
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    config = Config.resolve(Config(), assignments=assignments)
+    return placement.place(store, config, _CHOSEN, Report())
 
 
 def _limit(size: float) -> str:
@@ -136,3 +158,49 @@ def test_a_batch_needs_a_run_for_each_worker(
         ConfigError, match=r"windows_per_run = 8 make batches of 2 runs.*workers = 3"
     ):
         _place(store, monkeypatch, *asked, "train.workers=3")
+
+
+def test_a_gpu_is_taken_where_there_is_one_and_cpus_elsewhere_otherwise(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed = [_node("a", CPU=2), _node("b", CPU=8, GPU=1), _node("c", CPU=4)]
+    found = _place_among(mixed, store, monkeypatch)
+    assert (found.gpu, found.cpus, found.selector) == (True, 8.0, {})
+    found = _place_among(mixed, store, monkeypatch, "train.gpus=never")
+    assert (found.gpu, found.cpus, found.selector) == (False, 4.0, {"ray.io/node-id": "!in(b)"})
+    found = _place_among(mixed, store, monkeypatch, "train.workers=2")
+    assert (found.gpu, found.workers, found.cpus) == (False, 2, 2.0)
+    several = [_node("a", "cpu"), _node("b", "gpu", GPU=1), _node("c", "gpu", GPU=1)]
+    found = _place_among(several, store, monkeypatch, "train.workers=2")
+    assert (found.gpu, found.workers) == (True, 2)
+    with pytest.raises(ClusterError, match="asks for 3 GPUs, and the cluster has 2"):
+        _place_among(several, store, monkeypatch, "train.workers=3", "train.gpus=always")
+
+
+def test_a_cluster_that_grows_is_asked_and_waited_for(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [_node("a", "head", CPU=0)]
+    asked: list[Any] = []
+
+    def request(**what: Any) -> None:
+        asked.append(what)
+        if what["bundles"]:
+            nodes.append(_node("b", "gpu", CPU=8, GPU=1))
+
+    monkeypatch.setattr("pipelines.nodes.request_resources", request)
+    monkeypatch.setattr("pipelines.nodes._LOOK_SECONDS", 0.01)
+    found = _place_among(nodes, store, monkeypatch, "train.gpus=always")
+    assert (found.gpu, found.cpus) == (True, 8.0)
+    assert asked == [
+        {"bundles": [{"CPU": 1.0, "GPU": 1.0}], "bundle_label_selectors": [{}]},
+        {"bundles": []},
+    ]
+    # Nothing comes for CPUs, and what is asked for is taken back.
+    asked.clear()
+    nodes[:] = [_node("a", "head", CPU=0)]
+    monkeypatch.setattr("pipelines.nodes.request_resources", lambda **what: asked.append(what))
+    with pytest.raises(ClusterError, match=r"asks for a CPU each, .* None came in \d+ s"):
+        _place_among(nodes, store, monkeypatch, "cluster.wait_seconds=0.05")
+    assert asked[0]["bundle_label_selectors"] == [{"valence.role": "cpu"}]
+    assert asked[-1] == {"bundles": []}

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -184,3 +185,64 @@ def test_a_killed_driver_goes_on_here_and_elsewhere(
     assert any("state.pt' is damaged" in line for line in told.lines)
     assert any("going on after epoch" in line for line in told.lines)
     _same_as(trained[0], elsewhere)
+
+
+_LEFT_NODES = """
+import sys, threading, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+import ray
+store = 80 * 2**20
+head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": store}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+lost = cluster.add_node(num_cpus=2, object_store_memory=store)
+cluster.add_node(num_cpus=1, object_store_memory=store)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+cluster.wait_for_nodes()
+from pipelines.progress import Report
+from pipelines.train import train
+from valence.run import Run
+run = Run.at(sys.argv[1])
+
+def take_away():
+    history = Path(sys.argv[1]) / "train" / "history.csv"
+    while not history.exists() or len(history.read_text().splitlines()) < 3:
+        time.sleep(0.05)
+    cluster.remove_node(lost, allow_graceful=False)
+    print("node lost after", len(history.read_text().splitlines()) - 1, "epochs", flush=True)
+
+thread = threading.Thread(target=take_away)
+thread.start()
+summary = train(run, run.config(), overwrite=False, report=Report())
+thread.join()
+print("epochs", summary["epochs"], flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_node_lost_with_its_worker_leaves_the_training_to_the_others(
+    prepared_run: Callable[[str], Run], train_config: Config
+) -> None:
+    """The node that is left holds no worker as large: the training is placed anew."""
+    run = prepared_run("run")
+    longer = Config.resolve(train_config, assignments=["train.epochs=6", "train.patience=6"])
+    run.write_config(longer, run.record())
+    ran = subprocess.run(
+        [sys.executable, "-c", _LEFT_NODES, run.root.path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={
+            **os.environ,
+            "RAY_AUTH_MODE": "disabled",
+            # The group of workers is not waited for longer than a busy machine needs.
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+        },
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "node lost after" in ran.stdout
+    assert "going on with those that are there" in ran.stderr
+    assert f"epochs {6 * len(longer.train.seeds)}" in ran.stdout
+    history = pd.read_csv(f"{run.root.path}/train/history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5, 6] * len(longer.train.seeds)
