@@ -118,7 +118,7 @@ class Cluster:
         return ran.stdout + ran.stderr
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def object_store() -> Iterator[str]:
     """Address of an S3 server with the bucket `shared`."""
     import boto3
@@ -138,7 +138,7 @@ def object_store() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(object_store: str) -> Iterator[Cluster]:
     """A head without CPUs and one worker, which have the object store's credentials."""
     # Short, because the paths of sockets may have 107 characters.
@@ -192,7 +192,7 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared(object_store: str, tiny_corpus: Location) -> Callable[[str], str]:
     """A function that gives the address of a folder in the bucket; `corpus` holds the tiny one."""
 
