@@ -66,7 +66,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         _require_cluster(address)
     try:
         ray.init(
-            address=address,
+            # Given none, Ray would join whatever cluster was last started on this machine.
+            address=address or "local",
             include_dashboard=None if address else False,
             logging_level=logging.ERROR,
             # What a user needs to know comes back as results; the rest is in the dashboard.

@@ -27,7 +27,9 @@ def ray_local() -> Iterator[None]:
     """One local Ray of four logical CPUs for the whole session."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        "local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     yield
     ray.shutdown()
 

@@ -141,7 +141,7 @@ def combinations(config: SweepConfig) -> tuple[Combination, ...]:
     if config.engine == "sklearnex" and find_spec("sklearnex") is None:
         raise ConfigError(
             "sweep.engine = 'sklearnex' needs the package scikit-learn-intelex, which is not "
-            "installed. Install it with pip install 'valence[sklearnex]', or use 'sklearn'."
+            "installed. Install it with pip install -e '.[sklearnex]' (README), or use 'sklearn'."
         )
     return tuple(
         Combination(scaler, reducer, regressor)

@@ -79,7 +79,9 @@ def measure(corpus: Path, run: Path) -> None:
     from valence.run import Run
     from valence.storage import Location
 
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+    )
     total = ray.cluster_resources()["object_store_memory"]
     held, peaks, stop = [0.0], [0.0], threading.Event()
 

@@ -109,7 +109,9 @@ def main() -> None:
     import ray
 
     cpus = len(os.sched_getaffinity(0))
-    ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(
+        "local", num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+    )
     with (
         tempfile.TemporaryDirectory() as name,
         ProcessPoolExecutor(cpus, mp_context=get_context("spawn")) as pool,

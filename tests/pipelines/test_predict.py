@@ -261,7 +261,7 @@ import ray
 from pipelines import predict as stage
 from pipelines.progress import Report
 from valence.storage import Location
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 stage.RAY_SECONDS = 0.1
 audio, model, out = sys.argv[1:]
 stage.predict([audio], Location.parse(model), Location.parse(out), report=Report())

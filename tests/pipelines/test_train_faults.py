@@ -36,7 +36,7 @@ MakeRun = Callable[[str], Run]
 
 _DRIVER = """
 import ray, sys
-ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 from pipelines.progress import Report
 from pipelines.train import train
 from valence.config import Config
