@@ -278,7 +278,8 @@ def require_shared(folder: Location, *, known: Sequence[Location] = ()) -> None:
             for node in nodes
         }
         done, late = ray.wait(list(refs), num_returns=len(refs), timeout=_ANSWER_SECONDS)
-        told = {refs[ref].host: _answer(ref, refs[ref]) for ref in done}
+        # A list, because several nodes may share a host.
+        told = [(refs[ref].host, _answer(ref, refs[ref])) for ref in done]
     finally:
         probe.delete()
     if late:
@@ -287,9 +288,9 @@ def require_shared(folder: Location, *, known: Sequence[Location] = ()) -> None:
             f"first is {refs[late[0]].host}. Look at 'ray status' and at the network between the "
             "nodes."
         )
-    blind = {host: unseen for host, unseen in told.items() if unseen}
+    blind = [(host, unseen) for host, unseen in told if unseen]
     if blind:
-        host, unseen = next(iter(sorted(blind.items())))
+        host, unseen = min(blind, key=lambda each: each[0])
         place, reason = next(iter(unseen.items()))
         raise ClusterError(
             f"'{place.removesuffix('/' + probe.name)}' is seen here and not on {len(blind)} of "

@@ -14,7 +14,7 @@ from typing import Any
 from pyarrow import fs
 
 from pipelines.metrics import stage_metrics
-from pipelines.nodes import require_cpus, require_shared
+from pipelines.nodes import cpu_nodes, require_cpus, require_shared
 from pipelines.progress import Report
 from pipelines.segmenting import process_recordings
 from pipelines.tally import Tally, some
@@ -98,8 +98,10 @@ def preprocess(
     store.root.remove_partial_files()
     cpus = config.preprocess.cpus_per_task
     asked = f"preprocess.cpus_per_task = {cpus:g}"
-    selector, _ = require_cpus(cpus, config.cluster, asked=asked, report=report)
+    require_cpus(cpus, config.cluster, asked=asked, report=report)
     require_shared(store.root, known=[jobs[0].recording.audio])
+    # A node that was lost before it could answer must not be what the work waits for.
+    selector, _ = cpu_nodes(config.cluster)
     outcomes: list[Outcome] = []
     try:
         with report.bar("preprocess", len(jobs)) as bar:
