@@ -365,7 +365,7 @@ def test_more_cpus_than_any_node_has(
     ray_local: None, tiny_corpus: Location, tiny_config: Config, tmp_path: Path
 ) -> None:
     config = Config.resolve(tiny_config, assignments=["preprocess.cpus_per_task=64"])
-    with pytest.raises(ClusterError, match=r"cpus_per_task = 64, and the largest node has 4"):
+    with pytest.raises(ClusterError, match=r"= 64, and of 1 nodes the largest has 4 CPUs"):
         _preprocess(Path(tiny_corpus.path), tmp_path / "run", config)
 
 
