@@ -11,6 +11,7 @@ import ray
 import torch
 
 from pipelines.placement import place
+from pipelines.progress import Report
 from valence.config import Config
 from valence.residency import Members, members
 from valence.segments import Segments, SegmentStore, Stored
@@ -91,7 +92,7 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
 def _grown(folder: Path, recordings: int, residency: str) -> float:
     store = _store(folder / f"{recordings}", recordings)
     chosen = members(store, _CONFIG)
-    placement = place(store, _CONFIG, chosen)
+    placement = place(store, _CONFIG, chosen, Report())
     assert placement.residency == "stream"
     assert placement.streamed < placement.limit == _LIMIT_MIB * _MIB < placement.held
     windows, grown = ray.get(_train.remote(store, chosen, residency))
