@@ -141,7 +141,7 @@ def place(store: SegmentStore, config: Config, chosen: Members, report: Report) 
     if use_gpu and sum(gpus) < asked.workers:
         raise ClusterError(
             f"train.workers = {asked.workers} with train.gpus = 'always' asks for {asked.workers} "
-            f"GPUs, and the cluster has {sum(gpus)} on {len(nodes)} nodes. Lower train.workers, "
+            f"GPUs, and the cluster has {sum(gpus)} on {len(living)} nodes. Lower train.workers, "
             "set train.gpus to 'auto', or add nodes."
         )
     each = _cpus_each(cpus, gpus if use_gpu else None, asked.workers)
