@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +72,20 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
     from valence.residency import ResidentSource
     from valence.training import Source, Task, fit
 
-    def of_this_process(key: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+    def held() -> int:
+        """Bytes of this process alone: what it has seen of the object store is Ray's."""
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("RssAnon:")[2].split()[0])
 
-    before = of_this_process("VmHWM")
+    before = held()
+    seen, over = [before], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            seen.append(held())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     device = torch.device("cpu")
     standardizer = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
     task = Task(_CONFIG, {}, standardizer, device)
@@ -86,7 +96,9 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
         source = ResidentSource(store, _CONFIG, chosen, device=device, residency="host")
     windows = sum(len(batch.target) for batch in source.batches(0, 1))
     fit(task, source, state=None, save=lambda state, told: None)
-    return windows, of_this_process("VmHWM") - before
+    over.set()
+    watcher.join()
+    return windows, max(seen) - before
 
 
 def _grown(folder: Path, recordings: int, residency: str) -> float:
