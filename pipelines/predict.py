@@ -24,9 +24,9 @@ from valence.prediction import Predictor, model_folder
 from valence.storage import Location
 from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
 
-# Seconds of sound from which on Ray is faster: one process predicts about 240 times real time, and
-# Ray takes 14 s to start, which a second CPU wins back only over hours. On your own machine
-# `tests/bench/bench_predict.py RUN --ray` measures the three, and where they meet.
+# Seconds of sound from which on Ray is faster: on two cores one process predicts about 320 times
+# real time, and Ray 436 times once it has started, in 10 s; they meet at 3.6 hours, and earlier
+# where there are more cores. `tests/bench/bench_predict.py RUN --ray` measures it on your machine.
 RAY_SECONDS = 3 * 3600.0
 _TOLD = 10
 
