@@ -25,7 +25,7 @@ StageName = Literal["segments", "train", "features", "sweep", "report"]
 
 # The version of what each stage stores: raised when the same configuration gives other outputs.
 FORMAT: dict[StageName, int] = {
-    "segments": 2,
+    "segments": 3,
     "train": 1,
     "features": 1,
     "sweep": 2,
