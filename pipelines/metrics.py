@@ -45,23 +45,22 @@ class StageMetrics:
         """Count a combination of the sweep, `ok` or `failed`."""
         self._combinations.inc(1, {"status": status})
 
-    def count(
-        self, stage: str, *, status: str, audio_seconds: float, seconds: Mapping[str, float]
-    ) -> None:
-        """Count a recording.
+    def count_recording(self, stage: str, status: str) -> None:
+        """Count a recording by what became of it, such as `ok`, `skipped` or `rejected`."""
+        self._recordings.inc(1, {"stage": stage, "status": status})
+
+    def count(self, stage: str, *, audio_seconds: float, seconds: Mapping[str, float]) -> None:
+        """Count work.
 
         Parameters
         ----------
         stage
             Name of the stage.
-        status
-            What became of the recording, such as `ok`, `skipped` or `rejected`.
         audio_seconds
-            Its length, 0 where it is not counted as done.
+            Audio that is done with it.
         seconds
             Seconds that each step took.
         """
-        self._recordings.inc(1, {"stage": stage, "status": status})
         if audio_seconds > 0:
             self._audio.inc(audio_seconds, {"stage": stage})
         for step, value in seconds.items():

@@ -21,7 +21,7 @@ from pipelines.tally import Tally, some
 from valence.config import Config
 from valence.corpus import Corpus, read_corpus
 from valence.errors import CorpusError, StaleError
-from valence.jobs import Job, Outcome
+from valence.jobs import Job, Outcome, PartOutcome
 from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
@@ -105,21 +105,27 @@ def preprocess(
     outcomes: list[Outcome] = []
     try:
         with report.bar("preprocess", len(jobs)) as bar:
-            for outcome in process_recordings(
+            for told in process_recordings(
                 jobs, store, config, sizes=sizes, selector=selector, replace=overwrite
             ):
-                if outcome.skipped and outcome.id not in stock:
-                    # Made in this call, by a worker that died before it could tell.
-                    outcome = replace(outcome, skipped=False)
+                if isinstance(told, PartOutcome):
+                    tally.add_part(told)
+                    bar.advance(0, tally.note())
+                    continue
+                # What was made in this call by a worker that died before it could tell.
+                here = told.skipped and told.id not in stock
+                outcome = replace(told, skipped=False) if here else told
                 outcomes.append(outcome)
                 tally.add(outcome)
                 bar.advance(1, tally.note())
+                stage_metrics().count_recording("preprocess", outcome.verdict)
                 stage_metrics().left("preprocess", len(jobs) - len(outcomes))
     finally:
         outcomes.sort(key=lambda outcome: outcome.id)
         tally.tell(report, outcomes)
     _refuse_stale(outcomes, store)
     _remove_others(store, jobs)
+    store.remove_parts()
     moments = Moments.empty(config.mel.n_mels)
     for outcome in outcomes:
         if outcome.split == "train" and outcome.moments is not None:

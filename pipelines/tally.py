@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.progress import Report
-from valence.jobs import Outcome
+from valence.jobs import Outcome, PartOutcome
 
 _TOLD = 10
 
@@ -20,6 +20,8 @@ class Tally:
         self._began = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._audio: dict[str, float] = defaultdict(float)
+        # What the parts of a recording have added before it came itself.
+        self._parts: dict[str, list[PartOutcome]] = {}
         self._steps: dict[str, float] = defaultdict(float)
         self._bytes = 0
         self._unread = 0
@@ -27,11 +29,26 @@ class Tally:
     def add(self, outcome: Outcome) -> None:
         """Count a recording."""
         self._counts[outcome.verdict] += 1
-        self._audio[outcome.verdict] += outcome.duration
+        parts = self._parts.pop(outcome.id, None)
+        if parts is None:
+            self._audio[outcome.verdict] += outcome.duration
+        elif outcome.status != "ok":
+            # Their audio is not in the store after all.
+            for part in parts:
+                self._audio[part.verdict] -= part.duration
         self._bytes += outcome.stored_bytes
         self._unread += outcome.status == "rejected" and not outcome.checksum
-        for step, seconds in outcome.seconds.items():
-            self._steps[step] += seconds
+        self._count(outcome.seconds)
+
+    def add_part(self, part: PartOutcome) -> None:
+        """Count a part of a recording that will come itself: what was made stays so."""
+        self._audio[part.verdict] += part.duration
+        self._parts.setdefault(part.id, []).append(part)
+        self._count(part.seconds)
+
+    def _count(self, seconds: Mapping[str, float]) -> None:
+        for step, taken in seconds.items():
+            self._steps[step] += taken
 
     def note(self) -> str:
         """What is worth knowing while it runs."""

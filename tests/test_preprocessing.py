@@ -16,9 +16,14 @@ from valence.augmentation import augment
 from valence.config import Config
 from valence.corpus import Recording
 from valence.errors import MissingStageError
-from valence.jobs import Job, Outcome
+from valence.jobs import Cut, Job, Outcome
 from valence.mel import log_mel
-from valence.preprocessing import process_recording
+from valence.preprocessing import (
+    begin_recording,
+    join_parts,
+    process_part,
+    process_recording,
+)
 from valence.segments import SegmentStore
 from valence.storage import Location
 
@@ -128,21 +133,131 @@ def test_equals_the_functions_one_after_the_other(corpus: _Corpus, dtype: str) -
     )
 
 
-def test_block_size_changes_nothing_but_the_row_groups(corpus: _Corpus) -> None:
-    job = _job(corpus, 95.0)
-    whole = process_recording(job, corpus.store, _CONFIG)
-    before = [corpus.store.read("7", copy) for copy in (0, 1)]
-    corpus.store.file("7").delete()
-    cut = process_recording(job, corpus.store, _CONFIG, block_segments=60)
-    assert [len(block) for block in corpus.store.blocks("7")] == [60, 60, 60, 10]
-    for copy in (0, 1):
-        assert np.array_equal(corpus.store.read("7", copy).mel, before[copy].mel)
-        assert np.array_equal(
-            corpus.store.read("7", copy).valence, before[copy].valence, equal_nan=True
-        )
-    assert whole.moments is not None
-    assert cut.moments is not None
-    assert np.array_equal(cut.moments.m2, whole.moments.m2)
+# Cheap enough to make half an hour of audio several times, and resampled.
+_LONG = Config.resolve(
+    _CONFIG,
+    assignments=[
+        "preprocess.sr=4000",
+        "mel.n_fft=256",
+        "mel.hop_length=64",
+        "mel.n_mels=32",
+    ],
+)
+_LONG_SR, _LONG_SECONDS = 8000, 1505.3
+
+
+@pytest.fixture(scope="module")
+def long_audio() -> np.ndarray:
+    """25 minutes: three blocks of a file, the last one short."""
+    return _speech(_LONG_SECONDS, _LONG_SR)
+
+
+def _long_job(corpus: _Corpus, y: np.ndarray, copies: int = 0) -> Job:
+    labels = {"valence": corpus.labels(3000)}
+    return corpus.job(corpus.audio(y, "7.wav", _LONG_SR), labels, copies=copies)
+
+
+def _cut(job: Job, store: SegmentStore, segments: int = 1200) -> Cut:
+    cut = begin_recording(job, store, _LONG, part_segments=segments)
+    assert isinstance(cut, Cut)
+    return cut
+
+
+@pytest.mark.parametrize("copies", [0, 1])
+def test_a_recording_in_parts_is_the_same_bytes(
+    corpus: _Corpus, long_audio: np.ndarray, copies: int
+) -> None:
+    job = _long_job(corpus, long_audio, copies)
+    whole = process_recording(job, corpus.store, _LONG)
+    expected = corpus.store.file("7").read_bytes()
+    assert whole.duration == pytest.approx(_LONG_SECONDS)
+    for segments, parts in ((1200, 3), (1201, 3), (2400, 2), (2401, 2)):
+        corpus.store.file("7").delete()
+        cut = _cut(job, corpus.store, segments)
+        assert cut.parts == parts
+        made = [
+            process_part(job, cut, part, corpus.store, _LONG) for part in reversed(range(parts))
+        ]
+        assert [each.reason for each in made] == [""] * parts
+        assert sum(each.duration for each in made) == pytest.approx(_LONG_SECONDS)
+        assert not corpus.store.file("7").exists()
+        outcome = join_parts(job, cut, corpus.store, _LONG)
+        assert corpus.store.file("7").read_bytes() == expected
+        assert outcome.row() == whole.row()
+        assert outcome.moments is not None
+        assert whole.moments is not None
+        assert outcome.moments.to_json() == whole.moments.to_json()
+        assert not (corpus.folder / "segments/parts/7").exists()
+
+
+def test_a_short_recording_is_not_cut(corpus: _Corpus, long_audio: np.ndarray) -> None:
+    outcome = begin_recording(_long_job(corpus, long_audio), corpus.store, _LONG)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, outcome.segments) == ("ok", 3010)
+
+
+def test_a_recording_that_stands_there_is_not_cut(corpus: _Corpus, long_audio: np.ndarray) -> None:
+    job = _long_job(corpus, long_audio)
+    process_recording(job, corpus.store, _LONG)
+    outcome = begin_recording(job, corpus.store, _LONG, part_segments=1200)
+    assert isinstance(outcome, Outcome)
+    assert outcome.skipped
+
+
+def test_parts_that_stand_there_are_left(corpus: _Corpus, long_audio: np.ndarray) -> None:
+    job = _long_job(corpus, long_audio)
+    cut = _cut(job, corpus.store)
+    for part in range(3):
+        assert not process_part(job, cut, part, corpus.store, _LONG).skipped
+    broken = next((corpus.folder / "segments/parts/7").glob("00001200-*"))
+    broken.write_bytes(broken.read_bytes()[:-100])
+    again = [process_part(job, _cut(job, corpus.store), n, corpus.store, _LONG) for n in range(3)]
+    assert [each.skipped for each in again] == [True, False, True]
+    other = Config.resolve(_LONG, assignments=["preprocess.level_dbfs=-6"])
+    assert not process_part(job, cut, 0, corpus.store, other).skipped
+
+
+def test_what_is_wrong_with_a_part_is_told(corpus: _Corpus, long_audio: np.ndarray) -> None:
+    y = long_audio.copy()
+    # Floating point, since sixteen bits hold no NaN.
+    y[round(900 * _LONG_SR)] = np.nan
+    job = _long_job(corpus, y[:10])
+    soundfile.write(job.recording.audio.path, y, _LONG_SR, subtype="FLOAT")
+    cut = _cut(job, corpus.store)
+    made = [process_part(job, cut, part, corpus.store, _LONG) for part in range(3)]
+    assert made[0].reason == ""
+    assert "NaN" in made[1].reason
+    assert "NaN" in made[2].reason
+    assert not any(each.unread for each in made)
+    with pytest.raises(FileNotFoundError, match="gone before it was used"):
+        join_parts(job, cut, corpus.store, _LONG)
+    assert not corpus.store.file("7").exists()
+
+
+def test_audio_that_changes_between_the_parts(corpus: _Corpus, long_audio: np.ndarray) -> None:
+    job = _long_job(corpus, long_audio)
+    cut = _cut(job, corpus.store)
+    assert process_part(job, cut, 0, corpus.store, _LONG).reason == ""
+    corpus.audio(long_audio[:-1], "7.wav", _LONG_SR)
+    told = process_part(job, cut, 1, corpus.store, _LONG)
+    assert told.unread
+    assert "was changed while it was being worked on" in told.reason
+    # Another cut is of the other file, and takes nothing of the first.
+    assert not process_part(job, _cut(job, corpus.store), 0, corpus.store, _LONG).skipped
+
+
+def test_parts_without_labels_are_refused_at_the_end(
+    corpus: _Corpus, long_audio: np.ndarray
+) -> None:
+    job = _long_job(corpus, long_audio)
+    corpus.labels(0, text="timestamp,value\n500,\n1000,\n")
+    cut = _cut(job, corpus.store)
+    for part in range(3):
+        assert process_part(job, cut, part, corpus.store, _LONG).reason == ""
+    outcome = join_parts(job, cut, corpus.store, _LONG)
+    assert outcome.status == "rejected"
+    assert "none of its 3010 segments has a label" in outcome.reason
+    assert not corpus.store.file("7").exists()
 
 
 def test_what_stands_there_is_left(corpus: _Corpus) -> None:

@@ -120,7 +120,13 @@ def read_header(file: Location) -> AudioHeader:
     AudioError
         If it is absent, empty, truncated (as far as that shows without decoding) or not audio.
     """
-    with on_disk(file) as path, _opened(path, file) as sound:
+    with on_disk(file) as path:
+        return header(path, file)
+
+
+def header(path: Path, name: Location | Path) -> AudioHeader:
+    """`read_header` of a file on disk; messages call it `name`."""
+    with _opened(path, name) as sound:
         return AudioHeader(sound.frames, sound.samplerate, sound.channels)
 
 

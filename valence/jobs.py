@@ -123,6 +123,69 @@ class Outcome:
         )
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a recording that is too long for one task is divided.
+
+    Attributes
+    ----------
+    id
+        The recording's.
+    checksum
+        SHA-256 of the audio.
+    content
+        Fingerprint of the audio and label files.
+    audio_size, audio_mtime
+        Bytes and time of modification [ns] of the audio, by which a part knows it again.
+    segments
+        Segments of a part, the last one aside, which has the rest.
+    parts
+        Their number.
+    """
+
+    id: str
+    checksum: str
+    content: str
+    audio_size: int
+    audio_mtime: int
+    segments: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class PartOutcome:
+    """What became of a part of a recording.
+
+    Attributes
+    ----------
+    id, part
+        Of the recording, and the part's number from 0.
+    reason
+        Why the recording has to be rejected; empty where nothing speaks against it.
+    unread
+        Whether the reason is that its audio could not be read, which may pass.
+    duration
+        Seconds of audio in the part.
+    skipped
+        Whether the part stood there already.
+    seconds
+        Time that each step took.
+    """
+
+    id: str
+    part: int
+    reason: str = ""
+    unread: bool = False
+    duration: float = 0.0
+    skipped: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Literal["ok", "skipped"]:
+        """What its audio counts as until the recording is whole."""
+        return "skipped" if self.skipped else "ok"
+
+
 def settings_fingerprint(job: Job, config: Config) -> str:
     """Fingerprint of all configuration that the stored values of a recording depend on."""
     made_of = {

@@ -1,42 +1,52 @@
 """A recording from its audio file to its file in the segment store.
 
 Everything is computed in chunks of a fixed number of segments, counted from the beginning of the
-recording: memory does not grow with its length, and a value depends on the recording alone.
+recording: memory does not grow with its length, and a value depends on the recording alone. So a
+long recording can be made in parts, by several tasks, and put together to the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from valence.audio import checksum, iter_audio, on_disk
+from valence.audio import checksum, header, iter_audio, on_disk
 from valence.clock import StepClock
 from valence.config import Config
 from valence.errors import AnnotationError, AudioError, CorpusError, UnreadableError
-from valence.jobs import Job, Outcome, Status, settings_fingerprint
+from valence.jobs import Cut, Job, Outcome, PartOutcome, Status, settings_fingerprint
 from valence.labels import Labels, read_labels, require_labelled
 from valence.run import fingerprint
-from valence.segments import BLOCK_SEGMENTS, Segments, SegmentStore, Stored
-from valence.spectrograms import CHUNK_SEGMENTS, iter_spectrograms
+from valence.segment_file import RecordingWriter
+from valence.segments import BLOCK_SEGMENTS, SegmentPart, Segments, SegmentStore, Stored
+from valence.spectrograms import iter_spectrograms
 from valence.standardization import Moments
 from valence.storage import Location
 
-__all__ = ["Job", "Outcome", "process_recording"]
+__all__ = [
+    "PART_SEGMENTS",
+    "Job",
+    "Outcome",
+    "begin_recording",
+    "join_parts",
+    "process_part",
+    "process_recording",
+]
+
+# Segments of a part, at most: two hours at the defaults, a few seconds of work.
+PART_SEGMENTS = 12 * BLOCK_SEGMENTS
 
 
 def process_recording(
-    job: Job,
-    store: SegmentStore,
-    config: Config,
-    *,
-    replace: bool = True,
-    block_segments: int = BLOCK_SEGMENTS,
+    job: Job, store: SegmentStore, config: Config, *, replace: bool = True
 ) -> Outcome:
     """Bring a recording into the store, unless it stands there as it would be made.
 
@@ -51,8 +61,6 @@ def process_recording(
     replace
         Whether a file made from other audio or labels may be replaced. One made with another
         configuration always is.
-    block_segments
-        Segments of a row group, a multiple of 20; the stored values do not depend on it.
 
     Returns
     -------
@@ -63,23 +71,90 @@ def process_recording(
     OSError
         If the store cannot be read or written, or there is no room for a copy of the audio here.
     """
-    return _Processing(job, store, config, replace, block_segments).outcome()
+    outcome = _Processing(job, store, config, replace=replace).begun(None)
+    assert isinstance(outcome, Outcome), "nothing is cut where no length is asked for"
+    return outcome
+
+
+def begin_recording(
+    job: Job,
+    store: SegmentStore,
+    config: Config,
+    *,
+    replace: bool = True,
+    part_segments: int = PART_SEGMENTS,
+) -> Outcome | Cut:
+    """`process_recording`, but for a recording that is too long for one task.
+
+    Parameters
+    ----------
+    job, store, config, replace
+        As there.
+    part_segments
+        Segments that a task makes at most.
+
+    Returns
+    -------
+    The outcome; or how the recording is cut, with nothing made. `process_part` then makes each
+    part, and `join_parts` the recording of them.
+
+    Raises
+    ------
+    OSError
+        As there.
+    """
+    return _Processing(job, store, config, replace=replace).begun(part_segments)
+
+
+def process_part(job: Job, cut: Cut, part: int, store: SegmentStore, config: Config) -> PartOutcome:
+    """Make a part of a recording, unless it stands in the store already.
+
+    Audio is decoded from its beginning, since few formats and no resampler can begin elsewhere to
+    the same bits, and what lies before the part is passed over.
+
+    Raises
+    ------
+    OSError
+        As `process_recording`.
+    """
+    return _Processing(job, store, config).part(cut, part)
+
+
+def join_parts(job: Job, cut: Cut, store: SegmentStore, config: Config) -> Outcome:
+    """Put the parts of a recording together, to the bytes that `process_recording` writes.
+
+    Raises
+    ------
+    OSError
+        If the store cannot be read or written, or a part is not there.
+    """
+    return _Processing(job, store, config).joined(cut)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What was written of a recording: samples heard, segments, and moments a copy."""
+
+    samples: int
+    segments: int
+    moments: tuple[Moments, ...]
 
 
 class _Processing:
     """One recording on its way: what is known of it so far."""
 
     def __init__(
-        self, job: Job, store: SegmentStore, config: Config, replace: bool, block_segments: int
+        self, job: Job, store: SegmentStore, config: Config, *, replace: bool = True
     ) -> None:
-        assert block_segments % CHUNK_SEGMENTS == 0, "blocks begin where a chunk does"
-        self._job, self._store, self._config = job, store, config
-        self._replace, self._block_segments = replace, block_segments
+        self._job, self._store, self._config, self._replace = job, store, config, replace
         self._settings = settings_fingerprint(job, config)
+        self._shape = config.mel.n_mels, config.mel.n_frames
+        self._dtype = config.preprocess.dtype
         self._clock = StepClock()
         self._known: dict[str, Any] = {"remarks": job.recording.remarks}
 
-    def outcome(self) -> Outcome:
+    def begun(self, part_segments: int | None) -> Outcome | Cut:
+        """The recording's outcome, or its cut if it has more than `part_segments`."""
         recording = self._job.recording
         if self._store.is_reserved(recording.id):
             return self._told(
@@ -89,15 +164,55 @@ class _Processing:
             )
         try:
             with self._fetched() as path:
-                return self._from(path)
-        except UnreadableError as error:
-            # What stands in the store may well be what the file holds: the next call will see.
-            return self._told("rejected", reason=str(error))
+                return self._from(path, part_segments)
         except CorpusError as error:
-            if self._standing() is not None and not self._replace:
-                return self._told("stale", reason=str(error))
-            self._store.file(recording.id).delete()
-            return self._told("rejected", reason=str(error))
+            return self._refused(error)
+
+    def part(self, cut: Cut, number: int) -> PartOutcome:
+        """The outcome of a part, which stands in the store then."""
+        recording = self._job.recording
+        first, stop = _range(cut, number)
+        file = self._store.part(recording.id, first, stop)
+        stored = file.stored()
+        skipped = stored is not None and (stored.settings, stored.content) == (
+            self._settings,
+            cut.content,
+        )
+        try:
+            if not skipped:
+                stored = self._make_part(cut, first, stop, file)
+        except CorpusError as error:
+            return PartOutcome(
+                recording.id,
+                number,
+                reason=str(error),
+                unread=isinstance(error, UnreadableError),
+                seconds=dict(self._clock.seconds),
+            )
+        assert stored is not None, "it stood there or was made"
+        return PartOutcome(
+            recording.id,
+            number,
+            duration=stored.duration - first * self._config.preprocess.segment_seconds,
+            skipped=skipped,
+            seconds=dict(self._clock.seconds),
+        )
+
+    def joined(self, cut: Cut) -> Outcome:
+        """The outcome of a recording whose parts all stand in the store."""
+        self._know(cut.checksum, cut.content)
+        try:
+            labels = self._labels()
+            stored = self._standing()
+            if stored is not None and stored.content == cut.content:
+                # Put together before, by a worker that died before it could tell.
+                self._judge(labels, stored.segments, stored.duration)
+            else:
+                stored = self._join(cut, labels)
+        except CorpusError as error:
+            return self._refused(error)
+        self._store.remove_parts(self._job.recording.id)
+        return self._kept(stored)
 
     @contextmanager
     def _fetched(self) -> Iterator[Path]:
@@ -107,7 +222,7 @@ class _Processing:
                 path = stack.enter_context(on_disk(self._job.recording.audio))
             yield path
 
-    def _from(self, path: Path) -> Outcome:
+    def _from(self, path: Path, part_segments: int | None) -> Outcome | Cut:
         recording = self._job.recording
         with self._clock.step("check"):
             content = self._content(path)
@@ -119,23 +234,84 @@ class _Processing:
                     reason=f"the audio or labels of '{recording.id}' are not those that its "
                     "stored segments were made from",
                 )
-            labels = read_labels(
-                recording,
-                self._job.split,
-                targets=self._config.model.targets,
-                step_ms=self._config.preprocess.segment_ms,
-            )
-        if stored is None or changed:
-            stored = self._make(path, content, labels)
-        else:
+            labels = self._labels()
+        if stored is not None and not changed:
             self._known["skipped"] = True
             self._judge(labels, stored.segments, stored.duration)
-        moments = stored.moments[0]
-        for further in stored.moments[1:]:
-            moments = moments.merge(further)
-        return self._told(
-            "ok", moments=moments, stored_bytes=int(self._store.file(recording.id).info().size)
+            return self._kept(stored)
+        if part_segments is not None:
+            cut = self._cut(path, content, part_segments)
+            if cut.parts > 1:
+                return cut
+        return self._kept(self._make(path, content, labels))
+
+    def _cut(self, path: Path, content: str, part_segments: int) -> Cut:
+        """Equal parts of whole blocks, as its header tells its length."""
+        recording, config = self._job.recording, self._config.preprocess
+        said = header(path, recording.audio)
+        segments = math.ceil(said.duration / config.segment_seconds)
+        blocks = math.ceil(segments / BLOCK_SEGMENTS)
+        parts = math.ceil(blocks / max(1, part_segments // BLOCK_SEGMENTS))
+        a_part = math.ceil(blocks / parts)
+        info = recording.audio.info()
+        return Cut(
+            recording.id,
+            self._known["checksum"],
+            content,
+            int(info.size),
+            int(info.mtime_ns),
+            a_part * BLOCK_SEGMENTS,
+            math.ceil(blocks / a_part),
         )
+
+    def _make_part(self, cut: Cut, first: int, stop: int | None, file: SegmentPart) -> Stored:
+        info = self._job.recording.audio.info()
+        if (info.size, info.mtime_ns) != (cut.audio_size, cut.audio_mtime):
+            raise UnreadableError(
+                f"'{self._job.recording.audio}' was changed while it was being worked on. Run the "
+                "command again when it is complete."
+            )
+        self._know(cut.checksum, cut.content)
+        with self._clock.step("check"):
+            labels = self._labels()
+        config = self._config.preprocess
+        with (
+            self._fetched() as path,
+            file.writer(shape=self._shape, dtype=self._dtype) as writer,
+        ):
+            made = self._fill(writer, path, labels, first=first, stop=stop)
+            # Counted from the beginning of the recording, so that the last part tells the whole.
+            duration = (first + made.segments) * config.segment_seconds
+            if stop is None:
+                duration = made.samples / config.sr
+            stored = self._stored(cut.content, duration, made.segments, made.moments)
+            with self._clock.step("store"):
+                writer.finish(stored)
+        return stored
+
+    def _join(self, cut: Cut, labels: Labels) -> Stored:
+        name = self._job.recording.id
+        moments = self._no_moments()
+        segments, duration = 0, 0.0
+        with (
+            self._clock.step("store"),
+            self._store.writer(name, shape=self._shape, dtype=self._dtype) as writer,
+        ):
+            for number in range(cut.parts):
+                part = self._store.part(name, *_range(cut, number))
+                stored = part.stored()
+                if stored is None or stored.content != cut.content:
+                    raise FileNotFoundError(f"'{part.location}' is gone before it was used")
+                for block in part.row_groups():
+                    writer.write(block, first_segment=segments)
+                    moments[block.copy] = moments[block.copy].merge(Moments.from_mel(block.mel))
+                    # The last copy of a block ends it.
+                    segments += len(block) if block.copy == self._job.copies else 0
+                duration = stored.duration
+            self._judge(labels, segments, duration)
+            whole = self._stored(cut.content, duration, segments, moments)
+            writer.finish(whole)
+        return whole
 
     def _standing(self) -> Stored | None:
         """What the store holds of the recording as this configuration makes it."""
@@ -146,21 +322,54 @@ class _Processing:
         """Fingerprint of the audio and label files."""
         recording = self._job.recording
         try:
-            self._known["checksum"] = checksum(path)
+            audio = checksum(path)
         except OSError as error:
             raise UnreadableError(
                 f"'{recording.audio}' cannot be read: {error}. Check that it is there and may be "
                 "read."
             ) from error
+        # Told even where a label file turns out to be of no use.
+        self._known["checksum"] = audio
         labels = {target: _digest(file) for target, file in recording.labels.items()}
-        content = fingerprint({"audio": self._known["checksum"], "labels": labels})
-        self._known["fingerprint"] = fingerprint({"settings": self._settings, "content": content})
+        content = fingerprint({"audio": audio, "labels": labels})
+        self._know(audio, content)
         return content
+
+    def _know(self, audio: str, content: str) -> None:
+        made_of = fingerprint({"settings": self._settings, "content": content})
+        self._known |= {"checksum": audio, "fingerprint": made_of}
+
+    def _labels(self) -> Labels:
+        return read_labels(
+            self._job.recording,
+            self._job.split,
+            targets=self._config.model.targets,
+            step_ms=self._config.preprocess.segment_ms,
+        )
 
     def _make(self, path: Path, content: str, labels: Labels) -> Stored:
         """Write the recording's file, unless it turns out on the way that it is of no use."""
+        name = self._job.recording.id
+        with self._store.writer(name, shape=self._shape, dtype=self._dtype) as writer:
+            made = self._fill(writer, path, labels)
+            duration = made.samples / self._config.preprocess.sr
+            self._judge(labels, made.segments, duration)
+            stored = self._stored(content, duration, made.segments, made.moments)
+            with self._clock.step("store"):
+                writer.finish(stored)
+        return stored
+
+    def _fill(
+        self,
+        writer: RecordingWriter,
+        path: Path,
+        labels: Labels,
+        *,
+        first: int = 0,
+        stop: int | None = None,
+    ) -> _Made:
+        """Write the segments from `first` to `stop`, which begin and end blocks."""
         config, recording, copies = self._config, self._job.recording, self._job.copies
-        shape, dtype = (config.mel.n_mels, config.mel.n_frames), config.preprocess.dtype
         samples = 0
 
         def counted() -> Iterator[NDArray[np.float32]]:
@@ -169,39 +378,40 @@ class _Processing:
                 samples += len(block)
                 yield block
 
-        moments = [Moments.empty(config.mel.n_mels) for _ in range(copies + 1)]
-        buffers = [np.empty((self._block_segments, *shape), dtype) for _ in moments]
-        first, filled = 0, 0
-        with self._store.writer(recording.id, shape=shape, dtype=dtype) as writer:
+        moments = self._no_moments()
+        buffers = [np.empty((BLOCK_SEGMENTS, *self._shape), self._dtype) for _ in moments]
+        at, filled = first, 0
 
-            def flush() -> None:
-                with self._clock.step("store"):
-                    for copy, buffer in enumerate(buffers):
-                        block = self._block(labels, copy, first, buffer[:filled])
-                        writer.write(block, first_segment=first)
-
-            for chunk in iter_spectrograms(
-                counted(), config, recording=recording.id, copies=copies, clock=self._clock
-            ):
-                n = len(chunk[0])
+        def flush() -> None:
+            for copy, buffer in enumerate(buffers):
+                # A block at a time, and not by what was computed together: where a recording is
+                # cut into parts must not show.
                 with self._clock.step("mel"):
-                    for copy, mel in enumerate(chunk):
-                        stored_as = buffers[copy][filled : filled + n]
-                        stored_as[:] = mel
-                        moments[copy] = moments[copy].merge(Moments.from_mel(stored_as))
-                filled += n
-                if filled == self._block_segments:
-                    flush()
-                    first, filled = first + filled, 0
-            if filled:
+                    moments[copy] = moments[copy].merge(Moments.from_mel(buffer[:filled]))
+                with self._clock.step("store"):
+                    block = self._block(labels, copy, at, buffer[:filled])
+                    writer.write(block, first_segment=at)
+
+        for chunk in iter_spectrograms(
+            counted(),
+            config,
+            recording=recording.id,
+            copies=copies,
+            clock=self._clock,
+            first=first,
+            stop=stop,
+        ):
+            n = len(chunk[0])
+            with self._clock.step("mel"):
+                for copy, mel in enumerate(chunk):
+                    buffers[copy][filled : filled + n] = mel
+            filled += n
+            if filled == BLOCK_SEGMENTS:
                 flush()
-            segments, duration = first + filled, samples / config.preprocess.sr
-            self._judge(labels, segments, duration)
-            checked = self._known["checksum"]
-            stored = Stored(self._settings, content, checked, duration, segments, tuple(moments))
-            with self._clock.step("store"):
-                writer.finish(stored)
-        return stored
+                at, filled = at + filled, 0
+        if filled:
+            flush()
+        return _Made(samples, at + filled - first, tuple(moments))
 
     def _block(
         self, labels: Labels, copy: int, first: int, mel: NDArray[np.floating[Any]]
@@ -240,6 +450,31 @@ class _Processing:
             recording, self._job.split, labelled, segments, targets=config.model.targets
         )
 
+    def _no_moments(self) -> list[Moments]:
+        return [Moments.empty(self._config.mel.n_mels) for _ in range(self._job.copies + 1)]
+
+    def _stored(
+        self, content: str, duration: float, segments: int, moments: Sequence[Moments]
+    ) -> Stored:
+        audio = self._known["checksum"]
+        return Stored(self._settings, content, audio, duration, segments, tuple(moments))
+
+    def _kept(self, stored: Stored) -> Outcome:
+        moments = stored.moments[0]
+        for further in stored.moments[1:]:
+            moments = moments.merge(further)
+        size = int(self._store.file(self._job.recording.id).info().size)
+        return self._told("ok", moments=moments, stored_bytes=size)
+
+    def _refused(self, error: CorpusError) -> Outcome:
+        """Of a recording that its own files speak against."""
+        # What cannot be read now may well be what the store holds: the next call will see.
+        if not isinstance(error, UnreadableError):
+            if self._standing() is not None and not self._replace:
+                return self._told("stale", reason=str(error))
+            self._store.file(self._job.recording.id).delete()
+        return self._told("rejected", reason=str(error))
+
     def _told(self, status: Status, **more: Any) -> Outcome:
         recording = self._job.recording
         return Outcome(
@@ -252,6 +487,12 @@ class _Processing:
             **self._known,
             **more,
         )
+
+
+def _range(cut: Cut, number: int) -> tuple[int, int | None]:
+    """The segments of a part: the first, and the one behind the last, or None for the rest."""
+    first = number * cut.segments
+    return first, None if number == cut.parts - 1 else first + cut.segments
 
 
 def _digest(file: Location) -> str:

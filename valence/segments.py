@@ -26,15 +26,24 @@ from valence.segment_file import (
     Segments,
     Stored,
     read_blocks,
+    read_row_groups,
     read_stored,
 )
 from valence.standardization import Moments, Scope, Standardizer, fit
 from valence.storage import Location
 
-__all__ = ["BLOCK_SEGMENTS", "RECORDING_COLUMNS", "SegmentStore", "Segments", "Stored"]
+__all__ = [
+    "BLOCK_SEGMENTS",
+    "RECORDING_COLUMNS",
+    "SegmentPart",
+    "SegmentStore",
+    "Segments",
+    "Stored",
+]
 
 _RECORDINGS = "recordings.parquet"
 _STANDARDIZATION = "standardization.json"
+_PARTS = "parts"
 _SCHEMA = pa.schema(
     [
         ("Id", pa.string()),
@@ -156,14 +165,17 @@ class SegmentStore:
 
     def stored(self, recording: str) -> Stored | None:
         """What the file of a recording says of itself, or None if there is none that is whole."""
-        file = self.file(recording)
-        if not file.exists():
-            return None
-        try:
-            with file.open() as source:
-                return read_stored(source)
-        except (KeyError, TypeError, ValueError):
-            return None
+        return _stored(self.file(recording))
+
+    def part(self, recording: str, first: int, stop: int | None) -> SegmentPart:
+        """The segments of a recording from `first` to `stop`, until its file is put together."""
+        end = "end" if stop is None else f"{stop:08d}"
+        return SegmentPart(self.root / _PARTS / recording / f"{first:08d}-{end}.parquet", recording)
+
+    def remove_parts(self, recording: str | None = None) -> None:
+        """Remove the parts of a recording, or of all."""
+        parts = self.root / _PARTS
+        (parts if recording is None else parts / recording).delete()
 
     @contextmanager
     def writer(
@@ -180,13 +192,8 @@ class SegmentStore:
         dtype
             `float16` or `float32`.
         """
-        with self.file(recording).writer() as target:
-            writer = RecordingWriter(target, recording, shape=shape, dtype=dtype)
-            try:
-                yield writer
-            except BaseException:
-                writer.abandon()
-                raise
+        with _writer(self.file(recording), recording, shape, dtype) as writer:
+            yield writer
 
     def blocks(self, recording: str, copy: int = 0) -> Iterator[Segments]:
         """The segments of a copy in order, a block at a time.
@@ -236,3 +243,57 @@ class SegmentStore:
             raise MissingStageError(
                 f"'{self.root}' holds no {name}. Run 'valence preprocess' on this run first."
             ) from error
+
+
+@dataclass(frozen=True)
+class SegmentPart:
+    """The file of a part of a recording: itself written, and read, like that of a whole one.
+
+    Parameters
+    ----------
+    location
+        Where it lies.
+    recording
+        Id.
+    """
+
+    location: Location
+    recording: str
+
+    def stored(self) -> Stored | None:
+        """What it says of itself, or None if it is absent or not whole."""
+        return _stored(self.location)
+
+    @contextmanager
+    def writer(self, *, shape: tuple[int, int], dtype: str) -> Iterator[RecordingWriter]:
+        """Write it, as `SegmentStore.writer` writes a recording."""
+        with _writer(self.location, self.recording, shape, dtype) as writer:
+            yield writer
+
+    def row_groups(self) -> Iterator[Segments]:
+        """All that it holds, in order, the copies of a block after each other."""
+        with self.location.open() as source:
+            yield from read_row_groups(source, self.recording)
+
+
+def _stored(file: Location) -> Stored | None:
+    if not file.exists():
+        return None
+    try:
+        with file.open() as source:
+            return read_stored(source)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+@contextmanager
+def _writer(
+    file: Location, recording: str, shape: tuple[int, int], dtype: str
+) -> Iterator[RecordingWriter]:
+    with file.writer() as target:
+        writer = RecordingWriter(target, recording, shape=shape, dtype=dtype)
+        try:
+            yield writer
+        except BaseException:
+            writer.abandon()
+            raise

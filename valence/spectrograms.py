@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ def iter_spectrograms(
     recording: str,
     copies: int,
     clock: StepClock,
+    first: int = 0,
+    stop: int | None = None,
 ) -> Iterator[list[NDArray[np.float32]]]:
     """Spectrograms of consecutive segments, of the clean recording and of each copy.
 
@@ -40,6 +43,9 @@ def iter_spectrograms(
         Augmented copies.
     clock
         Takes the time of the steps `decode`, `level`, `augment` and `mel`.
+    first, stop
+        Segments before `first`, and from `stop` on, are left out; both are multiples of
+        `CHUNK_SEGMENTS`. Blocks are not asked for beyond `stop`, and to their end without it.
 
     Yields
     ------
@@ -48,12 +54,15 @@ def iter_spectrograms(
     """
     preprocess = config.preprocess
     chunks = iter_segments(blocks, preprocess.segment_samples, segments=CHUNK_SEGMENTS)
-    first = 0
-    while True:
+    for start in count(0, CHUNK_SEGMENTS):
+        if start == stop:
+            return
         with clock.step("decode"):
             chunk = next(chunks, None)
         if chunk is None:
             return
+        if start < first:
+            continue
         with clock.step("level"):
             clean = normalize(chunk, level=preprocess.level, level_dbfs=preprocess.level_dbfs)
         spectrograms = []
@@ -68,9 +77,8 @@ def iter_spectrograms(
                         seed=preprocess.seed,
                         recording=recording,
                         copy=copy,
-                        first_segment=first,
+                        first_segment=start,
                     )
             with clock.step("mel"):
                 spectrograms.append(log_mel(segments, config.mel, sr=preprocess.sr))
         yield spectrograms
-        first += len(clean)

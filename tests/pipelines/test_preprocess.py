@@ -18,6 +18,7 @@ import soundfile
 from rich.console import Console
 
 from pipelines.progress import Report
+from pipelines.segmenting import process_recordings
 from valence.config import Config
 from valence.corpus import read_corpus
 from valence.errors import ClusterError, CorpusError, StaleError, ValenceError
@@ -457,3 +458,61 @@ def test_real_speech(ray_local: None, nemo: Location, tmp_path: Path) -> None:
     assert isinstance(frame, pd.DataFrame)
     table = pq.read_table(tmp_path / "segments/1.parquet", columns=["valence"])
     assert np.isfinite(table["valence"].to_numpy()).all()
+
+
+# Cheap, so that hours can be worked through.
+_HOURS = ["preprocess.sr=1000", "mel.n_fft=64", "mel.hop_length=16", "mel.n_mels=8"]
+
+
+def _hours_of_noise(corpus: Path, name: str, *, damaged: bool = False) -> None:
+    """Make the recording `name` of `corpus` one of 2 hours and 30 minutes."""
+    y = np.random.default_rng(0).normal(0, 0.1, 9000 * 1000).astype(np.float32)
+    if damaged:
+        y[-1] = np.nan
+    (corpus / f"raw_data/audio/{name}.wav").unlink()
+    soundfile.write(corpus / f"raw_data/audio/{name}.wav", y, 1000, subtype="FLOAT")
+
+
+def _names(corpus: Path, split: str, config: Config) -> list[str]:
+    splits = assign_splits(read_corpus(Location.parse(corpus)), config.split)
+    return sorted(name for name, part in splits.items() if part == split)
+
+
+def test_a_long_recording_is_made_by_several_tasks(
+    ray_local: None, corpus: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    config = Config.resolve(tiny_config, assignments=_HOURS)
+    name = _names(corpus, "train", config)[0]
+    _hours_of_noise(corpus, name)
+    jobs = [
+        Job(recording, "train", 1)
+        for recording in read_corpus(Location.parse(corpus)).recordings
+        if recording.id == name
+    ]
+    alone = SegmentStore(Location.parse(tmp_path / "alone"))
+    process_recording(jobs[0], alone, config)
+    store = SegmentStore(Location.parse(tmp_path / "parts"))
+    came = list(process_recordings(jobs, store, config, sizes={}, selector={}, replace=False))
+    assert [type(each).__name__ for each in came] == ["PartOutcome", "PartOutcome", "Outcome"]
+    assert store.file(name).read_bytes() == alone.file(name).read_bytes()
+    summary = _preprocess(corpus, tmp_path / "run", config)
+    assert summary["rejected"] == 0
+    frame = SegmentStore(Location.parse(tmp_path / "run/segments")).recordings()
+    assert summary["audio_hours"] == pytest.approx(frame["duration"].sum() / 3600)
+    there = (tmp_path / f"run/segments/{name}.parquet").read_bytes()
+    assert there == alone.file(name).read_bytes()
+
+
+def test_a_long_recording_that_is_damaged_costs_no_other(
+    ray_local: None, corpus: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    config = Config.resolve(tiny_config, assignments=[*_HOURS, "preprocess.max_rejected_share=0.5"])
+    name = _names(corpus, "train", config)[0]
+    _hours_of_noise(corpus, name, damaged=True)
+    summary = _preprocess(corpus, tmp_path / "run", config)
+    assert summary["rejected"] == 1
+    frame = SegmentStore(Location.parse(tmp_path / "run/segments")).recordings().set_index("Id")
+    assert "NaN" in frame.loc[name, "reason"]
+    assert (frame.drop(index=name)["status"] == "ok").all()
+    assert not (tmp_path / "run/segments/parts").exists()
+    assert not (tmp_path / f"run/segments/{name}.parquet").exists()

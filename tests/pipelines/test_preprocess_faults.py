@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -76,14 +77,14 @@ def _wait(until: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.01)
 
 
-def _worker_at_work(run: Path, recording: str = r"\d") -> int | None:
-    """The process that has the file of a recording of `run` open and half written."""
+def _worker_at_work(run: Path, file: str = r"\.\d") -> int | None:
+    """The process that has a file of the segments of `run` open and half written."""
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             path = str(descriptor.readlink())
         except OSError:
             continue
-        if re.fullmatch(rf"{run}/segments/\.{recording}\.parquet\..*partial", path):
+        if re.fullmatch(rf"{run}/segments/{file}\.parquet\..*partial", path):
             return int(descriptor.parts[2])
     return None
 
@@ -109,9 +110,10 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _start(corpus: Path, run: Path) -> subprocess.Popen[str]:
+def _start(corpus: Path, run: Path, *settings: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines", "preprocess", str(corpus), "--out", str(run)]
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines", "preprocess", str(corpus), "--out", str(run)],
+        [*command, *(f"--set={setting}" for setting in settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -151,7 +153,7 @@ def test_a_recording_that_kills_every_worker_is_set_aside(
     killed: set[int] = set()
 
     def kill() -> bool:
-        worker = _worker_at_work(tmp_path, recording="7")
+        worker = _worker_at_work(tmp_path, file=r"\.7")
         if worker is not None and worker not in killed:
             os.kill(worker, signal.SIGKILL)
             killed.add(worker)
@@ -254,3 +256,99 @@ def test_a_lost_node_costs_nothing(
     assert int(done[1]) < _RECORDINGS - 2
     assert f"recordings {_RECORDINGS} rejected 0" in ran.stdout
     assert _stored(tmp_path) == expected
+
+
+# Five hours at a rate that is soon worked through: three parts, and work for two CPUs.
+_LONG_SECONDS, _LONG_SR = 5 * 3600, 1000
+_LONG = [
+    f"preprocess.sr={_LONG_SR}",
+    "mel.n_fft=64",
+    "mel.hop_length=16",
+    "mel.n_mels=8",
+    "augment.probability=0",
+]
+
+
+@pytest.fixture(scope="module")
+def long_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two of the ten recordings, and a long one."""
+    folder = tmp_path_factory.mktemp("long")
+    for name in ("raw_data/audio", "label_segments/valence", "metadata"):
+        (folder / name).mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    y = rng.normal(0, 0.1, _LONG_SECONDS * _LONG_SR).astype(np.float32)
+    soundfile.write(folder / "raw_data/audio/long.wav", y, _LONG_SR)
+    labels = "".join(f"{500 * i},0.{i % 10}\n" for i in range(2 * _LONG_SECONDS))
+    (folder / "label_segments/valence/long.csv").write_text(f"timestamp,value\n{labels}")
+    rows = ["Id,Proposal", "long,train"]
+    for name, part in (("0", "train"), ("3", "devel")):
+        for file in (f"raw_data/audio/{name}.wav", f"label_segments/valence/{name}.csv"):
+            (folder / file).hardlink_to(corpus / file)
+        rows.append(f"{name},{part}")
+    (folder / "metadata/partition.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected_long(long_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one process makes of each recording as a whole."""
+    store = SegmentStore(Location.parse(tmp_path_factory.mktemp("expected_long")))
+    config = Config.resolve(Config(), assignments=_LONG)
+    found = read_corpus(Location.parse(long_corpus))
+    splits = assign_splits(found, config.split)
+    for recording in found.recordings:
+        split = splits[recording.id]
+        process_recording(Job(recording, split, int(split == "train")), store, config)
+    return {name: store.file(name).read_bytes() for name in ("0", "3", "long")}
+
+
+def _parts(run: Path) -> list[Path]:
+    return sorted((run / "segments/parts/long").glob("[0-9]*.parquet"))
+
+
+def test_a_worker_killed_in_a_part_costs_nothing(
+    long_corpus: Path, expected_long: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(long_corpus, tmp_path, *_LONG)
+    killed: list[int] = []
+
+    def kill() -> bool:
+        worker = _worker_at_work(tmp_path, file=r"parts/long/\.\d+-\w+")
+        if worker is not None and not killed:
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
+        return bool(killed) or driver.poll() is not None
+
+    _wait(kill)
+    _, told = driver.communicate(timeout=120)
+    assert driver.returncode == 0, told
+    assert killed
+    assert "3 recordings made, 0 skipped, 0 rejected" in told
+    assert _stored(tmp_path) == expected_long
+    assert not (tmp_path / "segments/parts").exists()
+
+
+def test_after_a_killed_driver_the_parts_that_stand_are_kept(
+    long_corpus: Path, expected_long: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(long_corpus, tmp_path, *_LONG)
+    _wait(lambda: bool(_parts(tmp_path)))
+    tree = [driver.pid, *_descendants(driver.pid)]
+    for pid in tree:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    driver.communicate()
+    _wait(lambda: not any(_command(pid) for pid in tree))
+    kept = len(_parts(tmp_path))
+    assert 1 <= kept < 3
+    assert "long" not in _stored(tmp_path)
+    again = _start(long_corpus, tmp_path, *_LONG)
+    _, told = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    assert "1 recordings made, 2 skipped, 0 rejected" in told
+    hours = re.search(r"([\d.]+) h of audio in", told)
+    assert hours is not None
+    # Two parts of 1.67 h and 1.67 h, or one of them, were there.
+    assert float(hours[1]) == pytest.approx(5 - kept * 5 / 3, abs=0.02)
+    assert _stored(tmp_path) == expected_long
+    assert not (tmp_path / "segments/parts").exists()

@@ -15,6 +15,7 @@ import soundfile
 from rich.console import Console
 
 from pipelines.progress import Report
+from pipelines.segmenting import process_recordings
 from valence.config import Config
 from valence.corpus import Recording
 from valence.errors import StaleError, ValenceError
@@ -94,6 +95,27 @@ def test_corpus_and_run_on_an_object_store(
     (corpus / "raw_data/audio/04.wav").write_bytes(changed[:-2000] + bytes(2000))
     with pytest.raises(StaleError, match="'04'"):
         preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+
+
+def test_a_long_recording_on_an_object_store(
+    ray_local: None, bucket: Location, tiny_config: Config, tmp_path: Path
+) -> None:
+    # At a rate at which hours are soon worked through.
+    config = Config.resolve(
+        tiny_config,
+        assignments=["preprocess.sr=1000", "mel.n_fft=64", "mel.hop_length=16", "mel.n_mels=8"],
+    )
+    y = np.random.default_rng(8).normal(0, 0.1, 9000 * 1000)
+    soundfile.write(tmp_path / "08.wav", y, 1000)
+    audio = bucket / "long/08.wav"
+    audio.write_bytes((tmp_path / "08.wav").read_bytes())
+    job = Job(Recording("08", audio, "8"), "test", 0)
+    alone, store = SegmentStore(bucket / "long/alone"), SegmentStore(bucket / "long/store")
+    assert process_recording(job, alone, config).status == "ok"
+    came = list(process_recordings([job], store, config, sizes={}, selector={}, replace=False))
+    assert [type(each).__name__ for each in came] == ["PartOutcome", "PartOutcome", "Outcome"]
+    assert store.file("08").read_bytes() == alone.file("08").read_bytes()
+    assert not (store.root / "parts/08").exists()
 
 
 @pytest.fixture

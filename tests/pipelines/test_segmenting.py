@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import segmenting
-from pipelines.segmenting import share_out
+from pipelines.segmenting import Work, share_out
 from valence.config import Config
 from valence.corpus import Recording
 from valence.jobs import Job, Outcome
@@ -66,13 +66,19 @@ def test_a_fault_that_one_recording_brings_out_costs_no_other(
             raise ZeroDivisionError("by nothing")
         return Outcome(job.recording.id, job.recording.subject, job.split, job.copies)
 
-    monkeypatch.setattr(segmenting, "process_recording", fail_at_b)
-    batch = pa.table({"job": [json.dumps(segmenting._job_to_json(_job(name))) for name in "abc"]})
+    monkeypatch.setattr(segmenting, "begin_recording", fail_at_b)
+    work = [segmenting._work_to_json(Work(_job(name))) for name in "abc"]
+    batch = pa.table({"work": [json.dumps(each) for each in work]})
     here = Location.parse(tmp_path)
-    told = segmenting._process_batch(
-        batch, beside=here, store=SegmentStore(here), config=Config(), replace=False
+    told = segmenting._do_batch(
+        batch,
+        beside=here,
+        store=SegmentStore(here),
+        config=Config(),
+        replace=False,
+        part_segments=1200,
     )
     assert told["failure"].to_pylist() == ["", "", ""]
-    outcomes = [Outcome.from_json(json.loads(text)) for text in told["outcome"].to_pylist()]
+    outcomes = [Outcome.from_json(json.loads(text)) for text in told["told"].to_pylist()]
     assert [outcome.status for outcome in outcomes] == ["ok", "rejected", "ok"]
     assert "ZeroDivisionError: by nothing (test_segmenting.py, line" in outcomes[1].reason

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pipelines.progress import Report
 from pipelines.tally import Tally, some
-from valence.jobs import Outcome
+from valence.jobs import Outcome, PartOutcome
 
 
 def _outcome(name: str, **what: object) -> Outcome:
@@ -40,6 +40,28 @@ def test_summary_by_hand() -> None:
     assert summary["step_seconds"] == {"decode": 1.0, "mel": 5.0}
     # What was skipped was not made now, and makes the work no faster.
     assert summary["audio_hours_per_hour"] == pytest.approx(2700 / summary["seconds"], rel=0.2)
+
+
+def test_parts_count_as_they_come_and_their_recording_once() -> None:
+    tally = Tally()
+    tally.add_part(PartOutcome("a", 0, duration=7200.0, skipped=True))
+    tally.add_part(PartOutcome("a", 1, duration=3600.0, seconds={"mel": 2.0}))
+    assert tally.note().startswith("1.00 h of audio, ")
+    tally.add(_outcome("a", duration=10800.0, stored_bytes=2**20, seconds={"store": 1.0}))
+    summary = tally.summary()
+    assert (summary["recordings"], summary["processed"], summary["skipped"]) == (1, 1, 0)
+    assert summary["audio_hours"] == 3.0
+    assert summary["stored_bytes"] == 2**20
+    assert summary["step_seconds"] == {"mel": 2.0, "store": 1.0}
+    assert tally.note().startswith("1.00 h of audio, ")
+
+
+def test_parts_of_what_is_rejected_in_the_end() -> None:
+    tally = Tally()
+    tally.add_part(PartOutcome("a", 0, duration=7200.0))
+    tally.add(_outcome("a", status="rejected", reason="it stops making sense"))
+    assert tally.summary()["audio_hours"] == 0.0
+    assert tally.note().endswith("1 rejected")
 
 
 def test_note_while_it_runs() -> None:
