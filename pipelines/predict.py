@@ -253,9 +253,10 @@ def _line(outcome: Outcome) -> str:
         case "ok":
             remark = ", shorter than a sequence" if outcome.short else ""
             odd = f" ({outcome.reason})" if outcome.reason else ""
+            scores = "".join(f", {name} CCC {ccc:.3f}" for name, ccc in (outcome.ccc or {}).items())
             return (
                 f"{outcome.name}: {outcome.rows} rows, {outcome.sound_seconds:g} s of sound in "
-                f"{outcome.seconds:.1f} s{remark}{odd}"
+                f"{outcome.seconds:.1f} s{remark}{scores}{odd}"
             )
         case "skipped":
             return f"{outcome.name}: nothing to do"

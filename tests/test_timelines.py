@@ -264,3 +264,20 @@ def test_annotations_are_joined_and_scored(predictor: Predictor, tmp_path: Path)
         make_tasks([Location.parse(audio)] * 2, Location.parse(single))
     with pytest.raises(UsageError, match="no labels"):
         make_tasks([Location.parse(audio)], Location.parse(tmp_path / "absent"))
+
+
+def test_folders_of_labels(tmp_path: Path) -> None:
+    audio = [Location.parse(tmp_path / f"{name}.wav") for name in ("talk", "song")]
+    for folder, target in (
+        ("valence", "valence"),
+        ("arousal", "arousal"),
+        ("physio-arousal", "arousal"),
+        ("mine", "valence"),
+    ):
+        file = _write_labels(tmp_path / folder / "talk.csv", [0.1, 0.2])
+        talk, song = make_tasks(audio, Location.parse(tmp_path / folder))
+        assert talk.labels == {target: Location.parse(file)}
+        assert song.labels == {}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UsageError, match=r"no labels for any of the 2.*Expected talk\.csv"):
+        make_tasks(audio, Location.parse(tmp_path / "none"))

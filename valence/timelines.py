@@ -156,12 +156,13 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
         Files.
     labels
         A CSV (of the only file), or a folder with `<target>/<stem>.csv`, such as a corpus or its
-        `label_segments`.
+        `label_segments`, or with `<stem>.csv`: of the target that the folder is named for, else
+        of valence.
 
     Raises
     ------
     UsageError
-        If `labels` is absent, or a single CSV for several files.
+        If `labels` is absent, a single CSV for several files, or a folder without a file for any.
     """
     if labels is not None and not labels.exists():
         raise UsageError(f"There are no labels at '{labels}'. Expected a CSV or a folder of them.")
@@ -180,6 +181,11 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
             name, number = f"{base}_{number}", number + 1
         taken.add(name)
         tasks.append(Task(file, name, _labels_of(stem, labels)))
+    if labels is not None and not any(task.labels for task in tasks):
+        raise UsageError(
+            f"'{labels}' holds no labels for any of the {len(audio)} recordings. Expected "
+            f"{stems[0]}.csv there, or in a folder 'valence' or 'arousal' there, and so on."
+        )
     return tasks
 
 
@@ -367,6 +373,9 @@ def _labels_of(stem: str, labels: Location | None) -> dict[str, Location]:
             ):
                 if target not in found and file.exists():
                     found[target] = file
+    if not found and (labels / f"{stem}.csv").exists():
+        named = [target for target, folders in _LABEL_FOLDERS.items() if labels.name in folders]
+        found[named[0] if named else "valence"] = labels / f"{stem}.csv"
     return found
 
 
