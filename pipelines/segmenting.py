@@ -40,7 +40,7 @@ from valence.storage import Location
 # A task takes this share of what each CPU has left to do. Ray Data looks after its tasks ten times
 # a second, and a CPU waits a sixth of a second for the next, so the first tasks are large; the last
 # ones are small, that all CPUs end together.
-_SHARE_A_TASK = 0.5
+_SHARE_A_TASK = 0.7
 # More recordings or bytes of audio a task would make progress coarse and a lost worker dear.
 _MOST_RECORDINGS = 32
 _MOST_BYTES = 2**28
