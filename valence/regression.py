@@ -42,6 +42,8 @@ _TREES = frozenset(
 _SELECTORS = frozenset({"SelectKBest", "SelectPercentile", "VarianceThreshold"})
 # So many columns a reducer is taken to leave.
 _REDUCED_COLUMNS = 20
+# Of a kernel machine's cache: scikit-learn's own size, and what a trial may have on a small node.
+_LEAST_CACHE_MB, _MOST_CACHE_MB = 200, 1024
 
 
 def fit_regressor(
@@ -67,17 +69,30 @@ def fit_regressor(
         If the solver gives up before it has converged.
     """
     regressor = build("regressor", step, seed=config.seed)
+    rows: NDArray[np.intp] | slice = slice(None)
+    if step.estimator in KERNEL_MACHINES:
+        if config.svr_max_rows is not None:
+            rows = thin_within(recording, config.svr_max_rows)
+        if "cache_size" in regressor.get_params() and "cache_size" not in step.parameters:
+            # It changes how often the kernel is computed, and no number.
+            regressor.set_params(cache_size=kernel_cache_mb(len(y[rows])))
     if engine_of(step, config.engine) == "sklearnex":
         from sklearnex import svm as fast
 
         regressor = getattr(fast, type(regressor).__name__)(**regressor.get_params(), n_jobs=1)
-    rows: NDArray[np.intp] | slice = slice(None)
-    if step.estimator in KERNEL_MACHINES and config.svr_max_rows is not None:
-        rows = thin_within(recording, config.svr_max_rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         regressor.fit(x[rows], y[rows])
     return regressor, rows
+
+
+def kernel_cache_mb(rows: int) -> int:
+    """Megabytes for a kernel machine's cache: all of the kernel of `rows` rows, within bounds.
+
+    >>> kernel_cache_mb(2000), kernel_cache_mb(8000), kernel_cache_mb(100_000)
+    (200, 489, 1024)
+    """
+    return min(_MOST_CACHE_MB, max(_LEAST_CACHE_MB, math.ceil(8 * rows**2 / 2**20)))
 
 
 def thin(n: int, most: int) -> NDArray[np.intp]:
