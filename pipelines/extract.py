@@ -22,7 +22,14 @@ import torch
 from numpy.typing import NDArray
 from ray.data import Dataset, TaskPoolStrategy
 
-from pipelines.nodes import Selector, cpus_of, gpus_of, living_nodes, require_cpus
+from pipelines.nodes import (
+    Selector,
+    cpus_of,
+    gpus_of,
+    living_nodes,
+    require_cpus,
+    tell_of_absence,
+)
 from pipelines.progress import Report
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
@@ -128,7 +135,7 @@ def _outcomes(
 ) -> Iterator[dict[str, Any]]:
     """Extract `todo`, each told as its file appears."""
     if not todo:
-        return iter(())
+        return
     gpus = gpus_of(living_nodes())
     use_gpu = config.train.gpus != "never" and gpus >= 1
     selector: Selector = {}
@@ -161,8 +168,8 @@ def _outcomes(
         # A process is kept for the next task, and with it the model that it has loaded.
         max_calls=0,
     )
-    outcomes: Iterator[dict[str, Any]] = iter(dataset.iter_rows())
-    return outcomes
+    with tell_of_absence(selector, report):
+        yield from dataset.iter_rows()
 
 
 @lru_cache(maxsize=1)

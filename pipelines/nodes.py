@@ -8,9 +8,11 @@ carry none, of the nodes themselves.
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
@@ -233,6 +235,39 @@ def _matches(node: Node, selector: Selector) -> bool:
         elif value != wanted:
             return False
     return True
+
+
+@contextmanager
+def tell_of_absence(
+    selector: Selector, report: Report, *, look_seconds: float = 10.0
+) -> Iterator[None]:
+    """Say, while the block is at work, when the last node that may take it was lost.
+
+    Ray waits for another without a word, and takes one that joins later.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        absent = False
+        while not over.wait(look_seconds):
+            there = any(node.resources.get("CPU", 0) > 0 for node in nodes_for(selector))
+            if there == absent:
+                absent = not there
+                report.say(
+                    "a node that may do this work has joined"
+                    if there
+                    else "no node is left that may do this work, so it waits for one to join "
+                    "('ray status'); the same command goes on with what is done if this one is "
+                    "stopped"
+                )
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @ray.remote(num_cpus=0, max_retries=1)

@@ -14,7 +14,7 @@ from typing import Any
 from pyarrow import fs
 
 from pipelines.metrics import stage_metrics
-from pipelines.nodes import cpu_nodes, require_cpus, require_shared
+from pipelines.nodes import cpu_nodes, require_cpus, require_shared, tell_of_absence
 from pipelines.progress import Report
 from pipelines.segmenting import process_recordings
 from pipelines.tally import Tally, some
@@ -104,7 +104,10 @@ def preprocess(
     selector, _ = cpu_nodes(config.cluster)
     outcomes: list[Outcome] = []
     try:
-        with report.bar("preprocess", len(jobs)) as bar:
+        with (
+            report.bar("preprocess", len(jobs)) as bar,
+            tell_of_absence(selector, report),
+        ):
             for told in process_recordings(
                 jobs, store, config, sizes=sizes, selector=selector, replace=overwrite
             ):

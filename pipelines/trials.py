@@ -26,13 +26,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from threadpoolctl import threadpool_limits
 
-from pipelines.nodes import Selector
+from pipelines.nodes import Selector, tell_of_absence
 from pipelines.progress import Bar, Report
 from valence.combinations import Combination, regressor_parts
 from valence.config import SweepConfig
 from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
-from valence.regression import average, evaluate
+from valence.regression import average, evaluate, kernel_cache_mb
 from valence.storage import Location
 from valence.transforms import (
     Array,
@@ -55,8 +55,8 @@ _START_SECONDS = 2.5
 # that it holds at once, with the transform and the copies that a regressor makes as it is fitted.
 _CACHED = 2.5
 _COPIES = 7.0
-# Python with scikit-learn, XGBoost and Ray, and the cache of a kernel machine.
-_PROCESS_BYTES = 800 * 2**20
+# Python with scikit-learn, XGBoost and Ray.
+_PROCESS_BYTES = 600 * 2**20
 
 # What the machine lacks, and no combination is to blame for: memory, disk, a network.
 _NOT_OF_ITS_OWN = (MemoryError, OSError)
@@ -355,7 +355,10 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     storage.delete()
     most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cpus)
-    with report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar:
+    with (
+        report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar,
+        tell_of_absence(selector, report),
+    ):
         watch = Watch(work, bar)
         sharing = any(work.shares_information(name) for name in missing)
         if sharing and work.read_information() is None:
@@ -401,7 +404,8 @@ def workers_worth_starting(seconds: list[float], cpus: float) -> int:
 
 def trial_bytes(raw: Transformed) -> int:
     """Memory that a trial is given, in bytes: what it keeps, copies and loads."""
-    return _PROCESS_BYTES + round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
+    features = round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
+    return _PROCESS_BYTES + features + kernel_cache_mb(len(raw.training)) * 2**20
 
 
 def _memory(work: Work) -> float:

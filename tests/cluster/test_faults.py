@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
 from tests.cluster.simulated import simulate
 from valence.config import Config
 from valence.corpus import read_corpus
+from valence.features import Features, write_features
 from valence.preprocessing import Job, process_recording
+from valence.run import Run
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
 from valence.storage import Location
@@ -105,3 +109,122 @@ def test_preprocessing_on_nodes_that_come_and_go(corpus: Path, tmp_path: Path) -
         process_recording(Job(recording, split, _COPIES if split == "train" else 0), alone, config)
         expected = alone.file(recording.id).read_bytes()
         assert store.file(recording.id).read_bytes() == expected, recording.id
+
+
+_LAST_NODE = """
+corpus, run, copies = sys.argv[1:]
+# A head that does no work, a node with a GPU, which is not for this work, and one without.
+cluster = head(num_cpus=0)
+cluster.add_node(num_cpus=1, num_gpus=1, **SMALL)
+last = cluster.add_node(num_cpus=1, **SMALL)
+connect(cluster)
+config = Config.resolve(Config(), assignments=[f"augment.copies={copies}"])
+segments = Path(run) / "segments"
+said = []
+
+class Heard(Report):
+    def say(self, text):
+        said.append(text)
+
+def done():
+    return len([file for file in segments.glob("*.parquet") if file.stem.isdecimal()])
+
+with ThreadPoolExecutor() as pool:
+    stage = pool.submit(
+        preprocess, Location.parse(corpus), Run.at(run), config, overwrite=False, report=Heard()
+    )
+    at_work = lambda: done() and working(raylet_of(last), "ray::MapBatches")
+    wait_for(at_work, "the node was at work", stage)
+    cluster.remove_node(last, allow_graceful=False)
+    print("told: lost with", done(), flush=True)
+    waits = lambda: any("no node is left" in text for text in said)
+    wait_for(waits, "it said that it waits", stage)
+    cluster.add_node(num_cpus=1, **SMALL)
+    summary = stage.result()
+for key in ("recordings", "processed", "rejected"):
+    print("told:", key, summary[key], flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_the_last_node_for_work_on_cpus_is_waited_for(corpus: Path, tmp_path: Path) -> None:
+    told = _told(simulate(_LAST_NODE, corpus, tmp_path / "run", 1))
+    assert told["lost with"] < _RECORDINGS
+    assert told["recordings"] == told["processed"] == _RECORDINGS
+    assert told["rejected"] == 0
+
+
+# Sixty combinations, twelve of which take long enough for nodes to be lost with them.
+_GRID = (
+    'sweep.regressors=["linear", "ridge", "svr", {name="slow", estimator="XGBRegressor", '
+    'parameters={n_estimators=4000}}, "ensemble"]',
+    "sweep.bootstrap=20",
+)
+
+_SWEEP = """
+alone, among, *grid = sys.argv[1:]
+# Its head does no work, so that whatever does can be lost.
+cluster = head(num_cpus=0)
+cluster.add_node(num_cpus=1, **SMALL)
+connect(cluster)
+from pipelines.sweep import sweep
+
+config = Config.resolve(Config(), assignments=grid)
+
+def run(folder):
+    return sweep(Run.at(folder), config, overwrite=False, report=Report())
+
+print("told: alone", run(alone)["combinations"], flush=True)
+for _ in range(5):
+    cluster.add_node(num_cpus=1, **SMALL)
+cluster.wait_for_nodes()
+store = Path(among) / "sweep/combinations"
+
+def done():
+    return len(list(store.glob("*.parquet")))
+
+def at_work():
+    "Nodes that have a trial at work."
+    nodes = list(cluster.worker_nodes)
+    return [node for node in nodes if done() and working(raylet_of(node), ".train")]
+
+with ThreadPoolExecutor() as pool:
+    stage = pool.submit(run, among)
+    for number in ("first", "second"):
+        wait_for(at_work, "a node was at work", stage)
+        lost = (at_work() or list(cluster.worker_nodes))[0]
+        cluster.remove_node(lost, allow_graceful=False)
+        print("told:", number, "lost with", done(), flush=True)
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, **SMALL)
+    summary = stage.result()
+for key in ("combinations", "failed"):
+    print("told:", key, summary[key], flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_sweep_on_nodes_that_come_and_go(
+    make_features: Callable[..., Features], tmp_path: Path
+) -> None:
+    features = make_features()
+    for name in ("alone", "among"):
+        run = Run.at(str(tmp_path / name))
+        stage = run.stage("features")
+        stage.begin({"model": "a model"})
+        for recording in np.unique(features.recording):
+            rows = features.rows(features.recording == recording)
+            write_features(run.folder("features") / f"{recording}.parquet", rows)
+        stage.finish({"digest": "of these features", "seconds": 0.0})
+    told = _told(simulate(_SWEEP, tmp_path / "alone", tmp_path / "among", *_GRID))
+    assert told["alone"] == told["combinations"] == 60
+    assert told["failed"] == 0
+    assert told["first lost with"] <= told["second lost with"] < 60
+    alone, among = (
+        pd.read_csv(tmp_path / name / "sweep/results.csv").drop(columns="seconds")
+        for name in ("alone", "among")
+    )
+    assert len(among.groupby(["scaler", "reducer", "regressor"])) == len(among) == 60
+    pd.testing.assert_frame_equal(among, alone, check_exact=True)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.cluster.simulated import simulate
 from valence.config import Config
 from valence.corpus import read_corpus
 from valence.preprocessing import Job, process_recording
@@ -205,35 +206,24 @@ def test_after_a_killed_driver_only_what_is_missing_is_made(
 
 
 _TWO_NODES = """
-import sys, threading, time
-from pathlib import Path
-from ray.cluster_utils import Cluster
-import ray
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-lost = cluster.add_node(num_cpus=2)
-ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-cluster.wait_for_nodes()
-from pipelines.preprocess import preprocess
-from pipelines.progress import Report
-from valence.config import Config
-from valence.run import Run
-from valence.storage import Location
 corpus, run = sys.argv[1:]
+cluster = head(num_cpus=1)
+lost = cluster.add_node(num_cpus=2, **SMALL)
+connect(cluster)
+segments = Path(run) / "segments"
 
-def take_away():
-    segments = Path(run) / "segments"
+def three_at_work():
     # Three CPUs, three recordings at a time: two of them are the node's that will be lost.
-    while len(list(segments.glob(".[0-9].parquet.*partial"))) < 3:
-        time.sleep(0.005)
+    return len(list(segments.glob(".[0-9].parquet.*partial"))) >= 3
+
+with ThreadPoolExecutor() as pool:
+    stage = pool.submit(
+        preprocess, Location.parse(corpus), Run.at(run), Config(), overwrite=False, report=Report()
+    )
+    wait_for(three_at_work, "three recordings were at work", stage)
     cluster.remove_node(lost, allow_graceful=False)
     print("node lost with", len(list(segments.glob("[0-9].parquet"))), "done", flush=True)
-
-thread = threading.Thread(target=take_away)
-thread.start()
-summary = preprocess(
-    Location.parse(corpus), Run.at(run), Config(), overwrite=False, report=Report()
-)
-thread.join()
+    summary = stage.result()
 print("recordings", summary["recordings"], "rejected", summary["rejected"], flush=True)
 ray.shutdown()
 cluster.shutdown()
@@ -243,18 +233,11 @@ cluster.shutdown()
 def test_a_lost_node_costs_nothing(
     corpus: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", _TWO_NODES, str(corpus), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    done = re.search(r"node lost with (\d+) done", ran.stdout)
+    told = simulate(_TWO_NODES, corpus, tmp_path)
+    done = re.search(r"node lost with (\d+) done", told)
     assert done is not None
     assert int(done[1]) < _RECORDINGS - 2
-    assert f"recordings {_RECORDINGS} rejected 0" in ran.stdout
+    assert f"recordings {_RECORDINGS} rejected 0" in told
     assert _stored(tmp_path) == expected
 
 
