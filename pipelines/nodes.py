@@ -239,9 +239,11 @@ def _matches(node: Node, selector: Selector) -> bool:
 
 @contextmanager
 def tell_of_absence(
-    selector: Selector, report: Report, *, look_seconds: float = 10.0
+    selector: Selector, report: Report, *, cpus: float, look_seconds: float = 10.0
 ) -> Iterator[None]:
     """Say, while the block is at work, when the last node that may take it was lost.
+
+    One that may take it is one that `selector` allows and that has `cpus` logical CPUs.
 
     Ray waits for another without a word, and takes one that joins later.
     """
@@ -250,7 +252,7 @@ def tell_of_absence(
     def look() -> None:
         absent = False
         while not over.wait(look_seconds):
-            there = any(node.resources.get("CPU", 0) > 0 for node in nodes_for(selector))
+            there = any(node.holds({"CPU": cpus}) for node in nodes_for(selector))
             if there == absent:
                 absent = not there
                 report.say(

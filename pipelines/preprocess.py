@@ -95,7 +95,7 @@ def preprocess(
             # The record goes before the outputs that it speaks of.
             stage.file.delete()
             stage.begin(made_of)
-    store.root.remove_partial_files()
+    store.remove_partial_files()
     cpus = config.preprocess.cpus_per_task
     asked = f"preprocess.cpus_per_task = {cpus:g}"
     require_cpus(cpus, config.cluster, asked=asked, report=report)
@@ -106,7 +106,7 @@ def preprocess(
     try:
         with (
             report.bar("preprocess", len(jobs)) as bar,
-            tell_of_absence(selector, report),
+            tell_of_absence(selector, report, cpus=cpus),
         ):
             for told in process_recordings(
                 jobs, store, config, sizes=sizes, selector=selector, replace=overwrite

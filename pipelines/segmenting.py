@@ -144,12 +144,12 @@ def process_recordings(
     refused: set[str] = set()
     parts = [[part] for work in cut for part in work.parts()]
     for work, told in crew.do(parts):
+        if work.job.recording.id in refused:
+            # Each of its parts may speak against a recording, and one is enough.
+            continue
         if isinstance(told, PartOutcome) and told.reason:
             told = _refused(work, told, store)
         if isinstance(told, Outcome):
-            # Each of its parts may speak against a recording, and one is enough.
-            if told.id in refused:
-                continue
             refused.add(told.id)
         assert not isinstance(told, Cut), "a part is not cut"
         yield told
@@ -346,6 +346,7 @@ def _killed(job: Job) -> Outcome:
         reason=f"The process that worked on '{job.recording.audio}' died each time it was "
         "tried: the file crashes its decoder, or the node lacks memory. Convert the file to "
         "FLAC, or take the recording out.",
+        remarks=job.recording.remarks,
     )
 
 
@@ -353,8 +354,8 @@ def _refused(work: Work, part: PartOutcome, store: SegmentStore) -> Outcome:
     """Of a recording that one of its parts speaks against."""
     job = work.job
     if not part.unread:
+        # Its parts stay until the run ends: others may be at work on them.
         store.file(job.recording.id).delete()
-        store.remove_parts(job.recording.id)
     return Outcome(
         job.recording.id,
         job.recording.subject,
@@ -362,7 +363,9 @@ def _refused(work: Work, part: PartOutcome, store: SegmentStore) -> Outcome:
         job.copies,
         status="rejected",
         reason=part.reason,
+        remarks=job.recording.remarks,
         checksum="" if part.unread else _cut_of(work).checksum,
+        fingerprint="" if part.unread else _cut_of(work).fingerprint,
     )
 
 
@@ -377,6 +380,7 @@ def _unexpected(job: Job, error: Exception) -> Outcome:
         reason=f"'{job.recording.audio}' met a fault of the program, {type(error).__name__}: "
         f"{error} ({Path(where.filename).name}, line {where.lineno}). Report it, and take the "
         "recording out until it is mended.",
+        remarks=job.recording.remarks,
     )
 
 

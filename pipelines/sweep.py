@@ -153,7 +153,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         raw=ray.put(raw),
         target=ray.put(training_target(division.training)),
         recording=ray.put(division.training.recording),
-        trial_bytes=trial_bytes(raw),
+        trial_bytes=trial_bytes(raw, config.sweep),
     )
     outcomes = _run(work, division, stage.folder / "tune", config.cluster, report)
     plain, remarks = {"constant": constant_outcome(division)}, []

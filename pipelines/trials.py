@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.nodes import Selector, tell_of_absence
 from pipelines.progress import Bar, Report
-from valence.combinations import Combination, regressor_parts
+from valence.combinations import KERNEL_MACHINES, Combination, regressor_parts
 from valence.config import SweepConfig
 from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
@@ -357,7 +357,7 @@ def run_trials(
     most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cpus)
     with (
         report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar,
-        tell_of_absence(selector, report),
+        tell_of_absence(selector, report, cpus=1),
     ):
         watch = Watch(work, bar)
         sharing = any(work.shares_information(name) for name in missing)
@@ -402,10 +402,13 @@ def workers_worth_starting(seconds: list[float], cpus: float) -> int:
     return max(1, math.ceil(most))
 
 
-def trial_bytes(raw: Transformed) -> int:
+def trial_bytes(raw: Transformed, config: SweepConfig) -> int:
     """Memory that a trial is given, in bytes: what it keeps, copies and loads."""
-    features = round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
-    return _PROCESS_BYTES + features + kernel_cache_mb(len(raw.training)) * 2**20
+    size = _PROCESS_BYTES + round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
+    if any(step.estimator in KERNEL_MACHINES for step in config.regressors):
+        rows = len(raw.training)
+        size += kernel_cache_mb(min(rows, config.svr_max_rows or rows)) * 2**20
+    return size
 
 
 def _memory(work: Work) -> float:

@@ -246,6 +246,55 @@ def test_audio_that_changes_between_the_parts(corpus: _Corpus, long_audio: np.nd
     assert not process_part(job, _cut(job, corpus.store), 0, corpus.store, _LONG).skipped
 
 
+def test_labels_that_change_between_the_parts(corpus: _Corpus, long_audio: np.ndarray) -> None:
+    job = _long_job(corpus, long_audio)
+    cut = _cut(job, corpus.store)
+    made = [process_part(job, cut, part, corpus.store, _LONG) for part in range(3)]
+    assert [each.reason for each in made] == [""] * 3
+    before = (corpus.folder / "valence.csv").read_text()
+    corpus.labels(2999)
+    told = process_part(job, replace(cut, parts=4), 3, corpus.store, _LONG)
+    assert told.unread
+    assert "label file of it was changed" in told.reason
+    outcome = join_parts(job, cut, corpus.store, _LONG)
+    assert (outcome.status, outcome.checksum) == ("rejected", "")
+    assert not corpus.store.file("7").exists()
+    # As they were, they are those of the parts that stand there.
+    corpus.labels(0, text=before)
+    assert join_parts(job, cut, corpus.store, _LONG).status == "ok"
+
+
+def test_put_together_twice(
+    corpus: _Corpus, long_audio: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _long_job(corpus, long_audio)
+    cut = _cut(job, corpus.store)
+    for part in range(3):
+        process_part(job, cut, part, corpus.store, _LONG)
+    first = join_parts(job, cut, corpus.store, _LONG)
+    content = corpus.store.file("7").read_bytes()
+    # Another that began before the first had ended finds the parts gone, and the file there.
+    found = SegmentStore.stored
+    looks = iter([lambda *_: None])
+    monkeypatch.setattr(SegmentStore, "stored", lambda store, name: next(looks, found)(store, name))
+    second = join_parts(job, cut, corpus.store, _LONG)
+    assert second.row() == first.row()
+    assert corpus.store.file("7").read_bytes() == content
+
+
+def test_a_header_that_claims_any_length(corpus: _Corpus) -> None:
+    audio = corpus.audio(_speech(25), "7.flac")
+    path = Path(audio.path)
+    content = bytearray(path.read_bytes())
+    # The 36 bits of STREAMINFO that count the samples, all zero: not known.
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    outcome = begin_recording(corpus.job(audio, {}, split="test"), corpus.store, _CONFIG)
+    assert isinstance(outcome, Outcome)
+    assert outcome.status == "rejected"
+
+
 def test_parts_without_labels_are_refused_at_the_end(
     corpus: _Corpus, long_audio: np.ndarray
 ) -> None:

@@ -139,6 +139,17 @@ def test_a_stage_that_is_needed_and_not_done_names_its_command(run: Run) -> None
         stage.require()
 
 
+def test_what_another_version_made_is_not_read(tmp_path: Path) -> None:
+    stage = Run.at(str(tmp_path)).stage("segments")
+    stage.begin({"of": 1})
+    stage.finish({})
+    record = stage.require()
+    record["made_of"]["format"] -= 1
+    stage.file.write_json(record)
+    with pytest.raises(StaleError, match=r"another version.*'valence preprocess' with --overwrite"):
+        stage.require()
+
+
 def test_differences_are_told_by_their_path_and_not_without_end() -> None:
     old = {"a": {"b": {"c": 1}, "same": 0}, "gone": 2}
     assert difference(old, {"a": {"b": {"c": 3}, "same": 0}, "new": "x"}) == (

@@ -135,6 +135,8 @@ class Cut:
         SHA-256 of the audio.
     content
         Fingerprint of the audio and label files.
+    fingerprint
+        Of what the stored file will be made of.
     audio_size, audio_mtime
         Bytes and time of modification [ns] of the audio, by which a part knows it again.
     segments
@@ -146,6 +148,7 @@ class Cut:
     id: str
     checksum: str
     content: str
+    fingerprint: str
     audio_size: int
     audio_mtime: int
     segments: int

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ __all__ = [
 
 # Segments of a part, at most: two hours at the defaults, a few seconds of work.
 PART_SEGMENTS = 12 * BLOCK_SEGMENTS
+# A header may claim any length: no part has fewer bytes of audio than no speech is encoded in.
+_LEAST_PART_BYTES = 2**20
+# Every part of a recording on an object store fetches all of it: so much for all of them together.
+_MOST_FETCHED_BYTES = 2**34
 
 
 def process_recording(
@@ -152,6 +156,8 @@ class _Processing:
         self._dtype = config.preprocess.dtype
         self._clock = StepClock()
         self._known: dict[str, Any] = {"remarks": job.recording.remarks}
+        # Asked before anything is read: what is changed meanwhile is known by it.
+        self._info = job.recording.audio.info()
 
     def begun(self, part_segments: int | None) -> Outcome | Cut:
         """The recording's outcome, or its cut if it has more than `part_segments`."""
@@ -200,18 +206,26 @@ class _Processing:
 
     def joined(self, cut: Cut) -> Outcome:
         """The outcome of a recording whose parts all stand in the store."""
-        self._know(cut.checksum, cut.content)
         try:
+            self._require_unchanged(cut)
+            self._know(cut.checksum, cut.content)
             labels = self._labels()
-            stored = self._standing()
-            if stored is not None and stored.content == cut.content:
-                # Put together before, by a worker that died before it could tell.
-                self._judge(labels, stored.segments, stored.duration)
-            else:
-                stored = self._join(cut, labels)
+            # It may have been put together before, by a worker that died before it could tell, or
+            # be so while this one is at it, by a worker that was taken for dead.
+            stored = self._standing_of(cut)
+            if stored is None:
+                try:
+                    stored = self._join(cut, labels)
+                except FileNotFoundError:
+                    stored = self._standing_of(cut)
+                    if stored is None:
+                        raise
+            self._judge(labels, stored.segments, stored.duration)
         except CorpusError as error:
             return self._refused(error)
-        self._store.remove_parts(self._job.recording.id)
+        with suppress(OSError):
+            # Two may be at it; what is left goes when the run ends.
+            self._store.remove_parts(self._job.recording.id)
         return self._kept(stored)
 
     @contextmanager
@@ -251,26 +265,25 @@ class _Processing:
         said = header(path, recording.audio)
         segments = math.ceil(said.duration / config.segment_seconds)
         blocks = math.ceil(segments / BLOCK_SEGMENTS)
-        parts = math.ceil(blocks / max(1, part_segments // BLOCK_SEGMENTS))
+        size = int(self._info.size)
+        most = 1 + size // _LEAST_PART_BYTES
+        if recording.audio.local is None:
+            most = min(most, 1 + _MOST_FETCHED_BYTES // max(1, size))
+        parts = min(most, math.ceil(blocks / max(1, part_segments // BLOCK_SEGMENTS)))
         a_part = math.ceil(blocks / parts)
-        info = recording.audio.info()
         return Cut(
             recording.id,
             self._known["checksum"],
             content,
-            int(info.size),
-            int(info.mtime_ns),
+            self._known["fingerprint"],
+            size,
+            int(self._info.mtime_ns),
             a_part * BLOCK_SEGMENTS,
             math.ceil(blocks / a_part),
         )
 
     def _make_part(self, cut: Cut, first: int, stop: int | None, file: SegmentPart) -> Stored:
-        info = self._job.recording.audio.info()
-        if (info.size, info.mtime_ns) != (cut.audio_size, cut.audio_mtime):
-            raise UnreadableError(
-                f"'{self._job.recording.audio}' was changed while it was being worked on. Run the "
-                "command again when it is complete."
-            )
+        self._require_unchanged(cut)
         self._know(cut.checksum, cut.content)
         with self._clock.step("check"):
             labels = self._labels()
@@ -289,6 +302,19 @@ class _Processing:
                 writer.finish(stored)
         return stored
 
+    def _require_unchanged(self, cut: Cut) -> None:
+        """Refuse a recording whose files are not those that were cut any more."""
+        now = self._info.size, self._info.mtime_ns, self._content_with(cut.checksum)
+        if now != (cut.audio_size, cut.audio_mtime, cut.content):
+            raise UnreadableError(
+                f"'{self._job.recording.audio}' or a label file of it was changed while it was "
+                "being worked on. Run the command again when it is complete."
+            )
+
+    def _standing_of(self, cut: Cut) -> Stored | None:
+        stored = self._standing()
+        return stored if stored is not None and stored.content == cut.content else None
+
     def _join(self, cut: Cut, labels: Labels) -> Stored:
         name = self._job.recording.id
         moments = self._no_moments()
@@ -300,7 +326,8 @@ class _Processing:
             for number in range(cut.parts):
                 part = self._store.part(name, *_range(cut, number))
                 stored = part.stored()
-                if stored is None or stored.content != cut.content:
+                made_of = None if stored is None else (stored.settings, stored.content)
+                if stored is None or made_of != (self._settings, cut.content):
                     raise FileNotFoundError(f"'{part.location}' is gone before it was used")
                 for block in part.row_groups():
                     writer.write(block, first_segment=segments)
@@ -330,10 +357,15 @@ class _Processing:
             ) from error
         # Told even where a label file turns out to be of no use.
         self._known["checksum"] = audio
-        labels = {target: _digest(file) for target, file in recording.labels.items()}
-        content = fingerprint({"audio": audio, "labels": labels})
+        content = self._content_with(audio)
         self._know(audio, content)
         return content
+
+    def _content_with(self, audio: str) -> str:
+        """Fingerprint of audio of this checksum and the label files."""
+        files = self._job.recording.labels
+        labels = {target: _digest(file) for target, file in files.items()}
+        return fingerprint({"audio": audio, "labels": labels})
 
     def _know(self, audio: str, content: str) -> None:
         made_of = fingerprint({"settings": self._settings, "content": content})

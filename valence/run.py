@@ -149,6 +149,8 @@ class Stage:
         ------
         MissingStageError
             If the stage has not been finished.
+        StaleError
+            If another version of this program has made it, whose format is not this one's.
         """
         record = self.record()
         if record is None or record["status"] != "done":
@@ -157,6 +159,13 @@ class Stage:
             raise MissingStageError(
                 f"'{self.folder}' {state}, and this stage needs it. Run "
                 f"'valence {_COMMAND[self.name]}' for '{root}' first."
+            )
+        there = record["made_of"].get("format")
+        if there != FORMAT[self.name]:
+            raise StaleError(
+                f"'{self.folder}' was made by another version of this program: its format is "
+                f"{there}, and {FORMAT[self.name]} is expected. Run 'valence "
+                f"{_COMMAND[self.name]}' with --overwrite to make it again."
             )
         return record
 

@@ -177,6 +177,14 @@ class SegmentStore:
         parts = self.root / _PARTS
         (parts if recording is None else parts / recording).delete()
 
+    def remove_partial_files(self) -> None:
+        """Remove what interrupted writers left."""
+        self.root.remove_partial_files()
+        parts = self.root / _PARTS
+        if parts.local is not None and parts.local.is_dir():
+            for folder in parts.local.iterdir():
+                (parts / folder.name).remove_partial_files()
+
     @contextmanager
     def writer(
         self, recording: str, *, shape: tuple[int, int], dtype: str

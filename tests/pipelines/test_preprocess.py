@@ -464,11 +464,13 @@ def test_real_speech(ray_local: None, nemo: Location, tmp_path: Path) -> None:
 _HOURS = ["preprocess.sr=1000", "mel.n_fft=64", "mel.hop_length=16", "mel.n_mels=8"]
 
 
-def _hours_of_noise(corpus: Path, name: str, *, damaged: bool = False) -> None:
-    """Make the recording `name` of `corpus` one of 2 hours and 30 minutes."""
-    y = np.random.default_rng(0).normal(0, 0.1, 9000 * 1000).astype(np.float32)
-    if damaged:
-        y[-1] = np.nan
+def _hours_of_noise(
+    corpus: Path, name: str, *, hours: float = 2.5, damaged_at: float | None = None
+) -> None:
+    """Make the recording `name` of `corpus` a long one, with a NaN after so many hours."""
+    y = np.random.default_rng(0).normal(0, 0.1, int(hours * 3600) * 1000).astype(np.float32)
+    if damaged_at is not None:
+        y[int(damaged_at * 3600) * 1000] = np.nan
     (corpus / f"raw_data/audio/{name}.wav").unlink()
     soundfile.write(corpus / f"raw_data/audio/{name}.wav", y, 1000, subtype="FLOAT")
 
@@ -508,11 +510,16 @@ def test_a_long_recording_that_is_damaged_costs_no_other(
 ) -> None:
     config = Config.resolve(tiny_config, assignments=[*_HOURS, "preprocess.max_rejected_share=0.5"])
     name = _names(corpus, "train", config)[0]
-    _hours_of_noise(corpus, name, damaged=True)
+    # Of its three parts the last two fail, while the first is still being made.
+    _hours_of_noise(corpus, name, hours=5, damaged_at=5 / 3 + 0.01)
     summary = _preprocess(corpus, tmp_path / "run", config)
     assert summary["rejected"] == 1
     frame = SegmentStore(Location.parse(tmp_path / "run/segments")).recordings().set_index("Id")
     assert "NaN" in frame.loc[name, "reason"]
+    assert frame.loc[name, "fingerprint"]
     assert (frame.drop(index=name)["status"] == "ok").all()
+    # What was made of its first part is in no store.
+    others = frame.drop(index=name)["duration"].sum() / 3600
+    assert summary["audio_hours"] == pytest.approx(others)
     assert not (tmp_path / "run/segments/parts").exists()
     assert not (tmp_path / f"run/segments/{name}.parquet").exists()

@@ -138,7 +138,7 @@ assert cache.nbytes > 2 * size, "all of them are kept"
 status = Path("/proc/self/status").read_text()
 peak = 1024 * int(status.partition("VmHWM:")[2].split()[0])
 # Features lie in the object store, outside of what a trial asks for.
-print((peak - size) / trial_bytes(raw), peak / 2**20, size / 2**20)
+print((peak - size) / trial_bytes(raw, config), peak / 2**20, size / 2**20)
 """
     environment = {"OMP_NUM_THREADS": "1"}
     found = subprocess.run(
