@@ -168,7 +168,7 @@ def _outcomes(
         # A process is kept for the next task, and with it the model that it has loaded.
         max_calls=0,
     )
-    with tell_of_absence(selector, report, cpus=0 if use_gpu else 1):
+    with tell_of_absence(selector, {"GPU": 1} if use_gpu else {"CPU": 1}, report):
         yield from dataset.iter_rows()
 
 

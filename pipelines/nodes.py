@@ -8,7 +8,6 @@ carry none, of the nodes themselves.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from ray import ObjectRef
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
-from pipelines.progress import Report
+from pipelines.progress import Report, every
 from valence.config import ClusterConfig
 from valence.errors import ClusterError
 from valence.storage import Location
@@ -30,6 +29,7 @@ Selector = dict[str, str]
 _NODE_ID = "ray.io/node-id"
 _LOOK_SECONDS = 1.0
 _SAY_SECONDS = 30.0
+_WATCH_SECONDS = 10.0
 _ANSWER_SECONDS = 45.0
 # A file up to this size is read to see that it is there, a larger one is asked for its size.
 _READ_BYTES = 2**16
@@ -239,37 +239,29 @@ def _matches(node: Node, selector: Selector) -> bool:
 
 @contextmanager
 def tell_of_absence(
-    selector: Selector, report: Report, *, cpus: float, look_seconds: float = 10.0
+    selector: Selector, needs: Mapping[str, float], report: Report
 ) -> Iterator[None]:
     """Say, while the block is at work, when the last node that may take it was lost.
 
-    One that may take it is one that `selector` allows and that has `cpus` logical CPUs.
-
-    Ray waits for another without a word, and takes one that joins later.
+    That is one that `selector` allows and that holds what a task `needs`. Ray waits for another
+    without a word, and takes one that joins later.
     """
-    over = threading.Event()
+    absent = False
 
     def look() -> None:
-        absent = False
-        while not over.wait(look_seconds):
-            there = any(node.holds({"CPU": cpus}) for node in nodes_for(selector))
-            if there == absent:
-                absent = not there
-                report.say(
-                    "a node that may do this work has joined"
-                    if there
-                    else "no node is left that may do this work, so it waits for one to join "
-                    "('ray status'); the same command goes on with what is done if this one is "
-                    "stopped"
-                )
+        nonlocal absent
+        there = any(node.holds(needs) for node in nodes_for(selector))
+        if there == absent:
+            absent = not there
+            report.say(
+                "a node that may do this work has joined"
+                if there
+                else "no node is left that may do this work, so it waits for one to join ('ray "
+                "status'); the same command goes on with what is done if this one is stopped"
+            )
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with every(_WATCH_SECONDS, look):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @ray.remote(num_cpus=0, max_retries=1)

@@ -24,9 +24,8 @@ from valence.prediction import Predictor, model_folder
 from valence.storage import Location
 from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
 
-# Seconds of sound from which on Ray is faster: on two cores one process predicts about 320 times
-# real time, and Ray 436 times once it has started, in 10 s; they meet at 3.6 hours, and earlier
-# where there are more cores. `tests/bench/bench_predict.py RUN --ray` measures it on your machine.
+# Seconds of sound from which on Ray is faster, its start included: about so on two cores, and
+# earlier where there are more. `tests/bench/bench_predict.py RUN --ray` measures it where you are.
 RAY_SECONDS = 3 * 3600.0
 _TOLD = 10
 

@@ -106,7 +106,7 @@ def preprocess(
     try:
         with (
             report.bar("preprocess", len(jobs)) as bar,
-            tell_of_absence(selector, report, cpus=cpus),
+            tell_of_absence(selector, {"CPU": cpus}, report),
         ):
             for told in process_recordings(
                 jobs, store, config, sizes=sizes, selector=selector, replace=overwrite

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 _PLAIN_SECONDS = 10.0
+
+
+@contextmanager
+def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
+    """Call `look` again and again, in a thread of its own, while the block is at work."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Report:

@@ -56,7 +56,7 @@ _LOST = (
     LocalRayletDiedError,
 )
 
-
+# What may come of a piece of work.
 Told = Outcome | PartOutcome | Cut
 
 
@@ -336,51 +336,47 @@ def _count(told: Told, *, joined: bool) -> None:
             stage_metrics().count("preprocess", audio_seconds=audio, seconds=told.seconds)
 
 
-def _killed(job: Job) -> Outcome:
+def _rejected(job: Job, reason: str, *, checksum: str = "", fingerprint: str = "") -> Outcome:
+    recording = job.recording
     return Outcome(
-        job.recording.id,
-        job.recording.subject,
+        recording.id,
+        recording.subject,
         job.split,
         job.copies,
         status="rejected",
-        reason=f"The process that worked on '{job.recording.audio}' died each time it was "
-        "tried: the file crashes its decoder, or the node lacks memory. Convert the file to "
-        "FLAC, or take the recording out.",
-        remarks=job.recording.remarks,
+        reason=reason,
+        remarks=recording.remarks,
+        checksum=checksum,
+        fingerprint=fingerprint,
+    )
+
+
+def _killed(job: Job) -> Outcome:
+    return _rejected(
+        job,
+        f"The process that worked on '{job.recording.audio}' died each time it was tried: the file "
+        "crashes its decoder, or the node lacks memory. Convert the file to FLAC, or take the "
+        "recording out.",
     )
 
 
 def _refused(work: Work, part: PartOutcome, store: SegmentStore) -> Outcome:
     """Of a recording that one of its parts speaks against."""
-    job = work.job
-    if not part.unread:
-        # Its parts stay until the run ends: others may be at work on them.
-        store.file(job.recording.id).delete()
-    return Outcome(
-        job.recording.id,
-        job.recording.subject,
-        job.split,
-        job.copies,
-        status="rejected",
-        reason=part.reason,
-        remarks=job.recording.remarks,
-        checksum="" if part.unread else _cut_of(work).checksum,
-        fingerprint="" if part.unread else _cut_of(work).fingerprint,
-    )
+    if part.unread:
+        return _rejected(work.job, part.reason)
+    # Its parts stay until the run ends: others may be at work on them.
+    store.file(work.job.recording.id).delete()
+    cut = _cut_of(work)
+    return _rejected(work.job, part.reason, checksum=cut.checksum, fingerprint=cut.fingerprint)
 
 
 def _unexpected(job: Job, error: Exception) -> Outcome:
     where = traceback.extract_tb(error.__traceback__)[-1]
-    return Outcome(
-        job.recording.id,
-        job.recording.subject,
-        job.split,
-        job.copies,
-        status="rejected",
-        reason=f"'{job.recording.audio}' met a fault of the program, {type(error).__name__}: "
-        f"{error} ({Path(where.filename).name}, line {where.lineno}). Report it, and take the "
-        "recording out until it is mended.",
-        remarks=job.recording.remarks,
+    return _rejected(
+        job,
+        f"'{job.recording.audio}' met a fault of the program, {type(error).__name__}: {error} "
+        f"({Path(where.filename).name}, line {where.lineno}). Report it, and take the recording "
+        "out until it is mended.",
     )
 
 

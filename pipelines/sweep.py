@@ -6,10 +6,8 @@ its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep 
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from ray.exceptions import RayError
 from threadpoolctl import threadpool_limits
 
 from pipelines.nodes import Selector, cpu_nodes, cpus_of, require_cpus, require_shared
-from pipelines.progress import Bar, Report
+from pipelines.progress import Report, every
 from pipelines.trials import (
     INFORMATION,
     PROGRESS_SECONDS,
@@ -169,7 +167,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         table.to_csv(target, index=False)
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
     with report.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
-        with _ticking(bar):
+        began = time.monotonic()
+        with every(PROGRESS_SECONDS, lambda: bar.advance(0, f"{time.monotonic() - began:.0f} s")):
             difference = _keep_best(run, ranking[0], outcomes, division, selection, config, work)
         bar.advance(1)
     tolerance = 1e-6 if "xgboost" in outcomes[ranking[0]].engine else 1e-9
@@ -287,24 +286,6 @@ def _keep_best(
         },
     )
     return difference
-
-
-@contextmanager
-def _ticking(bar: Bar) -> Iterator[None]:
-    """Show for how long the block has been at work, about once a second."""
-    started, over = time.monotonic(), threading.Event()
-
-    def tick() -> None:
-        while not over.wait(PROGRESS_SECONDS):
-            bar.advance(0, f"{time.monotonic() - started:.0f} s")
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _made_of(

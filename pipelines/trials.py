@@ -357,7 +357,7 @@ def run_trials(
     most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cpus)
     with (
         report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar,
-        tell_of_absence(selector, report, cpus=1),
+        tell_of_absence(selector, {"CPU": 1}, report),
     ):
         watch = Watch(work, bar)
         sharing = any(work.shares_information(name) for name in missing)

@@ -43,7 +43,7 @@ __all__ = [
 
 # Segments of a part, at most: two hours at the defaults, a few seconds of work.
 PART_SEGMENTS = 12 * BLOCK_SEGMENTS
-# A header may claim any length: no part has fewer bytes of audio than no speech is encoded in.
+# A header may claim any length, and no codec puts two hours of speech into fewer bytes than these.
 _LEAST_PART_BYTES = 2**20
 # Every part of a recording on an object store fetches all of it: so much for all of them together.
 _MOST_FETCHED_BYTES = 2**34
@@ -212,15 +212,14 @@ class _Processing:
             labels = self._labels()
             # It may have been put together before, by a worker that died before it could tell, or
             # be so while this one is at it, by a worker that was taken for dead.
-            stored = self._standing_of(cut)
+            stored = self._standing_of(cut, labels)
             if stored is None:
                 try:
                     stored = self._join(cut, labels)
                 except FileNotFoundError:
-                    stored = self._standing_of(cut)
+                    stored = self._standing_of(cut, labels)
                     if stored is None:
                         raise
-            self._judge(labels, stored.segments, stored.duration)
         except CorpusError as error:
             return self._refused(error)
         with suppress(OSError):
@@ -311,9 +310,13 @@ class _Processing:
                 "being worked on. Run the command again when it is complete."
             )
 
-    def _standing_of(self, cut: Cut) -> Stored | None:
+    def _standing_of(self, cut: Cut, labels: Labels) -> Stored | None:
+        """What the store holds of the recording as this configuration makes it of what was cut."""
         stored = self._standing()
-        return stored if stored is not None and stored.content == cut.content else None
+        if stored is None or stored.content != cut.content:
+            return None
+        self._judge(labels, stored.segments, stored.duration)
+        return stored
 
     def _join(self, cut: Cut, labels: Labels) -> Stored:
         name = self._job.recording.id

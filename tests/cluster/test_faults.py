@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 
 from tests.cluster.simulated import simulate
+from tests.noise import write_noise_corpus
 from valence.config import Config
 from valence.corpus import read_corpus
 from valence.features import Features, write_features
@@ -76,17 +76,8 @@ def _told(output: str) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
-    for name in ("raw_data/audio", "label_segments/valence", "metadata"):
-        (folder / name).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    rows = ["Id,Proposal"]
-    for number in range(_RECORDINGS):
-        y = rng.normal(0, 0.1, _SECONDS * _SR).astype(np.float32)
-        soundfile.write(folder / f"raw_data/audio/{number}.wav", y, _SR)
-        labels = "".join(f"{500 * i},0.{i % 10}\n" for i in range(2 * _SECONDS))
-        (folder / f"label_segments/valence/{number}.csv").write_text(f"timestamp,value\n{labels}")
-        rows.append(f"{number},{'devel' if number == 3 else 'train'}")
-    (folder / "metadata/partition.csv").write_text("\n".join(rows) + "\n")
+    seconds = {str(number): _SECONDS for number in range(_RECORDINGS)}
+    write_noise_corpus(folder, seconds, sr=_SR, devel="3")
     return folder
 
 

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from tests.cluster.simulated import simulate
+from tests.noise import write_noise_corpus
 from valence.config import Config
 from valence.corpus import read_corpus
 from valence.preprocessing import Job, process_recording
@@ -38,30 +37,26 @@ _RECORDINGS, _SECONDS, _SR = 10, 120, 16_000
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten recordings of two minutes: each takes long enough to be caught at work."""
     folder = tmp_path_factory.mktemp("corpus")
-    for name in ("raw_data/audio", "label_segments/valence", "metadata"):
-        (folder / name).mkdir(parents=True)
-    rows = ["Id,Proposal"]
-    rng = np.random.default_rng(0)
-    for number in range(_RECORDINGS):
-        y = rng.normal(0, 0.1, _SECONDS * _SR).astype(np.float32)
-        soundfile.write(folder / f"raw_data/audio/{number}.wav", y, _SR)
-        labels = "".join(f"{500 * i},0.{i % 10}\n" for i in range(2 * _SECONDS))
-        (folder / f"label_segments/valence/{number}.csv").write_text(f"timestamp,value\n{labels}")
-        rows.append(f"{number},{'devel' if number == 3 else 'train'}")
-    (folder / "metadata/partition.csv").write_text("\n".join(rows) + "\n")
+    seconds = {str(number): _SECONDS for number in range(_RECORDINGS)}
+    write_noise_corpus(folder, seconds, sr=_SR, devel="3")
     return folder
 
 
 @pytest.fixture(scope="module")
 def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What undisturbed work makes of it, without Ray."""
-    store = SegmentStore(Location.parse(tmp_path_factory.mktemp("expected")))
+    return _made_alone(corpus, tmp_path_factory.mktemp("expected"), Config())
+
+
+def _made_alone(corpus: Path, folder: Path, config: Config) -> dict[str, bytes]:
+    """What one process makes of each recording as a whole."""
+    store = SegmentStore(Location.parse(folder))
     found = read_corpus(Location.parse(corpus))
-    splits = assign_splits(found, Config().split)
+    splits = assign_splits(found, config.split)
     content = {}
     for recording in found.recordings:
         split = splits[recording.id]
-        process_recording(Job(recording, split, int(split == "train")), store, Config())
+        process_recording(Job(recording, split, int(split == "train")), store, config)
         content[recording.id] = store.file(recording.id).read_bytes()
     return content
 
@@ -253,36 +248,19 @@ _LONG = [
 
 
 @pytest.fixture(scope="module")
-def long_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two of the ten recordings, and a long one."""
+def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recordings of two minutes, and a long one."""
     folder = tmp_path_factory.mktemp("long")
-    for name in ("raw_data/audio", "label_segments/valence", "metadata"):
-        (folder / name).mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    y = rng.normal(0, 0.1, _LONG_SECONDS * _LONG_SR).astype(np.float32)
-    soundfile.write(folder / "raw_data/audio/long.wav", y, _LONG_SR)
-    labels = "".join(f"{500 * i},0.{i % 10}\n" for i in range(2 * _LONG_SECONDS))
-    (folder / "label_segments/valence/long.csv").write_text(f"timestamp,value\n{labels}")
-    rows = ["Id,Proposal", "long,train"]
-    for name, part in (("0", "train"), ("3", "devel")):
-        for file in (f"raw_data/audio/{name}.wav", f"label_segments/valence/{name}.csv"):
-            (folder / file).hardlink_to(corpus / file)
-        rows.append(f"{name},{part}")
-    (folder / "metadata/partition.csv").write_text("\n".join(rows) + "\n")
+    seconds = {"0": _SECONDS, "3": _SECONDS, "long": _LONG_SECONDS}
+    write_noise_corpus(folder, seconds, sr=_LONG_SR, devel="3")
     return folder
 
 
 @pytest.fixture(scope="module")
 def expected_long(long_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one process makes of each recording as a whole."""
-    store = SegmentStore(Location.parse(tmp_path_factory.mktemp("expected_long")))
+    """What one process makes of it, uncut."""
     config = Config.resolve(Config(), assignments=_LONG)
-    found = read_corpus(Location.parse(long_corpus))
-    splits = assign_splits(found, config.split)
-    for recording in found.recordings:
-        split = splits[recording.id]
-        process_recording(Job(recording, split, int(split == "train")), store, config)
-    return {name: store.file(name).read_bytes() for name in ("0", "3", "long")}
+    return _made_alone(long_corpus, tmp_path_factory.mktemp("expected_long"), config)
 
 
 def _parts(run: Path) -> list[Path]:
