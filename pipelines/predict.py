@@ -93,7 +93,9 @@ def predict(
     out.remove_partial_files()
     outcomes = []
     with report.bar("predict", len(tasks)) as bar:
-        for outcome in _outcomes(predictor, model, regressor, tasks, out, address, overwrite):
+        for outcome in _outcomes(
+            predictor, model, regressor, tasks, out, address, overwrite, report
+        ):
             outcomes.append(outcome)
             bar.advance(1, outcome.name)
             if len(tasks) <= _TOLD or outcome.status == "failed":
@@ -144,6 +146,7 @@ def _outcomes(
     out: Location,
     address: str | None,
     overwrite: bool,
+    report: Report,
 ) -> Iterator[Outcome]:
     # A cluster that is named does the work, whatever this machine has.
     named = address is not None or "RAY_ADDRESS" in os.environ
@@ -154,7 +157,7 @@ def _outcomes(
             yield predict_task(predictor, task, out, overwrite=overwrite)
         return
     with ray_session(address):
-        yield from _on_ray(model, regressor, tasks, out, overwrite)
+        yield from _on_ray(model, regressor, tasks, out, overwrite, report)
 
 
 def _is_much(tasks: Sequence[Task]) -> bool:
@@ -201,15 +204,16 @@ def _on_ray(
     tasks: Sequence[Task],
     out: Location,
     overwrite: bool,
+    report: Report,
 ) -> Iterator[Outcome]:
     import ray
     import ray.data
     from ray.data import ActorPoolStrategy
 
-    from pipelines.nodes import cpu_nodes, cpus_of, gpus_of, living_nodes
+    from pipelines.nodes import cpu_nodes, cpus_of, gpus_of, living_nodes, tell_of_absence
 
     gpus = gpus_of(living_nodes())
-    selector, nodes = cpu_nodes(ClusterConfig())
+    selector, nodes = ({}, []) if gpus else cpu_nodes(ClusterConfig())
     actors = min(len(tasks), gpus or int(cpus_of(nodes)))
     worker: Any = _Worker
     dataset = ray.data.from_items(
@@ -225,13 +229,14 @@ def _on_ray(
         num_cpus=0.9,
         num_gpus=1 if gpus else 0,
     )
-    dataset.context.execution_options.label_selector = None if gpus else selector or None
-    for row in dataset.iter_rows():
-        told = json.loads(row["told"])
-        if "error" in told:
-            kind, message = told["error"]
-            raise {"OutputError": OutputError, "ModelError": ModelError}[kind](message)
-        yield Outcome(**told["outcome"])
+    dataset.context.execution_options.label_selector = selector or None
+    with tell_of_absence(selector, {"GPU": 1} if gpus else {"CPU": 1}, report):
+        for row in dataset.iter_rows():
+            told = json.loads(row["told"])
+            if "error" in told:
+                kind, message = told["error"]
+                raise {"OutputError": OutputError, "ModelError": ModelError}[kind](message)
+            yield Outcome(**told["outcome"])
 
 
 def _task_to_json(task: Task) -> dict[str, Any]:

@@ -163,6 +163,18 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path, told: int) -
         np.testing.assert_allclose(read_audio(file, sr=_SR), y[:, 0], atol=1 / 2**15)
 
 
+def test_a_flac_of_unknown_length_is_refused(tmp_path: Path) -> None:
+    """Its decoder cannot say where it should end."""
+    file = _write(tmp_path / "a.flac", _tone(2), subtype="PCM_16")
+    content = bytearray(file.read_bytes())
+    # STREAMINFO keeps the number of samples in the last 36 bits before its digest.
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    file.write_bytes(bytes(content))
+    with pytest.raises(AudioError, match="does not tell in its header how long it is"):
+        read_header(file)
+
+
 def test_bytes_after_the_sound_are_no_fault(tmp_path: Path) -> None:
     file = _write(tmp_path / "a.wav", _tone(2), subtype="PCM_16")
     file.write_bytes(file.read_bytes() + b"LIST\x04\x00\x00\x00abcd")

@@ -27,6 +27,8 @@ _COPY_BYTES = 2**20
 _HASHED_BYTES = 2**18
 # The frame count that MP3 encoders note is often one or two MPEG frames off.
 _MP3_TOLERANCE = 2 * 1152
+# What libsndfile gives as the number of frames where a header does not tell.
+_UNKNOWN_FRAMES = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -319,6 +321,12 @@ def _opened(path: Path, name: Location | Path) -> Iterator[soundfile.SoundFile]:
     with sound:
         if sound.frames == 0:
             raise AudioError(f"'{name}' is empty: its header tells of 0 samples. Record it again.")
+        if sound.frames == _UNKNOWN_FRAMES:
+            raise AudioError(
+                f"'{name}' does not tell in its header how long it is, as a program leaves it that "
+                "writes to a pipe, and whether it is whole cannot be known. Write it to a file "
+                "(ffmpeg -i old.flac new.flac)."
+            )
         if not _LEAST_SR <= sound.samplerate <= _MOST_SR:
             raise AudioError(
                 f"'{name}' has a sample rate of {sound.samplerate} Hz in its header. Expected "
