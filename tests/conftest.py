@@ -34,6 +34,26 @@ def ray_local() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def object_store() -> Iterator[str]:
+    """Address of an S3 server of this process, with the bucket `shared`; any credentials do."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "{}:{}".format(*server.get_host_and_port())
+    boto3.client(
+        "s3",
+        endpoint_url=f"http://{endpoint}",
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    ).create_bucket(Bucket="shared")
+    yield endpoint
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Location:
     """A synthetic corpus of six subjects, 40 s each, in the MuSe layout."""

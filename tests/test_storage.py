@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pyarrow import fs
 
 from valence.config import Config
 from valence.corpus import read_corpus
@@ -121,34 +119,19 @@ def test_delete(tmp_path: Path) -> None:
 # The same on an object store.
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """URI of an empty bucket on a local S3 server."""
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "none")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "none")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        storage = fs.S3FileSystem(
-            endpoint_override=f"{host}:{port}",
-            scheme="http",
-            region="us-east-1",
-            allow_bucket_creation=True,
-        )
-        storage.create_dir("bucket")
-        yield f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-    server.stop()
+@pytest.fixture
+def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Location:
+    """A folder in a bucket of a local S3 server, with the credentials in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return Location.parse(
+        f"s3://shared/storage?endpoint_override={object_store}&scheme=http&region=us-east-1"
+    )
 
 
-def _at(bucket: str, path: str) -> Location:
-    return Location.parse(f"s3://bucket/{path}?{bucket}")
-
-
-def test_an_object_store_serves_as_a_folder(bucket: str) -> None:
-    root = _at(bucket, "my run")
+def test_an_object_store_serves_as_a_folder(bucket: Location) -> None:
+    root = bucket / "my run"
     assert root.local is None
     assert not root.exists()
     assert root.files() == []
@@ -160,14 +143,14 @@ def test_an_object_store_serves_as_a_folder(bucket: str) -> None:
     assert (root / "deep").files() == []
     assert (root / "a.txt").read_text() == "a"
     assert Location.parse(root.uri) == root
-    assert str(root).startswith("s3://bucket/my%20run?")
+    assert str(root).startswith("s3://shared/storage/my%20run?")
     assert pickle.loads(pickle.dumps(root)).files() == root.files()
     root.delete()
     assert root.files() == []
 
 
-def test_a_failed_upload_publishes_nothing(bucket: str) -> None:
-    file = _at(bucket, "whole/file")
+def test_a_failed_upload_publishes_nothing(bucket: Location) -> None:
+    file = bucket / "whole/file"
 
     def fail_half_way() -> None:
         with file.writer() as target:
@@ -179,15 +162,15 @@ def test_a_failed_upload_publishes_nothing(bucket: str) -> None:
     assert not file.exists()
 
 
-def test_a_large_file_arrives_whole(bucket: str) -> None:
+def test_a_large_file_arrives_whole(bucket: Location) -> None:
     content = np.random.default_rng(0).bytes(3 * 2**20 + 17)
-    file = _at(bucket, "large")
+    file = bucket / "large"
     file.write_bytes(content)
     assert file.read_bytes() == content
 
 
-def test_a_corpus_is_written_read_and_checked_on_an_object_store(bucket: str) -> None:
-    root = _at(bucket, "corpus")
+def test_a_corpus_is_written_read_and_checked_on_an_object_store(bucket: Location) -> None:
+    root = bucket / "corpus"
     write_corpus(root, subjects=3, seconds=4.0)
     corpus = read_corpus(root)
     assert [recording.id for recording in corpus.recordings] == ["01", "02", "03"]
@@ -196,4 +179,4 @@ def test_a_corpus_is_written_read_and_checked_on_an_object_store(bucket: str) ->
     assert [finding.split for finding in findings] == ["train", "validation", "test"]
     assert [finding.duration for finding in findings] == [4.0, None, 4.0]
     assert [finding.labelled for finding in findings] == [1.0, None, 1.0]
-    assert "s3://bucket/corpus/raw_data/audio/02.wav" in str(findings[1].problem)
+    assert "s3://shared/storage/corpus/raw_data/audio/02.wav" in str(findings[1].problem)

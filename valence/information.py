@@ -2,8 +2,8 @@
 
 The estimator is that of Kraskov, Stögbauer and Grassberger (Physical Review E 69, 2004). Against
 scikit-learn's own, the target is sorted once and not once a column, neighbours along one axis are
-counted in sorted values and not in a tree, and the digamma of a count is looked up: two
-fifths of the time.
+counted in sorted values and not in a tree, and the digamma of a count is looked up: two fifths of
+the time.
 """
 
 from __future__ import annotations

@@ -119,26 +119,6 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def object_store() -> Iterator[str]:
-    """Address of an S3 server with the bucket `shared`."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "{}:{}".format(*server.get_host_and_port())
-    boto3.client(
-        "s3",
-        endpoint_url=f"http://{endpoint}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    ).create_bucket(Bucket="shared")
-    yield endpoint
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def cluster(object_store: str) -> Iterator[Cluster]:
     """A head without CPUs and one worker, which have the object store's credentials."""
     # Short, because the paths of sockets may have 107 characters.

@@ -40,27 +40,12 @@ def _upload(folder: Path, target: Location) -> None:
             (target / file.relative_to(folder).as_posix()).write_bytes(file.read_bytes())
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Location]:
-    """A bucket of an S3 server of this process, with the credentials in its address."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"127.0.0.1:{port}" if host in ("0.0.0.0", "localhost") else f"{host}:{port}"
-    boto3.client(
-        "s3",
-        endpoint_url=f"http://{endpoint}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    ).create_bucket(Bucket="shared")
-    yield Location.parse(
-        f"s3://key:secret@shared?endpoint_override={endpoint}&scheme=http&region=us-east-1"
+@pytest.fixture
+def bucket(object_store: str) -> Location:
+    """A bucket with the credentials in its address."""
+    return Location.parse(
+        f"s3://key:secret@shared?endpoint_override={object_store}&scheme=http&region=us-east-1"
     )
-    server.stop()
 
 
 def test_corpus_and_run_on_an_object_store(
