@@ -17,7 +17,7 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 from threadpoolctl import threadpool_limits
 
-from pipelines.nodes import Selector, cpu_nodes, cpus_of, require_cpus, require_shared
+from pipelines.nodes import Selector, cpu_nodes, cpus_to_share, require_cpus, require_shared
 from pipelines.progress import Report, every
 from pipelines.trials import (
     INFORMATION,
@@ -72,7 +72,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     run
         A run with features.
     config
-        The sections `sweep`, `sequence` and `split` matter here.
+        The sections `sweep`, `split` and `cluster` matter here.
     overwrite
         Whether results of another configuration or other features may be replaced, and whether
         combinations that failed are tried again.
@@ -140,8 +140,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     asked = "a combination asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
     require_shared(stage.folder)
-    length = config.sequence.length
-    baselines = _start_functionals(run, division, selector, length=length)
+    baselines = _start_functionals(run, division, selector)
     raw = untransformed(division)
     work = Work(
         config=config.sweep,
@@ -213,14 +212,14 @@ def _run(
             done = len(work.combinations) - len(missing)
             report.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
         # Nodes may have gone or come since the round before.
-        selector, nodes = cpu_nodes(cluster)
+        selector, _ = cpu_nodes(cluster)
         lost = run_trials(
             work,
             missing,
             costs,
             storage=storage,
             selector=selector,
-            cpus=cpus_of(nodes),
+            cpus=cpus_to_share(cluster),
             report=report,
         )
     outcomes = {}
@@ -313,13 +312,13 @@ def _software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, A
     return {"format": FORMAT["sweep"]} | {each: installed[_PACKAGE[each]] for each in engines}
 
 
-def _start_functionals(
-    run: Run, division: Division, selector: Selector, *, length: int
-) -> ObjectRef | None:
+def _start_functionals(run: Run, division: Division, selector: Selector) -> ObjectRef | None:
     """Functionals of all rows, being read; None where only the features of a run were kept."""
     store = SegmentStore(run.folder("segments"))
     if not store.root.exists():
         return None
+    # Of the features, whatever this call's configuration says.
+    length = run.stage("features").require()["made_of"]["sequence"]["length"]
     every = concatenate([division.training, division.validation, division.test])
     read = _functionals.options(label_selector=selector or None)
     tasks = [

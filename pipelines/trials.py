@@ -26,13 +26,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from threadpoolctl import threadpool_limits
 
-from pipelines.nodes import Selector, tell_of_absence
+from pipelines.nodes import Selector, nodes_for, tell_of_absence
 from pipelines.progress import Bar, Report
-from valence.combinations import KERNEL_MACHINES, Combination, regressor_parts
+from valence.combinations import Combination, regressor_parts
 from valence.config import SweepConfig
 from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
-from valence.regression import average, evaluate, kernel_cache_mb
+from valence.regression import average, evaluate, working_bytes
 from valence.storage import Location
 from valence.transforms import (
     Array,
@@ -280,6 +280,10 @@ class Watch(Callback):
         if name == INFORMATION:
             # Those behind it compute it themselves, or find out what is wrong with it.
             return
+        if self.work.read(name) is not None:
+            # It had ended before its worker did.
+            self.bar.advance(1, self._running())
+            return
         if isinstance(error, RayTaskError):
             if isinstance(error.cause, _NOT_OF_ITS_OWN):
                 self.lost[name] = in_words(error)
@@ -339,7 +343,7 @@ def run_trials(
     storage
         Folder for Tune's own files, which every node can reach.
     selector, cpus
-        The nodes that combinations run on, and their logical CPUs together.
+        The nodes that combinations run on, and the logical CPUs that they have or may come to.
     report
         Where progress is shown.
     """
@@ -367,7 +371,8 @@ def run_trials(
             tune.with_resources(
                 tune.with_parameters(SweepTrial, work=work),
                 tune.PlacementGroupFactory(
-                    [{"CPU": 1, "memory": _memory(work)}], bundle_label_selector=[selector]
+                    [{"CPU": 1, "memory": _memory(work, selector)}],
+                    bundle_label_selector=[selector],
                 ),
             ),
             tune_config=tune.TuneConfig(
@@ -405,15 +410,14 @@ def workers_worth_starting(seconds: list[float], cpus: float) -> int:
 def trial_bytes(raw: Transformed, config: SweepConfig) -> int:
     """Memory that a trial is given, in bytes: what it keeps, copies and loads."""
     size = _PROCESS_BYTES + round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
-    if any(step.estimator in KERNEL_MACHINES for step in config.regressors):
-        rows = len(raw.training)
-        size += kernel_cache_mb(min(rows, config.svr_max_rows or rows)) * 2**20
-    return size
+    rows = len(raw.training)
+    return size + max(working_bytes(step, rows=rows, config=config) for step in config.regressors)
 
 
-def _memory(work: Work) -> float:
+def _memory(work: Work, selector: Selector) -> float:
     """What a trial asks of a node; never more than the largest has, or it would wait for ever."""
-    largest = max(node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"])
+    nodes = nodes_for(selector)
+    largest = max((node.resources.get("memory", 0.0) for node in nodes), default=0.0)
     return min(float(work.trial_bytes), largest)
 
 

@@ -106,6 +106,22 @@ def test_a_user_adds_a_step_by_name_class_and_parameters() -> None:
         ('regressors=[{name="a", estimator="SVR", parameters={kernel="polly"}}]', "polly"),
         ('regressors=[{name="a", estimator="SVR", parameters={C=-1.0}}]', "'C'"),
         ('regressors=[{name="a", estimator="XGBRegressor", parameters={n_jobs=8}}]', "n_jobs"),
+        ('regressors=[{name="a", estimator="Ridge", parameters={copy_X=false}}]', "copy_X"),
+        ('reducers=[{name="a", estimator="PCA", parameters={copy=false}}]', "copy"),
+        (
+            'regressors=[{name="a", estimator="KNeighborsRegressor", '
+            'parameters={algorithm="kd_tree"}}]',
+            "algorithm",
+        ),
+        (
+            'scalers=[{name="a", estimator="RobustScaler", '
+            'parameters={quantile_range=["25", "75"]}}]',
+            "cannot be used",
+        ),
+        (
+            'scalers=[{name="a", estimator="MinMaxScaler", parameters={feature_range=[0]}}]',
+            "cannot be used",
+        ),
         (
             'regressors=[{name="a", estimator="XGBRegressor", parameters={max_depth="x"}}]',
             "max_depth",

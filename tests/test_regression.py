@@ -268,6 +268,8 @@ def test_what_will_take_long_is_known_beforehand(rows: tuple[Transformed, Array]
     assert seconds("standard-pca10-svr") > seconds("none-none-xgboost")
     assert seconds("none-none-xgboost") > seconds("none-none-linear")
     assert expected_seconds(by_name["none-none-svr"], np.zeros((9, 4)), rows=9) > 0
+    unknown = replace(by_name["none-none-svr"], regressor=_step("a", "KernelRidge"))
+    assert expected_seconds(unknown, raw.training, rows=9) == math.inf
     many = _step("many", "XGBRegressor", n_estimators=2000)
     assert expected_seconds(
         replace(by_name["none-none-xgboost"], regressor=many), raw.training, rows=8000

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skops.io
+from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
@@ -54,6 +55,15 @@ def test_every_regressor_on_offer_comes_back(tmp_path: Path, name: str) -> None:
         parameters = {"max_iter": 20000}
     step = StepConfig(name="a", estimator=name, parameters=parameters)
     _round_trip(tmp_path, Pipeline([("r", build("regressor", step, seed=0))]).fit(_X, _Y))
+
+
+def test_neighbours_among_few_columns_come_back(tmp_path: Path) -> None:
+    """There scikit-learn would build a tree of a type that is not trusted."""
+    steps = [
+        ("reducer", PCA(n_components=5)),
+        ("r", build("regressor", StepConfig(name="a", estimator="KNeighborsRegressor"), seed=0)),
+    ]
+    _round_trip(tmp_path, Pipeline(steps).fit(_X, _Y))
 
 
 @pytest.mark.parametrize("role", ["scaler", "reducer"])

@@ -217,6 +217,43 @@ def test_and_would_not_if_it_were_taken_as_it_is() -> None:
     assert different > 0
 
 
+@pytest.mark.parametrize("scaler", ["StandardScaler", "MinMaxScaler"])
+def test_a_column_that_hardly_varies_is_chosen_as_it_is_behind_the_scaler(scaler: str) -> None:
+    """Its mutual information moves further than that of others, past columns and past the cut."""
+    generator = np.random.default_rng(1)
+    y = generator.standard_normal(700)
+    # Two neighbouring values of float32, which tell of the label's sign now and then.
+    low, high = np.float32(0.7), np.nextafter(np.float32(0.7), np.float32(1))
+    steady = np.where((y > 0) & (generator.random(700) < 0.3), high, low).astype(np.float64)
+    step = StepConfig(name="s", estimator=scaler)
+    scaled = build("scaler", step, seed=0).fit_transform(steady[:, None])
+    before, after = (mutual_information(x, y, seed=0)[0] for x in (steady[:, None], scaled))
+    assert after < before - 0.01
+    pool = y[:, None] + 2 * generator.standard_normal((700, 400))
+    known = mutual_information(pool, y, seed=0)
+    between = pool[:, (known > after + 1e-3) & (known < before - 1e-3)][:, :40]
+    assert between.shape[1] == 40
+    x = np.column_stack([steady, between])
+    raw = Transformed("passthrough", "passthrough", x, x[:9], x[:7])
+    parameters = {"score_func": "mutual_info_regression", "k": 20}
+    best = StepConfig(name="k", estimator="SelectKBest", parameters=parameters)
+    shared = mutual_information(x, y, seed=0)
+    found = transform(step, best, raw, y, seed=0, shared=shared)
+    own = transform(step, best, raw, y, seed=0)
+    np.testing.assert_array_equal(found.reducer.get_support(), own.reducer.get_support())
+    assert not own.reducer.get_support()[0]
+
+
+def test_regressors_cannot_write_into_what_the_next_one_sees(make_features: Make) -> None:
+    division = divide(make_features())
+    config = SweepConfig()
+    raw, y = untransformed(division), training_target(division.training)
+    for scaler in config.scalers:
+        for reducer in config.reducers:
+            found = transform(scaler, reducer, raw, y, seed=0)
+            assert not any(matrix.flags.writeable for matrix in found.matrices)
+
+
 def test_only_affine_scalers_share() -> None:
     config = SweepConfig()
     assert [uses_mutual_information(each) for each in config.reducers] == [

@@ -7,6 +7,7 @@ as a whole before anything runs. The default is the paper's 3 x 4 x 5 = 60.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +92,12 @@ SCORE_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "r_regression": feature_selection.r_regression,
 }
 
+# What is no choice of the user's: a worker computes on one thread, and hands its matrices from one
+# regressor to the next, so that none may write into them. Neighbours are looked for without a tree,
+# since the types of trees are none that a saved regressor is trusted with.
+_FIXED: dict[str, Any] = {"n_jobs": 1, "copy": True, "copy_X": True}
+_BRUTE = {"KNeighborsRegressor": {"algorithm": "brute"}}
+
 # Their cost grows with the square of the rows: `sweep.svr_max_rows` and the fast engine are theirs.
 KERNEL_MACHINES = frozenset({"SVR", "NuSVR"})
 
@@ -169,9 +176,13 @@ def build(role: Role, step: StepConfig, *, seed: int) -> Any:
     known = made.get_params()
     if "random_state" in known and "random_state" not in parameters:
         made.set_params(random_state=seed)
-    if "n_jobs" in known:
-        made.set_params(n_jobs=1)
-    return made
+    fixed = _fixed(step.estimator)
+    return made.set_params(**{name: fixed[name] for name in fixed.keys() & known.keys()})
+
+
+def _fixed(estimator: str) -> dict[str, Any]:
+    """Parameters that are not the configuration's to set, with their values."""
+    return _FIXED | _BRUTE.get(estimator, {})
 
 
 def regressor_parts(
@@ -227,7 +238,7 @@ def _check(role: Role, step: StepConfig, regressors: tuple[StepConfig, ...]) -> 
             f"{where} with estimator = '{step.estimator}', which is not offered."
             f"{_nearest(step.estimator, ESTIMATORS[role])} Expected one of {_known(role)}."
         )
-    accepted = set(ESTIMATORS[role][step.estimator]().get_params()) - {"n_jobs"}
+    accepted = set(ESTIMATORS[role][step.estimator]().get_params()) - set(_fixed(step.estimator))
     for name in step.parameters:
         if name not in accepted:
             raise ConfigError(
@@ -247,7 +258,12 @@ def _check(role: Role, step: StepConfig, regressors: tuple[StepConfig, ...]) -> 
             made.set_params(n_estimators=1).fit(np.eye(4), np.arange(4.0))
         else:
             made._validate_params()
-    except (InvalidParameterError, XGBoostError, TypeError, ValueError) as error:
+        if role == "scaler":
+            # It looks into pairs of numbers only when it fits.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made.fit(1 + np.arange(12.0).reshape(6, 2))
+    except (InvalidParameterError, XGBoostError, IndexError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise ConfigError(f"{where} with a value that cannot be used: {reason}") from error
 

@@ -30,14 +30,10 @@ from valence.config import StepConfig, SweepConfig
 from valence.outcomes import Outcome
 from valence.transforms import Array, Transformed
 
-_TREES = frozenset(
-    {
-        "ExtraTreesRegressor",
-        "HistGradientBoostingRegressor",
-        "RandomForestRegressor",
-        "XGBRegressor",
-    }
-)
+_LEAST_SQUARES = frozenset({"LinearRegression", "Ridge"})
+_FORESTS = frozenset({"ExtraTreesRegressor", "RandomForestRegressor"})
+# Of a tree that is grown until every row has a leaf: 64 bytes of structure and a value.
+_NODE_BYTES = 72
 # Reducers that hand columns on as they are: others centre them, and the kernel stays narrow.
 _SELECTORS = frozenset({"SelectKBest", "SelectPercentile", "VarianceThreshold"})
 # So many columns a reducer is taken to leave.
@@ -219,17 +215,19 @@ def expected_seconds(combination: Combination, sample: Array, *, rows: int) -> f
 
     Returns
     -------
-    Seconds as measured on one core, within a factor of ten; infinite where the scaler cannot be
-    fitted or the kernel overflows, which the combination itself will find out.
+    Seconds as measured on one core, within a factor of ten. Infinite for a regressor that was not
+    measured, which goes first and on as many workers as there may be; and where the scaler cannot
+    be fitted or the kernel overflows, which the combination itself will find out.
     """
     step, reducer = combination.regressor, combination.reducer
     whole = reducer.estimator is None
     columns: int = sample.shape[1] if whole else min(sample.shape[1], _REDUCED_COLUMNS)
-    if step.estimator in _TREES:
-        trees = step.parameters.get("n_estimators", 100)
-        return 5e-6 * columns * (1 + rows / 2000) * (trees if isinstance(trees, int) else 100)
-    if step.estimator not in KERNEL_MACHINES:
+    if step.estimator == "XGBRegressor":
+        return 5e-6 * columns * (1 + rows / 2000) * _trees(step)
+    if step.estimator in _LEAST_SQUARES:
         return 1e-3 + 1.6e-10 * rows * columns**2
+    if step.estimator not in KERNEL_MACHINES:
+        return math.inf
     seconds = 1e-7 * rows**2 * (1 + columns / 256)
     if step.parameters.get("kernel") == "poly" and (whole or reducer.estimator in _SELECTORS):
         degree = step.parameters.get("degree", 3)
@@ -241,6 +239,28 @@ def expected_seconds(combination: Combination, sample: Array, *, rows: int) -> f
         except (ValueError, ArithmeticError):
             return math.inf
     return math.inf if math.isnan(seconds) else seconds
+
+
+def working_bytes(step: StepConfig, *, rows: int, config: SweepConfig) -> int:
+    """What a regressor takes beside its data while it is fitted: kernels and forests, in bytes.
+
+    >>> ridge = StepConfig(name="a", estimator="KernelRidge")
+    >>> working_bytes(ridge, rows=20_000, config=SweepConfig()) // 2**20
+    6103
+    """
+    if step.estimator in KERNEL_MACHINES:
+        return kernel_cache_mb(min(rows, config.svr_max_rows or rows)) * 2**20
+    if step.estimator == "KernelRidge":
+        # The kernel, and the copy that is factorised.
+        return 2 * 8 * rows**2
+    if step.estimator in _FORESTS:
+        return _trees(step) * 2 * rows * _NODE_BYTES
+    return 0
+
+
+def _trees(step: StepConfig) -> int:
+    trees = step.parameters.get("n_estimators", 100)
+    return trees if isinstance(trees, int) else 100
 
 
 def _diagonal(scaler: StepConfig, sample: Array) -> float:

@@ -24,11 +24,13 @@ from valence.information import mutual_information
 
 Array = NDArray[np.float64]
 
-# Columns on either side of the cut whose mutual information is computed for each scaler anyway.
-_NEAR = 8
+# Columns nearest to the cut whose mutual information is computed for each scaler anyway.
+_NEAREST = 16
 # Differences of mutual information below this are taken for possible, whatever is observed.
 _LEAST_MARGIN = 1e-4
 _SAFETY = 4.0
+# A column whose mean is so many times its standard deviation hardly varies.
+_STEADY = 1e4
 
 
 class TransformError(ValenceError):
@@ -115,8 +117,8 @@ def divide(features: Features, *, allow_subject_overlap: bool = False) -> Divisi
 
 def untransformed(division: Division) -> Transformed:
     """The features as they are, in float64, in which every combination computes."""
-    matrices = (rows.feature.astype(np.float64) for rows in _splits(division))
-    return Transformed("passthrough", "passthrough", *matrices)
+    matrices = [rows.feature.astype(np.float64) for rows in _splits(division)]
+    return Transformed("passthrough", "passthrough", *_unwritable(matrices))
 
 
 def training_target(rows: Features, *, column: int = 0) -> Array:
@@ -252,12 +254,12 @@ def _transform(
     if shared is not None and uses_mutual_information(reducer):
         if scaler.estimator is not None:
             count = second.k
-            shared = _confirm(shared, matrices[0], y, count=count, seed=seed)
+            shared = _confirm(shared, raw.training, matrices[0], y, count=count, seed=seed)
         second = _select_by(second, matrices[0], y, shared)
         matrices = _apply(second, matrices)
     elif reducer.estimator is not None:
         matrices = _fit_apply(second, matrices, y)
-    return Transformed(first, second, *matrices)
+    return Transformed(first, second, *_unwritable(matrices))
 
 
 def uses_mutual_information(reducer: StepConfig) -> bool:
@@ -274,25 +276,31 @@ def shares_mutual_information(scaler: StepConfig) -> bool:
     return scaler.estimator in AFFINE_SCALERS
 
 
-def _confirm(shared: Array, x: Array, y: Array, *, count: int, seed: int) -> Array:
-    """Mutual information behind a scaler that can be trusted to choose the same `count` columns.
+def _confirm(shared: Array, raw: Array, x: Array, y: Array, *, count: int, seed: int) -> Array:
+    """Mutual information of `raw` behind a scaler, as `x`, that chooses the right `count` columns.
 
     An affine scaler leaves it alone but for the noise against ties and for rounding, which move it
     a little where labels repeat. So the columns nearest to the cut are computed anew, and as many
-    more as lie within four times the largest difference seen: all of them, if need be.
+    more as lie within four times the largest difference seen: all of them, if need be. Columns that
+    hardly vary are computed anew wherever they lie, since noise and rounding go by their mean.
     """
     if count >= len(shared):
         return shared
-    descending = np.argsort(-shared, kind="stable")
-    cut = (shared[descending[count - 1]] + shared[descending[count]]) / 2
-    near = descending[max(0, count - _NEAR) : count + _NEAR]
     found = shared.copy()
-    known = np.zeros(len(shared), bool)
-    while len(near):
+    known = np.abs(raw.mean(axis=0)) >= _STEADY * raw.std(axis=0)
+    if known.any():
+        steady = np.flatnonzero(known)
+        found[steady] = mutual_information(x, y, seed=seed, columns=steady)
+    descending = np.argsort(-found, kind="stable")
+    cut = (found[descending[count - 1]] + found[descending[count]]) / 2
+    distance = np.abs(shared - cut)
+    near = np.argsort(np.where(known, np.inf, distance), kind="stable")[:_NEAREST]
+    margin = _LEAST_MARGIN
+    while len(near := near[~known[near]]):
         found[near] = mutual_information(x, y, seed=seed, columns=near)
         known[near] = True
-        margin = max(_LEAST_MARGIN, _SAFETY * float(np.max(np.abs(found - shared))))
-        near = np.flatnonzero(~known & (np.abs(shared - cut) <= margin))
+        margin = max(margin, _SAFETY * float(np.max(np.abs(found - shared)[near])))
+        near = np.flatnonzero(distance <= margin)
     return found
 
 
@@ -315,6 +323,13 @@ def _apply(step: Any, matrices: list[Array]) -> list[Array]:
         step.transform(x) if len(x) else np.empty((0, step.transform(matrices[0][:1]).shape[1]))
         for x in matrices
     ]
+
+
+def _unwritable(matrices: list[Array]) -> list[Array]:
+    """The same: regressors take turns with them, and none may change what the next one sees."""
+    for matrix in matrices:
+        matrix.flags.writeable = False
+    return matrices
 
 
 def _splits(division: Division) -> tuple[Features, Features, Features]:

@@ -369,9 +369,11 @@ def extracted(ray_local: None, prepared_run: Callable[[str], Run], tiny_config: 
 def test_beside_the_baseline_of_functionals_and_on_to_a_prediction(
     extracted: Run, tiny_config: Config, tiny_corpus: Location, tmp_path: Path
 ) -> None:
+    # The functionals are those of the sequences that the features are of.
+    other_length = "sequence.length=10"
     small = Config.resolve(
         tiny_config,
-        assignments=['sweep.scalers=["none"]', 'sweep.reducers=["pca10"]'],
+        assignments=['sweep.scalers=["none"]', 'sweep.reducers=["pca10"]', other_length],
     )
     _sweep(extracted, small)
     selection = (extracted.folder("sweep") / "selection.json").read_json()

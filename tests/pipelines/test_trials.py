@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestRegressor
 
-from pipelines.trials import INFORMATION, LongestFirst, Work
+from pipelines.nodes import Node
+from pipelines.progress import Report
+from pipelines.trials import INFORMATION, LongestFirst, Watch, Work, _memory, trial_bytes
 from valence.combinations import combinations
-from valence.config import SweepConfig
+from valence.config import StepConfig, SweepConfig
 from valence.outcomes import Outcome, OutcomeStore
 from valence.storage import Location
+from valence.transforms import Transformed
 
 _SECONDS = {
     INFORMATION: 99.0,
@@ -105,6 +112,52 @@ def test_the_ensemble_of_a_lost_member_waits_for_the_next_round(work: Work) -> N
     hands.end("none-selectkbest-svr", "none-selectkbest-linear")
     assert hands.take() == ["none-selectkbest-ensemble"]
     assert hands.finished
+
+
+def test_a_trial_asks_for_no_more_memory_than_a_node_of_its_own_kind_has(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large node with GPUs is none that a combination may wait for."""
+    cpu = Node("a", "host", {"CPU": 8, "memory": 4e9}, {"role": "cpu"})
+    gpu = Node("b", "host", {"CPU": 8, "GPU": 1, "memory": 32e9}, {"role": "gpu"})
+    monkeypatch.setattr("pipelines.nodes.living_nodes", lambda: [cpu, gpu])
+    assert _memory(replace(work, trial_bytes=5 * 10**9), {"role": "cpu"}) == 4e9
+    assert _memory(replace(work, trial_bytes=10**9), {"role": "cpu"}) == 1e9
+
+
+def test_memory_for_kernels_and_forests() -> None:
+    x = np.zeros((20_000, 4))
+    raw = Transformed("passthrough", "passthrough", x, x[:9], x[:9])
+
+    def asked(name: str) -> int:
+        regressor = StepConfig(name="a", estimator=name)
+        return trial_bytes(raw, SweepConfig(regressors=(regressor,)))
+
+    kernel = 8 * 20_000**2
+    assert asked("KernelRidge") - asked("Ridge") == 2 * kernel
+    assert asked("SVR") - asked("Ridge") == 2**30
+    # As many nodes as scikit-learn's own forest has, and their values.
+    forest = RandomForestRegressor(5, random_state=0)
+    forest.fit(np.random.default_rng(0).random((2000, 4)), np.arange(2000.0))
+    trees = [each.tree_ for each in forest.estimators_]
+    real = sum(t.__getstate__()["nodes"].nbytes + t.value.nbytes for t in trees)
+    assert 0.3 < real / (5 * (asked("RandomForestRegressor") - asked("Ridge")) / 1000) < 1
+
+
+def test_a_combination_that_had_ended_before_its_worker_keeps_its_outcome(work: Work) -> None:
+    ended = Outcome("ok", "", 1.0, "sklearn", 3, np.zeros(2), np.zeros(2))
+    work.write("none-none-ridge", ended)
+    trial = SimpleNamespace(
+        config={"combination": "none-none-ridge"}, get_pickled_error=lambda: None
+    )
+    with Report().bar("sweep", 60) as bar:
+        watch = Watch(replace(work, config=SweepConfig(trial_seconds=1e-9)), bar)
+        watch.on_trial_start(0, [], trial)  # type: ignore[arg-type]
+        watch.on_trial_error(0, [], trial)  # type: ignore[arg-type]
+    found = work.read("none-none-ridge")
+    assert found is not None
+    assert found.status == "ok"
+    assert watch.lost == {}
 
 
 def test_a_trial_stays_within_the_memory_it_asks_for() -> None:
