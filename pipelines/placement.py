@@ -151,7 +151,8 @@ def place(store: SegmentStore, config: Config, chosen: Members, report: Report) 
             f"{', each beside a GPU' if use_gpu else ''}, and the cluster has {sum(cpus)} on "
             f"{len(nodes)} nodes. Lower train.workers or add nodes."
         )
-    held, limit = held_bytes(store, config, chosen), _host_limit(nodes, config)
+    places = _places(cpus, gpus if use_gpu else None, each)
+    held, limit = held_bytes(store, config, chosen), _host_limit(nodes, places, config)
     otherwise: Literal["host", "stream"] = "host" if held <= limit else "stream"
     residency = asked.residency
     # The memory of the device that a CPU is, is the host's.
@@ -179,17 +180,26 @@ def place(store: SegmentStore, config: Config, chosen: Members, report: Report) 
 def _cpus_each(cpus: list[int], gpus: list[int] | None, workers: int) -> int | None:
     """Most CPUs that each of `workers` can have, one node holding a worker whole."""
     for each in range(max(cpus, default=0), 0, -1):
-        places = [count // each for count in cpus]
-        if gpus is not None:
-            places = [min(pair) for pair in zip(places, gpus, strict=True)]
-        if sum(places) >= workers:
+        if sum(_places(cpus, gpus, each)) >= workers:
             return each
     return None
 
 
-def _host_limit(nodes: Sequence[Mapping[str, float]], config: Config) -> float:
+def _places(cpus: list[int], gpus: list[int] | None, each: int) -> list[int]:
+    """How many workers of `each` CPUs every node holds."""
+    places = [count // each for count in cpus]
+    return places if gpus is None else [min(pair) for pair in zip(places, gpus, strict=True)]
+
+
+def _host_limit(
+    nodes: Sequence[Mapping[str, float]], places: Sequence[int], config: Config
+) -> float:
+    """Bytes of segments that a worker may hold, on whichever node Ray puts it."""
     if config.train.host_gib is not None:
         return config.train.host_gib * 2**30
-    memory = min(node.get("memory", 0.0) for node in nodes)
-    together = -(-config.train.workers // len(nodes))
-    return 0.5 * memory / together
+    # Ray fills a node before it takes the next.
+    return 0.5 * min(
+        node.get("memory", 0.0) / min(config.train.workers, held)
+        for node, held in zip(nodes, places, strict=True)
+        if held
+    )

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import torch
 from ray.runtime_env import RuntimeEnv
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
 from pipelines.nodes import require_shared
@@ -26,12 +28,14 @@ from pipelines.watch import Watch
 from valence.checkpoint import TrainingState, export_model, load_state, read_progress, save_state
 from valence.config import Config
 from valence.distributed import gather, rank
-from valence.errors import ModelError, StaleError, TrainingError, ValenceError
+from valence.errors import ClusterError, ModelError, StaleError, TrainingError, ValenceError
 from valence.residency import Members, Residency, ResidentSource, members
 from valence.run import Run, Stage, difference, fingerprint
 from valence.segments import SegmentStore
 from valence.storage import Location
 from valence.training import Source, Task, best_model, fit, history_csv, is_finished
+
+T = TypeVar("T")
 
 # Keys of [train] that change how fast and where, and not what.
 _FREE = {"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}
@@ -78,21 +82,23 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     MissingStageError
         If the segments are not there.
     StaleError
-        If a training of another configuration or input stands there and `overwrite` is False.
+        If the segments were made with other settings, or a training of another configuration or
+        input stands there and `overwrite` is False.
     ModelError
         If no state of an interrupted training is whole and `overwrite` is False.
     TrainingError
         If the data do not suffice, or training went wrong for good.
     ClusterError
-        If the cluster lacks what is asked for.
+        If the cluster lacks what is asked for, or other work holds it.
     ConfigError
         If a batch has no part for each worker.
     """
     began = time.monotonic()
-    digest = run.stage("segments").require()["summary"]["digest"]
+    segments = run.stage("segments").require()
+    _require_own_segments(segments["made_of"], run, config)
     store = SegmentStore(run.folder("segments"))
     stage = run.stage("train")
-    made_of = _made_of(config, digest)
+    made_of = _made_of(config, segments["summary"]["digest"])
     chosen = members(store, config)
     record = stage.record()
     if record is not None and record["status"] == "done" and not overwrite:
@@ -109,9 +115,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     if standing == "new":
         run.model.delete()
     folder.remove_partial_files()
-    state, remarks = load_state(folder)
-    for remark in remarks:
-        report.say(f"train: {remark}")
+    state, passed = _newest(folder, report)
     if state is not None:
         seed = config.train.seeds[state.seed_index]
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
@@ -121,7 +125,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
                 f"train: {len(chosen.short)} labelled recordings are too short and left out: "
                 f"{', '.join(chosen.short[:_NAMED])}{', ...' if len(chosen.short) > _NAMED else ''}"
             )
-        settings = _Settings(folder, store, config, made_of, chosen, placement)
+        settings = _Settings(folder, store, config, made_of, chosen, placement, passed)
         while True:
             report.say(f"train: {settings.placement.told}")
             try:
@@ -131,15 +135,15 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
                 # The workers no longer fit onto the nodes that are left, as they were placed.
                 again = place(store, config, chosen, report)
                 if again == settings.placement:
-                    raise TrainingError(_failed(error, config)) from error
+                    raise _not_started(error, again) from error
                 report.say("train: nodes were lost or came; going on with those that are there")
-                settings = replace(settings, placement=again)
-            state, _ = load_state(folder)
-        state, _ = load_state(folder)
+            state, passed = _newest(folder, report)
+            settings = replace(settings, placement=again, passed=passed)
+        state, _ = _newest(folder, report)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
     # A worker that was killed after its last state has not come to write what follows from it.
-    (folder / "history.csv").write_text(history_csv(state.history))
+    _write_history(folder, state)
     best = best_model(task, state)
     export_model(folder / "best", best, config, state.best_record)
     sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
@@ -166,6 +170,40 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
     report.say("train: nothing to do")
     summary: dict[str, Any] = stage.require()["summary"]
     return summary
+
+
+def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:
+    """See to it that the segments are those that `config` would make.
+
+    Which settings they depend on, their record says. Fewer copies than are stored will not do
+    either: the statistics that standardise are those of all. Sequences may be of another length,
+    for which some recordings may be too short.
+
+    Raises
+    ------
+    StaleError
+        If they were made with others.
+    """
+    sections = config.model_dump(mode="json", exclude={"sequence"})
+    there = {name: kept for name, kept in made_of.items() if name in sections}
+    here = {
+        name: {key: value for key, value in sections[name].items() if key in kept}
+        for name, kept in there.items()
+    }
+    if here != there:
+        raise StaleError(
+            f"'{run.folder('segments')}' was made with another configuration than this training "
+            f"asks for: {difference(there, here)}. Leave the setting as it is there, or run "
+            f"'valence preprocess' for '{run.root}' with the other one and --overwrite first."
+        )
+
+
+def _newest(folder: Location, report: Report) -> tuple[TrainingState | None, tuple[str, ...]]:
+    """The newest state that is whole, and what was said of those that were passed over."""
+    state, remarks = load_state(folder)
+    for remark in remarks:
+        report.say(f"train: {remark}")
+    return state, remarks
 
 
 def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: bool) -> None:
@@ -203,7 +241,10 @@ def _made_of(config: Config, digest: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Settings:
-    """All that a worker needs; it travels pickled."""
+    """All that a worker needs; it travels pickled.
+
+    `passed` is what was said of states that are damaged, and need not be said again.
+    """
 
     folder: Location
     store: SegmentStore
@@ -211,6 +252,7 @@ class _Settings:
     made_of: dict[str, Any]
     chosen: Members
     placement: Placement
+    passed: tuple[str, ...]
 
 
 def _run_ray_train(
@@ -271,13 +313,34 @@ def _failed(error: Exception, config: Config) -> str:
     )
 
 
+def _not_started(error: ControllerError, placement: Placement) -> ValenceError:
+    """What to tell of workers that were never at work."""
+    if not isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
+        return TrainingError(
+            f"The workers of the training could not be started: {_last_line(error)}. What is done "
+            "is kept; run the same command again to go on from it."
+        )
+    asked = {"CPU": placement.cpus, "GPU": float(placement.gpu)}
+    free, whole = ray.available_resources(), ray.cluster_resources()
+    each = " and ".join(f"{n:g} {name}s" for name, n in asked.items() if n)
+    there = " and ".join(
+        f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}s" for name, n in asked.items() if n
+    )
+    return ClusterError(
+        f"No place came free for the training: train.workers = {placement.workers} asks for {each} "
+        f"for each worker, and {there} are free now ('ray status' shows what other work holds). "
+        "Run the same command again when that has ended, or lower train.workers or add nodes; "
+        "what is done is kept."
+    )
+
+
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 
 def _work(given: dict[str, Any]) -> str | None:
-    """What each worker does; returns what a user has to be told if it cannot go on."""
+    """What each worker does; returns what a user has to be told if none of them can go on."""
     settings: _Settings = given["settings"]
     config, placement = settings.config, settings.placement
     # Asked, Ray would name a GPU that it did not give where one can be seen.
@@ -293,50 +356,75 @@ def _work(given: dict[str, Any]) -> str | None:
 
     remarks: list[str] = []
 
-    def save(state: TrainingState, told: dict[str, Any]) -> None:
-        complaint = None
-        if rank() == 0:
-            try:
-                progress = {
-                    **told,
-                    "residency": residency,
-                    "device": device.type,
-                    "remarks": [*remarks, *told["remarks"]],
-                    "history": state.history,
-                    "best": state.best_record,
-                }
-                save_state(settings.folder, state, progress=progress)
-                if state.best_record["seed"] == state.history[-1]["seed"] and (
-                    state.best_record["epoch"] == state.epoch
-                ):
-                    # A model to predict with while the training goes on, made without drawing from
-                    # the random numbers that a resumed run would go on with.
-                    with torch.random.fork_rng(devices=[]):
-                        best = best_model(task, state)
-                    export_model(settings.folder / "best", best, config, state.best_record)
-                (settings.folder / "history.csv").write_text(history_csv(state.history))
-            except (TrainingError, OSError) as error:
-                complaint = str(error)
-        _agree(complaint)
-        ray.train.report(state.history[-1])
-
-    try:
+    def prepare() -> tuple[Residency, Source, TrainingState | None]:
         residency = placement.settle(device)
         if placement.residency == "auto":
             remarks.append(f"segments are {LIVE[residency]}")
-        source = _source(settings, device, residency)
-        fit(task, source, state=load_state(settings.folder)[0], save=save)
-    except ValenceError as error:
-        # Raised, it would be tried again to the same end.
+        state, passed = load_state(settings.folder)
+        remarks.extend(remark for remark in passed if remark not in settings.passed)
+        return residency, _source(settings, device, residency), state
+
+    def write(state: TrainingState, told: dict[str, Any]) -> None:
+        progress = {
+            **told,
+            "residency": residency,
+            "device": device.type,
+            "remarks": [*remarks, *told["remarks"]],
+            "history": state.history,
+            "best": state.best_record,
+        }
+        save_state(settings.folder, state, progress=progress)
+        if state.best_record["seed"] == state.history[-1]["seed"] and (
+            state.best_record["epoch"] == state.epoch
+        ):
+            # A model to predict with while the training goes on, made without drawing from the
+            # random numbers that a resumed run would go on with.
+            with torch.random.fork_rng(devices=[]):
+                best = best_model(task, state)
+            export_model(settings.folder / "best", best, config, state.best_record)
+        _write_history(settings.folder, state)
+
+    def save(state: TrainingState, told: dict[str, Any]) -> None:
+        _together(lambda: write(state, told) if rank() == 0 else None)
+        ray.train.report(state.history[-1])
+
+    try:
+        residency, source, state = _together(prepare)
+        fit(task, source, state=state, save=save)
+    except TrainingError as error:
+        # All workers come to it together. Raised, it would be tried again to the same end; what
+        # befalls one alone is raised, because Ray ends the others only then.
         return str(error)
     return None
 
 
-def _agree(complaint: str | None) -> None:
-    """Let every worker stop where one cannot go on."""
+def _together(work: Callable[[], T]) -> T:
+    """What `work` comes to; where one worker cannot do its own, all of them stop.
+
+    Raises
+    ------
+    TrainingError
+        On every worker, with what any of them has to say.
+    """
+    complaint: str | None = None
+    try:
+        done = work()
+    except ValenceError as error:
+        complaint = str(error)
     for each in gather(complaint):
         if each is not None:
             raise TrainingError(each)
+    return done
+
+
+def _write_history(folder: Location, state: TrainingState) -> None:
+    try:
+        (folder / "history.csv").write_text(history_csv(state.history))
+    except OSError as error:
+        raise TrainingError(
+            f"The history of the training could not be written to '{folder}': {error}. Its last "
+            "state is still there; make room and run the same command again to go on from it."
+        ) from error
 
 
 def _source(settings: _Settings, device: torch.device, residency: Residency) -> Source:

@@ -33,7 +33,7 @@ class Watch:
     ) -> None:
         self._folder, self._config, self._report = folder, config, report
         self._told = 0 if state is None else len(state.history)
-        self._first = self._told
+        self._remarks: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
 
@@ -66,9 +66,11 @@ class Watch:
                 if progress is None:
                     continue
                 rows: list[dict[str, Any]] = progress["history"]
-                if rows[self._told :] and self._told == self._first:
+                if rows[self._told :]:
                     for remark in progress["remarks"]:
-                        self._report.say(f"train: {remark}")
+                        if remark not in self._remarks:
+                            self._report.say(f"train: {remark}")
+                    self._remarks.update(progress["remarks"])
                 for row in rows[self._told :]:
                     seen = _seen(progress, epochs)
                     for name, gauge in gauges.items():

@@ -146,6 +146,7 @@ def test_assignments_are_read_as_toml_and_bare_words_as_strings(
         ("augment.noise=[0.2, 0.1]", r"augment: noise = \[0\.2, 0\.1\] has its larger end first"),
         ("augment.speed=[0, 1]", r"augment: .*speed and gain must be above 0"),
         ("model.channels=[]", r"model\.channels"),
+        ("train.seeds=[3, 0, 3]", r"train: seeds = \[3, 0, 3\] names one twice"),
         ("train.warmup_epochs=30", r"train: warmup_epochs = 30 leaves none of epochs = 30"),
         ('model.targets=["joy"]', r"model\.targets\.0: .*'valence' or 'arousal', found 'joy'"),
         ('model.targets=["valence", "valence"]', "names one twice"),
@@ -193,7 +194,7 @@ def test_sections_are_frozen() -> None:
 @given(
     epochs=st.integers(1, 10**6),
     share=st.floats(0.001, 0.999),
-    seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4),
+    seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
     noise=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
 )
 def test_any_values_survive_the_way_through_toml(

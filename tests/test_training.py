@@ -215,10 +215,12 @@ def test_an_epoch_of_constant_labels_warns_once() -> None:
 def test_a_constant_model_is_evaluated_with_a_warning() -> None:
     task = _task()
     model = _model(task)
+    assert not evaluate(model, _Source().recordings(), 5).constant
     torch.nn.init.zeros_(model.output.weight)
     with pytest.warns(ConstantWarning):
         found = evaluate(model, _Source().recordings(), 5)
     assert found.ccc == 0
+    assert found.constant
     assert np.isfinite([found.mse, found.mae]).all()
 
 
@@ -235,10 +237,10 @@ def test_evaluation_counts_every_sequence_once() -> None:
         found = evaluate(model, recordings, 5)
         assert found.n == len(whole.starts) == 18
         difference = whole.target.astype(np.float64) - prediction
-        assert found.mse == pytest.approx(np.mean(difference**2), rel=1e-6)
-        assert found.mae == pytest.approx(np.mean(np.abs(difference)), rel=1e-6)
+        assert found.mse == pytest.approx(np.mean(difference**2), rel=1e-6, abs=1e-7)
+        assert found.mae == pytest.approx(np.mean(np.abs(difference)), rel=1e-6, abs=1e-7)
         expected = [audmetric.concordance_cc(whole.target[:, k], prediction[:, k]) for k in (0, 1)]
-        assert found.ccc == pytest.approx(np.mean(expected), rel=1e-6)
+        assert found.ccc == pytest.approx(np.mean(expected), rel=1e-6, abs=1e-7)
 
 
 def test_evaluation_of_what_is_no_number_is_an_error() -> None:
@@ -401,9 +403,23 @@ def test_another_number_of_workers_goes_on_from_seeds_of_its_own() -> None:
     assert _same(ends[0].model, ends[1].model)
 
 
+def test_what_a_user_cannot_see_in_the_history_is_a_remark() -> None:
+    task, kept, source = _task(), _Kept(), _Source()
+    fit(task, source, state=None, save=kept)
+    assert [told["remarks"] for told in kept.told] == [[]] * 4
+    source.label[:] = 0.25
+    again, threads = _Kept(), torch.get_num_threads()
+    with pytest.warns(ConstantWarning):
+        fit(task, source, state=replace(kept.states[2], threads=threads + 2), save=again)
+    assert again.told[0]["remarks"] == [
+        f"goes on with {threads} threads where it had {threads + 2}: the last digits differ",
+        "validation predictions or labels are constant: their CCC counts as 0",
+    ]
+
+
 def test_a_loss_that_is_no_number_stops_with_the_last_state_kept() -> None:
     kept = _Kept()
-    with pytest.raises(TrainingError, match="not a number any more"):
+    with pytest.raises(TrainingError, match=r"not a number any more.*RUN/train/best.*--overwrite"):
         fit(_task(), _Source(broken_epoch=3), state=None, save=kept)
     assert [state.epoch for state in kept.states] == [1, 2]
     assert all(torch.isfinite(value).all() for value in kept.states[-1].model.values())

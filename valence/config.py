@@ -196,6 +196,14 @@ class TrainConfig(Section):
                 return self.precision
 
     @model_validator(mode="after")
+    def _seeds_differ(self) -> TrainConfig:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"seeds = {list(self.seeds)} names one twice, which would train the same again"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warmup_ends(self) -> TrainConfig:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(

@@ -148,7 +148,7 @@ def require_room(size: int, room: int) -> None:
         raise TrainingError(
             f"train.residency = 'device' asks for {size / 2**30:.3g} GiB of segments on the "
             f"device, which has {room / 2**30:.3g} GiB for them beside what the model needs. Set "
-            "train.residency to 'auto' or 'host', or lower augment.copies."
+            "train.residency to 'auto' or 'host', or preprocess again with fewer augment.copies."
         )
 
 

@@ -43,6 +43,8 @@ HISTORY_COLUMNS = (
     "seconds",
 )
 
+_CONSTANT = "validation predictions or labels are constant: their CCC counts as 0"
+
 # Steps between looks at the loss: each look waits for the device.
 _LOOK_EVERY = 50
 
@@ -127,12 +129,23 @@ class Task:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Agreement with the validation labels, means over the targets, and the number of sequences."""
+    """Agreement with the validation labels, and how it came about.
+
+    Attributes
+    ----------
+    ccc, mse, mae
+        Means over the targets.
+    n
+        Number of sequences.
+    constant
+        Whether labels or predictions of a target were constant, which counts as a CCC of 0.
+    """
 
     ccc: float
     mse: float
     mae: float
     n: int
+    constant: bool
 
 
 class Stepper:
@@ -274,8 +287,9 @@ def _require_number(loss: float) -> None:
 def _not_a_number() -> TrainingError:
     return TrainingError(
         "The loss is not a number any more, so training stopped; the state of the last epoch "
-        "before is kept. Lower train.learning_rate or set train.gradient_clip, and look for "
-        "extreme values among the labels."
+        "before is kept, and the best model until then stands in RUN/train/best. Look for extreme "
+        "values among the labels, and lower train.learning_rate or set train.gradient_clip: a "
+        "changed setting needs --overwrite, which removes both and trains anew."
     )
 
 
@@ -338,6 +352,7 @@ def evaluate(
         mse=float(np.mean([each.mse for each in moments])),
         mae=float(np.mean([each / n for each in absolute])),
         n=n,
+        constant=any(each.square_y == 0 or each.square_p == 0 for each in moments),
     )
 
 
@@ -459,7 +474,7 @@ def _fit_seed(
         told = {
             "sequences_per_second": steps.windows / trained,
             "constant": steps.constant,
-            "remarks": stepper.remarks,
+            "remarks": [*stepper.remarks, *([_CONSTANT] if found.constant else [])],
         }
         save(state, told)
         if _seed_finished(state, task.config):
@@ -495,6 +510,11 @@ def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
     else:
         # Another number of workers has no states of its own: it gets some that anyone can repeat.
         torch.manual_seed(_worker_seed(seed, state.epoch))
+    threads = torch.get_num_threads()
+    if stepper.task.device.type == "cpu" and state.threads != threads:
+        stepper.remarks.append(
+            f"goes on with {threads} threads where it had {state.threads}: the last digits differ"
+        )
 
 
 def best_model(task: Task, state: TrainingState) -> ValenceModel:

@@ -12,10 +12,9 @@ import pytest
 from pipelines.progress import Bar, Report
 from valence.config import Config
 from valence.corpus import read_corpus
-from valence.preprocessing import Job, process_recording
+from valence.preprocessing import process_recording
 from valence.run import Run
 from valence.segments import SegmentStore
-from valence.splits import assign_splits
 from valence.standardization import Moments
 from valence.storage import Location
 
@@ -45,19 +44,13 @@ def _segments(
     tiny_corpus: Location, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The segments of the tiny corpus, made once."""
+    from pipelines.preprocess import _jobs, _made_of
+
     folder = tmp_path_factory.mktemp("prepared")
     run = Run.at(str(folder))
-    found = read_corpus(tiny_corpus)
-    splits = assign_splits(found, tiny_config.split)
+    jobs = _jobs(read_corpus(tiny_corpus), tiny_config)
     store = SegmentStore(run.folder("segments"))
-    outcomes = [
-        process_recording(
-            Job(recording, splits[recording.id], int(splits[recording.id] == "train")),
-            store,
-            tiny_config,
-        )
-        for recording in found.recordings
-    ]
+    outcomes = [process_recording(job, store, tiny_config) for job in jobs]
     store.write_recordings([outcome.row() for outcome in outcomes])
     moments = Moments.empty(tiny_config.mel.n_mels)
     for outcome in outcomes:
@@ -65,7 +58,7 @@ def _segments(
             moments = moments.merge(outcome.moments)
     store.write_standardizer(moments, tiny_config.standardize.scope)
     stage = run.stage("segments")
-    stage.begin({"made_for": "tests"})
+    stage.begin(_made_of(jobs, tiny_config))
     stage.finish({"seconds": 0.0, "digest": store.digest()})
     run.write_config(tiny_config, {"corpus": str(tiny_corpus), "synthetic": True})
     return folder
@@ -84,8 +77,13 @@ def prepared_run(_segments: Path, tmp_path: Path) -> Callable[[str], Run]:
 
 @pytest.fixture(scope="session")
 def train_config(tiny_config: Config) -> Config:
-    """Two seeds of three epochs, shuffled in several pools."""
-    assignments = ["train.seeds=[3, 5]", "train.epochs=3", "train.shuffle_segments=160"]
+    """Two seeds of three epochs, shuffled in several pools, that draw random numbers as they go."""
+    assignments = [
+        "model.dropout=0.3",
+        "train.seeds=[3, 5]",
+        "train.epochs=3",
+        "train.shuffle_segments=160",
+    ]
     return Config.resolve(tiny_config, assignments=assignments)
 
 

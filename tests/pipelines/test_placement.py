@@ -96,6 +96,22 @@ def test_without_a_gpu_segments_are_streamed_if_they_do_not_fit(
     assert found.cpus < 4
 
 
+def test_memory_is_shared_among_the_workers_that_a_node_may_hold(
+    store: SegmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both on the first node, whose memory they share, though there is a node for each.
+    uneven = [_node("a", CPU=8, memory=6 * _HELD), _node("b", CPU=1)]
+    found = _place_among(uneven, store, monkeypatch, "train.workers=2")
+    assert (found.cpus, found.limit) == (4, 1.5 * _HELD)
+    # One on the first, or two on the second.
+    uneven = [_node("a", CPU=4), _node("b", CPU=9, memory=5 * _HELD)]
+    found = _place_among(uneven, store, monkeypatch, "train.workers=3")
+    assert (found.cpus, found.limit) == (4, 1.25 * _HELD)
+    gpus = [_node("a", CPU=8, GPU=1), _node("b", CPU=8, GPU=1)]
+    found = _place_among(gpus, store, monkeypatch, "train.workers=2")
+    assert (found.gpu, found.limit) == (True, 1.5 * _HELD)
+
+
 def test_streaming_that_takes_more_than_there_is_is_refused(
     store: SegmentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +179,7 @@ def test_a_batch_needs_a_run_for_each_worker(
 def test_a_gpu_is_taken_where_there_is_one_and_cpus_elsewhere_otherwise(
     store: SegmentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed = [_node("a", CPU=2), _node("b", CPU=8, GPU=1), _node("c", CPU=4)]
+    mixed = [_node("a", CPU=2), _node("b", CPU=8, GPU=1), _node("c", CPU=4, memory=6 * _HELD)]
     found = _place_among(mixed, store, monkeypatch)
     assert (found.gpu, found.cpus, found.selector) == (True, 8.0, {})
     found = _place_among(mixed, store, monkeypatch, "train.gpus=never")

@@ -55,6 +55,21 @@ def _train(run: Run, config: Config, report: Any, *, overwrite: bool = False) ->
     return train(run, config, overwrite=overwrite, report=report)
 
 
+def _copy(run: Run, folder: Path) -> Run:
+    """A copy of a run, for a test that changes it."""
+    shutil.copytree(run.root.path, folder / "run")
+    return Run.at(str(folder / "run"))
+
+
+def _unfinish(run: Run) -> None:
+    """As if the driver had died between the last epoch and the export."""
+    stage = run.stage("train")
+    made_of = {key: value for key, value in stage.require()["made_of"].items() if key != "format"}
+    stage.file.delete()
+    stage.begin(made_of)
+    run.model.delete()
+
+
 def test_training_leaves_what_the_next_stages_need(
     trained: tuple[Run, Any], train_config: Config
 ) -> None:
@@ -102,15 +117,136 @@ def test_a_training_that_is_done_is_left(
     assert (run.folder("train") / "state.pt").exists()
 
 
-def test_two_workers_train_as_one_does(
-    prepared_run: MakeRun, trained: tuple[Run, Any], train_config: Config, told: Any
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("augment.copies=0", r"augment\.copies is 1 there and 0 here"),
+        ("preprocess.level=rms", r"preprocess\.level is peak there and rms here"),
+        ('model.targets=["valence", "arousal"]', r"model\.targets is \['valence'\] there and"),
+    ],
+)
+def test_segments_of_other_settings_are_refused(
+    trained: tuple[Run, Any],
+    train_config: Config,
+    told: Any,
+    tmp_path: Path,
+    assignment: str,
+    says: str,
 ) -> None:
-    two = prepared_run("two")
-    _train(
-        two, _set(train_config, "train.seeds=[3]", "train.workers=2", "train.residency=host"), told
-    )
+    """Where nothing was trained, where a training was interrupted, and where one has ended."""
+    run, other = _copy(trained[0], tmp_path), _set(train_config, assignment)
+    folder = run.folder("train")
+    with pytest.raises(StaleError, match=rf"{says}.*'valence preprocess'.*--overwrite"):
+        _train(run, other, told)
+    run.stage("train").file.delete()
+    # Training anew does not make the segments anew.
+    for overwrite in (False, True):
+        with pytest.raises(StaleError, match=says):
+            _train(run, other, told, overwrite=overwrite)
+        assert (folder / "state.pt").exists()
+    folder.delete()
+    with pytest.raises(StaleError, match=says):
+        _train(run, other, told)
+    assert not folder.exists()
+    assert told.lines == []
+
+
+def test_settings_that_change_no_segment_are_free(
+    trained: tuple[Run, Any], train_config: Config, told: Any
+) -> None:
+    free = ("preprocess.tasks=1", "preprocess.cpus_per_task=2", "cluster.wait_seconds=1")
+    _train(trained[0], _set(train_config, *free), told)
+    assert told.lines == ["train: nothing to do"]
+
+
+def test_two_workers_train_as_one_does(
+    prepared_run: MakeRun, train_config: Config, told: Any
+) -> None:
+    # Dropout draws for each worker on its own.
+    config = _set(train_config, "train.seeds=[3]", "model.dropout=0", "train.residency=host")
+    one, two = prepared_run("one"), prepared_run("two")
+    _train(one, config, told)
+    _train(two, _set(config, "train.workers=2"), told)
     assert any("2 workers" in line for line in told.lines)
-    np.testing.assert_allclose(_values(two), _values(trained[0])[:3], atol=2e-3)
+    np.testing.assert_allclose(_values(two), _values(one), atol=2e-3)
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_what_stops_one_worker_stops_all_and_is_told(
+    prepared_run: MakeRun,
+    train_config: Config,
+    told: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    def stopped(given: dict[str, Any]) -> str | None:
+        """The worker, of which the second finds no room, or no recording in its third epoch."""
+        from pipelines import train
+        from pipelines.placement import Placement
+        from valence.distributed import rank
+        from valence.errors import MissingStageError, TrainingError
+        from valence.residency import ResidentSource
+
+        settle, batches = Placement.settle, ResidentSource.batches
+
+        def settle_or_not(self: Any, device: Any) -> Any:
+            if when == "before" and rank() == 1:
+                raise TrainingError("no room on the second device")
+            return settle(self, device)
+
+        def batches_or_not(self: Any, seed: int, epoch: int) -> Any:
+            if when == "between" and (rank(), epoch) == (1, 3):
+                raise MissingStageError("no recording for the second")
+            return batches(self, seed, epoch)
+
+        Placement.settle = settle_or_not  # type: ignore[method-assign]
+        ResidentSource.batches = batches_or_not  # type: ignore[method-assign]
+        return train._work(given)
+
+    run = prepared_run("run")
+    monkeypatch.setattr("pipelines.train._work", stopped)
+    config = _set(train_config, "train.workers=2", "train.max_failures=0")
+    says = "^no room on the second device$" if when == "before" else "no recording for the second"
+    with pytest.raises(TrainingError, match=says):
+        _train(run, config, told)
+    state, _ = load_state(run.folder("train"))
+    assert (None if state is None else state.epoch) == (None if when == "before" else 2)
+
+
+def test_resources_that_other_work_holds_are_named(
+    prepared_run: MakeRun, tiny_config: Config, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    class Other:
+        def begun(self) -> bool:
+            return True
+
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
+    other: Any = ray.remote(Other).options(num_cpus=3).remote()
+    assert ray.get(other.begun.remote())
+    run = prepared_run("run")
+    says = r"workers = 1 asks for 4 CPUs for each worker, and 1 of 4 CPUs are free.*'ray status'"
+    try:
+        with pytest.raises(ClusterError, match=says):
+            _train(run, tiny_config, told)
+    finally:
+        ray.kill(other)
+    # It goes on as soon as there is room.
+    monkeypatch.undo()
+    assert _train(run, tiny_config, told)["epochs"] == 2
+
+
+def test_a_history_that_cannot_be_written_says_what_to_do(
+    trained: tuple[Run, Any], train_config: Config, told: Any, tmp_path: Path
+) -> None:
+    run = _copy(trained[0], tmp_path)
+    _unfinish(run)
+    history = tmp_path / "run" / "train" / "history.csv"
+    history.unlink()
+    history.mkdir()
+    with pytest.raises(TrainingError, match=r"history .* could not be written.*make room"):
+        _train(run, train_config, told)
 
 
 def test_streaming_trains_as_memory_does(
@@ -214,16 +350,9 @@ def test_a_training_that_ended_is_exported_without_training(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As if the driver had died between the last epoch and the export."""
-    local = trained[0].root.local
-    assert local is not None
-    shutil.copytree(local, tmp_path / "run")
-    run = Run.at(str(tmp_path / "run"))
+    run = _copy(trained[0], tmp_path)
     record = run.stage("train").require()
-    run.stage("train").file.delete()
-    made_of = {key: value for key, value in record["made_of"].items() if key != "format"}
-    run.stage("train").begin(made_of)
-    run.model.delete()
+    _unfinish(run)
     # ... and the worker after its last state, before it wrote what follows from it.
     history = run.folder("train") / "history.csv"
     whole = history.read_text()

@@ -104,6 +104,7 @@ def _same_as(expected: Run, run: Run) -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("damaged", [False, True])
 def test_a_killed_worker_is_restarted_where_it_was(
     trained: tuple[Run, Any],
     prepared_run: MakeRun,
@@ -111,11 +112,14 @@ def test_a_killed_worker_is_restarted_where_it_was(
     told: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    damaged: bool,
 ) -> None:
+    """Or, where its newest state is damaged meanwhile, where the one before was."""
     marker, pids = tmp_path / "killed", tmp_path / "pids"
+    newest = tmp_path / "run" / "train" / "state.pt"
 
     def dying(given: dict[str, Any]) -> str | None:
-        """The worker, which kills itself once, after three steps of the second epoch."""
+        """The worker, which kills itself once, after three steps of an epoch."""
         import os
         import signal
 
@@ -127,8 +131,10 @@ def test_a_killed_worker_is_restarted_where_it_was(
 
         def batches(self: Any, seed: int, epoch: int) -> Any:
             for steps, batch in enumerate(whole(self, seed, epoch)):
-                if (seed, epoch, steps) == (3, 2, 3) and not marker.exists():
+                if (seed, epoch, steps) == (3, 2 + damaged, 3) and not marker.exists():
                     marker.touch()
+                    if damaged:
+                        newest.write_bytes(newest.read_bytes()[:-1000])
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield batch
 
@@ -145,6 +151,7 @@ def test_a_killed_worker_is_restarted_where_it_was(
     lines = pids.read_text().splitlines()
     assert [line.split()[1] for line in lines] == ["host", "host"]
     assert len({line.split()[0] for line in lines}) == 2
+    assert sum("state.pt' is damaged" in line for line in told.lines) == damaged
     _same_as(trained[0], run)
 
 
@@ -182,7 +189,7 @@ def test_a_killed_driver_goes_on_here_and_elsewhere(
 
     told.lines.clear()
     _train(elsewhere, train_config, told)
-    assert any("state.pt' is damaged" in line for line in told.lines)
+    assert sum("state.pt' is damaged" in line for line in told.lines) == 1
     assert any("going on after epoch" in line for line in told.lines)
     _same_as(trained[0], elsewhere)
 
