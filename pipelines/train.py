@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -143,10 +144,11 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
     # A worker that was killed after its last state has not come to write what follows from it.
-    _write_history(folder, state)
     best = best_model(task, state)
-    export_model(folder / "best", best, config, state.best_record)
-    sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
+    with _writing(folder):
+        (folder / "history.csv").write_text(history_csv(state.history))
+        export_model(folder / "best", best, config, state.best_record)
+        sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
     summary: dict[str, Any] = {
         "seconds": time.monotonic() - began,
         "digest": sha256,
@@ -381,8 +383,10 @@ def _work(given: dict[str, Any]) -> str | None:
             # random numbers that a resumed run would go on with.
             with torch.random.fork_rng(devices=[]):
                 best = best_model(task, state)
-            export_model(settings.folder / "best", best, config, state.best_record)
-        _write_history(settings.folder, state)
+            with _writing(settings.folder):
+                export_model(settings.folder / "best", best, config, state.best_record)
+        with _writing(settings.folder):
+            (settings.folder / "history.csv").write_text(history_csv(state.history))
 
     def save(state: TrainingState, told: dict[str, Any]) -> None:
         _together(lambda: write(state, told) if rank() == 0 else None)
@@ -417,13 +421,15 @@ def _together(work: Callable[[], T]) -> T:
     return done
 
 
-def _write_history(folder: Location, state: TrainingState) -> None:
+@contextmanager
+def _writing(folder: Location) -> Iterator[None]:
+    """For what is written beside a state that is safe already."""
     try:
-        (folder / "history.csv").write_text(history_csv(state.history))
+        yield
     except OSError as error:
         raise TrainingError(
-            f"The history of the training could not be written to '{folder}': {error}. Its last "
-            "state is still there; make room and run the same command again to go on from it."
+            f"What follows from the last state of the training in '{folder}' could not be written: "
+            f"{error}. The state is there; make room and run the same command again to go on."
         ) from error
 
 

@@ -245,7 +245,7 @@ def test_a_history_that_cannot_be_written_says_what_to_do(
     history = tmp_path / "run" / "train" / "history.csv"
     history.unlink()
     history.mkdir()
-    with pytest.raises(TrainingError, match=r"history .* could not be written.*make room"):
+    with pytest.raises(TrainingError, match=r"could not be written: .*history.csv.*make room"):
         _train(run, train_config, told)
 
 
