@@ -35,6 +35,10 @@ def connect(cluster):
     from valence.run import Run
     from valence.storage import Location
 
+def tell(*words):
+    "Print a line in one piece: what another thread prints would come between the words."
+    print(" ".join(map(str, words)) + chr(10), end="", flush=True)
+
 def raylet_of(node):
     "The process that the node's workers are children of."
     return node.all_processes["raylet"][0].process.pid

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.faults,
 ]
 
-_RECORDINGS, _SECONDS, _SR = 18, 60, 16_000
+_RECORDINGS, _SECONDS, _SR = 32, 60, 16_000
 # Enough to do for each recording that all nodes are met at work.
 _COPIES = 8
 
@@ -52,16 +52,16 @@ with ThreadPoolExecutor() as pool:
     )
     wait_for(at_work(first), "the first node was at work", stage)
     cluster.remove_node(first, allow_graceful=False)
-    print("told: first lost with", done(), flush=True)
+    tell("told: first lost with", done())
     joined = cluster.add_node(num_cpus=1, **SMALL)
     wait_for(at_work(joined), "the new node was at work", stage)
-    print("told: joined with", done(), flush=True)
+    tell("told: joined with", done())
     wait_for(at_work(second), "the second node was at work", stage)
     cluster.remove_node(second, allow_graceful=False)
-    print("told: second lost with", done(), flush=True)
+    tell("told: second lost with", done())
     summary = stage.result()
 for key in ("recordings", "processed", "skipped", "rejected"):
-    print("told:", key, summary[key], flush=True)
+    tell("told:", key, summary[key])
 ray.shutdown()
 cluster.shutdown()
 """
@@ -127,13 +127,13 @@ with ThreadPoolExecutor() as pool:
     at_work = lambda: done() and working(raylet_of(last), "ray::MapBatches")
     wait_for(at_work, "the node was at work", stage)
     cluster.remove_node(last, allow_graceful=False)
-    print("told: lost with", done(), flush=True)
+    tell("told: lost with", done())
     waits = lambda: any("no node is left" in text for text in said)
     wait_for(waits, "it said that it waits", stage)
     cluster.add_node(num_cpus=1, **SMALL)
     summary = stage.result()
 for key in ("recordings", "processed", "rejected"):
-    print("told:", key, summary[key], flush=True)
+    tell("told:", key, summary[key])
 ray.shutdown()
 cluster.shutdown()
 """
@@ -166,7 +166,7 @@ config = Config.resolve(Config(), assignments=grid)
 def run(folder):
     return sweep(Run.at(folder), config, overwrite=False, report=Report())
 
-print("told: alone", run(alone)["combinations"], flush=True)
+tell("told: alone", run(alone)["combinations"])
 for _ in range(5):
     cluster.add_node(num_cpus=1, **SMALL)
 cluster.wait_for_nodes()
@@ -186,12 +186,12 @@ with ThreadPoolExecutor() as pool:
         wait_for(at_work, "a node was at work", stage)
         lost = (at_work() or list(cluster.worker_nodes))[0]
         cluster.remove_node(lost, allow_graceful=False)
-        print("told:", number, "lost with", done(), flush=True)
+        tell("told:", number, "lost with", done())
     for _ in range(2):
         cluster.add_node(num_cpus=1, **SMALL)
     summary = stage.result()
 for key in ("combinations", "failed"):
-    print("told:", key, summary[key], flush=True)
+    tell("told:", key, summary[key])
 ray.shutdown()
 cluster.shutdown()
 """

@@ -150,7 +150,7 @@ def run(name):
     finally:
         done.set()
         thread.join()
-    print("ran", name, summary["recordings"], summary["rejected"], *sorted(seen), flush=True)
+    tell("ran", name, summary["recordings"], summary["rejected"], *sorted(seen))
 
 run("both")
 cluster.remove_node(cpu, allow_graceful=False)
@@ -184,7 +184,7 @@ waiting = threading.Event()
 
 class Told(Report):
     def say(self, text):
-        print(text, flush=True)
+        tell(text)
         if text.startswith("waiting for nodes"):
             waiting.set()
 
@@ -193,7 +193,7 @@ def run(wait_seconds):
     try:
         preprocess(Location.parse(corpus), Run.at(folder), config, overwrite=False, report=Told())
     except ClusterError as error:
-        print("refused:", error, flush=True)
+        tell("refused:", error)
 
 run(2)
 waiting.clear()

@@ -217,9 +217,9 @@ with ThreadPoolExecutor() as pool:
     )
     wait_for(three_at_work, "three recordings were at work", stage)
     cluster.remove_node(lost, allow_graceful=False)
-    print("node lost with", len(list(segments.glob("[0-9].parquet"))), "done", flush=True)
+    tell("node lost with", len(list(segments.glob("[0-9].parquet"))), "done")
     summary = stage.result()
-print("recordings", summary["recordings"], "rejected", summary["rejected"], flush=True)
+tell("recordings", summary["recordings"], "rejected", summary["rejected"])
 ray.shutdown()
 cluster.shutdown()
 """
@@ -230,7 +230,7 @@ def test_a_lost_node_costs_nothing(
 ) -> None:
     told = simulate(_TWO_NODES, corpus, tmp_path)
     done = re.search(r"node lost with (\d+) done", told)
-    assert done is not None
+    assert done is not None, told
     assert int(done[1]) < _RECORDINGS - 2
     assert f"recordings {_RECORDINGS} rejected 0" in told
     assert _stored(tmp_path) == expected
