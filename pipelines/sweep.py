@@ -319,11 +319,11 @@ def _start_functionals(run: Run, division: Division, selector: Selector) -> Obje
         return None
     # Of the features, whatever this call's configuration says.
     length = run.stage("features").require()["made_of"]["sequence"]["length"]
-    every = concatenate([division.training, division.validation, division.test])
+    rows = concatenate([division.training, division.validation, division.test])
     read = _functionals.options(label_selector=selector or None)
     tasks = [
-        read.remote(store, name, every.start[every.recording == name], length)
-        for name in dict.fromkeys(every.recording.tolist())
+        read.remote(store, name, rows.start[rows.recording == name], length)
+        for name in dict.fromkeys(rows.recording.tolist())
     ]
     return _gather.remote(*tasks)
 

@@ -87,13 +87,18 @@ class Moments:
         )
 
     @property
+    def constant(self) -> bool:
+        """Whether labels or predictions do not vary, so that no correlation is defined."""
+        return not self.n or self.square_y == 0 or self.square_p == 0
+
+    @property
     def ccc(self) -> float:
         """Concordance correlation coefficient, in [-1, 1]; 0 where either side is constant.
 
         Lin (1989), "A concordance correlation coefficient to evaluate reproducibility", with
         population variances (ddof 0).
         """
-        if not self.n or self.square_y == 0 or self.square_p == 0:
+        if self.constant:
             self._warn_constant()
             return 0.0
         shift = self.n * (self.mean_y - self.mean_p) ** 2
@@ -102,7 +107,7 @@ class Moments:
     @property
     def pcc(self) -> float:
         """Pearson correlation coefficient, in [-1, 1]; 0 where either side is constant."""
-        if not self.n or self.square_y == 0 or self.square_p == 0:
+        if self.constant:
             self._warn_constant()
             return 0.0
         return self.product / math.sqrt(self.square_y) / math.sqrt(self.square_p)

@@ -352,7 +352,7 @@ def evaluate(
         mse=float(np.mean([each.mse for each in moments])),
         mae=float(np.mean([each / n for each in absolute])),
         n=n,
-        constant=any(each.square_y == 0 or each.square_p == 0 for each in moments),
+        constant=any(each.constant for each in moments),
     )
 
 
