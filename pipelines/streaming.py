@@ -15,6 +15,7 @@ from torch import Tensor
 from valence.config import Config
 from valence.delivery import ahead, deliver, picks
 from valence.distributed import world_size
+from valence.evaluation import Labelled
 from valence.residency import Members, labelled_windows, my_share, pool_bytes
 from valence.segments import SegmentStore
 from valence.sequences import (
@@ -26,7 +27,7 @@ from valence.sequences import (
     read_outline,
     total_length,
 )
-from valence.training import Batch, Labelled
+from valence.training import Batch
 
 # Pools that are read at once: one is consumed while the next is read.
 _POOLS_AT_ONCE = 2

@@ -177,9 +177,9 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
 def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:
     """See to it that the segments are those that `config` would make.
 
-    Which settings they depend on, their record says. Fewer copies than are stored will not do
-    either: the statistics that standardise are those of all. Sequences may be of another length,
-    for which some recordings may be too short.
+    Which settings they depend on, their record says, and how they were split, the run's. Fewer
+    copies than are stored will not do either: the statistics that standardise are those of all.
+    Sequences may be of another length, for which some recordings may be too short.
 
     Raises
     ------
@@ -192,6 +192,7 @@ def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) 
         name: {key: value for key, value in sections[name].items() if key in kept}
         for name, kept in there.items()
     }
+    there["split"], here["split"] = run.config().model_dump(mode="json")["split"], sections["split"]
     if here != there:
         raise StaleError(
             f"'{run.folder('segments')}' was made with another configuration than this training "

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from valence.config import ModelConfig
+from valence.loss import ccc_loss, pair_sums
 from valence.model import ValenceModel
 from valence.standardization import Scope, Standardizer
 
@@ -190,3 +191,19 @@ def test_dropout_is_for_training_alone() -> None:
     assert torch.equal(model.head(features), model.head(features))
     model.train()
     assert not torch.equal(model.head(features), model.head(features))
+
+
+@pytest.mark.parametrize("scope", ["global", "mel_band", "segment_minmax"])
+def test_a_step_makes_nothing_on_another_device_than_the_models(scope: Scope) -> None:
+    """Meta tensors hold no values, refuse others beside them, and take the path of a GPU."""
+    bands = N_MELS if scope == "mel_band" else 1
+    model = _model(_standardizer(scope, bands), dropout=0.5).to("meta").train()
+    mel = _mel(3, 9).half().to("meta")
+    sums = pair_sums(model.forward_runs(mel, (0, 2, 4), 5), torch.zeros(9, 1, device="meta"))
+    ccc_loss(sums).backward()
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.device.type == "meta"
+    model.eval()
+    features, attention = model.embed_projected(model.project(model.encode(mel[0]))[None])
+    assert {each.device.type for each in (model.head(features), attention)} == {"meta"}

@@ -1,4 +1,4 @@
-"""The loss, an epoch, evaluation, and training that goes on where it stopped."""
+"""Steps, epochs, and training that goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
-import audmetric
 import numpy as np
 import pytest
 import torch
@@ -15,8 +14,8 @@ import torch
 from valence.checkpoint import TrainingState
 from valence.config import Config
 from valence.errors import TrainingError
-from valence.inference import sequence_outputs
-from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
+from valence.evaluation import Labelled, evaluate
+from valence.loss import ccc_loss
 from valence.metrics import ConstantWarning
 from valence.model import ValenceModel
 from valence.sequences import windows
@@ -24,12 +23,10 @@ from valence.standardization import Standardizer
 from valence.training import (
     HISTORY_COLUMNS,
     Batch,
-    Labelled,
     Stepper,
     Task,
     _restore,
     best_model,
-    evaluate,
     fit,
     history_csv,
     is_finished,
@@ -64,14 +61,12 @@ def _task(*assignments: str) -> Task:
 class _Source:
     """Random segments whose loudness is the label, in batches that follow from seed and epoch."""
 
-    def __init__(
-        self, *, targets: int = 1, broken_epoch: int | None = None, device: str = "cpu"
-    ) -> None:
+    def __init__(self, *, broken_epoch: int | None = None, device: str = "cpu") -> None:
         self.device = device
         rng = np.random.default_rng(7)
-        self.label = rng.normal(size=(40, targets)).astype(np.float32)
+        self.label = rng.normal(size=(40, 1)).astype(np.float32)
         self.mel = rng.normal(-30, 5, (40, *SHAPE)).astype(np.float32)
-        self.mel += 20 * self.label[:, :1, None]
+        self.mel += 20 * self.label[:, :, None]
         self.broken_epoch = broken_epoch
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
@@ -112,71 +107,6 @@ def _model(task: Task) -> ValenceModel:
     )
 
 
-def test_ccc_by_hand() -> None:
-    # Means 2 and 7/3, variances 2/3 and 14/9, covariance 1: 2 / (2/3 + 14/9 + 1/9) = 6/7.
-    sums = pair_sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[1.0], [2.0], [3.0]]))
-    assert float(ccc_of_sums(sums)) == pytest.approx(6 / 7, abs=1e-15)
-
-
-def test_ccc_of_each_target_is_audmetrics() -> None:
-    rng = np.random.default_rng(0)
-    y, p = rng.normal(3, 0.1, (50, 2)), rng.normal(3, 0.2, (50, 2))
-    sums = pair_sums(torch.from_numpy(p), torch.from_numpy(y))
-    expected = [audmetric.concordance_cc(y[:, k], p[:, k]) for k in range(2)]
-    np.testing.assert_allclose(ccc_of_sums(sums).numpy(), expected, rtol=1e-9)
-    assert float(ccc_loss(sums)) == pytest.approx(1 - np.mean(expected), rel=1e-9)
-
-
-def test_gradient_of_the_loss_is_the_numerical_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    y = torch.randn(9, 2, generator=generator, dtype=torch.float64)
-    p = torch.randn(9, 2, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p: ccc_loss(pair_sums(p, y)), (p,))
-
-
-@pytest.mark.parametrize(
-    ("p", "y"), [("same", "same"), ("same", "varied"), ("varied", "same")], ids=str
-)
-def test_constant_values_have_a_loss_and_a_gradient(p: str, y: str) -> None:
-    values = {"same": torch.full((4, 1), 0.3), "varied": torch.tensor([[1.0], [2], [3], [5]])}
-    prediction = values[p].clone().requires_grad_()
-    sums = pair_sums(prediction, values[y])
-    loss = ccc_loss(sums)
-    loss.backward()
-    assert float(loss.detach()) == 1
-    assert is_constant(sums).tolist() == [True]
-    assert prediction.grad is not None
-    assert torch.isfinite(prediction.grad).all()
-    # Predictions that are all the same are led apart, towards their labels.
-    uphill = prediction.grad[:, 0].argsort().tolist()
-    assert uphill == [3, 2, 1, 0] if y == "varied" else not prediction.grad.any()
-
-
-def test_equal_constants_agree_by_nothing_whatever_their_rounding() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(500):
-        n, value = int(rng.integers(2, 3000)), float(rng.normal() * 10.0 ** rng.integers(-3, 4))
-        same = torch.full((n, 1), value)
-        varied = torch.from_numpy(rng.normal(size=(n, 1)))
-        for p, y in ((same, same), (same, varied), (varied, same), (same, same + 1)):
-            assert float(ccc_of_sums(pair_sums(p, y))) == 0
-
-
-def test_values_that_vary_little_are_not_constant() -> None:
-    p = 100 + 1e-3 * torch.arange(4, dtype=torch.float64)[:, None]
-    sums = pair_sums(p, p)
-    assert is_constant(sums).tolist() == [False]
-    assert float(ccc_of_sums(sums)) == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("where", ["prediction", "label"])
-def test_what_is_no_number_is_no_loss(bad: float, where: str) -> None:
-    fine, broken = torch.ones(3, 1), torch.tensor([[1.0], [bad], [2.0]])
-    pair = (broken, fine) if where == "prediction" else (fine, broken)
-    assert torch.isnan(ccc_loss(pair_sums(*pair)))
-
-
 @pytest.mark.parametrize("steps", [3, 50, 53])
 def test_an_epoch_stops_where_the_loss_is_no_number(steps: int) -> None:
     task = _task()
@@ -210,51 +140,6 @@ def test_an_epoch_of_constant_labels_warns_once() -> None:
     assert len(warned) == 1
     assert (found.constant, found.windows) == (2, 24)
     assert found.loss >= 2 / 3
-
-
-def test_a_constant_model_is_evaluated_with_a_warning() -> None:
-    task = _task()
-    model = _model(task)
-    assert not evaluate(model, _Source().recordings(), 5).constant
-    torch.nn.init.zeros_(model.output.weight)
-    with pytest.warns(ConstantWarning):
-        found = evaluate(model, _Source().recordings(), 5)
-    assert found.ccc == 0
-    assert found.constant
-    assert np.isfinite([found.mse, found.mae]).all()
-
-
-def test_evaluation_counts_every_sequence_once() -> None:
-    task = _task('model.targets=["valence", "arousal"]')
-    model, source = _model(task), _Source(targets=2)
-    whole = source.recordings()[0]
-    parts = [
-        Labelled(name, whole.mel, whole.starts[which], whole.target[which])
-        for name, which in (("b", slice(0, 7)), ("a", slice(7, None)))
-    ]
-    prediction = sequence_outputs(model, whole.mel, whole.starts, 5).prediction
-    for recordings in ([whole], parts):
-        found = evaluate(model, recordings, 5)
-        assert found.n == len(whole.starts) == 18
-        difference = whole.target.astype(np.float64) - prediction
-        assert found.mse == pytest.approx(np.mean(difference**2), rel=1e-6, abs=1e-7)
-        assert found.mae == pytest.approx(np.mean(np.abs(difference)), rel=1e-6, abs=1e-7)
-        expected = [audmetric.concordance_cc(whole.target[:, k], prediction[:, k]) for k in (0, 1)]
-        assert found.ccc == pytest.approx(np.mean(expected), rel=1e-6, abs=1e-7)
-
-
-def test_evaluation_of_what_is_no_number_is_an_error() -> None:
-    model = _model(_task())
-    torch.nn.init.constant_(model.output.bias, torch.nan)
-    with pytest.raises(TrainingError, match="not a number any more"):
-        evaluate(model, _Source().recordings(), 5)
-
-
-def test_nothing_to_evaluate_is_an_error() -> None:
-    task, empty = _task(), np.zeros((0, 1), np.float32)
-    labelled = Labelled("r", np.zeros((5, *SHAPE), np.float32), np.array([], np.int64), empty)
-    with pytest.raises(TrainingError, match="No validation recording"):
-        evaluate(_model(task), [labelled], 5)
 
 
 def test_an_epoch_without_a_batch_is_an_error() -> None:

@@ -16,11 +16,12 @@ import torch.distributed as dist
 from valence.config import Config
 from valence.distributed import gather, rank, world_size
 from valence.errors import TrainingError
+from valence.evaluation import Labelled, evaluate
 from valence.loss import ccc_loss
 from valence.model import ValenceModel
 from valence.sequences import windows
 from valence.standardization import Standardizer
-from valence.training import Batch, Labelled, Stepper, Task, evaluate
+from valence.training import Batch, Stepper, Task
 
 CONFIG = Config.resolve(
     Config(),

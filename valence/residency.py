@@ -15,6 +15,7 @@ from valence.config import Config, Target
 from valence.delivery import deliver, picks
 from valence.distributed import rank, world_size
 from valence.errors import TrainingError
+from valence.evaluation import Labelled
 from valence.segments import SegmentStore
 from valence.sequences import (
     LabelOf,
@@ -28,7 +29,7 @@ from valence.sequences import (
     window_targets,
     windows,
 )
-from valence.training import Batch, Labelled
+from valence.training import Batch
 
 Residency = Literal["device", "host", "stream"]
 

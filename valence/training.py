@@ -1,4 +1,4 @@
-"""Training: the loss, an epoch, evaluation, early stopping, and the whole of it over seeds.
+"""Training: a step, an epoch, early stopping, and the whole of it over seeds.
 
 It is fed by a `Source` of batches and knows neither files nor clusters. With several workers each
 takes its part of the same batches, and loss and gradients are those of the whole batch.
@@ -10,13 +10,12 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from valence import metrics
@@ -25,7 +24,7 @@ from valence.compilation import Encode, compiled_encode
 from valence.config import Config, Precision
 from valence.distributed import average_gradients, gather, rank, world_size
 from valence.errors import TrainingError
-from valence.inference import Sequences, outputs_of
+from valence.evaluation import Labelled, evaluate, not_a_number
 from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
 from valence.model import ValenceModel
 from valence.sequences import Sampling
@@ -63,28 +62,6 @@ class Batch:
 
     mel: Tensor
     target: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """A recording to evaluate on.
-
-    Attributes
-    ----------
-    recording
-        Its Id.
-    mel
-        In dB as stored, `[segments, n_mels, n_frames]`.
-    starts
-        First segment of each labelled sequence, `[rows]`.
-    target
-        Labels of the sequences, float32 `[rows, targets]`.
-    """
-
-    recording: str
-    mel: NDArray[np.floating[Any]] | Tensor
-    starts: NDArray[np.int64]
-    target: NDArray[np.float32]
 
 
 class Source(Protocol):
@@ -125,27 +102,6 @@ class Task:
         """The context of a forward pass in `precision`."""
         reduced = self.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Agreement with the validation labels, and how it came about.
-
-    Attributes
-    ----------
-    ccc, mse, mae
-        Means over the targets.
-    n
-        Number of sequences.
-    constant
-        Whether labels or predictions of a target were constant, which counts as a CCC of 0.
-    """
-
-    ccc: float
-    mse: float
-    mae: float
-    n: int
-    constant: bool
 
 
 class Stepper:
@@ -281,79 +237,7 @@ def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> Epoch:
 
 def _require_number(loss: float) -> None:
     if not math.isfinite(loss):
-        raise _not_a_number()
-
-
-def _not_a_number() -> TrainingError:
-    return TrainingError(
-        "The loss is not a number any more, so training stopped; the state of the last epoch "
-        "before is kept, and the best model until then stands in RUN/train/best. Look for extreme "
-        "values among the labels, and lower train.learning_rate or set train.gradient_clip: a "
-        "changed setting needs --overwrite, which removes both and trains anew."
-    )
-
-
-def evaluate(
-    model: ValenceModel,
-    recordings: Iterable[Labelled],
-    length: int,
-    *,
-    precision: Precision = "float32",
-) -> Evaluation:
-    """Agreement on every sequence of all workers' recordings, each counted once.
-
-    Moments are taken for each recording and merged in the order of the Ids, so that the result
-    does not depend on who evaluated what.
-
-    Raises
-    ------
-    TrainingError
-        If there is no labelled sequence, or a prediction is not a number.
-    """
-    mine: dict[str, list[tuple[metrics.Moments, float]] | None] = {}
-    asked: list[tuple[str, NDArray[np.float32]]] = []
-
-    def sequences() -> Iterator[Sequences]:
-        for labelled in recordings:
-            asked.append((labelled.recording, labelled.target))
-            yield Sequences(labelled.mel, labelled.starts)
-
-    for number, outputs in enumerate(outputs_of(model, sequences(), length, precision=precision)):
-        (name, target), prediction = asked[number], outputs.prediction
-        if not np.isfinite(prediction).all():
-            # Told to all before anyone stops: a worker that raised here would leave others waiting.
-            mine[name] = None
-            continue
-        mine[name] = [
-            (
-                metrics.Moments.of(target[:, k], prediction[:, k]),
-                float(np.abs(target[:, k].astype(np.float64) - prediction[:, k]).sum()),
-            )
-            for k in range(prediction.shape[1])
-        ]
-    found = {name: values for part in gather(mine) for name, values in part.items()}
-    ordered = []
-    for name in sorted(found):
-        values = found[name]
-        if values is None:
-            raise _not_a_number()
-        ordered.append(values)
-    targets = len(model.config.targets)
-    moments = [sum((each[k][0] for each in ordered), metrics.Moments()) for k in range(targets)]
-    absolute = [math.fsum(each[k][1] for each in ordered) for k in range(targets)]
-    n = moments[0].n
-    if not n:
-        raise TrainingError(
-            "No validation recording has a sequence whose labels are all known, so no epoch could "
-            "be judged. Label some, choose another split, or lower sequence.length."
-        )
-    return Evaluation(
-        ccc=float(np.mean([each.ccc for each in moments])),
-        mse=float(np.mean([each.mse for each in moments])),
-        mae=float(np.mean([each / n for each in absolute])),
-        n=n,
-        constant=any(each.constant for each in moments),
-    )
+        raise not_a_number()
 
 
 def fit(

@@ -24,6 +24,7 @@ import torch
 
 from valence.config import Config
 from valence.corpus import read_corpus
+from valence.evaluation import evaluate
 from valence.jobs import Job
 from valence.preprocessing import process_recording
 from valence.residency import Members, ResidentSource
@@ -31,7 +32,7 @@ from valence.segments import SegmentStore
 from valence.standardization import Moments, Standardizer
 from valence.standardization import fit as fit_standardizer
 from valence.storage import Location
-from valence.training import Task, best_model, evaluate, fit
+from valence.training import Task, best_model, fit
 
 OPTIONS: dict[str, list[str]] = {
     "defaults": [],

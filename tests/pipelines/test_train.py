@@ -122,6 +122,7 @@ def test_a_training_that_is_done_is_left(
     [
         ("augment.copies=0", r"augment\.copies is 1 there and 0 here"),
         ("preprocess.level=rms", r"preprocess\.level is peak there and rms here"),
+        ("split.seed=8", r"split\.seed is 0 there and 8 here"),
         ('model.targets=["valence", "arousal"]', r"model\.targets is \['valence'\] there and"),
     ],
 )
