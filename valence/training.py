@@ -29,6 +29,7 @@ from valence.loss import ccc_loss, ccc_of_sums, is_constant, pair_sums
 from valence.model import ValenceModel
 from valence.sequences import Sampling
 from valence.standardization import Standardizer
+from valence.words import plural
 
 HISTORY_COLUMNS = (
     "seed",
@@ -397,7 +398,8 @@ def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
     threads = torch.get_num_threads()
     if stepper.task.device.type == "cpu" and state.threads != threads:
         stepper.remarks.append(
-            f"goes on with {threads} threads where it had {state.threads}: the last digits differ"
+            f"goes on with {plural(threads, 'thread')} where it had {state.threads}: the last "
+            "digits differ"
         )
 
 
