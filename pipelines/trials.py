@@ -359,9 +359,10 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     storage.delete()
     most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cpus)
+    needs = {"CPU": 1.0, "memory": _memory(work, selector)}
     with (
         report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar,
-        tell_of_absence(selector, {"CPU": 1}, report),
+        tell_of_absence(selector, needs, report),
     ):
         watch = Watch(work, bar)
         sharing = any(work.shares_information(name) for name in missing)
@@ -370,10 +371,7 @@ def run_trials(
         tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(SweepTrial, work=work),
-                tune.PlacementGroupFactory(
-                    [{"CPU": 1, "memory": _memory(work, selector)}],
-                    bundle_label_selector=[selector],
-                ),
+                tune.PlacementGroupFactory([needs], bundle_label_selector=[selector]),
             ),
             tune_config=tune.TuneConfig(
                 search_alg=LongestFirst(work, missing, costs, most=most),
@@ -415,8 +413,11 @@ def trial_bytes(raw: Transformed, config: SweepConfig) -> int:
 
 
 def _memory(work: Work, selector: Selector) -> float:
-    """What a trial asks of a node; never more than the largest has, or it would wait for ever."""
-    nodes = nodes_for(selector)
+    """What a trial asks of a node; never more than the largest has, or it would wait for ever.
+
+    A head that computes nothing is none of them.
+    """
+    nodes = [node for node in nodes_for(selector) if node.holds({"CPU": 1})]
     largest = max((node.resources.get("memory", 0.0) for node in nodes), default=0.0)
     return min(float(work.trial_bytes), largest)
 

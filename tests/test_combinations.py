@@ -126,6 +126,37 @@ def test_a_user_adds_a_step_by_name_class_and_parameters() -> None:
             'regressors=[{name="a", estimator="XGBRegressor", parameters={max_depth="x"}}]',
             "max_depth",
         ),
+        (
+            'regressors=[{name="a", estimator="XGBRegressor", parameters={n_estimators=-5}}]',
+            "n_estimators = -5",
+        ),
+        (
+            'regressors=[{name="a", estimator="XGBRegressor", parameters={n_estimators="many"}}]',
+            "n_estimators = 'many'",
+        ),
+        (
+            'regressors=[{name="a", estimator="XGBRegressor", parameters={booster="zz"}}]',
+            "Unknown gbm type zz$",
+        ),
+        (
+            'regressors=[{name="a", estimator="SVR", parameters={kernel="precomputed"}}]',
+            "square matrix",
+        ),
+        ('regressors=[{name="a", estimator="Ridge", parameters={solver="lbfgs"}}]', "positive"),
+        ('regressors=[{name="a", estimator="Ridge", parameters={alpha=[1.0, 2.0]}}]', "penalties"),
+        (
+            'regressors=[{name="a", estimator="RandomForestRegressor", '
+            "parameters={max_samples=0.5, bootstrap=false}}]",
+            "max_sample",
+        ),
+        (
+            'reducers=[{name="a", estimator="PCA", '
+            'parameters={n_components="mle", svd_solver="randomized"}}]',
+            "mle",
+        ),
+        ('reducers=[{name="a", estimator="PCA", parameters={n_components=0}}]', "no column"),
+        ('regressors=["svr", "ridge", {name="a__b", members=["svr", "ridge"]}]', "name"),
+        ("seed=5000000000", "seed"),
         ('reducers=[{name="a", estimator="SelectKBest", parameters={k=3}}]', "score_func"),
         (
             'reducers=[{name="a", estimator="SelectKBest", parameters={score_func="f_classif"}}]',

@@ -7,7 +7,7 @@ import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -98,6 +98,19 @@ def test_a_solver_that_does_not_converge_is_an_outcome(rows: tuple[Transformed, 
     assert not len(found.validation)
 
 
+@pytest.mark.parametrize("engine", ["sklearn", "sklearnex"])
+def test_a_kernel_machine_that_does_not_converge_is_one_on_either_engine(
+    rows: tuple[Transformed, Array], engine: Literal["sklearn", "sklearnex"]
+) -> None:
+    if engine == "sklearnex":
+        pytest.importorskip("sklearnex")
+    raw, y = rows
+    step = _step("svr", "SVR", kernel="poly", degree=5, max_iter=2)
+    found = evaluate(step, raw, y, recording=_RECORDING, config=SweepConfig(engine=engine))
+    assert (found.status, found.engine) == ("failed", engine)
+    assert found.reason.startswith("did not converge: Solver terminated early (max_iter=2)")
+
+
 def test_what_scikit_learn_refuses_is_an_outcome(rows: tuple[Transformed, Array]) -> None:
     raw, y = rows
     broken = Transformed(
@@ -109,10 +122,13 @@ def test_what_scikit_learn_refuses_is_an_outcome(rows: tuple[Transformed, Array]
     assert found.reason.startswith("ValueError: Input X contains NaN")
 
 
-def test_a_prediction_that_is_not_finite_is_an_outcome(rows: tuple[Transformed, Array]) -> None:
+@pytest.mark.parametrize("value", [1e80, 1e32], ids=["overflows", "squares overflow"])
+def test_a_prediction_that_cannot_be_scored_is_an_outcome(
+    rows: tuple[Transformed, Array], value: float
+) -> None:
     raw, y = rows
     far = Transformed(
-        "passthrough", "passthrough", raw.training, raw.validation, np.full_like(raw.test, 1e80)
+        "passthrough", "passthrough", raw.training, raw.validation, np.full_like(raw.test, value)
     )
     found = evaluate(
         _step("svr", "SVR", kernel="poly", degree=5),
@@ -122,7 +138,7 @@ def test_a_prediction_that_is_not_finite_is_an_outcome(rows: tuple[Transformed, 
         config=SweepConfig(),
     )
     assert found.status == "failed"
-    assert found.reason == "predicts NaN or infinity for 70 of 160 rows"
+    assert found.reason == "predicts no number, or one beyond 1e+100, for 70 of 160 rows"
 
 
 def test_an_ensemble_fails_with_its_member() -> None:

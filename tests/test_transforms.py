@@ -244,6 +244,41 @@ def test_a_column_that_hardly_varies_is_chosen_as_it_is_behind_the_scaler(scaler
     assert not own.reducer.get_support()[0]
 
 
+@pytest.mark.parametrize("scaler", ["StandardScaler", "MinMaxScaler"])
+def test_a_column_that_repeats_with_its_label_is_chosen_as_it_is_behind_the_scaler(
+    scaler: str,
+) -> None:
+    """Among columns that a scaler moves by nothing, it moves past them and past the cut."""
+    generator = np.random.default_rng(9)
+    # A label for each of 25 recordings of 40 rows, and a unit that is nearly always saturated.
+    y = np.repeat(np.round(np.tanh(generator.standard_normal(25)), 1), 40)
+    unit = np.where(y + generator.standard_normal(1000) > 0, 1.0, 0.996)
+    step = StepConfig(name="s", estimator=scaler)
+    scaled = build("scaler", step, seed=0).fit_transform(unit[:, None])
+    before, after = (mutual_information(x, y, seed=0)[0] for x in (unit[:, None], scaled))
+    assert abs(after - before) > 0.01
+    pool = np.tanh(
+        y[:, None] * generator.uniform(0.05, 2, 1200) + generator.normal(size=(1000, 1200))
+    )
+    known = mutual_information(pool, y, seed=0)
+    between = pool[:, (known > min(before, after)) & (known < max(before, after))][:, :120]
+    assert between.shape[1] == 120
+    x = np.column_stack([unit, between])
+    raw = Transformed("passthrough", "passthrough", x, x[:9], x[:7])
+    shared = mutual_information(x, y, seed=0)
+    moved = mutual_information(build("scaler", step, seed=0).fit_transform(x), y, seed=0)
+    ranks = [int(np.sum(each > each[0])) for each in (shared, moved)]
+    assert abs(ranks[0] - ranks[1]) > 20
+    # The cut lies beside the place where it belongs, and far from the one where it seems to.
+    count = ranks[1] if ranks[1] > ranks[0] else ranks[1] + 1
+    parameters = {"score_func": "mutual_info_regression", "k": count}
+    best = StepConfig(name="k", estimator="SelectKBest", parameters=parameters)
+    found = transform(step, best, raw, y, seed=0, shared=shared)
+    own = transform(step, best, raw, y, seed=0)
+    np.testing.assert_array_equal(found.reducer.get_support(), own.reducer.get_support())
+    assert own.reducer.get_support()[0] == (ranks[1] < ranks[0])
+
+
 def test_regressors_cannot_write_into_what_the_next_one_sees(make_features: Make) -> None:
     division = divide(make_features())
     config = SweepConfig()

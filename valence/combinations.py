@@ -28,9 +28,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.utils._param_validation import InvalidParameterError
 from xgboost import XGBRegressor
-from xgboost.core import XGBoostError
 
 from valence.config import StepConfig, SweepConfig
 from valence.errors import ConfigError
@@ -97,6 +95,10 @@ SCORE_FUNCTIONS: dict[str, Callable[..., Any]] = {
 # since the types of trees are none that a saved regressor is trusted with.
 _FIXED: dict[str, Any] = {"n_jobs": 1, "copy": True, "copy_X": True}
 _BRUTE = {"KNeighborsRegressor": {"algorithm": "brute"}}
+
+# Parameters that count rows, columns, trees or rounds, and what they are cut to in a first try.
+_SIZES = frozenset({"max_iter", "max_samples", "n_components", "n_estimators", "n_neighbors"})
+_TRIED = 8
 
 # Their cost grows with the square of the rows: `sweep.svr_max_rows` and the fast engine are theirs.
 KERNEL_MACHINES = frozenset({"SVR", "NuSVR"})
@@ -251,21 +253,44 @@ def _check(role: Role, step: StepConfig, regressors: tuple[StepConfig, ...]) -> 
             f"{where} with score_func = {step.parameters.get('score_func')!r}. Expected one of "
             f"{', '.join(SCORE_FUNCTIONS)}."
         )
-    made = build(role, step, seed=0)
     try:
-        if isinstance(made, XGBRegressor):
-            # It knows what it refuses only when it fits.
-            made.set_params(n_estimators=1).fit(np.eye(4), np.arange(4.0))
-        else:
-            made._validate_params()
-        if role == "scaler":
-            # It looks into pairs of numbers only when it fits.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                made.fit(1 + np.arange(12.0).reshape(6, 2))
-    except (InvalidParameterError, XGBoostError, IndexError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ConfigError(f"{where} with a value that cannot be used: {reason}") from error
+        _try(role, step)
+    except (ArithmeticError, IndexError, NotImplementedError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where} with a value that cannot be used: {_reason(error)}") from error
+
+
+def _try(role: Role, step: StepConfig) -> None:
+    """Fit a step on a small matrix: much of what an estimator refuses, it refuses only then."""
+    made = build(role, step, seed=0)
+    if isinstance(made, XGBRegressor):
+        trees = step.parameters.get("n_estimators", 1)
+        if not isinstance(trees, int) or trees < 1:
+            raise ValueError(f"n_estimators = {trees!r}, and one tree is the least")
+    else:
+        made._validate_params()
+    # What a corpus may hold enough of, or values large enough for, the small matrix need not.
+    parameters = made.get_params()
+    small = {
+        name: _TRIED
+        for name in _SIZES & parameters.keys()
+        if isinstance(parameters[name], int) and parameters[name] > _TRIED
+    }
+    if isinstance(made, feature_selection.VarianceThreshold):
+        small["threshold"] = 0
+    generator = np.random.default_rng(0)
+    # Between 0 and 1, which even those take that ask for positive values.
+    x, y = generator.random((6 * _TRIED, 3 * _TRIED)), generator.random(6 * _TRIED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made.set_params(**small).fit(x, y)
+        if role == "reducer" and not made.transform(x).shape[1]:
+            raise ValueError("it leaves no column")
+
+
+def _reason(error: Exception) -> str:
+    """The last line of a message, without the calls that XGBoost adds to its own."""
+    told, _, _ = str(error).partition("Stack trace:")
+    return told.strip().splitlines()[-1] if told.strip() else type(error).__name__
 
 
 def _known(role: Role) -> str:

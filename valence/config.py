@@ -223,7 +223,8 @@ class TrainConfig(Section):
 
 
 Value = bool | int | float | str
-STEP_NAME = r"^[a-z][a-z0-9_]*$"
+# scikit-learn has a use of its own for two underscores.
+STEP_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 
 
 class StepConfig(Section):
@@ -281,7 +282,7 @@ class SweepConfig(Section):
     svr_max_rows: int | None = Field(None, ge=2)
     trial_seconds: float | None = Field(None, gt=0)
     bootstrap: int = Field(1000, ge=0)
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     scalers: tuple[StepConfig, ...] = _SCALERS
     reducers: tuple[StepConfig, ...] = _REDUCERS
     regressors: tuple[StepConfig, ...] = _REGRESSORS

@@ -38,6 +38,8 @@ _NODE_BYTES = 72
 _SELECTORS = frozenset({"SelectKBest", "SelectPercentile", "VarianceThreshold"})
 # So many columns a reducer is taken to leave.
 _REDUCED_COLUMNS = 20
+# Predictions beyond this are no labels, and their squares soon are no numbers.
+_LARGEST = 1e100
 # Of a kernel machine's cache: scikit-learn's own size, and what a trial may have on a small node.
 _LEAST_CACHE_MB, _MOST_CACHE_MB = 200, 1024
 
@@ -79,6 +81,12 @@ def fit_regressor(
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         regressor.fit(x[rows], y[rows])
+    if (
+        engine_of(step, config.engine) == "sklearnex"
+        and 0 <= regressor.max_iter <= regressor.n_iter_
+    ):
+        # Of which it says nothing itself.
+        raise ConvergenceWarning(f"Solver terminated early (max_iter={regressor.max_iter}).")
     return regressor, rows
 
 
@@ -148,7 +156,7 @@ def evaluate(
     """Fit a regressor on transformed features and predict validation and test rows.
 
     Numerical failure is an outcome: a solver that does not converge or refuses the data, or a
-    prediction that is not finite. Want of memory is none: it says nothing of the combination.
+    prediction that cannot be scored. Want of memory is none: it says nothing of the combination.
 
     Parameters
     ----------
@@ -173,9 +181,10 @@ def evaluate(
         reason = f"{type(error).__name__}: {_sentence(error)}"
         return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
     seconds = time.perf_counter() - started
-    broken = int(np.sum(~np.isfinite(validation)) + np.sum(~np.isfinite(test)))
+    both = np.concatenate([validation, test])
+    broken = int(np.sum(~(np.abs(both) <= _LARGEST)))
     if broken:
-        reason = f"predicts NaN or infinity for {broken} of {len(validation) + len(test)} rows"
+        reason = f"predicts no number, or one beyond {_LARGEST:g}, for {broken} of {len(both)} rows"
         return Outcome.failure(reason, seconds=seconds, engine=engine)
     used = len(y[rows])
     remark = "" if used == len(y) else f"fitted on {used} of {len(y)} rows (sweep.svr_max_rows)"
@@ -249,7 +258,9 @@ def working_bytes(step: StepConfig, *, rows: int, config: SweepConfig) -> int:
     6103
     """
     if step.estimator in KERNEL_MACHINES:
-        return kernel_cache_mb(min(rows, config.svr_max_rows or rows)) * 2**20
+        own = step.parameters.get("cache_size")
+        cache = kernel_cache_mb(min(rows, config.svr_max_rows or rows))
+        return round((own if isinstance(own, (int, float)) else cache) * 2**20)
     if step.estimator == "KernelRidge":
         # The kernel, and the copy that is factorised.
         return 2 * 8 * rows**2

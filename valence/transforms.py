@@ -279,18 +279,20 @@ def shares_mutual_information(scaler: StepConfig) -> bool:
 def _confirm(shared: Array, raw: Array, x: Array, y: Array, *, count: int, seed: int) -> Array:
     """Mutual information of `raw` behind a scaler, as `x`, that chooses the right `count` columns.
 
-    An affine scaler leaves it alone but for the noise against ties and for rounding, which move it
-    a little where labels repeat. So the columns nearest to the cut are computed anew, and as many
-    more as lie within four times the largest difference seen: all of them, if need be. Columns that
-    hardly vary are computed anew wherever they lie, since noise and rounding go by their mean.
+    An affine scaler leaves it alone but for rounding and for the noise against ties, which goes by
+    a column's mean. What that can move is computed anew wherever it lies: columns that hardly vary,
+    and columns that repeat a value where the label repeats, too. Of the others the nearest to the
+    cut are computed anew, and as many more as lie within four times the largest difference seen:
+    all of them, if need be.
     """
     if count >= len(shared):
         return shared
     found = shared.copy()
-    known = np.abs(raw.mean(axis=0)) >= _STEADY * raw.std(axis=0)
+    steady = np.abs(raw.mean(axis=0)) >= _STEADY * raw.std(axis=0)
+    known = steady | _tied(raw, y)
     if known.any():
-        steady = np.flatnonzero(known)
-        found[steady] = mutual_information(x, y, seed=seed, columns=steady)
+        moved = np.flatnonzero(known)
+        found[moved] = mutual_information(x, y, seed=seed, columns=moved)
     descending = np.argsort(-found, kind="stable")
     cut = (found[descending[count - 1]] + found[descending[count]]) / 2
     distance = np.abs(shared - cut)
@@ -302,6 +304,16 @@ def _confirm(shared: Array, raw: Array, x: Array, y: Array, *, count: int, seed:
         margin = max(margin, _SAFETY * float(np.max(np.abs(found - shared)[near])))
         near = np.flatnonzero(distance <= margin)
     return found
+
+
+def _tied(x: Array, y: Array) -> NDArray[np.bool_]:
+    """Of each column `[columns]`, whether two rows have the same value in it and the same label."""
+    tied = np.zeros(x.shape[1], bool)
+    order = np.argsort(y, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(y[order])) + 1):
+        if len(rows) > 1:
+            tied |= (np.diff(np.sort(x[rows], axis=0), axis=0) == 0).any(axis=0)
+    return tied
 
 
 def _select_by(selector: SelectKBest, x: Array, y: Array, scores: Array) -> SelectKBest:

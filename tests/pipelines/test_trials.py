@@ -123,19 +123,23 @@ def test_a_trial_asks_for_no_more_memory_than_a_node_of_its_own_kind_has(
     monkeypatch.setattr("pipelines.nodes.living_nodes", lambda: [cpu, gpu])
     assert _memory(replace(work, trial_bytes=5 * 10**9), {"role": "cpu"}) == 4e9
     assert _memory(replace(work, trial_bytes=10**9), {"role": "cpu"}) == 1e9
+    head = Node("c", "host", {"memory": 64e9}, {})
+    monkeypatch.setattr("pipelines.nodes.living_nodes", lambda: [head, cpu])
+    assert _memory(replace(work, trial_bytes=5 * 10**9), {}) == 4e9
 
 
 def test_memory_for_kernels_and_forests() -> None:
     x = np.zeros((20_000, 4))
     raw = Transformed("passthrough", "passthrough", x, x[:9], x[:9])
 
-    def asked(name: str) -> int:
-        regressor = StepConfig(name="a", estimator=name)
+    def asked(name: str, **parameters: int) -> int:
+        regressor = StepConfig(name="a", estimator=name, parameters=parameters)
         return trial_bytes(raw, SweepConfig(regressors=(regressor,)))
 
     kernel = 8 * 20_000**2
     assert asked("KernelRidge") - asked("Ridge") == 2 * kernel
     assert asked("SVR") - asked("Ridge") == 2**30
+    assert asked("SVR", cache_size=4000) - asked("Ridge") == 4000 * 2**20
     # As many nodes as scikit-learn's own forest has, and their values.
     forest = RandomForestRegressor(5, random_state=0)
     forest.fit(np.random.default_rng(0).random((2000, 4)), np.arange(2000.0))
