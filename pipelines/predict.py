@@ -103,14 +103,15 @@ def predict(
     order = {task.name: place for place, task in enumerate(tasks)}
     outcomes.sort(key=lambda outcome: order[outcome.name])
     sha256 = predictor.description.sha256
+    steps = predictor.regressor and predictor.regressor.about["steps"]
     summary = {
         "model": str(model_folder(model)),
         "sha256": sha256,
-        "regressor": predictor.regressor and predictor.regressor.about["steps"],
+        "regressor": steps,
         "weighting": WEIGHTING,
         "recordings": [
             *(row for row in before if row["name"] not in order),
-            *({**outcome.to_json(), "model": sha256} for outcome in outcomes),
+            *({**outcome.to_json(), "model": sha256, "regressor": steps} for outcome in outcomes),
         ],
         "seconds": time.monotonic() - began,
     }

@@ -17,7 +17,14 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 from threadpoolctl import threadpool_limits
 
-from pipelines.nodes import Selector, cpu_nodes, cpus_to_share, require_cpus, require_shared
+from pipelines.nodes import (
+    Selector,
+    cpu_nodes,
+    cpus_to_share,
+    require_cpus,
+    require_shared,
+    tell_of_absence,
+)
 from pipelines.progress import Report, every
 from pipelines.trials import (
     INFORMATION,
@@ -105,21 +112,33 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "sweep": config.sweep.model_dump(mode="json"),
         "allow_subject_overlap": config.split.allow_subject_overlap,
     }
-    state = stage.begin(made_of, overwrite=overwrite, wipe=False)
-    if state == "done":
+    # Nothing that stands here is touched before all that may refuse the call has been asked.
+    standing = stage.standing(made_of, overwrite=overwrite)
+    if standing == "done":
         summary = dict(stage.require()["summary"])
-        failed = summary["failed"]
-        if not (overwrite and failed):
-            hint = f"; {failed} failed, --overwrite tries them again" if failed else ""
+        amiss = list(summary.get("remarks", ()))
+        if summary["failed"]:
+            amiss.insert(0, f"{summary['failed']} failed")
+        if not (overwrite and amiss):
+            hint = f"; {'; '.join(amiss)}; --overwrite tries again" if amiss else ""
             report.say(f"sweep: nothing to do{hint}")
             return summary
-        stage.file.delete()
-        state = stage.begin(made_of)
-
     overlap = config.split.allow_subject_overlap
     division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
     check_rows(division, config.sweep.select_on)
+    asked = "a combination asks for a CPU"
+    selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
+    require_shared(stage.folder)
+    if standing == "done":
+        stage.file.delete()
+    stage.begin(made_of, overwrite=overwrite, wipe=False)
     store = OutcomeStore(stage.folder / "combinations")
+    if standing != "resumed" or overwrite:
+        # A failure under another configuration, such as a shorter limit, says nothing here.
+        store.forget_failures()
+    if standing != "resumed":
+        for name in ("results.csv", "selection.json", "best"):
+            (stage.folder / name).delete()
     for folder in (stage.folder, store.root, stage.folder / "best"):
         folder.remove_partial_files()
     installed = versions()
@@ -131,16 +150,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
             "software": _software({"sklearn"}, installed),
         }
     )
-    if state == "new" or overwrite:
-        # A failure under another configuration, such as a shorter limit, says nothing here.
-        store.forget_failures()
-    if state == "new":
-        for name in ("results.csv", "selection.json", "best"):
-            (stage.folder / name).delete()
-    asked = "a combination asks for a CPU"
-    selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
-    require_shared(stage.folder)
-    baselines = _start_functionals(run, division, selector)
+    remarks: list[str] = []
+    baselines = _start_functionals(run, division, selector, remarks)
     raw = untransformed(division)
     work = Work(
         config=config.sweep,
@@ -153,12 +164,17 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         trial_bytes=trial_bytes(raw, config.sweep),
     )
     outcomes = _run(work, division, stage.folder / "tune", config.cluster, report)
-    plain, remarks = {"constant": constant_outcome(division)}, []
-    try:
-        if baselines is not None:
-            plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
-    except (RayError, ValueError) as error:
-        remarks.append(f"the baseline of functionals is missing: {in_words(error)}")
+    plain = {"constant": constant_outcome(division)}
+    if baselines is not None:
+        again, _ = cpu_nodes(config.cluster)
+        if again != selector:
+            # Those that were to read them may all be gone.
+            baselines = _start_functionals(run, division, again, remarks)
+        try:
+            with tell_of_absence(again, {"CPU": 1}, report):
+                plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
+        except (RayError, ValueError) as error:
+            remarks.append(f"the baseline of functionals is missing: {in_words(error)}")
 
     ranking = rank(outcomes, division, on=config.sweep.select_on)
     table = tabulate(ranking, outcomes, division)
@@ -189,6 +205,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "best": "-".join(ranking[0].names),
         "ccc_validation": best["validation"]["ccc"],
         "digest": fingerprint({"selection": selection}),
+        "remarks": remarks,
     }
     stage.finish(summary)
     report.say(
@@ -204,12 +221,14 @@ def _run(
 ) -> dict[Combination, Outcome]:
     costs = _costs(work, division)
     lost: dict[str, str] = {}
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         missing = [name for name in work.combinations if work.read(name) is None]
         if not missing:
             break
-        if len(missing) < len(work.combinations):
-            done = len(work.combinations) - len(missing)
+        done = len(work.combinations) - len(missing)
+        if number:
+            report.say(f"sweep: {len(missing)} were lost with their workers and are tried again")
+        elif done:
             report.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
         # Nodes may have gone or come since the round before.
         selector, _ = cpu_nodes(cluster)
@@ -227,7 +246,8 @@ def _run(
         outcome = work.read(name)
         if outcome is None:
             # Not kept: another day it may well end otherwise.
-            outcome = Outcome.failure(lost.get(name, "its member was lost with its worker"))
+            which = "its member was" if combination.regressor.members else "it was"
+            outcome = Outcome.failure(lost.get(name, f"{which} lost with its worker"))
         outcomes[combination] = outcome
     return outcomes
 
@@ -312,13 +332,27 @@ def _software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, A
     return {"format": FORMAT["sweep"]} | {each: installed[_PACKAGE[each]] for each in engines}
 
 
-def _start_functionals(run: Run, division: Division, selector: Selector) -> ObjectRef | None:
-    """Functionals of all rows, being read; None where only the features of a run were kept."""
+def _start_functionals(
+    run: Run, division: Division, selector: Selector, remarks: list[str]
+) -> ObjectRef | None:
+    """Functionals of all rows, being read.
+
+    None where only the features of a run were kept, and, with a remark, where the segments are no
+    longer those that the features were made of.
+    """
     store = SegmentStore(run.folder("segments"))
     if not store.root.exists():
         return None
+    made_of = run.stage("features").require()["made_of"]
+    segments = run.stage("segments").record()
+    if segments is None or segments["summary"].get("digest") != made_of["segments"]:
+        remarks.append(
+            "the baseline of functionals is missing: the segments were made again after the "
+            "features, so 'valence extract' and 'valence sweep' are due with --overwrite"
+        )
+        return None
     # Of the features, whatever this call's configuration says.
-    length = run.stage("features").require()["made_of"]["sequence"]["length"]
+    length = made_of["sequence"]["length"]
     rows = concatenate([division.training, division.validation, division.test])
     read = _functionals.options(label_selector=selector or None)
     tasks = [

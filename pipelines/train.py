@@ -103,7 +103,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     chosen = members(store, config)
     record = stage.record()
     if record is not None and record["status"] == "done" and not overwrite:
-        stage.begin(made_of)
+        stage.standing(made_of)
         return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen, report)

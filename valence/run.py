@@ -194,22 +194,34 @@ class Stage:
         StaleError
             If outputs of another fingerprint stand there and `overwrite` is False.
         """
-        # As JSON gives it back, so that a tuple here is no difference from the list there.
-        made_of = json.loads(json.dumps({**made_of, "format": FORMAT[self.name]}))
-        digest = fingerprint(made_of)
-        record = self.record()
-        if record is not None and record["fingerprint"] == digest:
-            return "done" if record["status"] == "done" else "resumed"
-        if record is not None:
-            if not overwrite:
-                raise StaleError(
-                    f"'{self.folder}' holds outputs of another configuration or input: "
-                    f"{difference(record['made_of'], made_of)}. Add --overwrite to make them "
-                    "again, or choose another run folder."
-                )
-            if wipe:
+        standing = self.standing(made_of, overwrite=overwrite)
+        if standing == "new":
+            if wipe and self.file.exists():
                 self.folder.delete()
-        self._write(status="running", made_of=made_of, summary={})
+            self._write(status="running", made_of=self._complete(made_of), summary={})
+        return standing
+
+    def standing(
+        self, made_of: Mapping[str, Any], *, overwrite: bool = False
+    ) -> Literal["new", "resumed", "done"]:
+        """What `begin` would find; nothing is claimed or removed.
+
+        Raises
+        ------
+        StaleError
+            As `begin`.
+        """
+        made_of, record = self._complete(made_of), self.record()
+        if record is None:
+            return "new"
+        if record["fingerprint"] == fingerprint(made_of):
+            return "done" if record["status"] == "done" else "resumed"
+        if not overwrite:
+            raise StaleError(
+                f"'{self.folder}' holds outputs of another configuration or input: "
+                f"{difference(record['made_of'], made_of)}. Add --overwrite to make them "
+                "again, or choose another run folder."
+            )
         return "new"
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -217,6 +229,11 @@ class Stage:
         record = self.record()
         assert record is not None, "a stage is begun before it is finished"
         self._write(status="done", made_of=record["made_of"], summary=summary)
+
+    def _complete(self, made_of: Mapping[str, Any]) -> dict[str, Any]:
+        """With the format, and as JSON gives it back: a tuple is no difference from a list."""
+        complete: dict[str, Any] = json.loads(json.dumps({**made_of, "format": FORMAT[self.name]}))
+        return complete
 
     def _write(
         self, *, status: str, made_of: Mapping[str, Any], summary: Mapping[str, Any]

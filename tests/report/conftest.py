@@ -63,7 +63,8 @@ def add_sweep(tiny_config: Config) -> Callable[[Run], None]:
 
 def _finish(run: Run, stage: str, **summary: object) -> None:
     made = run.stage(stage)
-    made.begin({"made_for": "a test"})
+    # The digest of each is its name.
+    made.begin({"made_for": "a test", "model": "train", "features": "features"})
     made.finish({"seconds": _SECONDS, "digest": stage, **summary})
 
 
@@ -213,6 +214,7 @@ def _sweep(run: Run, config: Config) -> None:
         "baselines": {"constant": both(9.0), "functionals": both(0.5)},
         "deep_less_baseline": {"constant": paired(0.1), "functionals": paired(0.4)},
         "leaders": [best],
+        "remarks": ["the baseline of functionals is missing: a test"],
     }
     (folder / "selection.json").write_json(selection)
     _finish(run, "sweep")

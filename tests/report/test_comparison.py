@@ -34,8 +34,8 @@ def fake(finished_run: Run, tmp_path: Path, tiny_config: Config) -> Fake:
         config = Config.resolve(tiny_config, assignments=assignments)
         run.write_config(config, {"corpus": "c", "synthetic": True})
         for stage in ("segments", "train", "features"):
-            run.stage(stage).begin({"name": name})
-            run.stage(stage).finish({"seconds": 1.0})
+            run.stage(stage).begin({"name": name, "model": "train"})
+            run.stage(stage).finish({"seconds": 1.0, "digest": stage})
         source = finished_run.folder("segments") / "recordings.parquet"
         target = run.folder("segments") / "recordings.parquet"
         target.write_bytes(source.read_bytes())
@@ -83,7 +83,7 @@ def test_differences_are_paired_on_shared_sequences(fake: Fake, tmp_path: Path) 
     assert "b is better than a: the interval leaves out 0." in page
     assert "train.learning_rate" in page
     assert "train.epochs" not in page
-    assert "one subject gives no interval" in page, "validation has one"
+    assert "no interval, for which it takes two subjects" in page, "validation has one"
     assert (out / "figures" / "comparison-test.png").exists()
     assert json.dumps(metrics).count("NaN") == 0
 
@@ -113,7 +113,7 @@ def test_best_regressors_are_compared_where_there_are_some(fake: Fake, tmp_path:
     runs = [fake("a", noise=0.3), fake("b", noise=0.3), fake("c", noise=0.3)]
     features = read_features(runs[0].folder("features"))
     for run, slope in zip(runs[:2], (0.2, 0.9), strict=True):
-        run.stage("sweep").begin({"made_for": "a test"})
+        run.stage("sweep").begin({"features": "features"})
         folder = run.folder("sweep")
         (folder / "results.csv").write_text("scaler,reducer,regressor\nnone,none,dummy\n")
         (folder / "selection.json").write_json({})
@@ -130,7 +130,10 @@ def test_best_regressors_are_compared_where_there_are_some(fake: Fake, tmp_path:
         assert found["runs"][name]["mse"] == pytest.approx(np.mean((y - slope) ** 2))
         assert found["runs"][name]["ccc"] == 0
     assert [(pair["first"], pair["second"]) for pair in found["pairs"]] == [("a", "b")]
-    assert "c has no sweep." in (tmp_path / "out" / "report.html").read_text()
+    assert (
+        "c: The sweep has not been run on this run"
+        in (tmp_path / "out" / "report.html").read_text()
+    )
 
 
 def test_a_run_and_its_copy_cannot_be_told_apart(fake: Fake, tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None
         ([0.1, 0.3], "The deep model is better than that baseline"),
         ([-0.3, -0.1], "The deep model is worse than that baseline"),
         ([-0.1, 0.3], "cannot be told apart"),
-        (None, "one subject gives no interval"),
+        (None, "no interval, for which it takes two subjects"),
     ):
         pair = {"test": {"difference": 0.1, "ci": ci}, "validation": None}
         selection = {**evidence.selection, "deep_less_baseline": {"functionals": pair}}
@@ -412,8 +412,9 @@ def test_a_report_that_lost_a_file_or_could_not_measure_all_is_made_again(
 
 def test_a_report_of_other_results_is_not_replaced_unasked(reported: Run, tmp_path: Path) -> None:
     run = _copy(reported, tmp_path / "run")
-    run.stage("features").begin({"made_for": "another test"}, overwrite=True, wipe=False)
-    run.stage("features").finish({"seconds": 1.0})
+    made_of = {"made_for": "another test", "model": "train"}
+    run.stage("features").begin(made_of, overwrite=True, wipe=False)
+    run.stage("features").finish({"seconds": 1.0, "digest": "features"})
     with pytest.raises(StaleError, match="overwrite"):
         write_report(run)
     assert write_report(run, overwrite=True)["metrics"]["deep"] == _json(reported)["deep"]
@@ -440,6 +441,24 @@ def test_a_report_grows_by_the_sweep_and_tells_every_target(
     add_sweep(run)
     write_report(run)
     assert _json(run)["best_regressor"]["scaler"] in ("none", "standard", "minmax")
+    assert "Remark: the baseline of functionals is missing: a test." in _page(run).text
+
+
+def test_what_was_made_of_other_features_or_another_model_is_not_told(
+    finished_run: Run, tmp_path: Path
+) -> None:
+    run = _copy(finished_run, tmp_path / "run")
+    stage = run.stage("features")
+    stage.begin({"model": "train", "stride": 5}, overwrite=True, wipe=False)
+    stage.finish({"seconds": 1.0, "digest": "of other features"})
+    write_report(run)
+    assert _json(run)["best_regressor"] is None
+    assert _json(run)["sweep"] is None
+    assert "The sweep is of other features: 'valence sweep' with --overwrite" in _page(run).text
+    stage.begin({"model": "another"}, overwrite=True, wipe=False)
+    stage.finish({"seconds": 1.0, "digest": "of other features"})
+    with pytest.raises(StaleError, match=r"another model than .* Run 'valence extract'"):
+        write_report(run)
 
 
 def test_without_test_labels_there_is_no_test_score(reported: Run, tmp_path: Path) -> None:

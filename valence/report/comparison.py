@@ -261,7 +261,7 @@ def _regressors(
     found, remarks = {}, []
     for name, each in zip(names, evidence, strict=True):
         if each.results is None:
-            remarks.append(f"{name} has no sweep.")
+            remarks.append(f"{name}: {each.why_no_sweep}")
             continue
         try:
             regressor = load_regressor(each.run.folder("sweep") / "best")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from valence.checkpoint import read_progress
 from valence.config import Config
-from valence.errors import MissingStageError
+from valence.errors import MissingStageError, StaleError
 from valence.features import Features, read_features
 from valence.run import Run, StageName
 from valence.storage import Location
@@ -44,7 +44,7 @@ class Evidence:
     progress
         What training last said of itself (device, residency), or None.
     results
-        A row a combination of the sweep, or None where there was no sweep.
+        A row a combination of the sweep, or None where there was no sweep of these features.
     selection
         What the sweep chose, or None.
     """
@@ -94,6 +94,13 @@ class Evidence:
         """The split that the best regressor was chosen on, or would be."""
         return str((self.selection or {}).get("select_on", self.config.sweep.select_on))
 
+    @property
+    def why_no_sweep(self) -> str:
+        """Why there are no results, and what adds them."""
+        if "sweep" in self.stages:
+            return "The sweep is of other features: 'valence sweep' with --overwrite repeats it."
+        return "The sweep has not been run on this run: 'valence sweep' adds it."
+
     def subjects(self, split: str) -> int:
         """Number of subjects with labelled sequences in a split."""
         return len(np.unique(self.features.of(split).subject))
@@ -107,16 +114,27 @@ def read_evidence(run: Run) -> Evidence:
     MissingStageError
         If the folder is no run, or preprocessing, training or extraction is not finished. The
         sweep may be missing.
+    StaleError
+        If the features are another model's than the training left.
     """
     config = run.config()
-    for needed in ("segments", "train", "features"):
-        run.stage(needed).require()
+    _, trained, extracted = (
+        run.stage(needed).require() for needed in ("segments", "train", "features")
+    )
+    if extracted["made_of"]["model"] != trained["summary"]["digest"]:
+        raise StaleError(
+            f"'{run.folder('features')}' holds the features of another model than "
+            f"'{run.folder('train')}' ended with. Run 'valence extract' for '{run.root}' with "
+            "--overwrite first."
+        )
     stages = {
         name: record
         for name in get_args(StageName)
         if (record := run.stage(name).record()) is not None and record["status"] == "done"
     }
-    swept = "sweep" in stages
+    # What was swept are these features, or it says nothing of this model.
+    made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
+    swept = made_of.get("features") == extracted["summary"]["digest"]
     sweep = run.folder("sweep")
     return Evidence(
         run=run,

@@ -150,7 +150,7 @@ def regressors(evidence: Evidence) -> Section:
     section = Section("regressors", "Regressors on the deep features")
     results, selection = evidence.results, evidence.selection
     if results is None or selection is None:
-        section.say("The sweep has not been run on this run: 'valence sweep' adds it.")
+        section.say(evidence.why_no_sweep)
         return section
     best, sweep = selection["best"], evidence.config.sweep
     section.say(
@@ -170,6 +170,8 @@ def regressors(evidence: Evidence) -> Section:
     section.tabulate(
         tables.sweep_table(evidence), folded=f"All {len(results)} combinations as a table"
     )
+    for remark in selection["remarks"]:
+        section.say(f"Remark: {remark}.")
     return section
 
 

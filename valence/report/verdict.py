@@ -13,10 +13,13 @@ def verdict(name: str, other: str, ci: Sequence[float] | None) -> str:
     >>> verdict("B", "A", (-0.1, 0.2))
     'B and A cannot be told apart: the interval holds 0.'
     >>> verdict("B", "A", None)
-    'B and A: one subject gives no interval.'
+    'B and A: no interval, for which it takes two subjects and a sweep.bootstrap above 0.'
     """
     if ci is None:
-        return f"{name} and {other}: one subject gives no interval."
+        return (
+            f"{name} and {other}: no interval, for which it takes two subjects and a "
+            "sweep.bootstrap above 0."
+        )
     if ci[0] > 0 or ci[1] < 0:
         better = "better" if ci[0] > 0 else "worse"
         return f"{name} is {better} than {other}: the interval leaves out 0."
