@@ -38,6 +38,7 @@ from valence.errors import ModelError
 from valence.features import Features, write_features
 from valence.inference import SequenceOutputs, Sequences, outputs_of
 from valence.model import ValenceModel
+from valence.precision import precision_on
 from valence.run import Run, fingerprint
 from valence.segments import Segments, SegmentStore
 from valence.sequences import window_targets, windows
@@ -196,7 +197,8 @@ def extract_recordings(
             read.append((replace(held, mel=held.mel[:0]), starts))
             yield Sequences(held.mel, starts)
 
-    found = outputs_of(model, sequences(), length, precision=config.train.precision_on(device))
+    precision = precision_on(torch.device(device), config.train.precision)
+    found = outputs_of(model, sequences(), length, precision=precision)
     for number, outputs in enumerate(found):
         labels, starts = read[number]
         row = {key: str(rows[key][number]) for key in ("Id", "subject", "split")}

@@ -165,11 +165,11 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     )
     outcomes = _run(work, division, stage.folder / "tune", config.cluster, report)
     plain = {"constant": constant_outcome(division)}
+    again, _ = cpu_nodes(config.cluster)
+    if baselines is not None and again != selector:
+        # Those that were to read them may all be gone.
+        baselines = _start_functionals(run, division, again, remarks)
     if baselines is not None:
-        again, _ = cpu_nodes(config.cluster)
-        if again != selector:
-            # Those that were to read them may all be gone.
-            baselines = _start_functionals(run, division, again, remarks)
         try:
             with tell_of_absence(again, {"CPU": 1}, report):
                 plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))

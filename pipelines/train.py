@@ -26,10 +26,18 @@ from pipelines.placement import LIVE, Placement, place
 from pipelines.progress import Report
 from pipelines.streaming import StreamingSource
 from pipelines.watch import Watch
-from valence.checkpoint import TrainingState, export_model, load_state, read_progress, save_state
+from valence.checkpoint import (
+    TrainingState,
+    export_model,
+    load_model,
+    load_state,
+    read_progress,
+    save_state,
+)
 from valence.config import Config
 from valence.distributed import gather, rank
 from valence.errors import ClusterError, ModelError, StaleError, TrainingError, ValenceError
+from valence.precision import precision_on
 from valence.residency import Members, Residency, ResidentSource, members
 from valence.run import Run, Stage, difference, fingerprint
 from valence.segments import SegmentStore
@@ -38,7 +46,8 @@ from valence.training import Source, Task, best_model, fit, history_csv, is_fini
 
 T = TypeVar("T")
 
-# Keys of [train] that change how fast and where, and not what.
+# Keys of [train] that change how fast and where, and not what; but for the last batch of a pool,
+# which is left out where it has fewer runs than there are workers.
 _FREE = {"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}
 
 # glibc gives large blocks back when they are freed and asks for them again in the next step, which
@@ -104,7 +113,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     record = stage.record()
     if record is not None and record["status"] == "done" and not overwrite:
         stage.standing(made_of)
-        return _nothing_to_do(stage, report)
+        if _holds_its_model(run, stage):
+            return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen, report)
     require_shared(run.root)
@@ -112,7 +122,11 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     _require_own_state(folder, made_of, overwrite=overwrite)
     standing = stage.begin(made_of, overwrite=overwrite)
     if standing == "done":
-        return _nothing_to_do(stage, report)
+        if _holds_its_model(run, stage):
+            return _nothing_to_do(stage, report)
+        report.say(f"train: '{run.model}' is lost or damaged, and is made again from the state")
+        stage.file.delete()
+        stage.begin(made_of, wipe=False)
     if standing == "new":
         run.model.delete()
     folder.remove_partial_files()
@@ -172,6 +186,16 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
     report.say("train: nothing to do")
     summary: dict[str, Any] = stage.require()["summary"]
     return summary
+
+
+def _holds_its_model(run: Run, stage: Stage) -> bool:
+    """Whether the run's model is the whole of what its finished training ended with."""
+    try:
+        _, description = load_model(run.model)
+    except ModelError:
+        return False
+    sha256: str = stage.require()["summary"]["digest"]
+    return description.sha256 == sha256
 
 
 def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:
@@ -309,10 +333,15 @@ def _run_ray_train(
 
 
 def _failed(error: Exception, config: Config) -> str:
+    told, advice = _last_line(error), ""
+    if "out of memory" in told:
+        advice = (
+            " Set train.residency = 'host', or lower train.batch_size with --overwrite, which "
+            "trains anew."
+        )
     return (
-        f"Training failed and was restarted {config.train.max_failures} times: "
-        f"{_last_line(error)}. The state of the last finished epoch is kept; run the same command "
-        "again to go on from it."
+        f"Training failed and was restarted {config.train.max_failures} times: {told}. The state "
+        f"of the last finished epoch is kept; run the same command again to go on from it.{advice}"
     )
 
 
@@ -353,7 +382,7 @@ def _work(given: dict[str, Any]) -> str | None:
         together = ray.train.get_context().get_local_world_size()
         held = max(1, len(os.sched_getaffinity(0)) // together)
         torch.set_num_threads(max(1, min(held, round(placement.cpus))))
-    precision = config.train.precision_on(device.type)
+    precision = precision_on(device, config.train.precision)
     standardizer = settings.store.standardizer(config.standardize.scope)
     task = Task(config, settings.made_of, standardizer, device, precision)
 

@@ -73,8 +73,9 @@ class Block(nn.Module):
         self._update_running(mean.detach(), variance.detach(), count)
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         shift = self.norm.bias - mean * scale
+        whole = torch.addcmul(shift[:, None, None], y.to(scale), scale[:, None, None])
         # In the precision of `y`, which the blocks after it keep.
-        return y * scale.to(y)[:, None, None] + shift.to(y)[:, None, None]
+        return whole.to(y)
 
     def _running(self) -> tuple[Tensor, Tensor]:
         assert self.norm.running_mean is not None

@@ -187,14 +187,6 @@ class TrainConfig(Section):
     )
     max_failures: int = Field(3, ge=0)
 
-    def precision_on(self, device: str) -> Precision:
-        """The precision of the model's inner values on a device of the type `device`."""
-        match self.precision:
-            case "auto":
-                return "bfloat16" if device == "cuda" else "float32"
-            case "float32" | "bfloat16":
-                return self.precision
-
     @model_validator(mode="after")
     def _seeds_differ(self) -> TrainConfig:
         if len(set(self.seeds)) != len(self.seeds):

@@ -24,6 +24,9 @@ SEQUENCES_AT_ONCE = {"cpu": 512, "cuda": 2048}
 # Sequences that recordings are put together for. On a CPU nothing is won by it, and a recording's
 # values keep their last bit whatever is evaluated beside it.
 PACKED_SEQUENCES = {"cpu": 0}
+# Segments that they are put together for at most: sequences far apart have many. With the study's
+# sizes these are half a GiB of mel, and as much again of the CNN's values on the device.
+PACKED_SEGMENTS = 65_536
 _MANY = 4096
 
 Mel = NDArray[np.floating[Any]] | Tensor
@@ -91,7 +94,8 @@ def outputs_of(
 ) -> Iterator[SequenceOutputs]:
     """As `sequence_outputs`, for several recordings, in order.
 
-    On a GPU they are put together, because one alone does not fill it.
+    On a GPU they are put together, because one alone does not fill it, until they have enough
+    sequences, or as many segments as are to be in memory at once.
 
     Parameters
     ----------
@@ -100,17 +104,18 @@ def outputs_of(
     recordings
         Asked for as they are needed.
     precision
-        Of the model's inner values; what is returned is float32.
+        Of the CNN's values; all else is float32.
     """
     most = PACKED_SEQUENCES.get(model.mean.device.type, _MANY)
     pack: list[Sequences] = []
-    rows = 0
+    rows = segments = 0
     for each in recordings:
         pack.append(each)
         rows += len(each.starts)
-        if rows >= most:
+        segments += len(each.mel)
+        if rows >= most or segments >= PACKED_SEGMENTS:
             yield from _outputs_of_pack(model, pack, length, precision)
-            pack, rows = [], 0
+            pack, rows, segments = [], 0, 0
     if pack:
         yield from _outputs_of_pack(model, pack, length, precision)
 
@@ -140,21 +145,20 @@ def _outputs_of_pack(
     model.eval()
     reduced = precision == "bfloat16"
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            values = torch.cat(
-                [
-                    _each_segment(model, part.to(device), fused=fused)
-                    for each in pack
-                    for part in torch.split(torch.as_tensor(each.mel), at_once)
-                ]
-            )
-            first = torch.from_numpy(starts).to(device)
-            within = torch.arange(length, device=device)
-            outputs: list[tuple[Tensor, Tensor, Tensor]] = []
-            for some in torch.split(first, SEQUENCES_AT_ONCE.get(device.type, _MANY)):
-                held = values[some[:, None] + within]
-                feature, attention = model.embed(held) if fused else model.embed_projected(held)
-                outputs.append((feature, model.head(feature), attention))
+        values = torch.cat(
+            [
+                _each_segment(model, part.to(device), fused=fused, reduced=reduced)
+                for each in pack
+                for part in torch.split(torch.as_tensor(each.mel), at_once)
+            ]
+        )
+        first = torch.from_numpy(starts).to(device)
+        within = torch.arange(length, device=device)
+        outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        for some in torch.split(first, SEQUENCES_AT_ONCE.get(device.type, _MANY)):
+            held = values[some[:, None] + within]
+            feature, attention = model.embed(held) if fused else model.embed_projected(held)
+            outputs.append((feature, model.head(feature), attention))
     finally:
         model.train(training)
     found = [torch.cat(each).float().cpu() for each in zip(*outputs, strict=True)]
@@ -162,8 +166,10 @@ def _outputs_of_pack(
     return [SequenceOutputs(*(part.numpy() for part in parts)) for parts in by_recording]
 
 
-def _each_segment(model: ValenceModel, mel: Tensor, *, fused: bool) -> Tensor:
-    encoded = model.encode(mel)
+def _each_segment(model: ValenceModel, mel: Tensor, *, fused: bool, reduced: bool) -> Tensor:
+    with torch.autocast(mel.device.type, torch.bfloat16, enabled=reduced):
+        encoded = model.encode(mel)
+    encoded = encoded.to(model.mean)
     return encoded if fused else model.project(encoded)
 
 

@@ -130,14 +130,14 @@ class ValenceModel(nn.Module):
 
     def _attend(self, states: Tensor, final: Tensor) -> tuple[Tensor, Tensor]:
         """From the top layer's states `[batch, length, 2h]` and final states `[2, batch, h]`."""
-        attention = self.attention(states).squeeze(-1).to(self.mean).softmax(dim=1)
-        context = torch.einsum("bt,bth->bh", attention.to(states.dtype), states)
-        return torch.cat([context, final[0], final[1]], dim=1).to(self.mean), attention
+        attention = self.attention(states).squeeze(-1).softmax(dim=1)
+        context = torch.einsum("bt,bth->bh", attention, states)
+        return torch.cat([context, final[0], final[1]], dim=1), attention
 
     def head(self, features: Tensor) -> Tensor:
         """Values `[batch, targets]` of features `[batch, feature_size]`."""
         values: Tensor = self.output(self.dropout(features))
-        return values.to(self.mean)
+        return values
 
     def forward(self, mel: Tensor) -> Tensor:
         """Values `[batch, targets]` of sequences `[batch, length, n_mels, n_frames]` in dB."""
@@ -164,14 +164,14 @@ class ValenceModel(nn.Module):
         length
             Segments in a window.
         encode
-            A compiled `encode`, or None for the method.
+            Another way to `encode`, such as a compiled one or one in less precision.
 
         Returns
         -------
         `[runs * windows, targets]`, run after run.
         """
         runs, segments = mel.shape[:2]
-        encoded = (encode or self.encode)(mel.flatten(0, 1)).view(runs, segments, -1)
+        encoded = (encode or self.encode)(mel.flatten(0, 1)).to(self.mean).view(runs, segments, -1)
         held = torch.stack([encoded[:, first : first + length] for first in offsets], dim=1)
         return self.head(self.embed(held.flatten(0, 1))[0])
 

@@ -90,7 +90,8 @@ class Task:
     device
         Where the model lives.
     precision
-        Of the forward pass; weights, loss and metrics are never less than float32.
+        Of the CNN's values; all else is float32, the recurrences above all: torch would take them
+        for float16 on a GPU, whatever it is told, and their gradients are too small for that.
     """
 
     config: Config
@@ -100,7 +101,7 @@ class Task:
     precision: Precision = "float32"
 
     def autocast(self) -> torch.autocast:
-        """The context of a forward pass in `precision`."""
+        """The context of the CNN in `precision`."""
         reduced = self.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
@@ -130,10 +131,10 @@ class Stepper:
         self._windows = self.sampling.run_offsets.tolist()
         # Runs of this worker's part of a full batch.
         self._full = len(range(rank(), self.sampling.batch_size // self.sampling.run, world_size()))
-        self._encode: Encode | None = None
+        self._compiled: Encode | None = None
         self.remarks: list[str] = []
         if _is_compiled(task):
-            self._encode, remark = compiled_encode(
+            self._compiled, remark = compiled_encode(
                 model,
                 segments=self._full * self.sampling.run_segments,
                 dtype=getattr(torch, task.config.preprocess.dtype),
@@ -144,12 +145,9 @@ class Stepper:
     def step(self, batch: Batch) -> Tensor:
         """One step; returns the batch's `pair_sums`, detached."""
         self.optimizer.zero_grad(set_to_none=True)
-        # What is compiled is so for full batches.
-        encode = self._encode if len(batch.mel) == self._full else None
-        with self.task.autocast():
-            prediction = self.model.forward_runs(
-                batch.mel, self._windows, self.sampling.length, encode=encode
-            )
+        prediction = self.model.forward_runs(
+            batch.mel, self._windows, self.sampling.length, encode=self._encode
+        )
         sums = pair_sums(prediction, batch.target)
         ccc_loss(sums).backward()  # type: ignore[no-untyped-call]
         average_gradients(self.parameters)
@@ -158,6 +156,13 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.parameters, clip)
         self.optimizer.step()
         return sums.detach()
+
+    def _encode(self, mel: Tensor) -> Tensor:
+        # What is compiled is so for full batches.
+        whole = len(mel) == self._full * self.sampling.run_segments
+        encode = self._compiled if whole and self._compiled else self.model.encode
+        with self.task.autocast():
+            return encode(mel)
 
 
 def _share_of_rate(epoch: int, warmup: int, epochs: int) -> float:
@@ -290,6 +295,8 @@ def _fit_seed(
     going_on: bool,
 ) -> TrainingState:
     train, seed = task.config.train, task.config.train.seeds[index]
+    if going_on and state is not None and _seed_finished(state, task.config):
+        return state
     torch.manual_seed(seed)
     model = ValenceModel(
         task.config.model,
@@ -303,8 +310,6 @@ def _fit_seed(
     if going_on:
         assert state is not None
         _restore(stepper, state, seed)
-        if _seed_finished(state, task.config):
-            return state
     best_ccc, best_epoch, bad = -math.inf, 0, 0
     if going_on and state is not None:
         best_ccc, best_epoch, bad = state.best_ccc, state.best_epoch, state.bad_epochs
@@ -395,6 +400,11 @@ def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
     else:
         # Another number of workers has no states of its own: it gets some that anyone can repeat.
         torch.manual_seed(_worker_seed(seed, state.epoch))
+        also = ", and what is dropped out" if stepper.task.config.model.dropout else ""
+        stepper.remarks.append(
+            f"goes on with {plural(world_size(), 'worker')} where it had {len(state.random)}: the "
+            f"last digits differ{also}"
+        )
     threads = torch.get_num_threads()
     if stepper.task.device.type == "cpu" and state.threads != threads:
         stepper.remarks.append(
