@@ -1,12 +1,22 @@
 """What the training's options are worth: validation and test CCC over folds of speakers and seeds.
 
     python tests/bench/bench_options.py CORPUS [--folds 3] [--seeds 3] [--only NAME ...]
+        [--device cpu|cuda]
 
 Every option is one change to the defaults. Of the speakers, in the order of their names, two test
 and two others validate in each fold, and the rest train; all folds and seeds see the same speakers,
 so that the options are compared in pairs. A line is printed as each training ends, and the table at
 the end: means, the spread over trainings, and the mean difference to the defaults with its standard
-error. Trainings run one after the other, on all threads.
+error. Trainings run one after the other, on all threads or on the GPU, in the precision and with
+the compilation that the configuration has there.
+
+That reduced precision keeps the quality shows on a GPU with
+
+    --only defaults float32 bfloat16 --seeds 5
+
+The defaults are one of the two there (bfloat16 where the GPU computes in it), so that one of these
+rows repeats them: its differences are what a GPU's order of sums alone makes of a training. Those
+of the other row, against their standard error, are what the precision makes of it.
 """
 
 from __future__ import annotations
@@ -18,6 +28,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +37,7 @@ from valence.config import Config
 from valence.corpus import read_corpus
 from valence.evaluation import evaluate
 from valence.jobs import Job
+from valence.precision import precision_on
 from valence.preprocessing import process_recording
 from valence.residency import Members, ResidentSource
 from valence.segments import SegmentStore
@@ -43,8 +55,11 @@ OPTIONS: dict[str, list[str]] = {
     "fixed phase": ["sequence.phase=fixed"],
     "clipped at 1": ["train.gradient_clip=1.0"],
     "warm-up of 3": ["train.warmup_epochs=3"],
+    "stride 1": ["sequence.stride=1"],
     "runs of 8": ["sequence.stride=1", "train.windows_per_run=8"],
     "per segment": ["standardize.scope=segment_minmax"],
+    "float32": ["train.precision=float32"],
+    "bfloat16": ["train.precision=bfloat16"],
 }
 _COPIES = 1
 
@@ -124,19 +139,24 @@ class Prepared:
         return fit_standardizer(moments, config.standardize.scope)
 
 
-def train(prepared: Prepared, option: str, fold: Fold, number: int, seed: int) -> Result:
+def train(
+    prepared: Prepared, option: str, fold: Fold, number: int, seed: int, device: torch.device
+) -> Result:
     """One training from its beginning to its end."""
     settings = [*OPTIONS[option], f"train.seeds=[{seed}]"]
     config = Config.resolve(Config(), assignments=settings)
     chosen, tested = prepared.members(fold, config)
-    cpu = torch.device("cpu")
-    task = Task(config, {}, prepared.standardizer(chosen, config), cpu)
-    source = ResidentSource(prepared.store, config, chosen, device=cpu, residency="host")
+    precision = precision_on(device, config.train.precision)
+    task = Task(config, {}, prepared.standardizer(chosen, config), device, precision)
+    kept: Literal["device", "host"] = "device" if device.type == "cuda" else "host"
+    source = ResidentSource(prepared.store, config, chosen, device=device, residency=kept)
     began = time.monotonic()
     state = fit(task, source, state=None, save=lambda *_: None)
     seconds = time.monotonic() - began
-    test = ResidentSource(prepared.store, config, tested, device=cpu, residency="host")
-    found = evaluate(best_model(task, state), test.recordings(), config.sequence.length)
+    # It reads what trains as well, which a device may not have room for twice.
+    test = ResidentSource(prepared.store, config, tested, device=device, residency="host")
+    best = best_model(task, state).to(device)
+    found = evaluate(best, test.recordings(), config.sequence.length, precision=precision)
     validation = state.best_record["validation_ccc"]
     return Result(option, number, seed, validation, found.ccc, state.epoch, seconds)
 
@@ -181,7 +201,11 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=("cpu", "cuda"), default=there)
     arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    print(f"on {torch.cuda.get_device_name() if device.type == 'cuda' else 'the CPU'}", flush=True)
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         store = SegmentStore(Location.parse(Path(folder)))
@@ -189,7 +213,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             for number, fold in enumerate(prepared.folds(arguments.folds)):
                 for option in arguments.only:
-                    results.append(train(prepared, option, fold, number, seed))
+                    results.append(train(prepared, option, fold, number, seed, device))
                     print(results[-1], flush=True)
     print(table(results))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -213,6 +214,20 @@ def test_selecting_on_test_is_marked_and_fits_nothing_again(
     assert load_regressor(run.folder("sweep") / "best").about["select_on"] == "test"
 
 
+def test_a_sweep_that_is_refused_leaves_the_one_that_stands(
+    ray_local: None, make_features: Make, tmp_path: Path
+) -> None:
+    features = make_features()
+    run = _run_with(features.rows(features.split != "test"), tmp_path)
+    small = ('sweep.scalers=["none"]', 'sweep.reducers=["none"]', 'sweep.regressors=["ridge"]')
+    summary = _sweep(run, _config(*small))
+    before = {file.name: file.read_bytes() for file in run.folder("sweep").files()}
+    with pytest.raises(SplitError, match="no labelled test sequences"):
+        _sweep(run, _config(*small, "sweep.select_on=test"), overwrite=True)
+    assert {file.name: file.read_bytes() for file in run.folder("sweep").files()} == before
+    assert _sweep(run, _config(*small)) == summary
+
+
 def test_a_failing_combination_is_a_row_and_the_others_stand(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
@@ -400,6 +415,16 @@ def test_beside_the_baseline_of_functionals_and_on_to_a_prediction(
     assert CliRunner().invoke(app, [*command, "--out", str(out)]).exit_code == 0
     deep = tmp_path / "deep"
     assert CliRunner().invoke(app, [*command[:-2], "--out", str(deep)]).exit_code == 0
+    # Each curve is told with what made it, whatever the last call into a folder was.
+    another = next(
+        file for file in (tiny_corpus / "raw_data" / "audio").local.glob("*.*") if file != audio
+    )
+    command[1] = str(another)
+    assert CliRunner().invoke(app, [*command[:-2], "--out", str(out)]).exit_code == 0
+    listed = json.loads((out / "prediction.json").read_text())["recordings"]
+    by = {row["name"]: row["regressor"] for row in listed}
+    assert by[another.stem] is None
+    assert by[audio.stem]["scaler"]["name"] == "none"
     ours, theirs = (pd.read_csv(each / f"{audio.stem}.csv")["valence"] for each in (out, deep))
     assert len(ours) == len(theirs) == 80
     assert np.isfinite(ours).all()
@@ -418,7 +443,8 @@ def test_segments_that_cannot_be_read_cost_their_baseline_alone(
 ) -> None:
     name = read_features(extracted.folder("features")).recording[0]
     file = SegmentStore(extracted.folder("segments")).file(str(name))
-    file.write_bytes(file.read_bytes()[:1000])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:1000])
     small = Config.resolve(
         tiny_config,
         assignments=[
@@ -433,6 +459,24 @@ def test_segments_that_cannot_be_read_cost_their_baseline_alone(
     (remark,) = selection["remarks"]
     assert remark.startswith("the baseline of functionals is missing: ")
     assert f"sweep: {remark}" in capsys.readouterr().err.splitlines()
+
+    file.write_bytes(whole)
+    _sweep(extracted, small)
+    hint = f"sweep: nothing to do; {remark}; --overwrite tries again"
+    assert hint in capsys.readouterr().err.splitlines()
+    _sweep(extracted, small, overwrite=True)
+    selection = (extracted.folder("sweep") / "selection.json").read_json()
+    assert list(selection["baselines"]) == ["constant", "functionals"]
+
+    # Segments that the features were not made of say nothing beside them.
+    stage = extracted.stage("segments")
+    stage.begin({"made": "again"}, overwrite=True, wipe=False)
+    stage.finish({"digest": "of other segments"})
+    extracted.stage("sweep").file.delete()
+    _sweep(extracted, small)
+    selection = (extracted.folder("sweep") / "selection.json").read_json()
+    assert list(selection["baselines"]) == ["constant"]
+    assert "the segments were made again after the features" in selection["remarks"][0]
 
 
 @pytest.mark.faults
