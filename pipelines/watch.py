@@ -17,8 +17,19 @@ from valence.config import Config
 from valence.storage import Location
 
 _LOOK_SECONDS = 1.0
-_CURVES = ("train_loss", "train_ccc", "validation_ccc", "validation_mse", "validation_mae")
-_SEEN = ("sequences_per_second", "best_validation_ccc", "seconds_left")
+# What both TensorBoard and Ray's metrics show of an epoch.
+_SHOWN = (
+    "epoch",
+    "train_loss",
+    "train_ccc",
+    "validation_ccc",
+    "validation_mse",
+    "validation_mae",
+    "learning_rate",
+    "sequences_per_second",
+    "best_validation_ccc",
+    "seconds_left",
+)
 
 
 class Watch:
@@ -54,7 +65,7 @@ class Watch:
         epochs = self._config.train.epochs * len(self._config.train.seeds)
         gauges = {
             name: Gauge(f"valence_{name}", f"{name} of the last epoch", ("seed",))
-            for name in ("epoch", *_CURVES, *_SEEN)
+            for name in _SHOWN
         }
         boards = _Boards(self._folder / "tensorboard")
         with self._report.bar("train", total=epochs) as bar:
@@ -71,36 +82,37 @@ class Watch:
                         if remark not in self._remarks:
                             self._report.say(f"train: {remark}")
                     self._remarks.update(progress["remarks"])
-                for row in rows[self._told :]:
-                    seen = _seen(progress, epochs)
+                for end in range(self._told + 1, len(rows) + 1):
+                    # Of several epochs that ended since the last look, the last one's rate is told.
+                    shown = _shown(rows[:end], epochs, progress["sequences_per_second"])
                     for name, gauge in gauges.items():
-                        gauge.set({**row, **seen}[name], {"seed": str(row["seed"])})
+                        gauge.set(shown[name], {"seed": str(shown["seed"])})
                     try:
-                        boards.add(row)
+                        boards.add(shown)
                     except OSError as error:
                         self._report.say(f"train: a TensorBoard file was not written: {error}")
-                    bar.advance(1, _note(row, seen, progress["constant"]))
+                    bar.advance(1, _note(shown, progress["constant"]))
                 self._told = max(self._told, len(rows))
         boards.close()
 
 
-def _seen(progress: dict[str, Any], epochs: int) -> dict[str, float]:
-    """What is seen of a training beside the last row of its history."""
-    history = progress["history"]
+def _shown(history: list[dict[str, Any]], epochs: int, rate: float) -> dict[str, Any]:
+    """What is shown of the last epoch of `history`, of `epochs` at most."""
     spent = sum(each["seconds"] for each in history)
     return {
-        "sequences_per_second": progress["sequences_per_second"],
-        "best_validation_ccc": progress["best"]["validation_ccc"],
+        **history[-1],
+        "sequences_per_second": rate,
+        "best_validation_ccc": max(each["validation_ccc"] for each in history),
         "seconds_left": spent / len(history) * (epochs - len(history)),
     }
 
 
-def _note(row: dict[str, Any], seen: dict[str, float], constant: int) -> str:
+def _note(shown: dict[str, Any], constant: int) -> str:
     odd = f", constant predictions or labels in {constant} batches" if constant else ""
     return (
-        f"seed {row['seed']} epoch {row['epoch']}: CCC train {row['train_ccc']:.3f} "
-        f"validation {row['validation_ccc']:.3f} (best {seen['best_validation_ccc']:.3f}), "
-        f"{seen['sequences_per_second']:.0f} sequences/s, at most {seen['seconds_left']:.0f} s "
+        f"seed {shown['seed']} epoch {shown['epoch']}: CCC train {shown['train_ccc']:.3f} "
+        f"validation {shown['validation_ccc']:.3f} (best {shown['best_validation_ccc']:.3f}), "
+        f"{shown['sequences_per_second']:.0f} sequences/s, at most {shown['seconds_left']:.0f} s "
         f"left{odd}"
     )
 
@@ -121,16 +133,17 @@ class _Boards:
         self._beside = None if folder.local else tempfile.TemporaryDirectory()
         self._writers: dict[int, SummaryWriter] = {}
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Write a row of the history."""
+    def add(self, shown: dict[str, Any]) -> None:
+        """Write what is shown of an epoch."""
         root = Path(self._beside.name) if self._beside else self._folder.local
         assert root is not None
-        name = f"seed-{row['seed']}"
-        if row["seed"] not in self._writers:
-            self._writers[row["seed"]] = SummaryWriter(str(root / name))
-        writer = self._writers[row["seed"]]
-        for curve in (*_CURVES, "learning_rate"):
-            writer.add_scalar(curve, row[curve], row["epoch"])
+        seed, epoch = shown["seed"], shown["epoch"]
+        name = f"seed-{seed}"
+        if seed not in self._writers:
+            self._writers[seed] = SummaryWriter(str(root / name))
+        writer = self._writers[seed]
+        for curve in _SHOWN:
+            writer.add_scalar(curve, shown[curve], epoch)
         writer.flush()
         if self._beside:
             for file in (root / name).iterdir():

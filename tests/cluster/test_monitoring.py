@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.watch import _SHOWN
+
 _ROOT = Path(__file__).resolve().parents[2]
 _MONITORING = _ROOT / "cluster" / "monitoring"
 _DASHBOARD: dict[str, Any] = json.loads((_MONITORING / "grafana-dashboard.json").read_text())
@@ -82,7 +84,8 @@ def test_every_metric_of_the_dashboard_is_one_that_the_code_registers() -> None:
     named = {
         name for _, expression in _targets() for name in re.findall(r"ray_valence_\w+", expression)
     }
-    assert len(named) >= 11
+    # All that is told of a training is among them.
+    assert {f"ray_valence_{name}" for name in _SHOWN} <= named
     unknown = {
         name for name in named if not any(re.fullmatch(metric.name, name) for metric in known)
     }
@@ -110,6 +113,8 @@ def test_what_a_run_is_watched_by_has_a_panel() -> None:
         "Rejected",
         "CCC",
         "Sequences per second",
+        "Learning rate",
+        "Time left",
         "Combinations done",
         "CPU per node",
         "Memory per node",
@@ -217,6 +222,11 @@ def test_expressions_add_up_over_workers_and_keep_what_tells_apart(tmp_path: Pat
             _series("ray_valence_recordings_left", "c", stage="preprocess"): "400-10x40",
             _series("ray_valence_validation_ccc", "c", seed="0"): "0.31x40",
             _series("ray_valence_validation_ccc", "c", seed="1"): "0.25x40",
+            # The best and what is left are of all seeds, and of the last epoch of each.
+            _series("ray_valence_best_validation_ccc", "c", seed="0"): "0.33x40",
+            _series("ray_valence_best_validation_ccc", "c", seed="1"): "0.35x40",
+            _series("ray_valence_seconds_left", "c", seed="0"): "120x40",
+            _series("ray_valence_seconds_left", "c", seed="1"): "30x40",
             _series("ray_node_mem_used", "", ip="10.0.0.5"): "3x40",
             _series("ray_node_mem_total", "", ip="10.0.0.5"): "12x40",
         },
@@ -233,6 +243,8 @@ def test_expressions_add_up_over_workers_and_keep_what_tells_apart(tmp_path: Pat
             _expression("Combinations done"): [("{}", 61.0)],
             _expression("Recordings left"): [('{stage="preprocess"}', 100.0)],
             _expression("CCC", at=1): [('{seed="0"}', 0.31), ('{seed="1"}', 0.25)],
+            _expression("CCC", at=2): [("{}", 0.35)],
+            _expression("Time left"): [("{}", 30.0)],
             _expression("Memory per node"): [('{ip="10.0.0.5"}', 25.0)],
         },
     )

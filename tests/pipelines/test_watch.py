@@ -23,7 +23,8 @@ pytestmark = [
 ]
 
 _CONFIG = Config.resolve(Config(), assignments=["train.epochs=3", "train.seeds=[3, 5]"])
-_CURVES = ("train_loss", "train_ccc", "validation_ccc", "validation_mse", "validation_mae")
+_SCORES = ("train_loss", "train_ccc", "validation_ccc", "validation_mse", "validation_mae")
+_ROW = ("epoch", *_SCORES, "learning_rate")
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +33,13 @@ def _every_note_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _row(seed: int, epoch: int) -> dict[str, Any]:
-    values = {name: seed + epoch / 10 + k / 100 for k, name in enumerate(_CURVES)}
+    values = {name: seed - epoch / 10 + k / 100 for k, name in enumerate(_SCORES)}
     return {"seed": seed, "epoch": epoch, **values, "learning_rate": 0.01 / epoch, "seconds": 2.0}
 
 
 def _tell(folder: Location, rows: list[dict[str, Any]], **more: Any) -> None:
-    best = {"seed": 3, "epoch": 1, "validation_ccc": 0.75}
     told = {"sequences_per_second": 123.0, "constant": 0, "remarks": [], **more}
-    (folder / "state.json").write_json({"progress": {**told, "history": rows, "best": best}})
+    (folder / "state.json").write_json({"progress": {**told, "history": rows}})
 
 
 def _watch(folder: Location, report: Any, rows: list[dict[str, Any]], **more: Any) -> None:
@@ -68,21 +68,25 @@ def test_tensorboard_shows_the_history(tmp_path: Path, told: Any, scheme: str) -
     (where / "tensorboard" / "seed-5").mkdir()
     # What has a scheme is no path for the writer of TensorBoard's files, whatever serves it.
     folder = Location(fs.LocalFileSystem(), str(where), scheme)
-    rows = [_row(3, 1), _row(3, 2), _row(3, 3), _row(5, 1)]
+    rows = [_row(3, 1), _row(3, 2), _row(3, 3), _row(5, 1), _row(5, 2)]
     _watch(folder, told, rows)
-    for seed in (3, 5):
+    # Beside the rows: the best of all seeds so far, and what is left of six epochs of two seconds.
+    beside = {
+        "sequences_per_second": [123.0] * 5,
+        "best_validation_ccc": [2.92, 2.92, 2.92, 4.92, 4.92],
+        "seconds_left": [10.0, 8.0, 6.0, 4.0, 2.0],
+    }
+    expected = {name: [row[name] for row in rows] for name in _ROW} | beside
+    for seed, mine in ((3, slice(0, 3)), (5, slice(3, 5))):
         found = _curves(where / "tensorboard" / f"seed-{seed}")
-        assert found.keys() == {*_CURVES, "learning_rate"}
+        assert found.keys() == expected.keys()
         for name, values in found.items():
-            expected = [(row["epoch"], row[name]) for row in rows if row["seed"] == seed]
-            assert [step for step, _ in values] == [step for step, _ in expected]
-            assert [value for _, value in values] == pytest.approx(
-                [value for _, value in expected], rel=1e-6
-            )
-    # Four of six epochs of two seconds each: two are left.
+            assert [step for step, _ in values] == [row["epoch"] for row in rows[mine]]
+            told_values = [value for _, value in values]
+            assert told_values == pytest.approx(expected[name][mine], rel=1e-6)
     assert told.lines[-1].endswith(
-        "seed 5 epoch 1: CCC train 5.110 validation 5.120 (best 0.750), 123 sequences/s, "
-        "at most 4 s left"
+        "seed 5 epoch 2: CCC train 4.810 validation 4.820 (best 4.920), 123 sequences/s, "
+        "at most 2 s left"
     )
 
 
@@ -101,11 +105,11 @@ def test_metrics_of_ray_hold_the_last_epoch(tmp_path: Path, told: Any) -> None:
     _watch(Location.parse(tmp_path / "run"), told, [_row(3, 1), _row(3, 2)])
     node = ray.nodes()[0]
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    expected = {name: float(_row(3, 2)[name]) for name in ("epoch", *_CURVES)}
+    expected = {name: float(_row(3, 2)[name]) for name in _ROW}
     # Two of six epochs of two seconds each.
     expected |= {
         "sequences_per_second": 123.0,
-        "best_validation_ccc": 0.75,
+        "best_validation_ccc": 2.92,
         "seconds_left": 8.0,
     }
     deadline = time.monotonic() + 60
