@@ -9,9 +9,10 @@ from a segment store of random spectrograms, and all rows of a device see the sa
 
 On a CPU a step is the median of `--steps`. On a GPU at least 200 steps are timed together, with
 nothing waited for between them, because what is gathered while the last step is computed costs
-nothing there. Beside the speeds stand the differences of one step from the same weights: in float32
-the gradient may take another of four pooled values that are equal but for rounding, so a part of
-the batch is compared in float64 as well.
+nothing there. Below a speed of the product stands whether its CNN was compiled, where that was
+tried. Beside the speeds stand the differences of one step from the same weights: in float32 the
+gradient may take another of four pooled values that are equal but for rounding, so a part of the
+batch is compared in float64 as well.
 """
 
 from __future__ import annotations
@@ -195,11 +196,13 @@ def plain_step(task: Task, model: PlainModel) -> Callable[[Batch], Tensor]:
     return step
 
 
-def make_step(kind: str, task: Task) -> Callable[[Batch], Tensor]:
+def make_step(kind: str, task: Task) -> tuple[Callable[[Batch], Tensor], list[str]]:
+    """A step, and what is to be said of it: whether its CNN is compiled."""
     model = make_model(task).train()
     if kind == "plain":
-        return plain_step(task, PlainModel(model).to(task.device).train())
-    return Stepper(model, task).step
+        return plain_step(task, PlainModel(model).to(task.device).train()), []
+    stepper = Stepper(model, task)
+    return stepper.step, stepper.remarks
 
 
 def time_steps(step: Callable[[Batch], Tensor], task: Task, store: SegmentStore, n: int) -> dict:
@@ -286,7 +289,8 @@ def run_row(kind: str, device: str, precision: str, folder: Path, steps: int) ->
     store = SegmentStore(Location.parse(folder))
     match kind:
         case "plain" | "product":
-            return time_steps(make_step(kind, task), task, store, steps)
+            step, remarks = make_step(kind, task)
+            return {**time_steps(step, task, store, steps), "remarks": remarks}
         case "compared":
             return compare(task, store)
         case _:
@@ -349,6 +353,8 @@ def main() -> None:
                     f"{label:32} {kind:8} {64 / each['wall']:9.1f} sequences/s "
                     f"{each['cpu']:7.2f} CPU-s a step"
                 )
+                for remark in each["remarks"]:
+                    print(f"{label:32} {kind:8} {remark}")
             ratio = {key: timed["plain"][key] / timed["product"][key] for key in ("wall", "cpu")}
             print(
                 f"{label:32} product is {ratio['wall']:.2f} times as fast by the clock, "
