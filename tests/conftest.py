@@ -1,10 +1,15 @@
-"""What tests share: one Ray session, a tiny corpus, a small configuration, real speech if there."""
+"""What tests share: one Ray session, a tiny corpus, a small configuration, real speech if there.
+
+And no GPU: only tests that are skipped where there is none see one.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,17 +24,53 @@ os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
 
+_NEEDS_A_GPU = "needs a GPU"
+
 _NEMO = Path(__file__).resolve().parents[2] / "shared" / "data" / "nemo"
+
+
+def _needs_a_gpu(item: pytest.Item) -> bool:
+    """Whether a test is skipped where there is no GPU."""
+    return any(mark.kwargs.get("reason") == _NEEDS_A_GPU for mark in item.iter_markers("skipif"))
+
+
+@contextmanager
+def _no_gpu() -> Iterator[None]:
+    """No GPU is seen, neither here nor by the processes that are started in the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        # What this process sees was settled when it first asked, as the tests were collected.
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that need a GPU first: torch keeps some of what it finds out about devices."""
+    items.sort(key=lambda item: not _needs_a_gpu(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Let a test, and the fixtures that it sets up, say the same on every machine."""
+    with nullcontext() if _needs_a_gpu(item) else _no_gpu():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
-    """One local Ray of four logical CPUs for the whole session."""
+    """One local Ray of four logical CPUs and no GPU for the whole session."""
     import ray
 
-    ray.init(
-        "local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
+    # It may be a test that needs a GPU that is the first to ask for it.
+    with _no_gpu():
+        ray.init(
+            "local",
+            num_cpus=4,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     yield
     ray.shutdown()
 

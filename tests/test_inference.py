@@ -67,18 +67,29 @@ def test_no_sequence_gives_no_row(model: ValenceModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "asked_for"),
-    [(0, [1, 2, 3, 4]), (5, [2, 2, 4, 4]), (10**6, [4, 4, 4, 4])],
-    ids=["alone", "by twos", "all together"],
+    ("most", "segments", "asked_for"),
+    [
+        (0, 10**6, [1, 2, 3, 4]),
+        (5, 10**6, [2, 2, 4, 4]),
+        (10**6, 10**6, [4, 4, 4, 4]),
+        (10**6, 25, [3, 3, 3, 4]),
+        (10**6, 1, [1, 2, 3, 4]),
+    ],
+    ids=["alone", "by twos", "all together", "by segments", "each too long"],
 )
 def test_recordings_put_together_keep_their_own_outputs(
-    model: ValenceModel, most: int, asked_for: list[int], monkeypatch: pytest.MonkeyPatch
+    model: ValenceModel,
+    most: int,
+    segments: int,
+    asked_for: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(inference.PACKED_SEQUENCES, "cpu", most)
+    monkeypatch.setattr(inference, "PACKED_SEGMENTS", segments)
     starts = ([0, 3, 4], [2, 0], [], [11, 5, 0, 1])
     given = [
-        Sequences(_mel(segments), np.array(first, np.int64))
-        for segments, first in zip((10, 8, 7, 17), starts, strict=True)
+        Sequences(_mel(held), np.array(first, np.int64))
+        for held, first in zip((10, 8, 7, 17), starts, strict=True)
     ]
     asked = []
 
@@ -97,7 +108,7 @@ def test_recordings_put_together_keep_their_own_outputs(
         for name in ("feature", "prediction", "attention"):
             got, expected = getattr(outputs, name), getattr(alone, name)
             assert got.shape == expected.shape
-            if most == 0:
+            if asked_for == [1, 2, 3, 4]:
                 np.testing.assert_array_equal(got, expected)
             np.testing.assert_allclose(got, expected, atol=1e-6)
 

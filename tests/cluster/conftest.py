@@ -59,6 +59,7 @@ class Cluster:
         self.metrics.append(port)
         common = [
             "--block",
+            "--num-gpus=0",
             "--dashboard-agent-listen-port=0",
             f"--metrics-export-port={port}",
             f"--object-store-memory={_STORE_BYTES}",

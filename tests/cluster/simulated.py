@@ -78,13 +78,17 @@ def simulate(code: str, *arguments: Any, timeout: float = 180) -> str:
     # A folder of its own, or another test's Ray takes this cluster for the one to connect to. A
     # short one, because the paths of sockets may have 107 characters.
     folder = tempfile.mkdtemp(prefix="vs", dir="/tmp")
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
+    # Nodes say how many GPUs they simulate, none unless they are told, and Ray lets them have no
+    # more than can be seen.
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
     try:
         ran = subprocess.run(
             [sys.executable, "-c", _PRELUDE + code, *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder},
+            env=environment,
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -111,7 +111,7 @@ class Network:
         self.run(
             node, _RAY, "start", "--block", f"--node-ip-address={self.address(node)}",
             f"--temp-dir={self.folder}/{node}", f"--object-store-memory={_STORE_BYTES}",
-            "--include-log-monitor=false", "--disable-usage-stats", *arguments,
+            "--num-gpus=0", "--include-log-monitor=false", "--disable-usage-stats", *arguments,
         )  # fmt: skip
         return node
 

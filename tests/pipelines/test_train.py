@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from valence.checkpoint import load_model, load_state
+from valence.checkpoint import load_model, load_state, read_progress
 from valence.config import Config
 from valence.errors import (
     ClusterError,
@@ -22,7 +24,10 @@ from valence.errors import (
     StaleError,
     TrainingError,
 )
+from valence.evaluation import evaluate
+from valence.residency import ResidentSource, members
 from valence.run import Run
+from valence.segments import SegmentStore
 from valence.training import HISTORY_COLUMNS
 
 pytestmark = [
@@ -262,13 +267,63 @@ def test_streaming_trains_as_memory_does(
     np.testing.assert_array_equal(_values(streamed), _values(trained[0])[:3])
 
 
+_ON_A_GPU = """
+import ray, sys
+ray.init(
+    "local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False,
+    logging_level="ERROR",
+)
+from pipelines.progress import Report
+from pipelines.train import train
+from valence.config import Config
+from valence.run import Run
+from valence.storage import Location
+config = Config.read(Location.parse(sys.argv[2]))
+train(Run.at(sys.argv[1]), config, overwrite=False, report=Report())
+"""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_a_model_for_any_device(
+    prepared_run: MakeRun, train_config: Config, tmp_path: Path
+) -> None:
+    run, settings = prepared_run("run"), tmp_path / "settings.toml"
+    settings.write_text(train_config.to_toml())
+    ran = subprocess.run(
+        [sys.executable, "-c", _ON_A_GPU, str(run.root), str(settings)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "segments are held on the device" in ran.stderr
+    progress = read_progress(run.folder("train"))
+    assert progress is not None
+    assert progress["device"] == "cuda"
+    summary = run.stage("train").require()["summary"]
+    assert summary["residency"] == "device"
+    assert _values(run).shape == (6, len(HISTORY_COLUMNS) - 1)
+    assert np.isfinite(_values(run)).all()
+    model, description = load_model(run.model)
+    assert description.sha256 == summary["digest"]
+    # On the CPU it says what it said there, but for what the README states of other devices.
+    store = SegmentStore(run.folder("segments"))
+    source = ResidentSource(
+        store,
+        train_config,
+        members(store, train_config),
+        device=torch.device("cpu"),
+        residency="host",
+    )
+    found = evaluate(model, source.recordings(), train_config.sequence.length)
+    assert found.ccc == pytest.approx(summary["validation_ccc"], abs=0.01)
+
+
 @pytest.mark.parametrize("residency", ["device", "host"])
 def test_streamed_batches_are_the_resident_ones(
     prepared_run: MakeRun, tiny_config: Config, residency: Literal["device", "host"]
 ) -> None:
     from pipelines.streaming import StreamingSource
-    from valence.residency import ResidentSource, members
-    from valence.segments import SegmentStore
 
     config = _set(tiny_config, "train.shuffle_segments=200", "train.windows_per_run=2")
     store = SegmentStore(prepared_run("run").folder("segments"))
@@ -364,6 +419,33 @@ def test_a_training_that_ended_is_exported_without_training(
     assert load_model(run.model)[1].sha256 == record["summary"]["digest"]
     assert load_model(run.folder("train") / "best")[1].sha256 == record["summary"]["digest"]
     assert history.read_text() == whole
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("loss", ["folder", "weights"])
+def test_a_model_that_was_lost_is_made_again_from_the_state(
+    trained: tuple[Run, Any],
+    train_config: Config,
+    told: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loss: str,
+    overwrite: bool,
+) -> None:
+    run = _copy(trained[0], tmp_path)
+    digest = run.stage("train").require()["summary"]["digest"]
+    if loss == "folder":
+        run.model.delete()
+    else:
+        weights = run.model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+    monkeypatch.setattr("pipelines.train._run_ray_train", None)
+    assert _train(run, train_config, told, overwrite=overwrite)["digest"] == digest
+    assert "lost or damaged, and is made again" in told.lines[0]
+    assert load_model(run.model)[1].sha256 == digest
+    assert run.stage("train").require()["summary"]["digest"] == digest
+    _train(run, train_config, told)
+    assert told.lines[-1] == "train: nothing to do"
 
 
 @pytest.mark.parametrize("damage", ["none", "state"])

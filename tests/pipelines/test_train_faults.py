@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ MakeRun = Callable[[str], Run]
 
 _DRIVER = """
 import ray, sys
-ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+address = sys.argv[3] if len(sys.argv) > 3 else "local"
+here = {"num_cpus": 4, "num_gpus": 0, "include_dashboard": False} if address == "local" else {}
+ray.init(address, log_to_driver=False, logging_level="ERROR", **here)
 from pipelines.progress import Report
 from pipelines.train import train
 from valence.config import Config
@@ -192,6 +195,107 @@ def test_a_killed_driver_goes_on_here_and_elsewhere(
     assert sum("state.pt' is damaged" in line for line in told.lines) == 1
     assert any("going on after epoch" in line for line in told.lines)
     _same_as(trained[0], elsewhere)
+
+
+# A worker that takes its time from the middle of an epoch on, once it has written who it is.
+_SLOW_WORKER = """
+import pipelines.train
+begun = sys.argv[4]
+
+def slow(given):
+    import os, time
+    from pathlib import Path
+    # As the worker's process imports them, untouched by the driver's.
+    from pipelines import train
+    from valence.residency import ResidentSource
+
+    whole = ResidentSource.batches
+
+    def batches(self, seed, epoch):
+        for steps, batch in enumerate(whole(self, seed, epoch)):
+            if (seed, epoch, steps) == (3, 2, 3):
+                Path(begun).write_text(str(os.getpid()))
+            if (seed, epoch, steps) >= (3, 2, 3):
+                time.sleep(0.3)
+            yield batch
+
+    ResidentSource.batches = batches
+    return train._work(given)
+
+pipelines.train._work = slow
+"""
+
+_CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+arguments = {"num_cpus": 4, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args=arguments)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@contextmanager
+def _ray(kind: str, environment: dict[str, str]) -> Iterator[str]:
+    """What a driver is to connect to: a Ray of its own, or a cluster that outlives it."""
+    if kind == "of its own":
+        yield "local"
+        return
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    assert cluster.stdout is not None
+    try:
+        yield cluster.stdout.readline().strip()
+    finally:
+        cluster.communicate("", timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["of its own", "a cluster's"])
+def test_a_driver_that_dies_alone_is_gone_on_from_at_once(
+    trained: tuple[Run, Any],
+    prepared_run: MakeRun,
+    train_config: Config,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """Its worker is in an epoch then, and nobody but Ray ends it."""
+    run = prepared_run("run")
+    settings, begun = tmp_path / "settings.toml", tmp_path / "begun"
+    settings.write_text(train_config.to_toml())
+    # A folder of its own, or another test's Ray takes this cluster for the one to connect to.
+    folder = tempfile.mkdtemp(prefix="vf", dir="/tmp")
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
+    before, _, after = _DRIVER.rpartition("config = ")
+    with _ray(kind, environment) as address:
+        arguments = [str(run.root), str(settings), address, str(begun)]
+        driver = subprocess.Popen(
+            [sys.executable, "-c", f"{before}{_SLOW_WORKER}config = {after}", *arguments],
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        _wait(begun.exists)
+        driver.kill()
+        driver.wait()
+        again = subprocess.run(
+            [sys.executable, "-c", _DRIVER, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env=environment,
+        )
+        assert again.returncode == 0, again.stderr[-3000:]
+        assert "train: going on after epoch 1 of seed 3" in again.stderr
+        assert "damaged" not in again.stderr
+        _same_as(trained[0], run)
+        assert not Path(f"/proc/{begun.read_text()}").exists()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 _LEFT_NODES = """
