@@ -20,11 +20,6 @@ from typing import Any
 from valence.errors import ClusterError
 
 _ANSWER_SECONDS = 10.0
-# Ray would wait for minutes for a node whose network is cut, and with it the whole work.
-_KEEP_ALIVE = {
-    "RAY_grpc_client_keepalive_time_ms": "10000",
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
-}
 _DATA_LOGGING = Path(__file__).with_name("ray_data_logging.yaml")
 
 
@@ -56,8 +51,6 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(_DATA_LOGGING))
-    for name, value in _KEEP_ALIVE.items():
-        os.environ.setdefault(name, value)
     if address is None:
         for name, value in _local_environment().items():
             os.environ.setdefault(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,28 @@ def test_a_job_runs_all_stages_and_a_stopped_one_resumes(
     frame = SegmentStore(segments).recordings()
     assert len(frame) == 6
     assert (frame["status"] == "ok").all()
+
+
+_SILENT = """
+import sys, time
+from pipelines.session import ray_session
+with ray_session(sys.argv[1]):
+    import ray
+
+    @ray.remote
+    class Silent:
+        def work(self):
+            time.sleep(60)
+            return "answered"
+
+    print(ray.get(Silent.remote().work.remote()))
+"""
+
+
+def test_a_worker_may_be_silent_for_longer_than_pings_are_taken(cluster: Cluster) -> None:
+    """As a training is: nodes hang up on a driver that pings more often than they were told."""
+    ran = cluster.run(sys.executable, "-c", _SILENT, cluster.gcs)
+    assert ran.stdout.split() == ["answered"], ran.stderr
 
 
 def test_a_job_that_fails_says_so(cluster: Cluster, shared: Callable[[str], str]) -> None:
