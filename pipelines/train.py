@@ -34,6 +34,7 @@ from valence.checkpoint import (
     read_progress,
     save_state,
 )
+from valence.claim import Claim
 from valence.config import Config
 from valence.distributed import gather, rank
 from valence.errors import ClusterError, ModelError, StaleError, TrainingError, ValenceError
@@ -97,7 +98,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     ModelError
         If no state of an interrupted training is whole and `overwrite` is False.
     TrainingError
-        If the data do not suffice, or training went wrong for good.
+        If the data do not suffice, training went wrong for good, or another call has taken the
+        folder over meanwhile.
     ClusterError
         If the cluster lacks what is asked for, or other work holds it.
     ConfigError
@@ -129,6 +131,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         stage.begin(made_of, wipe=False)
     if standing == "new":
         run.model.delete()
+    # Before anything is read that another training of this folder may still be writing.
+    claim = Claim.take(folder)
     folder.remove_partial_files()
     state, passed = _newest(folder, report)
     if state is not None:
@@ -140,7 +144,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
                 f"train: {len(chosen.short)} labelled recordings are too short and left out: "
                 f"{', '.join(chosen.short[:_NAMED])}{', ...' if len(chosen.short) > _NAMED else ''}"
             )
-        settings = _Settings(folder, store, config, made_of, chosen, placement, passed)
+        settings = _Settings(claim, store, config, made_of, chosen, placement, passed)
         while True:
             report.say(f"train: {settings.placement.told}")
             try:
@@ -159,7 +163,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
     # A worker that was killed after its last state has not come to write what follows from it.
     best = best_model(task, state)
-    with _writing(folder):
+    with claim.held(), _writing(folder):
         (folder / "history.csv").write_text(history_csv(state.history))
         export_model(folder / "best", best, config, state.best_record)
         sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
@@ -175,6 +179,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "workers": config.train.workers,
     }
     stage.finish(summary)
+    claim.release()
     report.say(
         f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
         f"seed {summary['seed']}, {summary['epochs']} epochs in {summary['seconds']:.0f} s"
@@ -273,13 +278,18 @@ class _Settings:
     `passed` is what was said of states that are damaged, and need not be said again.
     """
 
-    folder: Location
+    claim: Claim
     store: SegmentStore
     config: Config
     made_of: dict[str, Any]
     chosen: Members
     placement: Placement
     passed: tuple[str, ...]
+
+    @property
+    def folder(self) -> Location:
+        """`RUN/train`."""
+        return self.claim.folder
 
 
 def _run_ray_train(
@@ -405,18 +415,8 @@ def _work(given: dict[str, Any]) -> str | None:
             "history": state.history,
             "best": state.best_record,
         }
-        save_state(settings.folder, state, progress=progress)
-        if state.best_record["seed"] == state.history[-1]["seed"] and (
-            state.best_record["epoch"] == state.epoch
-        ):
-            # A model to predict with while the training goes on, made without drawing from the
-            # random numbers that a resumed run would go on with.
-            with torch.random.fork_rng(devices=[]):
-                best = best_model(task, state)
-            with _writing(settings.folder):
-                export_model(settings.folder / "best", best, config, state.best_record)
-        with _writing(settings.folder):
-            (settings.folder / "history.csv").write_text(history_csv(state.history))
+        with settings.claim.held():
+            _write(settings.folder, task, state, progress)
 
     def save(state: TrainingState, told: dict[str, Any]) -> None:
         _together(lambda: write(state, told) if rank() == 0 else None)
@@ -430,6 +430,20 @@ def _work(given: dict[str, Any]) -> str | None:
         # befalls one alone is raised, because Ray ends the others only then.
         return str(error)
     return None
+
+
+def _write(folder: Location, task: Task, state: TrainingState, progress: Mapping[str, Any]) -> None:
+    """Write a state and what follows from it."""
+    save_state(folder, state, progress=progress)
+    record, last = state.best_record, state.history[-1]
+    with _writing(folder):
+        if (record["seed"], record["epoch"]) == (last["seed"], last["epoch"]):
+            # A model to predict with while the training goes on, made without drawing from the
+            # random numbers that a resumed run would go on with.
+            with torch.random.fork_rng(devices=[]):
+                best = best_model(task, state)
+            export_model(folder / "best", best, task.config, record)
+        (folder / "history.csv").write_text(history_csv(state.history))
 
 
 def _together(work: Callable[[], T]) -> T:

@@ -197,12 +197,12 @@ def test_a_killed_driver_goes_on_here_and_elsewhere(
     _same_as(trained[0], elsewhere)
 
 
-# A worker that tells when it is in the middle of an epoch, and takes its time from there on.
-_SLOW_WORKER = """
+# A worker that tells when it is in the middle of an epoch, and does something at each step then.
+_WORKER = """
 import pipelines.train
 begun = sys.argv[4]
 
-def slow(given):
+def told(given):
     import time
     from pathlib import Path
     # As the worker's process imports them, untouched by the driver's.
@@ -210,19 +210,23 @@ def slow(given):
     from valence.residency import ResidentSource
 
     whole = ResidentSource.batches
+    claim = Path(given["settings"].folder.path) / "claim.json"
+    first = claim.read_text()
 
     def batches(self, seed, epoch):
         for steps, batch in enumerate(whole(self, seed, epoch)):
             if (seed, epoch, steps) >= (3, 2, 3):
                 Path(begun).touch()
-                time.sleep(0.1)
+                DO
             yield batch
 
     ResidentSource.batches = batches
     return train._work(given)
 
-pipelines.train._work = slow
+pipelines.train._work = told
 """
+_SLOWLY = "time.sleep(0.1)"
+_UNTIL_ANOTHER_COMES = "while claim.read_text() == first: time.sleep(0.02)"
 
 _CLUSTER = """
 import sys
@@ -233,6 +237,11 @@ print(cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
+
+
+def _driver_whose_worker(does: str) -> str:
+    before, _, after = _DRIVER.rpartition("config = ")
+    return f"{before}{_WORKER.replace('DO', does)}config = {after}"
 
 
 @contextmanager
@@ -268,14 +277,13 @@ def test_a_driver_that_dies_alone_is_gone_on_from_at_once(
     run = prepared_run("run")
     settings, begun = tmp_path / "settings.toml", tmp_path / "begun"
     settings.write_text(train_config.to_toml())
-    before, _, after = _DRIVER.rpartition("config = ")
     with tempfile.TemporaryDirectory(prefix="vf", dir="/tmp", ignore_cleanup_errors=True) as folder:
         # A folder of its own, or another test's Ray takes this cluster for the one to connect to.
         environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
         with _ray(kind, environment) as address:
             arguments = [str(run.root), str(settings), address, str(begun)]
             driver = subprocess.Popen(
-                [sys.executable, "-c", f"{before}{_SLOW_WORKER}config = {after}", *arguments],
+                [sys.executable, "-c", _driver_whose_worker(_SLOWLY), *arguments],
                 stderr=subprocess.DEVNULL,
                 env=environment,
             )
@@ -293,6 +301,32 @@ def test_a_driver_that_dies_alone_is_gone_on_from_at_once(
     assert again.returncode == 0, again.stderr[-3000:]
     assert "train: going on after epoch " in again.stderr
     assert "damaged" not in again.stderr
+    _same_as(trained[0], run)
+
+
+def test_of_two_trainings_in_one_folder_the_later_goes_on(
+    trained: tuple[Run, Any], prepared_run: MakeRun, train_config: Config, tmp_path: Path
+) -> None:
+    """The same command in two terminals: both train for a while, and one of them ends."""
+    run = prepared_run("run")
+    settings, begun = tmp_path / "settings.toml", tmp_path / "begun"
+    settings.write_text(train_config.to_toml())
+    arguments = [str(run.root), str(settings), "local", str(begun)]
+    first = subprocess.Popen(
+        [sys.executable, "-c", _driver_whose_worker(_UNTIL_ANOTHER_COMES), *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait(begun.exists)
+    second = subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    told = [each.communicate(timeout=240)[1] for each in (first, second)]
+    assert second.returncode == 0, told[1][-3000:]
+    assert "train: going on after epoch " in told[1]
+    assert first.returncode == 1
+    assert "is no longer this training's: another one " in told[0]
+    assert "make room" not in told[0]
     _same_as(trained[0], run)
 
 
