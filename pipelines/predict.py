@@ -180,10 +180,16 @@ class _Worker:
     """An actor of the pool: holds the model."""
 
     def __init__(
-        self, model: Location, regressor: Literal["best"] | None, out: Location, overwrite: bool
+        self,
+        model: Location,
+        regressor: Literal["best"] | None,
+        device: str,
+        out: Location,
+        overwrite: bool,
     ) -> None:
         torch.set_num_threads(1)
-        self._predictor = Predictor.load(model, regressor=regressor)
+        # Torch may see a GPU that Ray has not given to this actor.
+        self._predictor = Predictor.load(model, regressor=regressor, device=device)
         self._out, self._overwrite = out, overwrite
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -222,7 +228,7 @@ def _on_ray(
         override_num_blocks=len(tasks),
     ).map_batches(
         worker,
-        fn_constructor_args=(model, regressor, out, overwrite),
+        fn_constructor_args=(model, regressor, "cuda" if gpus else "cpu", out, overwrite),
         batch_size=1,
         # The pool grows as it is kept busy: an actor takes seconds to load torch.
         compute=ActorPoolStrategy(min_size=1, max_size=actors),

@@ -212,6 +212,15 @@ def test_a_run_and_its_model_folder_are_the_same(
         np.testing.assert_array_equal(found(y, sr=SR).values, predictor(y, sr=SR).values)
 
 
+def test_a_model_works_where_it_is_told(
+    model_folder: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where torch sees a GPU that is another's."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    found = Predictor.load(str(model_folder), device="cpu")
+    assert {each.device.type for each in found.model.parameters()} == {"cpu"}
+
+
 def test_a_damaged_or_absent_model_is_an_error(tmp_path: Path, tiny_config: Config) -> None:
     with pytest.raises(ModelError, match="holds no model"):
         Predictor.load(tmp_path)

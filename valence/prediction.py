@@ -110,10 +110,11 @@ class Predictor:
         where: str | os.PathLike[str] | Location | Run,
         *,
         regressor: Literal["best"] | None = None,
+        device: str | None = None,
     ) -> Predictor:
         """The predictor of a run, or of the folder of a model.
 
-        The model works on a GPU where there is one. Nothing in the folder is executed.
+        Nothing in the folder is executed.
 
         Parameters
         ----------
@@ -121,6 +122,8 @@ class Predictor:
             The run or folder.
         regressor
             `"best"`: predict with the best pipeline of the run's sweep.
+        device
+            Where the model works, as torch names it; by default a GPU where there is one.
 
         Raises
         ------
@@ -140,7 +143,8 @@ class Predictor:
                     f"'{folder}' was fitted on the features of another model than '{root}' holds. "
                     "Run 'valence extract' and 'valence sweep' with --overwrite."
                 )
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), description, best)
 
     @property
