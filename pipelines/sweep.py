@@ -273,6 +273,8 @@ def _keep_best(
 ) -> float:
     """Refit the best combination on the training rows and save it, with what is known of it.
 
+    But for what took its trial so long that it was kept.
+
     Returns the largest difference of its predictions for validation rows to those of its trial.
     """
     with threadpool_limits(limits=1):
@@ -280,7 +282,14 @@ def _keep_best(
         seed, shared = config.sweep.seed, work.read_information_for(best)
         data = transform(best.scaler, best.reducer, raw, y, seed=seed, shared=shared)
         recording = division.training.recording
-        pipeline = assemble(best, data, y, recording=recording, config=config.sweep)
+        pipeline = assemble(
+            best,
+            data,
+            y,
+            recording=recording,
+            config=config.sweep,
+            kept=work.read_fitted(str(best)),
+        )
         again = np.asarray(pipeline.predict(raw.validation), np.float64)
     difference = float(np.max(np.abs(again - outcomes[best].validation)))
     features = run.stage("features").require()

@@ -33,6 +33,7 @@ from valence.config import SweepConfig
 from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import average, evaluate, working_bytes
+from valence.regressor import dump, load
 from valence.storage import Location
 from valence.transforms import (
     Array,
@@ -50,6 +51,10 @@ PROGRESS_SECONDS = 1.0
 
 # What it takes to start a worker, imports above all.
 _START_SECONDS = 2.5
+
+# A regressor that took this long is kept, because it may turn out to be that of the best. One that
+# took less is fitted again in the end: that costs less than to keep all.
+_LONG_SECONDS = 60.0
 
 # In sizes of the features: transforms that a worker keeps, enough for the paper's twelve; and all
 # that it holds at once, with the transform and the copies that a regressor makes as it is fitted.
@@ -111,6 +116,19 @@ class Work:
         """Keep the outcome of a combination."""
         self.store.write(name, outcome, made_of=self.made_of[name])
 
+    def write_fitted(self, name: str, fitted: Any) -> None:
+        """Keep the regressor of a combination that took long."""
+        self.store.write_fitted(name, dump(fitted), made_of=self.made_of[name])
+
+    def read_fitted(self, name: str) -> dict[str, Any]:
+        """The regressors of a combination that were kept, by their names."""
+        own = [(self.combinations[name].regressor.name, name)]
+        kept = {
+            short: self.store.read_fitted(full, made_of=self.made_of[full])
+            for short, full in self.members(name) or own
+        }
+        return {short: load(content) for short, content in kept.items() if content is not None}
+
     def read_information(self) -> Array | None:
         """The mutual information of the columns, if it is there."""
         return self.store.read_scores(made_of=self.made_of[INFORMATION])
@@ -165,9 +183,12 @@ class SweepTrial(tune.Trainable):
             data = self._transforms.get(combination.scaler, combination.reducer, shared=shared)
         except TransformError as error:
             return Outcome.failure(str(error))
-        return evaluate(
+        outcome, fitted = evaluate(
             combination.regressor, data, self._y, recording=self._recording, config=config
         )
+        if fitted is not None and outcome.seconds >= _LONG_SECONDS:
+            self._work.write_fitted(name, fitted)
+        return outcome
 
 
 class LongestFirst(Searcher):

@@ -30,18 +30,32 @@ def test_is_absent_where_nothing_or_something_else_made_it(tmp_path: Path) -> No
     assert store.read("a-b-c", made_of="y") is None
 
 
+def test_a_regressor_is_kept_for_what_made_it_and_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = OutcomeStore(Location.parse(tmp_path))
+    assert store.read_fitted("a-b-c", made_of="x") is None
+    store.write_fitted("a-b-c", b"a regressor", made_of="x")
+    assert store.read_fitted("a-b-c", made_of="x") == b"a regressor"
+    assert store.read_fitted("a-b-c", made_of="y") is None
+    file = tmp_path / "a-b-c.skops"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert store.read_fitted("a-b-c", made_of="x") is None
+
+
 def test_failures_can_be_forgotten_and_strangers_cleared(tmp_path: Path) -> None:
     store = OutcomeStore(Location.parse(tmp_path))
     store.write("good", _OK, made_of="x")
     store.write("bad", Outcome.failure("why"), made_of="x")
     store.forget_failures()
     assert [file.stem for file in store.root.files()] == ["good"]
+    for name in ("good", "other"):
+        store.write_fitted(name, b"a regressor", made_of="x")
     store.write("other", _OK, made_of="x")
     store.write_scores(np.array([0.1, 1 / 3]), made_of="x")
     store.clear(keep={"other"})
     assert [file.name for file in store.root.files()] == [
         "mutual_information.json",
         "other.parquet",
+        "other.skops",
     ]
 
 

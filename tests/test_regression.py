@@ -43,7 +43,8 @@ def rows(make_features: Make) -> tuple[Transformed, Array]:
 def _outcome(combination: Combination, data: Transformed, y: Array, config: SweepConfig) -> Outcome:
     parts = regressor_parts(combination.regressor, config.regressors)
     found = [
-        (part.name, evaluate(part, data, y, recording=_RECORDING, config=config)) for part in parts
+        (part.name, evaluate(part, data, y, recording=_RECORDING, config=config)[0])
+        for part in parts
     ]
     return average(found) if combination.regressor.members else found[0][1]
 
@@ -85,6 +86,28 @@ def test_the_saved_form_is_the_plain_pipeline_fitted(rows: tuple[Transformed, Ar
             assert str(fitted) == str(plain)
 
 
+@pytest.mark.parametrize("engine", ["sklearn", "sklearnex"])
+def test_what_was_kept_is_not_fitted_again(
+    rows: tuple[Transformed, Array], monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    pytest.importorskip("sklearnex" if engine == "sklearnex" else "sklearn")
+    raw, y = rows
+    config = SweepConfig(engine=engine)
+    ensemble = next(each for each in combinations(config) if each.regressor.members)
+    data = transform(ensemble.scaler, ensemble.reducer, raw, y, seed=0)
+    again = assemble(ensemble, data, y, recording=_RECORDING, config=config)
+    kept = {
+        part.name: evaluate(part, data, y, recording=_RECORDING, config=config)[1]
+        for part in regressor_parts(ensemble.regressor, config.regressors)
+    }
+    assert len(kept) == 2
+    monkeypatch.setattr("valence.regression.fit_regressor", None)
+    found = assemble(ensemble, data, y, recording=_RECORDING, config=config, kept=kept)
+    assert found.named_steps["regressor"].estimators_ == list(kept.values())
+    assert "sklearnex" not in str([type(each) for each in kept.values()])
+    np.testing.assert_array_equal(found.predict(raw.test), again.predict(raw.test))
+
+
 def _step(name: str, estimator: str, **parameters: Any) -> StepConfig:
     return StepConfig(name=name, estimator=estimator, parameters=parameters)
 
@@ -92,8 +115,8 @@ def _step(name: str, estimator: str, **parameters: Any) -> StepConfig:
 def test_a_solver_that_does_not_converge_is_an_outcome(rows: tuple[Transformed, Array]) -> None:
     raw, y = rows
     step = _step("lasso", "Lasso", alpha=1e-6, max_iter=2)
-    found = evaluate(step, raw, y, recording=_RECORDING, config=SweepConfig())
-    assert found.status == "failed"
+    found, fitted = evaluate(step, raw, y, recording=_RECORDING, config=SweepConfig())
+    assert (found.status, fitted) == ("failed", None)
     assert found.reason.startswith("did not converge: ")
     assert not len(found.validation)
 
@@ -106,8 +129,8 @@ def test_a_kernel_machine_that_does_not_converge_is_one_on_either_engine(
         pytest.importorskip("sklearnex")
     raw, y = rows
     step = _step("svr", "SVR", kernel="poly", degree=5, max_iter=2)
-    found = evaluate(step, raw, y, recording=_RECORDING, config=SweepConfig(engine=engine))
-    assert (found.status, found.engine) == ("failed", engine)
+    found, fitted = evaluate(step, raw, y, recording=_RECORDING, config=SweepConfig(engine=engine))
+    assert (found.status, found.engine, fitted) == ("failed", engine, None)
     assert found.reason.startswith("did not converge: Solver terminated early (max_iter=2)")
 
 
@@ -117,8 +140,10 @@ def test_what_scikit_learn_refuses_is_an_outcome(rows: tuple[Transformed, Array]
         "passthrough", "passthrough", raw.training.copy(), raw.validation, raw.test
     )
     broken.training[3, 5] = np.nan
-    found = evaluate(_step("ridge", "Ridge"), broken, y, recording=_RECORDING, config=SweepConfig())
-    assert found.status == "failed"
+    found, fitted = evaluate(
+        _step("ridge", "Ridge"), broken, y, recording=_RECORDING, config=SweepConfig()
+    )
+    assert (found.status, fitted) == ("failed", None)
     assert found.reason.startswith("ValueError: Input X contains NaN")
 
 
@@ -130,14 +155,14 @@ def test_a_prediction_that_cannot_be_scored_is_an_outcome(
     far = Transformed(
         "passthrough", "passthrough", raw.training, raw.validation, np.full_like(raw.test, value)
     )
-    found = evaluate(
+    found, fitted = evaluate(
         _step("svr", "SVR", kernel="poly", degree=5),
         far,
         y,
         recording=_RECORDING,
         config=SweepConfig(),
     )
-    assert found.status == "failed"
+    assert (found.status, fitted) == ("failed", None)
     assert found.reason == "predicts no number, or one beyond 1e+100, for 70 of 160 rows"
 
 
@@ -164,7 +189,7 @@ def test_without_test_rows_there_are_no_test_predictions(rows: tuple[Transformed
     untested = Transformed(
         "passthrough", "passthrough", raw.training, raw.validation, np.empty((0, 36))
     )
-    found = evaluate(
+    found, _ = evaluate(
         _step("ridge", "Ridge"), untested, y, recording=_RECORDING, config=SweepConfig()
     )
     assert (len(found.validation), len(found.test)) == (90, 0)
@@ -231,7 +256,7 @@ def test_a_row_limit_thins_the_kernel_machine_alone_and_says_so(
 ) -> None:
     raw, y = rows
     config = SweepConfig(svr_max_rows=80)
-    machine = evaluate(
+    machine, _ = evaluate(
         _step("svr", "SVR", kernel="poly", degree=5), raw, y, recording=_RECORDING, config=config
     )
     assert machine.rows == 80
@@ -241,7 +266,7 @@ def test_a_row_limit_thins_the_kernel_machine_alone_and_says_so(
 
     plain = SVR(kernel="poly", degree=5).fit(raw.training[chosen], y[chosen])
     np.testing.assert_array_equal(machine.test, plain.predict(raw.test))
-    line = evaluate(
+    line, _ = evaluate(
         _step("linear", "LinearRegression"), raw, y, recording=_RECORDING, config=config
     )
     assert (line.rows, line.reason) == (240, "")

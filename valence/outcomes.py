@@ -6,6 +6,7 @@ scored only once all combinations are done.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Literal
@@ -98,6 +99,20 @@ class OutcomeStore:
         prediction = table["prediction"].to_numpy()
         return Outcome(**about, validation=prediction[validation], test=prediction[~validation])
 
+    def write_fitted(self, name: str, content: bytes, *, made_of: str) -> None:
+        """Keep a regressor that took long to fit, as `valence.regressor.dump` wrote it."""
+        self._fitted(name).write_bytes(_digest(content, made_of) + content)
+
+    def read_fitted(self, name: str, *, made_of: str) -> bytes | None:
+        """What was kept of that fingerprint, or None if there is none, or it is damaged."""
+        file = self._fitted(name)
+        if not file.exists():
+            return None
+        data = file.read_bytes()
+        size = hashlib.sha256().digest_size
+        content = data[size:]
+        return content if data[:size] == _digest(content, made_of) else None
+
     def write_scores(self, scores: Array, *, made_of: str) -> None:
         """Keep the mutual information of the columns, `[columns]`."""
         self._scores.write_json({"made_of": made_of, "scores": scores.tolist()})
@@ -108,6 +123,9 @@ class OutcomeStore:
             return None
         content = self._scores.read_json()
         return np.asarray(content["scores"]) if content["made_of"] == made_of else None
+
+    def _fitted(self, name: str) -> Location:
+        return self.root / f"{name}.skops"
 
     @property
     def _scores(self) -> Location:
@@ -122,10 +140,14 @@ class OutcomeStore:
                 file.delete()
 
     def clear(self, *, keep: set[str]) -> None:
-        """Remove the outcomes of all combinations but those in `keep`."""
-        for file in self._files():
-            if file.stem not in keep:
+        """Remove what there is of all combinations but those in `keep`."""
+        for file in self.root.files():
+            if file.suffix in (".parquet", ".skops") and file.stem not in keep:
                 file.delete()
 
     def _files(self) -> list[Location]:
         return [file for file in self.root.files() if file.suffix == ".parquet"]
+
+
+def _digest(content: bytes, made_of: str) -> bytes:
+    return hashlib.sha256(made_of.encode() + content).digest()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -152,9 +153,10 @@ def evaluate(
     *,
     recording: NDArray[np.str_],
     config: SweepConfig,
-) -> Outcome:
+) -> tuple[Outcome, Any]:
     """Fit a regressor on transformed features and predict validation and test rows.
 
+    Also returns the regressor, scikit-learn's or XGBoost's own, or None where there is none.
     Numerical failure is an outcome: a solver that does not converge or refuses the data, or a
     prediction that cannot be scored. Want of memory is none: it says nothing of the combination.
 
@@ -176,19 +178,20 @@ def evaluate(
         validation, test = (_predict(regressor, x) for x in (data.validation, data.test))
     except ConvergenceWarning as warning:
         reason = f"did not converge: {_sentence(warning)}"
-        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
+        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine), None
     except (ValueError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {_sentence(error)}"
-        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine)
+        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine), None
     seconds = time.perf_counter() - started
     both = np.concatenate([validation, test])
     broken = int(np.sum(~(np.abs(both) <= _LARGEST)))
     if broken:
         reason = f"predicts no number, or one beyond {_LARGEST:g}, for {broken} of {len(both)} rows"
-        return Outcome.failure(reason, seconds=seconds, engine=engine)
+        return Outcome.failure(reason, seconds=seconds, engine=engine), None
     used = len(y[rows])
     remark = "" if used == len(y) else f"fitted on {used} of {len(y)} rows (sweep.svr_max_rows)"
-    return Outcome("ok", remark, seconds, engine, used, validation, test)
+    outcome = Outcome("ok", remark, seconds, engine, used, validation, test)
+    return outcome, _as_sklearn(step, regressor, config)
 
 
 def average(members: Sequence[tuple[str, Outcome]]) -> Outcome:
@@ -293,15 +296,22 @@ def assemble(
     *,
     recording: NDArray[np.str_],
     config: SweepConfig,
+    kept: Mapping[str, Any] = MappingProxyType({}),
 ) -> Pipeline:
     """The fitted pipeline of a combination, all of it scikit-learn's or XGBoost's own.
 
     Equal to `plain_pipeline(combination, config).fit(...)` where neither the engine nor
-    `svr_max_rows` makes it another.
+    `svr_max_rows` makes it another. What `kept` holds of its regressors, by their names, as
+    `evaluate` returned them, is not fitted again.
     """
     pipeline = plain_pipeline(combination, config)
-    parts = regressor_parts(combination.regressor, config.regressors)
-    fitted = [_fit_as_sklearn(part, data.training, y, recording, config) for part in parts]
+    fitted = []
+    for part in regressor_parts(combination.regressor, config.regressors):
+        made = kept.get(part.name)
+        if made is None:
+            made, _ = fit_regressor(part, data.training, y, recording=recording, config=config)
+            made = _as_sklearn(part, made, config)
+        fitted.append(made)
     regressor = pipeline.named_steps["regressor"]
     if isinstance(regressor, VotingRegressor):
         # Fitted by hand: its members may have been fitted on other rows, or by another engine.
@@ -320,11 +330,8 @@ def _sentence(error: BaseException) -> str:
     return lines[0][:300] if lines else "no message"
 
 
-def _fit_as_sklearn(
-    step: StepConfig, x: Array, y: Array, recording: NDArray[np.str_], config: SweepConfig
-) -> Any:
-    """Fit with the configured engine; what is saved then needs none but scikit-learn's."""
-    fitted, _ = fit_regressor(step, x, y, recording=recording, config=config)
+def _as_sklearn(step: StepConfig, fitted: Any, config: SweepConfig) -> Any:
+    """What the configured engine has fitted, as scikit-learn's, which needs no other to predict."""
     if engine_of(step, config.engine) != "sklearnex":
         return fitted
     plain = build("regressor", step, seed=config.seed)

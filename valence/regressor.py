@@ -80,6 +80,17 @@ class Regressor:
         return np.asarray(self.pipeline.predict(features.astype(np.float64)), np.float64)
 
 
+def dump(fitted: Any) -> bytes:
+    """A fitted estimator without code, as `load` takes it."""
+    content: bytes = _skops().io.dumps(fitted)
+    return content
+
+
+def load(content: bytes) -> Any:
+    """What `dump` wrote, if it is made of nothing but what is trusted; skops has its own errors."""
+    return _skops().io.loads(content, trusted=list(TRUSTED))
+
+
 def save_regressor(
     folder: Location, pipeline: Pipeline, *, columns: int, about: Mapping[str, Any]
 ) -> None:
@@ -97,7 +108,7 @@ def save_regressor(
         JSON-like, with `target`, `model` and `steps`; `format`, `columns`, `sha256`, `versions` and
         a `digest` of all of it are added.
     """
-    content = _skops().io.dumps(pipeline)
+    content = dump(pipeline)
     (folder / _PIPELINE).write_bytes(content)
     told = {
         "format": _FORMAT,
@@ -128,7 +139,7 @@ def load_regressor(folder: Location) -> Regressor:
         )
     skops = _skops()
     try:
-        pipeline = skops.io.loads(content, trusted=list(TRUSTED))
+        pipeline = load(content)
     except skops.io.exceptions.UntrustedTypesFoundException as error:
         raise ModelError(
             f"'{file}' holds types that no sweep makes: {error}. Do not use it unless you know who "

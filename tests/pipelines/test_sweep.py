@@ -214,6 +214,35 @@ def test_selecting_on_test_is_marked_and_fits_nothing_again(
     assert load_regressor(run.folder("sweep") / "best").about["select_on"] == "test"
 
 
+def test_what_took_long_is_kept_and_not_fitted_again(
+    ray_local: None, make_features: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.trials import SweepTrial
+
+    class Patient(SweepTrial):
+        """One to which all takes long."""
+
+        def step(self) -> dict[str, Any]:
+            from pipelines import trials
+
+            trials._LONG_SECONDS = 0.0
+            return super().step()
+
+    monkeypatch.setattr("pipelines.trials.SweepTrial", Patient)
+    # Of this process, in which nothing is to be fitted.
+    monkeypatch.setattr("valence.regression.fit_regressor", None)
+    run = _run_with(make_features(), tmp_path)
+    small = ('sweep.scalers=["none"]', 'sweep.reducers=["pca10"]')
+    store = run.folder("sweep") / "combinations"
+    for select_on in ("validation", "test"):
+        _sweep(run, _config(*small, f"sweep.select_on={select_on}"), overwrite=True)
+        kept = [file.stem for file in store.files() if file.suffix == ".skops"]
+        assert kept == [f"none-pca10-{name}" for name in ("linear", "ridge", "svr", "xgboost")]
+        best = load_regressor(run.folder("sweep") / "best").about
+        assert best["largest_difference_to_trial"] <= 1e-6
+        assert best["select_on"] == select_on
+
+
 def test_a_sweep_that_is_refused_leaves_the_one_that_stands(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:

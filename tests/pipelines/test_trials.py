@@ -189,7 +189,8 @@ for scaler in config.scalers:
     for reducer in (config.reducers[0], select, *config.reducers[2:]):
         data = cache.get(scaler, reducer, shared=None)
         for step in (*config.regressors[:2], trees):
-            assert evaluate(step, data, y, recording=recording, config=config).status == "ok"
+            outcome, _ = evaluate(step, data, y, recording=recording, config=config)
+            assert outcome.status == "ok"
 assert cache.nbytes > 2 * size, "all of them are kept"
 # Not ru_maxrss, which begins at what the process had that started this one.
 status = Path("/proc/self/status").read_text()
