@@ -183,7 +183,7 @@ class _Worker:
         self,
         model: Location,
         regressor: Literal["best"] | None,
-        device: str,
+        device: str | None,
         out: Location,
         overwrite: bool,
     ) -> None:
@@ -228,7 +228,7 @@ def _on_ray(
         override_num_blocks=len(tasks),
     ).map_batches(
         worker,
-        fn_constructor_args=(model, regressor, "cuda" if gpus else "cpu", out, overwrite),
+        fn_constructor_args=(model, regressor, None if gpus else "cpu", out, overwrite),
         batch_size=1,
         # The pool grows as it is kept busy: an actor takes seconds to load torch.
         compute=ActorPoolStrategy(min_size=1, max_size=actors),

@@ -131,10 +131,9 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         stage.begin(made_of, wipe=False)
     if standing == "new":
         run.model.delete()
-    # Before anything is read that another training of this folder may still be writing.
-    claim = Claim.take(folder)
-    folder.remove_partial_files()
-    state, passed = _newest(folder, report)
+    # Taken where the work begins: a call that finds no place leaves the folder to who works there.
+    claim = Claim(folder)
+    state, passed = _newest(folder, made_of, report)
     if state is not None:
         seed = config.train.seeds[state.seed_index]
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
@@ -156,13 +155,14 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
                 if again == settings.placement:
                     raise _not_started(error, again) from error
                 report.say("train: nodes were lost or came; going on with those that are there")
-            state, passed = _newest(folder, report)
+            state, passed = _newest(folder, made_of, report)
             settings = replace(settings, placement=again, passed=passed)
-        state, _ = _newest(folder, report)
+        state, _ = _newest(folder, made_of, report)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
     # A worker that was killed after its last state has not come to write what follows from it.
     best = best_model(task, state)
+    claim.take()
     with claim.held(), _writing(folder):
         (folder / "history.csv").write_text(history_csv(state.history))
         export_model(folder / "best", best, config, state.best_record)
@@ -178,8 +178,9 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "residency": (read_progress(folder) or {}).get("residency", placement.residency),
         "workers": config.train.workers,
     }
-    stage.finish(summary)
-    claim.release()
+    with claim.held():
+        stage.finish(summary)
+        claim.release()
     report.say(
         f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
         f"seed {summary['seed']}, {summary['epochs']} epochs in {summary['seconds']:.0f} s"
@@ -230,11 +231,33 @@ def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) 
         )
 
 
-def _newest(folder: Location, report: Report) -> tuple[TrainingState | None, tuple[str, ...]]:
+def _newest(
+    folder: Location, made_of: Mapping[str, Any], report: Report
+) -> tuple[TrainingState | None, tuple[str, ...]]:
     """The newest state that is whole, and what was said of those that were passed over."""
-    state, remarks = load_state(folder)
+    state, remarks = _own_state(folder, made_of)
     for remark in remarks:
         report.say(f"train: {remark}")
+    return state, remarks
+
+
+def _own_state(
+    folder: Location, made_of: Mapping[str, Any]
+) -> tuple[TrainingState | None, tuple[str, ...]]:
+    """As `load_state`, and none but this training's.
+
+    Raises
+    ------
+    StaleError
+        If it is the state of another configuration or input.
+    """
+    state, remarks = load_state(folder)
+    if state is not None and fingerprint(state.made_of) != fingerprint(made_of):
+        raise StaleError(
+            f"'{folder}' holds the state of a training of another configuration or input: "
+            f"{difference(state.made_of, made_of)}. Add --overwrite to train anew, or choose "
+            "another run folder."
+        )
     return state, remarks
 
 
@@ -249,19 +272,11 @@ def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: 
         If no state there is whole and `overwrite` is False.
     """
     try:
-        state, _ = load_state(folder)
-        if state is None or fingerprint(state.made_of) == fingerprint(made_of):
-            return
-        if not overwrite:
-            raise StaleError(
-                f"'{folder}' holds the state of a training of another configuration or input: "
-                f"{difference(state.made_of, made_of)}. Add --overwrite to train anew, or choose "
-                "another run folder."
-            )
-    except ModelError:
+        _own_state(folder, made_of)
+    except (StaleError, ModelError):
         if not overwrite:
             raise
-    folder.delete()
+        folder.delete()
 
 
 def _made_of(config: Config, digest: str) -> dict[str, Any]:
@@ -402,7 +417,10 @@ def _work(given: dict[str, Any]) -> str | None:
         residency = placement.settle(device)
         if placement.residency == "auto":
             remarks.append(f"segments are {LIVE[residency]}")
-        state, passed = load_state(settings.folder)
+        if rank() == 0:
+            settings.claim.take()
+            settings.folder.remove_partial_files()
+        state, passed = _own_state(settings.folder, settings.made_of)
         remarks.extend(remark for remark in passed if remark not in settings.passed)
         return residency, _source(settings, device, residency), state
 

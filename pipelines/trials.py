@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,12 @@ from threadpoolctl import threadpool_limits
 from pipelines.nodes import Selector, nodes_for, tell_of_absence
 from pipelines.progress import Bar, Report
 from valence.combinations import Combination, regressor_parts
-from valence.config import SweepConfig
+from valence.config import SweepConfig, versions
 from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import average, evaluate, working_bytes
 from valence.regressor import dump, load
+from valence.run import fingerprint
 from valence.storage import Location
 from valence.transforms import (
     Array,
@@ -118,16 +121,21 @@ class Work:
 
     def write_fitted(self, name: str, fitted: Any) -> None:
         """Keep the regressor of a combination that took long."""
-        self.store.write_fitted(name, dump(fitted), made_of=self.made_of[name])
+        self.store.write_fitted(name, dump(fitted), made_of=self._fitted_of(name))
 
     def read_fitted(self, name: str) -> dict[str, Any]:
         """The regressors of a combination that were kept, by their names."""
         own = [(self.combinations[name].regressor.name, name)]
         kept = {
-            short: self.store.read_fitted(full, made_of=self.made_of[full])
+            short: self.store.read_fitted(full, made_of=self._fitted_of(full))
             for short, full in self.members(name) or own
         }
         return {short: load(content) for short, content in kept.items() if content is not None}
+
+    def _fitted_of(self, name: str) -> str:
+        """Fingerprint of a regressor: it goes with transforms that are the same to the last bit."""
+        installed = versions() | {"skops": version("skops"), "machine": platform.machine()}
+        return fingerprint({"made_of": self.made_of[name], "installed": installed})
 
     def read_information(self) -> Array | None:
         """The mutual information of the columns, if it is there."""
@@ -167,28 +175,30 @@ class SweepTrial(tune.Trainable):
                 scores = mutual_information(self._raw.training, self._y, seed=work.config.seed)
                 work.store.write_scores(scores, made_of=work.made_of[INFORMATION])
             else:
-                work.write(name, self._outcome(name))
+                outcome, fitted = self._outcome(name)
+                work.write(name, outcome)
+                # Afterwards: what cannot be kept costs no outcome.
+                if fitted is not None and outcome.seconds >= _LONG_SECONDS:
+                    work.write_fitted(name, fitted)
         return {"done": True}
 
-    def _outcome(self, name: str) -> Outcome:
+    def _outcome(self, name: str) -> tuple[Outcome, Any]:
+        """Of a combination, with the regressor that was fitted for it, if one was."""
         members = self._work.members(name)
         if members:
             found = [(short, self._work.read(full)) for short, full in members]
             known = [(short, outcome) for short, outcome in found if outcome is not None]
             assert len(known) == len(members), "an ensemble comes after its members"
-            return average(known)
+            return average(known), None
         combination, config = self._work.combinations[name], self._work.config
         shared = self._work.read_information_for(combination)
         try:
             data = self._transforms.get(combination.scaler, combination.reducer, shared=shared)
         except TransformError as error:
-            return Outcome.failure(str(error))
-        outcome, fitted = evaluate(
+            return Outcome.failure(str(error)), None
+        return evaluate(
             combination.regressor, data, self._y, recording=self._recording, config=config
         )
-        if fitted is not None and outcome.seconds >= _LONG_SECONDS:
-            self._work.write_fitted(name, fitted)
-        return outcome
 
 
 class LongestFirst(Searcher):

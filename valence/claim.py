@@ -12,8 +12,8 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from valence.errors import TrainingError
@@ -24,34 +24,37 @@ _FILE = "claim.json"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim to `folder`, made by `take`; it can be pickled and sent to a worker."""
+    """A claim to `folder`, once it is taken; it can be pickled and sent to a worker."""
 
     folder: Location
-    token: str
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    @classmethod
-    def take(cls, folder: Location) -> Claim:
-        """Claim `folder`, whoever had it.
+    def take(self) -> None:
+        """Claim `folder`, whoever had it; nothing happens if it is this claim's already.
 
         Raises
         ------
         TrainingError
-            If it cannot be written to.
+            If this claim had it and another has taken it since, or it cannot be written to.
         """
-        claim = cls(folder, uuid.uuid4().hex)
-        content = {
-            "token": claim.token,
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        }
         try:
-            (folder / _FILE).write_json(content)
+            found = self._standing()
+            if found.get("token") == self.token:
+                return
+            former = [each for each in [*found.get("former", []), found.get("token")] if each]
+            if self.token in former:
+                raise self._lost(found)
+            (self.folder / _FILE).write_json(
+                {
+                    "token": self.token,
+                    "host": socket.gethostname(),
+                    "process": os.getpid(),
+                    "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+                    "former": former,
+                }
+            )
         except OSError as error:
-            raise TrainingError(
-                f"'{folder}' cannot be written to: {error}. Make room or choose another run folder."
-            ) from error
-        return claim
+            raise self._unusable(error) from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -62,32 +65,29 @@ class Claim:
         TrainingError
             If another has claimed the folder before the block, or while the block failed.
         """
-        self._require()
+        try:
+            self._require()
+        except OSError as error:
+            raise self._unusable(error) from error
         try:
             yield
         except (TrainingError, OSError):
             # Where another takes away what is being written, that is the reason.
-            self._require()
+            with suppress(OSError):
+                self._require()
             raise
 
     def release(self) -> None:
-        """Leave the folder to nobody; what still wants to write there hears of it."""
-        (self.folder / _FILE).delete()
+        """Leave the folder to nobody; who had it before still hears of that."""
+        found = self._standing()
+        if found.get("token") == self.token:
+            former = [*found["former"], self.token]
+            (self.folder / _FILE).write_json({"token": None, "former": former})
 
     def _require(self) -> None:
         found = self._standing()
-        if found.get("token") == self.token:
-            return
-        other = "has ended there, or removed it, since this one began"
-        if "token" in found:
-            other = (
-                f"took it over at {found.get('since')} (process {found.get('process')} on "
-                f"'{found.get('host')}')"
-            )
-        raise TrainingError(
-            f"'{self.folder}' is no longer this training's: another one {other}. This one stops "
-            "and writes nothing more; let the other end, or train into another run folder."
-        )
+        if found.get("token") != self.token:
+            raise self._lost(found)
 
     def _standing(self) -> dict[str, Any]:
         try:
@@ -95,3 +95,21 @@ class Claim:
         except (FileNotFoundError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    def _lost(self, found: dict[str, Any]) -> TrainingError:
+        other = "has ended there, or removed it, since this one began"
+        if found.get("token"):
+            other = (
+                f"took it over at {found.get('since')} (process {found.get('process')} on "
+                f"'{found.get('host')}')"
+            )
+        return TrainingError(
+            f"'{self.folder}' is no longer this training's: another one {other}. This one stops "
+            "and writes nothing more; let the other end, or train into another run folder."
+        )
+
+    def _unusable(self, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"'{self.folder}' cannot be read or written: {error}. Make room or restore the access, "
+            "and run the same command again; what is done is kept."
+        )

@@ -101,7 +101,9 @@ class OutcomeStore:
 
     def write_fitted(self, name: str, content: bytes, *, made_of: str) -> None:
         """Keep a regressor that took long to fit, as `valence.regressor.dump` wrote it."""
-        self._fitted(name).write_bytes(_digest(content, made_of) + content)
+        with self._fitted(name).writer() as target:
+            target.write(_digest(content, made_of))
+            target.write(content)
 
     def read_fitted(self, name: str, *, made_of: str) -> bytes | None:
         """What was kept of that fingerprint, or None if there is none, or it is damaged."""
@@ -150,4 +152,6 @@ class OutcomeStore:
 
 
 def _digest(content: bytes, made_of: str) -> bytes:
-    return hashlib.sha256(made_of.encode() + content).digest()
+    digest = hashlib.sha256(made_of.encode())
+    digest.update(content)
+    return digest.digest()

@@ -238,6 +238,8 @@ def test_resources_that_other_work_holds_are_named(
             _train(run, tiny_config, told)
     finally:
         ray.kill(other)
+    # Whoever may be at work in that folder keeps it.
+    assert not (run.folder("train") / "claim.json").exists()
     # It goes on as soon as there is room.
     monkeypatch.undo()
     assert _train(run, tiny_config, told)["epochs"] == 2

@@ -210,8 +210,8 @@ def told(given):
     from valence.residency import ResidentSource
 
     whole = ResidentSource.batches
-    claim = Path(given["settings"].folder.path) / "claim.json"
-    first = claim.read_text()
+    claim = given["settings"].claim
+    file = Path(claim.folder.path) / "claim.json"
 
     def batches(self, seed, epoch):
         for steps, batch in enumerate(whole(self, seed, epoch)):
@@ -226,7 +226,9 @@ def told(given):
 pipelines.train._work = told
 """
 _SLOWLY = "time.sleep(0.1)"
-_UNTIL_ANOTHER_COMES = "while claim.read_text() == first: time.sleep(0.02)"
+_UNTIL_ANOTHER_COMES = (
+    "while claim.token in file.read_text().partition('former')[0]: time.sleep(0.02)"
+)
 
 _CLUSTER = """
 import sys
@@ -312,16 +314,20 @@ def test_of_two_trainings_in_one_folder_the_later_goes_on(
     settings, begun = tmp_path / "settings.toml", tmp_path / "begun"
     settings.write_text(train_config.to_toml())
     arguments = [str(run.root), str(settings), "local", str(begun)]
-    first = subprocess.Popen(
-        [sys.executable, "-c", _driver_whose_worker(_UNTIL_ANOTHER_COMES), *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    _wait(begun.exists)
-    second = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, *arguments], stderr=subprocess.PIPE, text=True
-    )
-    told = [each.communicate(timeout=240)[1] for each in (first, second)]
+    drivers: list[subprocess.Popen[str]] = []
+    told: list[str] = []
+    try:
+        for code in (_driver_whose_worker(_UNTIL_ANOTHER_COMES), _DRIVER):
+            command = [sys.executable, "-c", code, *arguments]
+            drivers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            _wait(begun.exists)
+        # The second's end is not waited for by way of the first's, which would wait for ever.
+        for driver in reversed(drivers):
+            told.insert(0, driver.communicate(timeout=240)[1])
+    finally:
+        for driver in drivers:
+            driver.kill()
+    first, second = drivers
     assert second.returncode == 0, told[1][-3000:]
     assert "train: going on after epoch " in told[1]
     assert first.returncode == 1
