@@ -189,7 +189,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     tolerance = 1e-6 if "xgboost" in outcomes[ranking[0]].engine else 1e-9
     if difference > tolerance:
         remarks.append(
-            f"the best, fitted again to be saved, predicts up to {difference:.1e} off what its "
+            f"the best, as it was saved, predicts up to {difference:.1e} off what its "
             f"trial predicted; expected {tolerance:g} at most"
         )
     for remark in remarks:
@@ -271,9 +271,9 @@ def _keep_best(
     config: Config,
     work: Work,
 ) -> float:
-    """Refit the best combination on the training rows and save it, with what is known of it.
+    """Save the best combination, with what is known of it.
 
-    But for what took its trial so long that it was kept.
+    It is fitted on the training rows again, but for a regressor that was kept by its trial.
 
     Returns the largest difference of its predictions for validation rows to those of its trial.
     """
