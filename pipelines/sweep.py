@@ -1,7 +1,8 @@
 """`valence sweep`: the combinations of scaler, reducer and regressor as trials of Ray Tune.
 
 The features travel once through the object store, and every combination is a trial. A trial keeps
-its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep goes on from there.
+its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep goes on from there;
+and its regressor where that took long to fit, so that the best is not fitted once more.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ from valence.transforms import (
     transform,
     untransformed,
 )
+from valence.words import plural
 
 # A combination that is lost with its worker, its node or for want of memory is tried once more.
 _ROUNDS = 2
@@ -227,7 +229,10 @@ def _run(
             break
         done = len(work.combinations) - len(missing)
         if number:
-            report.say(f"sweep: {len(missing)} were lost with their workers and are tried again")
+            report.say(
+                f"sweep: {plural(len(lost), 'combination')} lost with a worker; "
+                f"{len(missing)} to run again"
+            )
         elif done:
             report.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
         # Nodes may have gone or come since the round before.
@@ -247,7 +252,8 @@ def _run(
         if outcome is None:
             # Not kept: another day it may well end otherwise.
             which = "its member was" if combination.regressor.members else "it was"
-            outcome = Outcome.failure(lost.get(name, f"{which} lost with its worker"))
+            reason = lost.get(name, f"{which} lost with its worker")
+            outcome = Outcome.failure(reason, engine=work.engine(name))
         outcomes[combination] = outcome
     return outcomes
 
@@ -256,7 +262,9 @@ def _costs(work: Work, division: Division) -> dict[str, float]:
     """About how long each combination may take, by name, in seconds."""
     sample = division.training.feature[thin(len(division.training), 500)].astype(np.float64)
     return {
-        name: expected_seconds(each, sample, rows=len(division.training))
+        name: expected_seconds(
+            each, sample, rows=len(division.training), svr_max_rows=work.config.svr_max_rows
+        )
         for name, each in work.combinations.items()
         if not each.regressor.members
     }
@@ -338,7 +346,8 @@ def _made_of(
 
 def _software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, Any]:
     """Versions of what computes: a sweep that goes on after an upgrade mixes no two of them."""
-    return {"format": FORMAT["sweep"]} | {each: installed[_PACKAGE[each]] for each in engines}
+    packages = {"numpy", "scipy", *(_PACKAGE[each] for each in engines)}
+    return {"format": FORMAT["sweep"]} | {each: installed[each] for each in packages}
 
 
 def _start_functionals(

@@ -16,22 +16,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray import ObjectRef, tune
+from ray import ObjectRef, cloudpickle, tune
 from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from threadpoolctl import threadpool_limits
 
+from pipelines.metrics import stage_metrics
 from pipelines.nodes import Selector, nodes_for, tell_of_absence
 from pipelines.progress import Bar, Report
-from valence.combinations import Combination, regressor_parts
-from valence.config import SweepConfig, versions
+from valence.combinations import Combination, engine_of, regressor_parts
+from valence.config import StepConfig, SweepConfig, versions
+from valence.errors import first_line
 from valence.information import mutual_information
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import average, evaluate, working_bytes
@@ -52,6 +55,9 @@ INFORMATION = "mutual information"
 
 PROGRESS_SECONDS = 1.0
 
+# So many of those that are running are named, which fits on a line.
+_SHOWN = 4
+
 # What it takes to start a worker, imports above all.
 _START_SECONDS = 2.5
 
@@ -66,8 +72,8 @@ _COPIES = 7.0
 # Python with scikit-learn, XGBoost and Ray.
 _PROCESS_BYTES = 600 * 2**20
 
-# What the machine lacks, and no combination is to blame for: memory, disk, a network.
-_NOT_OF_ITS_OWN = (MemoryError, OSError)
+# What the machine lacks, and no combination is to blame for: memory, disk, a network, a package.
+_NOT_OF_ITS_OWN = (MemoryError, OSError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -102,9 +108,12 @@ class Work:
         combination = self.combinations[name]
         if not combination.regressor.members:
             return []
-        parts = regressor_parts(combination.regressor, self.config.regressors)
         scaler, reducer = combination.scaler, combination.reducer
-        return [(part.name, str(Combination(scaler, reducer, part))) for part in parts]
+        return [(part.name, str(Combination(scaler, reducer, part))) for part in self._parts(name)]
+
+    def engine(self, name: str) -> str:
+        """Packages that fit a combination, such as `sklearn+sklearnex`."""
+        return "+".join(sorted({engine_of(part, self.config.engine) for part in self._parts(name)}))
 
     def shares_information(self, name: str) -> bool:
         """Whether a combination selects by the mutual information that others select by."""
@@ -131,6 +140,9 @@ class Work:
             for short, full in self.members(name) or own
         }
         return {short: load(content) for short, content in kept.items() if content is not None}
+
+    def _parts(self, name: str) -> tuple[StepConfig, ...]:
+        return regressor_parts(self.combinations[name].regressor, self.config.regressors)
 
     def _fitted_of(self, name: str) -> str:
         """Fingerprint of a regressor: it goes with transforms that are the same to the last bit."""
@@ -174,13 +186,13 @@ class SweepTrial(tune.Trainable):
             if name == INFORMATION:
                 scores = mutual_information(self._raw.training, self._y, seed=work.config.seed)
                 work.store.write_scores(scores, made_of=work.made_of[INFORMATION])
-            else:
-                outcome, fitted = self._outcome(name)
-                work.write(name, outcome)
-                # Afterwards: what cannot be kept costs no outcome.
-                if fitted is not None and outcome.seconds >= _LONG_SECONDS:
-                    work.write_fitted(name, fitted)
-        return {"done": True}
+                return {"done": True}
+            outcome, fitted = self._outcome(name)
+            work.write(name, outcome)
+            # Afterwards: what cannot be kept costs no outcome.
+            if fitted is not None and outcome.seconds >= _LONG_SECONDS:
+                work.write_fitted(name, fitted)
+        return {"done": True, "status": outcome.status}
 
     def _outcome(self, name: str) -> tuple[Outcome, Any]:
         """Of a combination, with the regressor that was fitted for it, if one was."""
@@ -195,7 +207,7 @@ class SweepTrial(tune.Trainable):
         try:
             data = self._transforms.get(combination.scaler, combination.reducer, shared=shared)
         except TransformError as error:
-            return Outcome.failure(str(error)), None
+            return Outcome.failure(str(error), engine=self._work.engine(name)), None
         return evaluate(
             combination.regressor, data, self._y, recording=self._recording, config=config
         )
@@ -298,7 +310,10 @@ class Watch(Callback):
         """Count it."""
         name = trial.config["combination"]
         self._started.pop(name, None)
-        self.bar.advance(int(name != INFORMATION), self._running())
+        if name == INFORMATION:
+            self.bar.advance(0, self._running())
+        else:
+            self._count(trial.last_result["status"])
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -307,26 +322,25 @@ class Watch(Callback):
         name = trial.config["combination"]
         seconds = time.monotonic() - self._started.pop(name, time.monotonic())
         limit = self.work.config.trial_seconds
-        error = trial.get_pickled_error()
+        error = _error_of(trial)
         if name == INFORMATION:
             # Those behind it compute it themselves, or find out what is wrong with it.
             return
-        if self.work.read(name) is not None:
-            # It had ended before its worker did.
-            self.bar.advance(1, self._running())
+        ended = self.work.read(name)
+        if ended is not None:
+            # Before its worker did.
+            self._count(ended.status)
             return
-        if isinstance(error, RayTaskError):
-            if isinstance(error.cause, _NOT_OF_ITS_OWN):
-                self.lost[name] = in_words(error)
-                return
-            self.work.write(name, Outcome.failure(in_words(error), seconds=seconds))
-        elif limit is not None and seconds >= limit:
+        if isinstance(error, RayTaskError) and not isinstance(error.cause, _NOT_OF_ITS_OWN):
+            reason = in_words(error)
+        elif not isinstance(error, RayTaskError) and limit is not None and seconds >= limit:
             reason = f"stopped after {limit:g} s (sweep.trial_seconds)"
-            self.work.write(name, Outcome.failure(reason, seconds=seconds))
         else:
             self.lost[name] = in_words(error)
             return
-        self.bar.advance(1, self._running())
+        failure = Outcome.failure(reason, engine=self.work.engine(name), seconds=seconds)
+        self.work.write(name, failure)
+        self._count(failure.status)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """End what has run too long; show what is running, about once a second."""
@@ -345,10 +359,17 @@ class Watch(Callback):
                 # The process ends: a solver in compiled code would hear of nothing less.
                 ray.kill(actor)
 
+    def _count(self, status: str) -> None:
+        stage_metrics().count_combination(status)
+        self.bar.advance(1, self._running())
+
     def _running(self) -> str:
         now = time.monotonic()
         longest = sorted(self._started.items(), key=lambda item: item[1])
-        return ", ".join(f"{name} {now - since:.0f} s" for name, since in longest[:4])
+        told = [f"{name} {now - since:.0f} s" for name, since in longest[:_SHOWN]]
+        if len(longest) > _SHOWN:
+            told.append(f"{len(longest) - _SHOWN} more")
+        return ", ".join(told)
 
 
 def run_trials(
@@ -458,12 +479,22 @@ def _shares_information(combination: Combination) -> bool:
     return uses_mutual_information(reducer) and shares_mutual_information(scaler)
 
 
+def _error_of(trial: Trial) -> BaseException | None:
+    """What ended a trial, if Tune was told.
+
+    Its own `get_pickled_error` looks in the storage, where the file comes later.
+    """
+    file = trial.pickled_error_file
+    if file is None:
+        return None
+    error: BaseException = cloudpickle.loads(Path(file).read_bytes())
+    return error
+
+
 def in_words(error: BaseException | None) -> str:
     """Why a trial or task failed, in one line."""
-    # Tune has no error where the actor was gone before it could be asked.
     if error is None or isinstance(error, RayActorError):
         return "its worker died, perhaps for want of memory"
     if isinstance(error, RayTaskError):
         error = error.cause
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+    return f"{type(error).__name__}: {first_line(error)}"

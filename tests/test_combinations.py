@@ -155,6 +155,7 @@ def test_a_user_adds_a_step_by_name_class_and_parameters() -> None:
             "mle",
         ),
         ('reducers=[{name="a", estimator="PCA", parameters={n_components=0}}]', "no column"),
+        ('regressors=["ensemble"]', "have an estimator: none"),
         ('regressors=["svr", "ridge", {name="a__b", members=["svr", "ridge"]}]', "name"),
         ("seed=5000000000", "seed"),
         ('reducers=[{name="a", estimator="SelectKBest", parameters={k=3}}]', "score_func"),

@@ -44,7 +44,7 @@ def test_a_regressor_is_kept_for_what_made_it_and_whole_or_not_at_all(tmp_path: 
 def test_failures_can_be_forgotten_and_strangers_cleared(tmp_path: Path) -> None:
     store = OutcomeStore(Location.parse(tmp_path))
     store.write("good", _OK, made_of="x")
-    store.write("bad", Outcome.failure("why"), made_of="x")
+    store.write("bad", Outcome.failure("why", engine="sklearn"), made_of="x")
     store.forget_failures()
     assert [file.stem for file in store.root.files()] == ["good"]
     for name in ("good", "other"):

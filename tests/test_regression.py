@@ -168,10 +168,12 @@ def test_a_prediction_that_cannot_be_scored_is_an_outcome(
 
 def test_an_ensemble_fails_with_its_member() -> None:
     good = Outcome("ok", "", 1.0, "sklearn", 5, np.ones(3), np.ones(2))
-    found = average([("linear", good), ("svr", Outcome.failure("did not converge: x"))])
-    assert (found.status, found.reason) == (
+    bad = Outcome.failure("did not converge: x", engine="sklearnex")
+    found = average([("linear", good), ("svr", bad)])
+    assert (found.status, found.reason, found.engine) == (
         "failed",
         "its member 'svr' failed: did not converge: x",
+        "sklearn+sklearnex",
     )
 
 
@@ -307,6 +309,9 @@ def test_what_will_take_long_is_known_beforehand(rows: tuple[Transformed, Array]
     assert seconds("minmax-pca10-svr") == seconds("standard-pca10-svr")
     assert seconds("standard-pca10-svr") == 16 * seconds("standard-pca10-svr", rows=2000)
     assert seconds("standard-pca10-svr") > seconds("none-none-xgboost")
+    for name, rows_of_it in (("standard-pca10-svr", 2000), ("none-none-xgboost", 8000)):
+        limited = expected_seconds(by_name[name], raw.training, rows=8000, svr_max_rows=2000)
+        assert limited == seconds(name, rows=rows_of_it)
     assert seconds("none-none-xgboost") > seconds("none-none-linear")
     assert expected_seconds(by_name["none-none-svr"], np.zeros((9, 4)), rows=9) > 0
     unknown = replace(by_name["none-none-svr"], regressor=_step("a", "KernelRidge"))

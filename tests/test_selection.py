@@ -39,7 +39,7 @@ def division(make_features: Make) -> Division:
 def outcomes(division: Division) -> Outcomes:
     generator = np.random.default_rng(1)
     grid = combinations(SweepConfig())
-    found = {grid[0]: Outcome.failure("did not converge: x")}
+    found = {grid[0]: Outcome.failure("did not converge: x", engine="sklearn")}
     for combination, noises in zip(grid[1:4], _ADMIXTURE, strict=True):
         validation, test = (
             rows.target[:, 0] + noise * generator.standard_normal(len(rows))
@@ -98,7 +98,7 @@ def test_selecting_on_test_rows_needs_some(make_features: Make) -> None:
 
 
 def test_when_all_fail_the_first_reason_is_told(division: Division, outcomes: Outcomes) -> None:
-    failed = {each: Outcome.failure("why not") for each in outcomes}
+    failed = {each: Outcome.failure("why not", engine="sklearn") for each in outcomes}
     ranking = rank(failed, division, on="validation")
     assert tabulate(ranking, failed, division)["reason"].tolist() == ["why not"] * 4
     with pytest.raises(TrainingError, match="All 4 combinations failed; the first of them: why"):

@@ -150,7 +150,8 @@ def combinations(config: SweepConfig) -> tuple[Combination, ...]:
     if config.engine == "sklearnex" and find_spec("sklearnex") is None:
         raise ConfigError(
             "sweep.engine = 'sklearnex' needs the package scikit-learn-intelex, which is not "
-            "installed. Install it with pip install -e '.[sklearnex]' (README), or use 'sklearn'."
+            "installed. Install it with pip install -e '.[sklearnex]' (README), on a cluster in "
+            "its image (cluster/Dockerfile, EXTRAS), or use 'sklearn'."
         )
     return tuple(
         Combination(scaler, reducer, regressor)
@@ -228,7 +229,7 @@ def _check(role: Role, step: StepConfig, regressors: tuple[StepConfig, ...]) -> 
         if unknown or len(set(step.members)) < max(2, len(step.members)):
             raise ConfigError(
                 f"{where} with members {list(step.members)}. Expected two or more, each once, of "
-                f"{', '.join(others)}."
+                f"those in sweep.regressors that have an estimator: {', '.join(others) or 'none'}."
             )
         return
     if step.estimator is None:

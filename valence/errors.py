@@ -64,3 +64,13 @@ class OutputError(ValenceError):
 
 class ClusterError(ValenceError):
     """A Ray cluster that cannot be reached or lacks what was asked for."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 300 characters; it goes into a table's row.
+
+    >>> first_line(ValueError("n_components=99 is too many\\nand more")), first_line(KeyError())
+    ('n_components=99 is too many', 'no message')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else "no message"

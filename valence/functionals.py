@@ -50,12 +50,7 @@ def functionals(
     return _over_windows(np.concatenate(means), np.concatenate(squares), starts, length)
 
 
-def functionals_outcome(
-    division: Division,
-    of_recording: Mapping[str, Array],
-    *,
-    column: int = 0,
-) -> Outcome:
+def functionals_outcome(division: Division, of_recording: Mapping[str, Array]) -> Outcome:
     """Ridge regression on standardised functionals, fitted on the training rows.
 
     Parameters
@@ -64,11 +59,9 @@ def functionals_outcome(
         Rows, ordered by recording and start.
     of_recording
         `functionals` of the rows of each recording, in their order.
-    column
-        Which target.
     """
     started = time.perf_counter()
-    y = training_target(division.training, column=column)
+    y = training_target(division.training)
     model = make_pipeline(StandardScaler(), Ridge())
     model.fit(_rows(division.training, of_recording), y)
     validation, test = (

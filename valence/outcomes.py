@@ -1,7 +1,8 @@
 """What came of the combinations of a sweep, one file each, so that it goes on where it stopped.
 
 A file holds the predictions for validation and test rows and no score: those of the test rows are
-scored only once all combinations are done.
+scored only once all combinations are done. Beside it lies the regressor where that took long to
+fit, and in a file of its own the mutual information that many select by.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Outcome:
     seconds
         Wall time of fitting and predicting, the shared transform left out.
     engine
-        Packages that fitted it, such as `sklearn` or `sklearn+sklearnex`.
+        Packages that fitted it or were to, such as `sklearn` or `sklearn+sklearnex`.
     rows
         Training rows that the regressor was fitted on, the fewest of an ensemble's members.
     validation, test
@@ -50,7 +51,7 @@ class Outcome:
     test: Array
 
     @classmethod
-    def failure(cls, reason: str, *, seconds: float = 0.0, engine: str = "") -> Outcome:
+    def failure(cls, reason: str, *, engine: str, seconds: float = 0.0) -> Outcome:
         """A combination that gave no predictions."""
         return cls("failed", reason, seconds, engine, 0, np.empty(0), np.empty(0))
 

@@ -28,6 +28,7 @@ from valence.combinations import (
     regressor_parts,
 )
 from valence.config import StepConfig, SweepConfig
+from valence.errors import first_line
 from valence.outcomes import Outcome
 from valence.transforms import Array, Transformed
 
@@ -76,9 +77,10 @@ def fit_regressor(
             # It changes how often the kernel is computed, and no number.
             regressor.set_params(cache_size=kernel_cache_mb(len(y[rows])))
     if engine_of(step, config.engine) == "sklearnex":
-        from sklearnex import svm as fast
+        from sklearnex.svm import SVR, NuSVR
 
-        regressor = getattr(fast, type(regressor).__name__)(**regressor.get_params(), n_jobs=1)
+        fast = {"SVR": SVR, "NuSVR": NuSVR}[str(step.estimator)]
+        regressor = fast(**regressor.get_params(), n_jobs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         regressor.fit(x[rows], y[rows])
@@ -177,10 +179,10 @@ def evaluate(
         regressor, rows = fit_regressor(step, data.training, y, recording=recording, config=config)
         validation, test = (_predict(regressor, x) for x in (data.validation, data.test))
     except ConvergenceWarning as warning:
-        reason = f"did not converge: {_sentence(warning)}"
+        reason = f"did not converge: {first_line(warning)}"
         return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine), None
     except (ValueError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {_sentence(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine), None
     seconds = time.perf_counter() - started
     both = np.concatenate([validation, test])
@@ -210,7 +212,9 @@ def average(members: Sequence[tuple[str, Outcome]]) -> Outcome:
     return Outcome("ok", "; ".join(remarks), seconds, engine, rows, validation, test)
 
 
-def expected_seconds(combination: Combination, sample: Array, *, rows: int) -> float:
+def expected_seconds(
+    combination: Combination, sample: Array, *, rows: int, svr_max_rows: int | None = None
+) -> float:
     """About how long a combination may take: to start the long ones first, and no more.
 
     libsvm's steps grow with the range of the kernel's values, which a polynomial of degree 5 lets
@@ -224,6 +228,8 @@ def expected_seconds(combination: Combination, sample: Array, *, rows: int) -> f
         Some training rows as they are, `[rows, columns]`.
     rows
         How many there are in all.
+    svr_max_rows
+        How many of them a kernel machine is fitted on at most.
 
     Returns
     -------
@@ -240,7 +246,7 @@ def expected_seconds(combination: Combination, sample: Array, *, rows: int) -> f
         return 1e-3 + 1.6e-10 * rows * columns**2
     if step.estimator not in KERNEL_MACHINES:
         return math.inf
-    seconds = 1e-7 * rows**2 * (1 + columns / 256)
+    seconds = 1e-7 * min(rows, svr_max_rows or rows) ** 2 * (1 + columns / 256)
     if step.parameters.get("kernel") == "poly" and (whole or reducer.estimator in _SELECTORS):
         degree = step.parameters.get("degree", 3)
         assert isinstance(degree, int)
@@ -323,11 +329,6 @@ def assemble(
 
 def _predict(regressor: Any, x: Array) -> Array:
     return np.asarray(regressor.predict(x), np.float64) if len(x) else np.empty(0)
-
-
-def _sentence(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "no message"
 
 
 def _as_sklearn(step: StepConfig, fitted: Any, config: SweepConfig) -> Any:

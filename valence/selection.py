@@ -69,10 +69,10 @@ def check_rows(division: Division, on: SplitPart) -> None:
 
 
 def rank(
-    outcomes: Mapping[Combination, Outcome], division: Division, *, on: SplitPart, column: int = 0
+    outcomes: Mapping[Combination, Outcome], division: Division, *, on: SplitPart
 ) -> list[Combination]:
     """The combinations, best CCC first, failed ones last; equal ones keep their order."""
-    y = _labels(getattr(division, on), column)
+    y = _labels(getattr(division, on))
     found = {
         combination: _concordance(y, getattr(outcome, on))
         for combination, outcome in outcomes.items()
@@ -85,14 +85,12 @@ def tabulate(
     ranking: Sequence[Combination],
     outcomes: Mapping[Combination, Outcome],
     division: Division,
-    *,
-    column: int = 0,
 ) -> pd.DataFrame:
     """The table of `results.csv` in the order of `ranking`; columns `RESULT_COLUMNS`.
 
     Scores are NaN for a combination that failed, and test scores where no test row has a label.
     """
-    y_validation, y_test = _labels(division.validation, column), _labels(division.test, column)
+    y_validation, y_test = _labels(division.validation), _labels(division.test)
     rows = []
     for combination in ranking:
         outcome = outcomes[combination]
@@ -122,7 +120,6 @@ def select(
     *,
     config: SweepConfig,
     baselines: Mapping[str, Outcome],
-    column: int = 0,
 ) -> dict[str, Any]:
     """The content of `selection.json`: the best, the deep model, the baselines, their differences.
 
@@ -138,8 +135,6 @@ def select(
         Selection, resamples and seed.
     baselines
         Predictions of plain predictors, by name.
-    column
-        Which target.
 
     Raises
     ------
@@ -155,7 +150,7 @@ def select(
             # A constant baseline is meant to be constant.
             warnings.simplefilter("ignore", ConstantWarning)
             found = score(
-                _labels(rows, column),
+                _labels(rows),
                 prediction,
                 subjects=rows.subject,
                 bootstrap=config.bootstrap,
@@ -176,7 +171,7 @@ def select(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConstantWarning)
             found = paired_difference(
-                _labels(rows, column),
+                _labels(rows),
                 getattr(first, part),
                 getattr(second, part),
                 rows.subject,
@@ -198,7 +193,7 @@ def select(
             f"{outcomes[ranking[0]].reason}. RUN/sweep/results.csv has the reason of each."
         )
     best = outcomes[leaders[0]]
-    deep = deep_outcome(division, column)
+    deep = deep_outcome(division)
     return {
         "select_on": config.select_on,
         "engine": config.engine,
@@ -217,18 +212,17 @@ def select(
     }
 
 
-def deep_outcome(division: Division, column: int = 0) -> Outcome:
+def deep_outcome(division: Division) -> Outcome:
     """The deep model's own predictions, in the form of an outcome."""
     validation, test = (
-        rows.prediction[:, column].astype(np.float64)
-        for rows in (division.validation, division.test)
+        rows.prediction[:, 0].astype(np.float64) for rows in (division.validation, division.test)
     )
     return Outcome("ok", "", 0.0, "torch", len(division.training), validation, test)
 
 
-def constant_outcome(division: Division, column: int = 0) -> Outcome:
+def constant_outcome(division: Division) -> Outcome:
     """The mean of the training labels as everybody's prediction."""
-    mean = float(_labels(division.training, column).mean())
+    mean = float(_labels(division.training).mean())
     validation, test = (np.full(len(rows), mean) for rows in (division.validation, division.test))
     return Outcome("ok", "", 0.0, "numpy", len(division.training), validation, test)
 
@@ -237,8 +231,8 @@ def _named(combination: Combination) -> dict[str, Any]:
     return dict(zip(("scaler", "reducer", "regressor"), combination.names, strict=True))
 
 
-def _labels(rows: Features, column: int) -> Array:
-    return rows.target[:, column].astype(np.float64)
+def _labels(rows: Features) -> Array:
+    return rows.target[:, 0].astype(np.float64)
 
 
 def _concordance(y: Array, prediction: Array) -> float:

@@ -18,7 +18,7 @@ from sklearn.feature_selection import SelectKBest
 
 from valence.combinations import AFFINE_SCALERS, build
 from valence.config import StepConfig
-from valence.errors import ModelError, SplitError, ValenceError
+from valence.errors import ModelError, SplitError, ValenceError, first_line
 from valence.features import Features
 from valence.information import mutual_information
 
@@ -121,8 +121,8 @@ def untransformed(division: Division) -> Transformed:
     return Transformed("passthrough", "passthrough", *_unwritable(matrices))
 
 
-def training_target(rows: Features, *, column: int = 0) -> Array:
-    """Labels that may be fitted to, float64 `[rows]`.
+def training_target(rows: Features) -> Array:
+    """Labels of the first target that may be fitted to, float64 `[rows]`.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def training_target(rows: Features, *, column: int = 0) -> Array:
         If a row is not a training row.
     """
     _require_split(rows, "train")
-    return rows.target[:, column].astype(np.float64)
+    return rows.target[:, 0].astype(np.float64)
 
 
 def _require_split(rows: Features, split: str) -> None:
@@ -180,7 +180,7 @@ def transform(
     except (ConvergenceWarning, ValueError, ArithmeticError) as error:
         raise TransformError(
             f"{scaler.name} and {reducer.name} cannot be fitted: {type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0][:300]}"
+            f"{first_line(error)}"
         ) from error
 
 

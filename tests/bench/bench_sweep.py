@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
@@ -33,6 +34,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CONTENDERS = ("grid", "sweep", "sweep-sklearnex")
 _COLUMNS = 512
+_COMBINATIONS = 60
 _SAMPLE_SECONDS = 0.1
 
 
@@ -176,6 +178,10 @@ def measure(contender: str, data: Path, threads: str) -> Measured:
         if child.returncode:
             raise SystemExit(f"{contender} ended with status {child.returncode}")
         scores = json.loads(Path(result.name).read_text())
+        broken = [name for name, score in scores.items() if not math.isfinite(score)]
+        if broken or len(scores) != _COMBINATIONS:
+            # What was not done cost nothing.
+            raise SystemExit(f"{contender} has {len(scores)} scores, without {broken or 'others'}")
         return Measured(wall, sum(used.values()), _SAMPLE_SECONDS * len(used), scores)
 
 

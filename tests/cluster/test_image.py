@@ -34,8 +34,9 @@ def _pins() -> dict[str, str]:
 
 
 def _wanted() -> list[Requirement]:
-    """What the image installs: the project and its extra for clusters."""
-    texts = _PROJECT["dependencies"] + _PROJECT["optional-dependencies"]["cluster"]
+    """What the image can install: the project, its extra for clusters, and the faster SVR."""
+    extras = _PROJECT["optional-dependencies"]
+    texts = _PROJECT["dependencies"] + extras["cluster"] + extras["sklearnex"]
     return [Requirement(text) for text in texts]
 
 
@@ -124,7 +125,8 @@ def test_the_environment_is_what_ray_up_and_login_shells_need() -> None:
     runs = " ".join(rest for word, rest in _instructions() if word == "RUN")
     for tool in ("openssh-client", "rsync", "ca-certificates"):
         assert tool in runs
-    assert "'/build[cluster]'" in runs
+    assert '"/build[$EXTRAS]"' in runs
+    assert "EXTRAS=cluster" in [rest for word, rest in _instructions() if word == "ARG"]
     assert "PIP_CONSTRAINT=/build/constraints.txt" in runs
 
 

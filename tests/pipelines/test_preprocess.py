@@ -5,20 +5,18 @@ import os
 import re
 import shutil
 import time
-import urllib.request
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import ray
 import soundfile
 from rich.console import Console
 
 from pipelines.progress import Report
 from pipelines.segmenting import process_recordings
+from tests.exported import exported
 from valence.config import Config
 from valence.corpus import read_corpus
 from valence.errors import ClusterError, CorpusError, StaleError, ValenceError
@@ -413,20 +411,6 @@ def test_summary_and_progress(
     assert record["summary"] == summary
 
 
-def _exported(name: str) -> dict[str, float]:
-    """Values of a counter as Prometheus would read them, summed over workers, by status or step."""
-    node = next(node for node in ray.nodes() if node["Alive"])
-    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    with urllib.request.urlopen(address, timeout=5) as answer:
-        text = answer.read().decode()
-    sums: dict[str, float] = defaultdict(float)
-    for line in text.splitlines():
-        if line.startswith(name + "{"):
-            tag = re.search(r'(?:status|step)="(\w+)"', line)
-            sums[tag[1] if tag else ""] += float(line.rpartition(" ")[2])
-    return sums
-
-
 def test_counters_for_prometheus(
     made: Path, corpus: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -435,13 +419,13 @@ def test_counters_for_prometheus(
     assert _preprocess(corpus, tmp_path / "run", config)["rejected"] == 1
     deadline = time.monotonic() + 30
     while (
-        _exported("ray_valence_audio_seconds_total")[""] < 11 * 40
-        or _exported("ray_valence_recordings_total")["rejected"] < 1
+        exported("ray_valence_audio_seconds_total")[""] < 11 * 40
+        or exported("ray_valence_recordings_total")["rejected"] < 1
     ):
         assert time.monotonic() < deadline, "the counters have not come"
         time.sleep(0.5)
-    assert _exported("ray_valence_recordings_total")["ok"] >= 11
-    steps = _exported("ray_valence_step_seconds_total")
+    assert exported("ray_valence_recordings_total")["ok"] >= 11
+    steps = exported("ray_valence_step_seconds_total")
     assert {"fetch", "check", "decode", "level", "augment", "mel", "store"} <= set(steps)
     assert all(seconds > 0 for seconds in steps.values())
 

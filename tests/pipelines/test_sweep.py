@@ -31,6 +31,7 @@ from typer.testing import CliRunner
 from pipelines import progress
 from pipelines.cli import app
 from pipelines.progress import Report
+from tests.exported import exported
 from valence.checkpoint import export_model
 from valence.combinations import combinations, plain_pipeline
 from valence.config import Config, SweepConfig
@@ -278,10 +279,53 @@ def test_a_failing_combination_is_a_row_and_the_others_stand(
     reasons = table.set_index(["reducer", "regressor"])["reason"]
     assert reasons["none", "hasty"].startswith("did not converge")
     assert reasons["none", "mean"].startswith("its member 'hasty' failed: did not converge")
+    assert set(table["engine"]) == {"sklearn"}
     assert reasons["wide", "linear"].startswith(
         "none and wide cannot be fitted: ValueError: n_components=99"
     )
     assert table["ccc_validation"].isna().sum() == 6
+
+
+def test_whatever_a_trial_raises_is_a_row_that_says_it_and_is_counted(
+    ray_local: None, make_features: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.trials import SweepTrial
+
+    class Faulty(SweepTrial):
+        """One with an estimator that has an error, and a disk that has no space."""
+
+        def _outcome(self, name: str) -> Any:
+            if name.endswith("ridge"):
+                raise TypeError("of an estimator")
+            if name.endswith("svr"):
+                raise OSError("No space left on device")
+            return super()._outcome(name)
+
+    monkeypatch.setattr("pipelines.trials.SweepTrial", Faulty)
+    run = _run_with(make_features(), tmp_path)
+    counted = exported("ray_valence_combinations_total")
+    small = ('sweep.scalers=["none"]', 'sweep.reducers=["none"]')
+    assert _sweep(run, _config(*small))["failed"] == 3
+    table = _results(run).set_index("regressor")
+    assert table["reason"].dropna().to_dict() == {
+        "ridge": "TypeError: of an estimator",
+        "svr": "OSError: No space left on device",
+        "ensemble": "its member was lost with its worker",
+    }
+    assert table["engine"].to_dict() == {
+        **dict.fromkeys(("linear", "ridge", "svr", "ensemble"), "sklearn"),
+        "xgboost": "xgboost",
+    }
+    # What the disk cost is none that the next call would take for done.
+    files = {file.stem for file in (run.folder("sweep") / "combinations").files()}
+    assert files == {f"none-none-{name}" for name in ("linear", "ridge", "xgboost")}
+    deadline = time.monotonic() + 30
+    while (found := exported("ray_valence_combinations_total")) != {
+        "ok": counted["ok"] + 2,
+        "failed": counted["failed"] + 1,
+    }:
+        assert time.monotonic() < deadline, f"counted {found}, and before {counted}"
+        time.sleep(0.5)
 
 
 def test_a_step_that_refuses_the_data_costs_its_combinations_alone(
@@ -348,6 +392,7 @@ def test_a_trial_that_takes_too_long_is_shown_and_ended_and_its_work_stops(
     assert table["reason"]["slow"] == "stopped after 4 s (sweep.trial_seconds)"
     assert table.loc[["linear", "ridge"], "status"].tolist() == ["ok", "ok"]
     assert table["seconds"]["slow"] >= 4
+    assert table["engine"]["slow"] == "xgboost"
     assert pids
     assert not any(_is_fitting(pid) for pid in pids)
     # The same is tried again when asked to, and shown where there is no terminal.
@@ -547,12 +592,9 @@ def test_killed_in_the_middle_it_runs_only_what_is_missing(
 ) -> None:
     run = _run_with(make_features(), tmp_path)
     code = f"""
-from pipelines import progress
-from pipelines.cli import app
 from pipelines.progress import Report
-from valence.checkpoint import export_model
 from pipelines.session import ray_session
-from valence.config import Config, SweepConfig
+from valence.config import Config
 from valence.run import Run
 with ray_session():
     from pipelines.sweep import sweep

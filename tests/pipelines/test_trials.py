@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.ensemble import RandomForestRegressor
 
 from pipelines.nodes import Node
@@ -104,7 +106,7 @@ def test_the_ensemble_of_a_lost_member_waits_for_the_next_round(work: Work) -> N
     hands = _Hands(work)
     hands.take()
     # One member ends by an error of its own, which is a row; the other is lost.
-    work.write("none-none-linear", Outcome.failure("why"))
+    work.write("none-none-linear", Outcome.failure("why", engine="sklearn"))
     hands.end("none-none-linear", "none-none-svr", error=True)
     assert hands.take() == []
     hands.end(INFORMATION)
@@ -151,9 +153,7 @@ def test_memory_for_kernels_and_forests() -> None:
 def test_a_combination_that_had_ended_before_its_worker_keeps_its_outcome(work: Work) -> None:
     ended = Outcome("ok", "", 1.0, "sklearn", 3, np.zeros(2), np.zeros(2))
     work.write("none-none-ridge", ended)
-    trial = SimpleNamespace(
-        config={"combination": "none-none-ridge"}, get_pickled_error=lambda: None
-    )
+    trial = SimpleNamespace(config={"combination": "none-none-ridge"}, pickled_error_file=None)
     with Report().bar("sweep", 60) as bar:
         watch = Watch(replace(work, config=SweepConfig(trial_seconds=1e-9)), bar)
         watch.on_trial_start(0, [], trial)  # type: ignore[arg-type]
@@ -162,6 +162,18 @@ def test_a_combination_that_had_ended_before_its_worker_keeps_its_outcome(work: 
     assert found is not None
     assert found.status == "ok"
     assert watch.lost == {}
+
+
+def test_of_many_that_run_the_longest_are_named_and_the_others_counted(work: Work) -> None:
+    screen = io.StringIO()
+    report = Report(Console(file=screen, force_terminal=True, width=200))
+    with report.bar("sweep", 60) as bar:
+        watch = Watch(work, bar)
+        for name in list(work.combinations)[:6]:
+            trial = SimpleNamespace(config={"combination": name})
+            watch.on_trial_start(0, [], trial)  # type: ignore[arg-type]
+        watch.on_step_end(0, [])
+    assert ", 2 more" in screen.getvalue()
 
 
 def test_a_trial_stays_within_the_memory_it_asks_for() -> None:

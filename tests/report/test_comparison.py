@@ -145,6 +145,24 @@ def test_a_run_and_its_copy_cannot_be_told_apart(fake: Fake, tmp_path: Path) -> 
     assert "The runs have the same configuration" in page
 
 
+def test_what_flatters_a_run_is_said_before_any_number(fake: Fake, tmp_path: Path) -> None:
+    a = fake("a", noise=0.9)
+    b = fake("b", noise=0.2, split__allow_subject_overlap="true")
+    b.stage("sweep").begin({"features": "features"})
+    (b.folder("sweep") / "results.csv").write_text("scaler,reducer,regressor\n")
+    (b.folder("sweep") / "selection.json").write_json({"select_on": "test"})
+    b.stage("sweep").finish({"seconds": 1.0})
+    compare_runs([a, b], Location.parse(tmp_path / "out"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "split (split.allow_subject_overlap) in b: those scores" in page
+    assert "chosen by its test score (sweep.select_on = test) in b: that score" in page
+    c = fake("c", noise=0.3)
+    compare_runs([a, c], Location.parse(tmp_path / "fair"))
+    fair = (tmp_path / "fair" / "report.html").read_text()
+    assert "that score" not in fair
+    assert "those scores" not in fair
+
+
 def test_what_cannot_be_compared_is_said(fake: Fake, tmp_path: Path) -> None:
     out = Location.parse(tmp_path / "out")
     a = fake("a", noise=0.3)

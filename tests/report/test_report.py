@@ -298,6 +298,15 @@ def test_what_chose_the_regressor_is_what_is_told(reported: Run, tmp_path: Path)
         assert ("chosen by these same rows" in told) is marked
 
 
+def test_subjects_in_more_than_one_split_are_told_of(reported: Run) -> None:
+    evidence = read_evidence(reported)
+    findings = find(evidence)
+    allowed = Config.resolve(evidence.config, assignments=["split.allow_subject_overlap=true"])
+    for config, marked in ((evidence.config, False), (allowed, True)):
+        told = story.notices(replace(evidence, config=config), findings)
+        assert any("do not speak of unknown voices" in each for each in told) is marked
+
+
 def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None:
     evidence = read_evidence(reported)
     findings = find(evidence)

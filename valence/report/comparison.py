@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -166,9 +166,7 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
         heading=f"{plural(len(runs), 'run')} side by side",
         lead=f"Predictions of {evidence[0].target} on the sequences that all of them share. The "
         f"reference is {names[0]}.",
-        notices=["Synthetic sound: these figures say nothing about people."]
-        if any(each.synthetic for each in evidence)
-        else [],
+        notices=_notices(evidence, names),
         sections=sections,
         footer="The numbers on this page stand in metrics.json beside it.",
     )
@@ -188,6 +186,28 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
     (out / "metrics.json").write_json(metrics)
     stage.finish({})
     return metrics
+
+
+def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
+    """What a reader must know before any number, and of which runs it holds."""
+
+    def of(holds: Callable[[Evidence], bool]) -> str:
+        return ", ".join(name for name, each in zip(names, evidence, strict=True) if holds(each))
+
+    told = []
+    if any(each.synthetic for each in evidence):
+        told.append("Synthetic sound: these figures say nothing about people.")
+    if overlapping := of(lambda each: each.config.split.allow_subject_overlap):
+        told.append(
+            f"Subjects may stand in more than one split (split.allow_subject_overlap) in "
+            f"{overlapping}: those scores do not speak of unknown voices."
+        )
+    if by_test := of(lambda each: each.selection is not None and each.select_on == "test"):
+        told.append(
+            f"The best regressor was chosen by its test score (sweep.select_on = test) in "
+            f"{by_test}: that score flatters it."
+        )
+    return told
 
 
 def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> None:

@@ -65,7 +65,7 @@ def costs(evidence: Evidence, *, report: float) -> list[Cost]:
         # What was there before is not counted apart, and each combination was timed by itself.
         fitting = float(evidence.results["seconds"].sum())
         told = (
-            f"{plural(len(evidence.results), 'combination')}, fitted and scored in "
+            f"{plural(len(evidence.results), 'combination')}, fitted and predicted in "
             f"{number(fitting, 1)} s of all workers together"
         )
         found.append(Cost("sweep", float(sweep["seconds"]), None, "", told))

@@ -178,7 +178,7 @@ def sweep_table(evidence: Evidence) -> Table:
     limit = (evidence.selection or {}).get("svr_max_rows")
     caption = f"All {len(rows)} combinations; 95 % intervals over subjects for the best."
     if limit is not None:
-        caption += f" Support vector machines were fitted on at most {count(limit)} rows"
+        caption += f" SVR and NuSVR were fitted on at most {count(limit)} rows"
         caption += " (sweep.svr_max_rows)."
     return Table(caption, columns, cells, sortable=True)
 
