@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,33 @@ def test_a_combination_that_had_ended_before_its_worker_keeps_its_outcome(work: 
     assert found is not None
     assert found.status == "ok"
     assert watch.lost == {}
+
+
+def test_each_combination_is_counted_once_by_what_became_of_it(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    metrics = SimpleNamespace(count_combination=counted.append)
+    monkeypatch.setattr("pipelines.trials.stage_metrics", lambda: metrics)
+
+    def trial(name: str, status: str = "") -> Any:
+        return SimpleNamespace(
+            config={"combination": name}, last_result={"status": status}, pickled_error_file=None
+        )
+
+    limited = replace(work, config=SweepConfig(trial_seconds=1e-9))
+    with Report().bar("sweep", 60) as bar:
+        watch = Watch(limited, bar)
+        watch.on_trial_complete(0, [], trial(INFORMATION))
+        watch.on_trial_complete(0, [], trial("none-none-linear", "ok"))
+        watch.on_trial_complete(0, [], trial("none-none-ridge", "failed"))
+        # One that was stopped, and one that was lost and may yet be done.
+        watch.on_trial_start(0, [], trial("none-none-svr"))
+        watch.on_trial_error(0, [], trial("none-none-svr"))
+        watch = Watch(work, bar)
+        watch.on_trial_error(0, [], trial("none-none-xgboost"))
+    assert counted == ["ok", "failed", "failed"]
+    assert list(watch.lost) == ["none-none-xgboost"]
 
 
 def test_of_many_that_run_the_longest_are_named_and_the_others_counted(work: Work) -> None:
