@@ -1,42 +1,32 @@
-"""The sweep on Ray: sixty genuine trials, each number scikit-learn's own, and what faults do."""
+"""The sweep on Ray: sixty genuine trials, each number scikit-learn's own."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import audmetric
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rich.console import Console
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 
-from pipelines import progress
 from pipelines.cli import app
 from pipelines.progress import Report
-from tests.exported import exported
+from tests.sweeping import results_of, run_sweep, run_with, sweep_config
 from valence.checkpoint import export_model
 from valence.combinations import combinations, plain_pipeline
 from valence.config import Config, SweepConfig
 from valence.errors import ConfigError, MissingStageError, SplitError, StaleError
-from valence.features import Features, read_features, write_features
+from valence.features import Features, read_features
 from valence.model import ValenceModel
 from valence.prediction import Predictor
 from valence.regressor import load_regressor
@@ -53,56 +43,19 @@ pytestmark = [
 
 Make = Callable[..., Features]
 
-_ROOT = Path(__file__).resolve().parents[2]
-# Three combinations: two of a moment, and one that takes minutes unless it is stopped.
-_SLOW = (
-    'sweep.scalers=["none"]',
-    'sweep.reducers=["none"]',
-    'sweep.regressors=["linear", "ridge", {name="slow", estimator="XGBRegressor", '
-    "parameters={n_estimators=200000}}]",
-    "sweep.bootstrap=20",
-)
-
-
-def _run_with(features: Features, folder: Path) -> Run:
-    """A run that has features and nothing else."""
-    run = Run.at(str(folder))
-    stage = run.stage("features")
-    stage.begin({"model": "a model"})
-    for name in np.unique(features.recording):
-        rows = features.rows(features.recording == name)
-        write_features(run.folder("features") / f"{name}.parquet", rows)
-    stage.finish({"digest": "of these features", "seconds": 0.0})
-    return run
-
-
-def _config(*assignments: str) -> Config:
-    return Config.resolve(Config(), assignments=["sweep.bootstrap=50", *assignments])
-
-
-def _sweep(run: Run, config: Config, **options: Any) -> dict[str, Any]:
-    from pipelines.sweep import sweep
-
-    return sweep(run, config, **{"overwrite": False, "report": Report(), **options})
-
-
-def _results(run: Run) -> pd.DataFrame:
-    with (run.folder("sweep") / "results.csv").open() as file:
-        return pd.read_csv(io.BytesIO(file.read()))
-
 
 @pytest.fixture(scope="module")
 def swept(
     ray_local: None, make_features: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Features]:
     features = make_features()
-    run = _run_with(features, tmp_path_factory.mktemp("run"))
-    _sweep(run, _config())
+    run = run_with(features, tmp_path_factory.mktemp("run"))
+    run_sweep(run, sweep_config())
     return run, features
 
 
 def test_sixty_rows_best_first(swept: tuple[Run, Features]) -> None:
-    table = _results(swept[0])
+    table = results_of(swept[0])
     assert list(table.columns[:8]) == [
         "scaler",
         "reducer",
@@ -120,9 +73,9 @@ def test_sixty_rows_best_first(swept: tuple[Run, Features]) -> None:
 
 def test_every_score_is_the_plain_pipelines(swept: tuple[Run, Features]) -> None:
     run, features = swept
-    division, config = divide(features), _config().sweep
+    division, config = divide(features), sweep_config().sweep
     raw, y = untransformed(division), training_target(division.training)
-    table = _results(run).set_index(["scaler", "reducer", "regressor"])
+    table = results_of(run).set_index(["scaler", "reducer", "regressor"])
     with threadpool_limits(limits=1):
         for combination in combinations(config):
             plain = plain_pipeline(combination, config).fit(raw.training, y)
@@ -140,7 +93,7 @@ def test_every_score_is_the_plain_pipelines(swept: tuple[Run, Features]) -> None
 def test_the_selection_names_the_best_and_its_scores(swept: tuple[Run, Features]) -> None:
     run, features = swept
     selection = (run.folder("sweep") / "selection.json").read_json()
-    first = _results(run).iloc[0]
+    first = results_of(run).iloc[0]
     best = selection["best"]
     assert [best[key] for key in ("scaler", "reducer", "regressor")] == list(first.iloc[:3])
     assert best["validation"]["ccc"] == first["ccc_validation"]
@@ -161,7 +114,7 @@ def test_the_best_pipeline_loads_and_predicts_the_same(swept: tuple[Run, Feature
     assert best.about["model"] == "a model"
     rows = features.of("test")
     assert audmetric.concordance_cc(rows.target[:, 0], best.predict(rows.feature)) == pytest.approx(
-        _results(run)["ccc_test"].iloc[0], abs=1e-6
+        results_of(run)["ccc_test"].iloc[0], abs=1e-6
     )
 
 
@@ -169,16 +122,16 @@ def test_done_is_done_and_another_configuration_is_refused(swept: tuple[Run, Fea
     run, _ = swept
     file = run.folder("sweep") / "results.csv"
     before = file.info().mtime_ns
-    assert _sweep(run, _config()) == run.stage("sweep").require()["summary"]
+    assert run_sweep(run, sweep_config()) == run.stage("sweep").require()["summary"]
     assert file.info().mtime_ns == before
     with pytest.raises(StaleError, match=r"sweep\.seed is 0 there and 1 here"):
-        _sweep(run, _config("sweep.seed=1"))
+        run_sweep(run, sweep_config("sweep.seed=1"))
 
 
 def test_an_outcome_holds_for_the_software_and_the_row_limit_that_made_it() -> None:
     from pipelines.sweep import _made_of
 
-    config, limited = _config().sweep, _config("sweep.svr_max_rows=100").sweep
+    config, limited = sweep_config().sweep, sweep_config("sweep.svr_max_rows=100").sweep
     installed = {"numpy": "2.2.0", "scipy": "1.16.0", "scikit-learn": "1.8.0", "xgboost": "3.0.0"}
     installed["scikit-learn-intelex"] = "2026.0"
 
@@ -202,17 +155,17 @@ def test_an_outcome_holds_for_the_software_and_the_row_limit_that_made_it() -> N
 def test_selecting_on_test_is_marked_and_fits_nothing_again(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
-    run = _run_with(make_features(), tmp_path)
+    run = run_with(make_features(), tmp_path)
     small = ('sweep.scalers=["none", "minmax"]', 'sweep.reducers=["pca10"]')
-    _sweep(run, _config(*small))
+    run_sweep(run, sweep_config(*small))
     store = run.folder("sweep") / "combinations"
     before = {file.name: file.info().mtime_ns for file in store.files()}
     assert len([name for name in before if name.endswith(".parquet")]) == 2 * 1 * 5
-    _sweep(run, _config(*small, "sweep.select_on=test"), overwrite=True)
+    run_sweep(run, sweep_config(*small, "sweep.select_on=test"), overwrite=True)
     assert {file.name: file.info().mtime_ns for file in store.files()} == before
     selection = (run.folder("sweep") / "selection.json").read_json()
     assert selection["select_on"] == "test"
-    table = _results(run)
+    table = results_of(run)
     assert table["ccc_test"].is_monotonic_decreasing
     assert selection["best"]["test"]["ccc"] == table["ccc_test"].max()
     assert load_regressor(run.folder("sweep") / "best").about["select_on"] == "test"
@@ -233,11 +186,11 @@ def test_what_took_long_is_kept_and_not_fitted_again(
     monkeypatch.setattr("pipelines.trials.SweepTrial", Patient)
     # Of this process, in which nothing is to be fitted.
     monkeypatch.setattr("valence.regression.fit_regressor", None)
-    run = _run_with(make_features(), tmp_path)
+    run = run_with(make_features(), tmp_path)
     small = ('sweep.scalers=["none"]', 'sweep.reducers=["pca10"]')
     store = run.folder("sweep") / "combinations"
     for select_on in ("validation", "test"):
-        _sweep(run, _config(*small, f"sweep.select_on={select_on}"), overwrite=True)
+        run_sweep(run, sweep_config(*small, f"sweep.select_on={select_on}"), overwrite=True)
         kept = [file.stem for file in store.files() if file.suffix == ".skops"]
         assert kept == [f"none-pca10-{name}" for name in ("linear", "ridge", "svr", "xgboost")]
         best = load_regressor(run.folder("sweep") / "best").about
@@ -249,29 +202,29 @@ def test_a_sweep_that_is_refused_leaves_the_one_that_stands(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
     features = make_features()
-    run = _run_with(features.rows(features.split != "test"), tmp_path)
+    run = run_with(features.rows(features.split != "test"), tmp_path)
     small = ('sweep.scalers=["none"]', 'sweep.reducers=["none"]', 'sweep.regressors=["ridge"]')
-    summary = _sweep(run, _config(*small))
+    summary = run_sweep(run, sweep_config(*small))
     before = {file.name: file.read_bytes() for file in run.folder("sweep").files()}
     with pytest.raises(SplitError, match="no labelled test sequences"):
-        _sweep(run, _config(*small, "sweep.select_on=test"), overwrite=True)
+        run_sweep(run, sweep_config(*small, "sweep.select_on=test"), overwrite=True)
     assert {file.name: file.read_bytes() for file in run.folder("sweep").files()} == before
-    assert _sweep(run, _config(*small)) == summary
+    assert run_sweep(run, sweep_config(*small)) == summary
 
 
 def test_a_failing_combination_is_a_row_and_the_others_stand(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
-    run = _run_with(make_features(), tmp_path)
+    run = run_with(make_features(), tmp_path)
     # More components than the training rows allow, and a solver that gives up.
-    config = _config(
+    config = sweep_config(
         'sweep.scalers=["none"]',
         'sweep.reducers=["none", {name="wide", estimator="PCA", parameters={n_components=99}}]',
         'sweep.regressors=["linear", "ridge", {name="hasty", estimator="Lasso", '
         'parameters={alpha=1e-6, max_iter=2}}, {name="mean", members=["linear", "hasty"]}]',
     )
-    summary = _sweep(run, config)
-    table = _results(run)
+    summary = run_sweep(run, config)
+    table = results_of(run)
     assert (summary["combinations"], summary["failed"], len(table)) == (8, 6, 8)
     good = table[table["status"] == "ok"]
     assert good[["reducer", "regressor"]].to_numpy().tolist() in (
@@ -288,62 +241,19 @@ def test_a_failing_combination_is_a_row_and_the_others_stand(
     assert table["ccc_validation"].isna().sum() == 6
 
 
-def test_whatever_a_trial_raises_is_a_row_that_says_it_and_is_counted(
-    ray_local: None, make_features: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pipelines.trials import SweepTrial
-
-    class Faulty(SweepTrial):
-        """One with an estimator that has an error, and a disk that has no space."""
-
-        def _outcome(self, name: str) -> Any:
-            if name.endswith("ridge"):
-                raise TypeError("of an estimator")
-            if name.endswith("svr"):
-                raise OSError("No space left on device")
-            return super()._outcome(name)
-
-    monkeypatch.setattr("pipelines.trials.SweepTrial", Faulty)
-    run = _run_with(make_features(), tmp_path)
-    name = "ray_valence_combinations_total"
-    before = exported(name)
-    small = ('sweep.scalers=["none"]', 'sweep.reducers=["none"]')
-    assert _sweep(run, _config(*small))["failed"] == 3
-    table = _results(run).set_index("regressor")
-    assert table["reason"].dropna().to_dict() == {
-        "ridge": "TypeError: of an estimator",
-        "svr": "OSError: No space left on device",
-        "ensemble": "its member was lost with its worker",
-    }
-    assert table["engine"].to_dict() == {
-        **dict.fromkeys(("linear", "ridge", "svr", "ensemble"), "sklearn"),
-        "xgboost": "xgboost",
-    }
-    # What the disk cost is none that the next call would take for done.
-    files = {file.stem for file in (run.folder("sweep") / "combinations").files()}
-    assert files == {f"none-none-{name}" for name in ("linear", "ridge", "xgboost")}
-    deadline = time.monotonic() + 30
-    # At least: what was counted before the first look may have come later.
-    while (
-        exported(name)["ok"] < before["ok"] + 2 or exported(name)["failed"] < before["failed"] + 1
-    ):
-        assert time.monotonic() < deadline, "the counters have not come"
-        time.sleep(0.5)
-
-
 def test_a_step_that_refuses_the_data_costs_its_combinations_alone(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
-    run = _run_with(make_features(), tmp_path)
+    run = run_with(make_features(), tmp_path)
     # Box-Cox takes positive values alone.
-    config = _config(
+    config = sweep_config(
         'sweep.scalers=["none", {name="box", estimator="PowerTransformer", '
         'parameters={method="box-cox"}}]',
         'sweep.reducers=["none"]',
         'sweep.regressors=["ridge", "svr"]',
     )
-    summary = _sweep(run, config)
-    table = _results(run).set_index(["scaler", "regressor"])
+    summary = run_sweep(run, config)
+    table = results_of(run).set_index(["scaler", "regressor"])
     assert (summary["combinations"], summary["failed"]) == (4, 2)
     assert table["status"]["none"].tolist() == ["ok", "ok"]
     for regressor in ("ridge", "svr"):
@@ -354,9 +264,9 @@ def test_a_step_that_refuses_the_data_costs_its_combinations_alone(
 def test_what_is_wrong_with_the_grid_is_said_before_anything_is_written(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
-    run = _run_with(make_features(rows=(30, 20, 10)), tmp_path)
+    run = run_with(make_features(rows=(30, 20, 10)), tmp_path)
     with pytest.raises(ConfigError, match="not offered"):
-        _sweep(run, _config('sweep.regressors=[{name="a", estimator="Perceptron"}]'))
+        run_sweep(run, sweep_config('sweep.regressors=[{name="a", estimator="Perceptron"}]'))
     assert not run.folder("sweep").exists()
 
 
@@ -366,55 +276,24 @@ def test_features_that_leak_are_refused(
     features = make_features(rows=(30, 20, 10))
     features.subject[features.split == "test"] = "s01"
     with pytest.raises(SplitError, match="more than one of training, validation and test"):
-        _sweep(_run_with(features, tmp_path), _config())
+        run_sweep(run_with(features, tmp_path), sweep_config())
 
 
 def test_without_features_it_says_which_command_comes_first(
     ray_local: None, tmp_path: Path
 ) -> None:
     with pytest.raises(MissingStageError, match="valence extract"):
-        _sweep(Run.at(str(tmp_path)), _config())
-
-
-def test_a_trial_that_takes_too_long_is_shown_and_ended_and_its_work_stops(
-    ray_local: None,
-    make_features: Make,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run = _run_with(make_features(), tmp_path)
-    screen = io.StringIO()
-    report = Report(Console(file=screen, force_terminal=True, width=160))
-    config = _config(*_SLOW, "sweep.trial_seconds=4")
-    with _pids() as pids:
-        _sweep(run, config, report=report)
-    running = re.compile(r"none-none-slow [1-9]\d* s")
-    assert running.search(screen.getvalue())
-    table = _results(run).set_index("regressor")
-    assert table["reason"]["slow"] == "stopped after 4 s (sweep.trial_seconds)"
-    assert table.loc[["linear", "ridge"], "status"].tolist() == ["ok", "ok"]
-    assert table["seconds"]["slow"] >= 4
-    assert table["engine"]["slow"] == "xgboost"
-    assert pids
-    assert not any(_is_fitting(pid) for pid in pids)
-    # The same is tried again when asked to, and shown where there is no terminal.
-    monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0.5)
-    capsys.readouterr()
-    assert _sweep(run, config, overwrite=True)["failed"] == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert "sweep: 2 of 3 combinations are there already" in lines
-    assert any(running.search(line) for line in lines)
+        run_sweep(Run.at(str(tmp_path)), sweep_config())
 
 
 def test_the_fast_engine_and_a_row_limit_are_stated(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
     pytest.importorskip("sklearnex")
-    run = _run_with(make_features(), tmp_path)
+    run = run_with(make_features(), tmp_path)
     small = ('sweep.scalers=["none"]', 'sweep.reducers=["none"]')
-    _sweep(run, _config(*small, "sweep.engine=sklearnex", "sweep.svr_max_rows=100"))
-    table = _results(run).set_index("regressor")
+    run_sweep(run, sweep_config(*small, "sweep.engine=sklearnex", "sweep.svr_max_rows=100"))
+    table = results_of(run).set_index("regressor")
     assert table["engine"].to_dict() == {
         "linear": "sklearn",
         "ridge": "sklearn",
@@ -434,10 +313,10 @@ def test_the_fast_engine_and_a_row_limit_are_stated(
     assert table["reason"].notna().sum() == 2
     store = run.folder("sweep") / "combinations"
     before = {file.name: file.info().mtime_ns for file in store.files()}
-    _sweep(run, _config(*small, "sweep.engine=sklearnex"), overwrite=True)
+    run_sweep(run, sweep_config(*small, "sweep.engine=sklearnex"), overwrite=True)
     changed = [file.stem for file in store.files() if file.info().mtime_ns != before[file.name]]
     assert changed == ["none-none-ensemble", "none-none-svr"]
-    assert set(_results(run)["rows"]) == {240}
+    assert set(results_of(run)["rows"]) == {240}
 
 
 @pytest.fixture
@@ -466,7 +345,7 @@ def test_beside_the_baseline_of_functionals_and_on_to_a_prediction(
         tiny_config,
         assignments=['sweep.scalers=["none"]', 'sweep.reducers=["pca10"]', other_length],
     )
-    _sweep(extracted, small)
+    run_sweep(extracted, small)
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert selection["remarks"] == []
     division = divide(read_features(extracted.folder("features")))
@@ -529,7 +408,7 @@ def test_segments_that_cannot_be_read_cost_their_baseline_alone(
             'sweep.regressors=["ridge"]',
         ],
     )
-    assert _sweep(extracted, small)["failed"] == 0
+    assert run_sweep(extracted, small)["failed"] == 0
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant"]
     (remark,) = selection["remarks"]
@@ -537,10 +416,10 @@ def test_segments_that_cannot_be_read_cost_their_baseline_alone(
     assert f"sweep: {remark}" in capsys.readouterr().err.splitlines()
 
     file.write_bytes(whole)
-    _sweep(extracted, small)
+    run_sweep(extracted, small)
     hint = f"sweep: nothing to do; {remark}; --overwrite tries again"
     assert hint in capsys.readouterr().err.splitlines()
-    _sweep(extracted, small, overwrite=True)
+    run_sweep(extracted, small, overwrite=True)
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant", "functionals"]
 
@@ -549,114 +428,7 @@ def test_segments_that_cannot_be_read_cost_their_baseline_alone(
     stage.begin({"made": "again"}, overwrite=True, wipe=False)
     stage.finish({"digest": "of other segments"})
     extracted.stage("sweep").file.delete()
-    _sweep(extracted, small)
+    run_sweep(extracted, small)
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant"]
     assert "the segments were made again after the features" in selection["remarks"][0]
-
-
-@pytest.mark.faults
-def test_a_worker_that_is_killed_costs_its_trial_one_more_try(
-    ray_local: None, make_features: Make, tmp_path: Path
-) -> None:
-    run = _run_with(make_features(), tmp_path)
-    slow = [each.replace("200000", "6000") for each in _SLOW]
-    with _pids(kill="first") as pids:
-        _sweep(run, _config(*slow))
-    assert pids
-    table = _results(run)
-    assert (table["status"] == "ok").all()
-    assert len(table) == 3
-
-
-@pytest.mark.faults
-def test_a_worker_that_is_killed_twice_is_a_row_that_overwrite_tries_again(
-    ray_local: None, make_features: Make, tmp_path: Path
-) -> None:
-    run = _run_with(make_features(), tmp_path)
-    config = _config(*(each.replace("200000", "30000") for each in _SLOW))
-    with _pids(kill="all that work for half a second"):
-        assert _sweep(run, config)["failed"] == 1
-    reasons = _results(run).set_index("regressor")["reason"]
-    assert reasons["slow"] == "its worker died, perhaps for want of memory"
-    store = run.folder("sweep") / "combinations"
-    before = {file.name: file.info().mtime_ns for file in store.files()}
-    assert sorted(before) == ["none-none-linear.parquet", "none-none-ridge.parquet"]
-    assert _sweep(run, config)["failed"] == 1
-    assert _sweep(run, config, overwrite=True)["failed"] == 0
-    assert (_results(run)["status"] == "ok").all()
-    after = {file.name: file.info().mtime_ns for file in store.files()}
-    assert {name: after[name] for name in before} == before
-
-
-@pytest.mark.faults
-def test_killed_in_the_middle_it_runs_only_what_is_missing(
-    ray_local: None, make_features: Make, tmp_path: Path
-) -> None:
-    run = _run_with(make_features(), tmp_path)
-    code = f"""
-from pipelines.progress import Report
-from pipelines.session import ray_session
-from valence.config import Config
-from valence.run import Run
-with ray_session():
-    from pipelines.sweep import sweep
-    config = Config.resolve(Config(), assignments=["sweep.bootstrap=50"])
-    sweep(Run.at({str(tmp_path)!r}), config, overwrite=False, report=Report())
-"""
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT, start_new_session=True)
-    store = run.folder("sweep") / "combinations"
-    deadline = time.monotonic() + 120
-    while len(store.files()) < 8 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    child.kill()
-    child.wait()
-    time.sleep(1)
-    before = {file.name: file.info().mtime_ns for file in store.files()}
-    assert 8 <= len(before) < 60
-    _sweep(run, _config())
-    after = {file.name: file.info().mtime_ns for file in store.files()}
-    assert len([name for name in after if name.endswith(".parquet")]) == 60
-    assert {name: after[name] for name in before} == before
-    assert len(_results(run)) == 60
-    assert run.stage("sweep").require()["status"] == "done"
-
-
-def _is_fitting(pid: int) -> bool:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-    # As Ray calls the process of an actor of Tune while it computes.
-    return command.startswith(b"ray::") and b".train" in command
-
-
-class _pids:
-    """Process ids of the trials seen at work during the block, some of which are killed."""
-
-    def __init__(
-        self, *, kill: Literal["none", "first", "all that work for half a second"] = "none"
-    ) -> None:
-        self._kill, self._stop = kill, threading.Event()
-        self._seen: set[int] = set()
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> set[int]:
-        self._thread.start()
-        return self._seen
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        since: dict[int, float] = {}
-        while not self._stop.wait(0.1):
-            now = time.monotonic()
-            pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-            since = {pid: since.get(pid, now) for pid in pids if _is_fitting(pid)}
-            self._seen.update(since)
-            old = [pid for pid, start in since.items() if now - start >= 0.5]
-            first = self._kill == "first" and len(self._seen) == 1
-            if old and (first or self._kill == "all that work for half a second"):
-                os.kill(old[0], signal.SIGKILL)
