@@ -1,8 +1,9 @@
 """A run on disk: where each stage keeps its outputs, and what those were made of.
 
 Every stage folder holds `stage.json`: what made the outputs (configuration, inputs, version), a
-fingerprint of that, and, once the stage is done, what it found. A stage whose outputs are of
-another fingerprint stops and says what differs.
+fingerprint of that, and, once the stage is done, what it found and a manifest of its files. A stage
+whose outputs are of another fingerprint stops and says what differs. The record checks itself, and
+the files are checked against it.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import time
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from valence.config import Config, versions
-from valence.errors import MissingStageError, StaleError
+from valence.errors import DamagedError, MissingStageError, StaleError, ValenceError
+from valence.manifest import Entry, Manifest, take_down
 from valence.storage import Location
 
 StageName = Literal["segments", "train", "features", "sweep", "report"]
+# `replacing`: outputs of another making may still be among those that stand there.
+Standing = Literal["new", "replacing", "resumed", "done"]
 
 # The version of what each stage stores: raised when the same configuration gives other outputs.
 FORMAT: dict[StageName, int] = {
@@ -139,11 +144,47 @@ class Stage:
         return self.folder / "stage.json"
 
     def record(self) -> dict[str, Any] | None:
-        """What `stage.json` says, or None where there is none."""
-        return self.file.read_json() if self.file.exists() else None
+        """What `stage.json` says, or None where there is none.
+
+        Raises
+        ------
+        DamagedError
+            If the record is not what was written.
+        """
+        if not self.file.exists():
+            return None
+        try:
+            record = self.file.read_json()
+            # Records of older versions hold no digest and no files.
+            if not isinstance(record, dict) or not record.keys() >= _LEAST:
+                raise ValueError("it is no record of a stage")
+            digest = record.pop("digest", None)
+            older = digest is None and record.keys() == _LEAST
+            if not older and digest != fingerprint(record):
+                raise ValueError("its digest is not the one that it gives")
+        except (ValueError, RecursionError) as error:
+            raise DamagedError(
+                f"'{self.file}' is damaged: {error}. Expected the record that the stage wrote. Run "
+                f"'{self.command(overwrite=True)}' to make it again; outputs that are whole and of "
+                "this configuration stay."
+            ) from error
+        return record
+
+    def command(self, *, overwrite: bool = False) -> str:
+        """The command that makes this stage's outputs."""
+        root, verb = self._root, _COMMAND[self.name]
+        words = [verb, root] if self.name != "segments" else [verb, _corpus(root), "--out", root]
+        return shlex.join(["valence", *words, *(["--overwrite"] if overwrite else [])])
+
+    @property
+    def _root(self) -> str:
+        """The run's folder, as a command takes it."""
+        folder = self.folder
+        parent = folder.path.rpartition("/")[0]
+        return str(replace(folder, path=parent))
 
     def require(self) -> dict[str, Any]:
-        """The record of the finished stage.
+        """The record of the finished stage, all of whose files are there.
 
         Raises
         ------
@@ -151,14 +192,15 @@ class Stage:
             If the stage has not been finished.
         StaleError
             If another version of this program has made it, whose format is not this one's.
+        DamagedError
+            If the record is damaged, or a file is missing or has another size.
         """
         record = self.record()
         if record is None or record["status"] != "done":
-            root = self.folder.path.rpartition("/")[0]
             state = "has not been made" if record is None else "is not finished"
             raise MissingStageError(
                 f"'{self.folder}' {state}, and this stage needs it. Run "
-                f"'valence {_COMMAND[self.name]}' for '{root}' first."
+                f"'valence {_COMMAND[self.name]}' for '{self._root}' first."
             )
         there = record["made_of"].get("format")
         if there != FORMAT[self.name]:
@@ -167,12 +209,75 @@ class Stage:
                 f"{there}, and {FORMAT[self.name]} is expected. Run 'valence "
                 f"{_COMMAND[self.name]}' with --overwrite to make it again."
             )
+        amiss = self._manifest(record).amiss(self.folder, content=False)
+        for name, what in sorted(amiss.items()):
+            more = f" So are {len(amiss) - 1} more files." if len(amiss) > 1 else ""
+            raise DamagedError(
+                f"'{self.folder / name}' {what}.{more} Run '{self.command()}' to make it again; "
+                "the rest stays."
+            )
         return record
 
+    def amiss(self) -> dict[str, str]:
+        """The files of the finished stage that are not as they were written, and what is wrong.
+
+        A file that was touched since is read; one that was not is known by its size and time.
+        """
+        record = self.record()
+        return {} if record is None else self._manifest(record).amiss(self.folder, content=True)
+
+    def read(self, name: str) -> bytes:
+        """The content of an output, which is what was written.
+
+        Raises
+        ------
+        DamagedError
+            If it is missing or damaged; a damaged file is renamed, so that it is made again.
+        """
+        file = self.folder / name
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError as error:
+            raise DamagedError(
+                f"'{file}' is missing. Run '{self.command()}' to make it again; the rest stays."
+            ) from error
+        record = self.record()
+        entry = None if record is None else self._manifest(record).files.get(name)
+        if entry is not None and not entry.fits(content):
+            raise self.damaged(file, "its digest is not the one that its stage noted")
+        return content
+
+    def damaged(self, file: Location, why: str) -> DamagedError:
+        """The error of a damaged output, which is renamed so that its stage makes it again."""
+        aside = file.set_aside()
+        where = (
+            f"It was renamed to '{aside.name}'."
+            if aside is not None
+            else "It could not be renamed: remove it."
+        )
+        return DamagedError(
+            f"'{file}' is damaged: {why}. {where} Run '{self.command()}' to make the file again; "
+            "the rest stays."
+        )
+
+    def outputs(self) -> tuple[str, ...] | None:
+        """Names of the files in the manifest; None where the record has none, as older ones."""
+        record = self.record()
+        files = {} if record is None else record.get("files", {})
+        return tuple(files) or None
+
     def begin(
-        self, made_of: Mapping[str, Any], *, overwrite: bool = False, wipe: bool = True
-    ) -> Literal["new", "resumed", "done"]:
+        self,
+        made_of: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        wipe: bool = True,
+        again: bool = False,
+    ) -> Standing:
         """Claim the folder for outputs made of `made_of`.
+
+        Whatever ends this call half-way, the next one goes on from there: the record says that
+        outputs are being replaced before the first of them goes.
 
         Parameters
         ----------
@@ -183,52 +288,100 @@ class Stage:
         wipe
             Whether replacing removes the whole folder; False leaves it to the stage to replace
             only the outputs that changed.
+        again
+            Whether outputs that are done are worked on again: lost ones, say.
 
         Returns
         -------
         `"done"` if finished outputs of this fingerprint stand there, `"resumed"` if a part of them
-        does, else `"new"`.
+        does, `"replacing"` if outputs of another may still be there (without `wipe` only), else
+        `"new"`.
 
         Raises
         ------
         StaleError
             If outputs of another fingerprint stand there and `overwrite` is False.
+        DamagedError
+            If the record is damaged and `overwrite` is False.
         """
         standing = self.standing(made_of, overwrite=overwrite)
-        if standing == "new":
-            if wipe and self.file.exists():
-                self.folder.delete()
-            self._write(status="running", made_of=self._complete(made_of), summary={})
+        complete = self._complete(made_of)
+        if standing == "done" and again:
+            self._write("running", complete, {})
+            return "resumed"
+        if standing == "replacing":
+            self._write("replacing", complete, {})
+            if not wipe:
+                return "replacing"
+            self._wipe()
+            standing = "new"
+        if standing == "new" or (standing == "resumed" and self._is_damaged()):
+            self._write("running", complete, {})
         return standing
 
-    def standing(
-        self, made_of: Mapping[str, Any], *, overwrite: bool = False
-    ) -> Literal["new", "resumed", "done"]:
-        """What `begin` would find; nothing is claimed or removed.
+    def standing(self, made_of: Mapping[str, Any], *, overwrite: bool = False) -> Standing:
+        """What `begin` would find, without its wiping; nothing is claimed or removed.
 
         Raises
         ------
-        StaleError
+        StaleError, DamagedError
             As `begin`.
         """
-        made_of, record = self._complete(made_of), self.record()
+        try:
+            record = self.record()
+        except DamagedError:
+            if not overwrite:
+                raise
+            # Each output says itself what made it.
+            return "resumed"
         if record is None:
             return "new"
-        if record["fingerprint"] == fingerprint(made_of):
-            return "done" if record["status"] == "done" else "resumed"
+        complete = self._complete(made_of)
+        if record["fingerprint"] == fingerprint(complete):
+            known: dict[str, Standing] = {"done": "done", "replacing": "replacing"}
+            return known.get(record["status"], "resumed")
         if not overwrite:
             raise StaleError(
                 f"'{self.folder}' holds outputs of another configuration or input: "
-                f"{difference(record['made_of'], made_of)}. Add --overwrite to make them "
+                f"{difference(record['made_of'], complete)}. Add --overwrite to make them "
                 "again, or choose another run folder."
             )
-        return "new"
+        return "replacing"
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """Mark the stage done, with what it found (`seconds` among it)."""
+    def finish(
+        self, summary: Mapping[str, Any], outputs: Iterable[str] | Mapping[str, str] = ()
+    ) -> None:
+        """Mark the stage done, with what it found and a manifest of its files.
+
+        Parameters
+        ----------
+        summary
+            What it found (`seconds` among it).
+        outputs
+            Names of the files that the manifest lists, or their SHA-256 by name where it is known.
+        """
         record = self.record()
         assert record is not None, "a stage is begun before it is finished"
-        self._write(status="done", made_of=record["made_of"], summary=summary)
+        manifest = take_down(self.folder, outputs)
+        self._write("done", record["made_of"], summary, files=manifest.to_json())
+        manifest.remove_set_aside(self.folder)
+
+    def _manifest(self, record: Mapping[str, Any]) -> Manifest:
+        files = record.get("files", {})
+        return Manifest({name: Entry(**entry) for name, entry in files.items()})
+
+    def _is_damaged(self) -> bool:
+        try:
+            self.record()
+        except DamagedError:
+            return True
+        return False
+
+    def _wipe(self) -> None:
+        """Remove all but the record, which says until the end that this is going on."""
+        for entry in self.folder.entries():
+            if entry.name != self.file.name:
+                entry.delete()
 
     def _complete(self, made_of: Mapping[str, Any]) -> dict[str, Any]:
         """With the format, and as JSON gives it back: a tuple is no difference from a list."""
@@ -236,21 +389,56 @@ class Stage:
         return complete
 
     def _write(
-        self, *, status: str, made_of: Mapping[str, Any], summary: Mapping[str, Any]
+        self,
+        status: str,
+        made_of: Mapping[str, Any],
+        summary: Mapping[str, Any],
+        *,
+        files: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.file.write_json(
-            {
-                "stage": self.name,
-                "status": status,
-                "fingerprint": fingerprint(made_of),
-                "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "summary": dict(summary),
-                "made_of": dict(made_of),
-                "versions": versions(),
-                # Of the machine that gave the command; a cluster may have done the work.
-                "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
-            }
+        record: dict[str, Any] = {
+            "stage": self.name,
+            "status": status,
+            "fingerprint": fingerprint(made_of),
+            "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "summary": dict(summary),
+            "made_of": dict(made_of),
+            "versions": versions(),
+            # Of the machine that gave the command; a cluster may have done the work.
+            "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
+        }
+        files = {} if files is None else files
+        # As JSON gives it back, which is what the digest is compared with.
+        digest = fingerprint(json.loads(json.dumps(record | {"files": files})))
+        text = json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}")
+        # A line a file, however many there are.
+        lines = [f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in files.items()]
+        listed = ",\n".join(lines)
+        self.file.write_text(
+            f'{text},\n  "files": {{\n{listed}\n  }},\n  "digest": "{digest}"\n}}\n'
         )
+        self.folder.settle()
+
+
+# Keys of a record as older versions wrote it.
+_LEAST = {
+    "stage",
+    "status",
+    "fingerprint",
+    "written",
+    "summary",
+    "made_of",
+    "versions",
+    "machine",
+}
+
+
+def _corpus(root: str) -> str:
+    """The corpus of the run at `root`, as far as its configuration tells."""
+    try:
+        return str(Run.at(root).record().get("corpus", "CORPUS"))
+    except (OSError, ValueError, ValenceError):
+        return "CORPUS"
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], *, most: int = 6) -> str:

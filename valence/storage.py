@@ -133,6 +133,12 @@ class Location:
         )
         return sorted(found, key=lambda file: file.name)
 
+    def entries(self) -> list[Location]:
+        """Files and folders of this folder, hidden ones too, sorted by name."""
+        selector = fs.FileSelector(self.path, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return [self / name for name in sorted(info.base_name for info in infos)]
+
     def _file_names(self) -> list[str]:
         if self.local is None:
             selector = fs.FileSelector(self.path, allow_not_found=True)
@@ -205,6 +211,31 @@ class Location:
             self.filesystem.delete_dir(self.path)
         elif kind != fs.FileType.NotFound:
             self.filesystem.delete_file(self.path)
+
+    def listing(self) -> dict[str, fs.FileInfo]:
+        """The files of this folder by name, with size and time of modification; one request."""
+        selector = fs.FileSelector(self.path, allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return {info.base_name: info for info in infos if info.type == fs.FileType.File}
+
+    def settle(self) -> None:
+        """Bring the names in this folder to the disk, so that a loss of power forgets none."""
+        if self.local is None:
+            return
+        folder = os.open(self.local, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def set_aside(self) -> Location | None:
+        """Rename this file to `NAME.damaged`; returns where it is, or None if that is refused."""
+        aside = Location(self.filesystem, f"{self.path}.damaged", self.scheme, self.query)
+        try:
+            self.filesystem.move(self.path, aside.path)
+        except OSError:
+            return None
+        return aside
 
     def remove_partial_files(self) -> int:
         """Remove what interrupted writers left in this folder; returns how many files."""
