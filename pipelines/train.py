@@ -32,7 +32,9 @@ from valence.checkpoint import (
     load_model,
     load_state,
     read_progress,
+    require_size,
     save_state,
+    state_bytes,
 )
 from valence.claim import Claim
 from valence.config import Config
@@ -106,6 +108,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         If a batch has no part for each worker.
     """
     began = time.monotonic()
+    require_size(config)
     segments = run.stage("segments").require()
     _require_own_segments(segments["made_of"], run, config)
     store = SegmentStore(run.folder("segments"))
@@ -121,7 +124,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     placement = place(store, config, chosen, report)
     require_shared(run.root)
     folder = run.folder("train")
-    _require_own_state(folder, made_of, overwrite=overwrite)
+    _require_own_state(folder, made_of, config, overwrite=overwrite)
     standing = stage.begin(made_of, overwrite=overwrite)
     if standing == "done":
         if _holds_its_model(run, stage):
@@ -133,7 +136,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         run.model.delete()
     # Taken where the work begins: a call that finds no place leaves the folder to who works there.
     claim = Claim(folder)
-    state, passed = _newest(folder, made_of, report)
+    state, passed = _newest(folder, made_of, config, report)
     if state is not None:
         seed = config.train.seeds[state.seed_index]
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
@@ -155,9 +158,9 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
                 if again == settings.placement:
                     raise _not_started(error, again) from error
                 report.say("train: nodes were lost or came; going on with those that are there")
-            state, passed = _newest(folder, made_of, report)
+            state, passed = _newest(folder, made_of, config, report)
             settings = replace(settings, placement=again, passed=passed)
-        state, _ = _newest(folder, made_of, report)
+        state, _ = _newest(folder, made_of, config, report)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
     # A worker that was killed after its last state has not come to write what follows from it.
@@ -232,17 +235,17 @@ def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) 
 
 
 def _newest(
-    folder: Location, made_of: Mapping[str, Any], report: Report
+    folder: Location, made_of: Mapping[str, Any], config: Config, report: Report
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
     """The newest state that is whole, and what was said of those that were passed over."""
-    state, remarks = _own_state(folder, made_of)
+    state, remarks = _own_state(folder, made_of, config)
     for remark in remarks:
         report.say(f"train: {remark}")
     return state, remarks
 
 
 def _own_state(
-    folder: Location, made_of: Mapping[str, Any]
+    folder: Location, made_of: Mapping[str, Any], config: Config
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
     """As `load_state`, and none but this training's.
 
@@ -251,7 +254,7 @@ def _own_state(
     StaleError
         If it is the state of another configuration or input.
     """
-    state, remarks = load_state(folder)
+    state, remarks = load_state(folder, most=state_bytes(config))
     if state is not None and fingerprint(state.made_of) != fingerprint(made_of):
         raise StaleError(
             f"'{folder}' holds the state of a training of another configuration or input: "
@@ -261,7 +264,9 @@ def _own_state(
     return state, remarks
 
 
-def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: bool) -> None:
+def _require_own_state(
+    folder: Location, made_of: dict[str, Any], config: Config, *, overwrite: bool
+) -> None:
     """See to it that what would be gone on from is this training's, whatever `stage.json` says.
 
     Raises
@@ -272,7 +277,7 @@ def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: 
         If no state there is whole and `overwrite` is False.
     """
     try:
-        _own_state(folder, made_of)
+        _own_state(folder, made_of, config)
     except (StaleError, ModelError):
         if not overwrite:
             raise
@@ -420,7 +425,7 @@ def _work(given: dict[str, Any]) -> str | None:
         if rank() == 0:
             settings.claim.take()
             settings.folder.remove_partial_files()
-        state, passed = _own_state(settings.folder, settings.made_of)
+        state, passed = _own_state(settings.folder, settings.made_of, config)
         remarks.extend(remark for remark in passed if remark not in settings.passed)
         return residency, _source(settings, device, residency), state
 

@@ -50,6 +50,10 @@ class MissingStageError(UsageError):
     """A stage whose inputs have not been made yet."""
 
 
+class DamagedError(ValenceError):
+    """A file that a run keeps is lost, or is not what was written there."""
+
+
 class ModelError(ValenceError):
     """A model folder or checkpoint that is incomplete, damaged or of another version."""
 
