@@ -39,7 +39,15 @@ from valence.checkpoint import (
 from valence.claim import Claim
 from valence.config import Config
 from valence.distributed import gather, rank
-from valence.errors import ClusterError, ModelError, StaleError, TrainingError, ValenceError
+from valence.errors import (
+    ClusterError,
+    DamagedError,
+    ModelError,
+    StaleError,
+    TrainingError,
+    ValenceError,
+)
+from valence.history import HISTORY_FILE, history_digest, read_history
 from valence.precision import precision_on
 from valence.residency import Members, Residency, ResidentSource, members
 from valence.run import Run, Stage, difference, fingerprint
@@ -118,7 +126,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     record = stage.record()
     if record is not None and record["status"] == "done" and not overwrite:
         stage.standing(made_of)
-        if _holds_its_model(run, stage):
+        if _holds_its_outputs(run, stage):
             return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen, report)
@@ -127,9 +135,12 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     _require_own_state(folder, made_of, config, overwrite=overwrite)
     standing = stage.begin(made_of, overwrite=overwrite)
     if standing == "done":
-        if _holds_its_model(run, stage):
+        if _holds_its_outputs(run, stage):
             return _nothing_to_do(stage, report)
-        report.say(f"train: '{run.model}' is lost or damaged, and is made again from the state")
+        report.say(
+            f"train: '{run.model}' or what stands beside the state in '{folder}' is lost or "
+            "damaged, and is made again from the state"
+        )
         stage.file.delete()
         stage.begin(made_of, wipe=False)
     if standing == "new":
@@ -167,7 +178,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     best = best_model(task, state)
     claim.take()
     with claim.held(), _writing(folder):
-        (folder / "history.csv").write_text(history_csv(state.history))
+        (folder / HISTORY_FILE).write_text(history_csv(state.history))
         export_model(folder / "best", best, config, state.best_record)
         sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
     summary: dict[str, Any] = {
@@ -177,6 +188,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "seed": state.best_record["seed"],
         "epoch": state.best_record["epoch"],
         "epochs": len(state.history),
+        "history": history_digest(state.history),
         "seeds": _by_seed(state),
         "residency": (read_progress(folder) or {}).get("residency", placement.residency),
         "workers": config.train.workers,
@@ -197,14 +209,15 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
     return summary
 
 
-def _holds_its_model(run: Run, stage: Stage) -> bool:
-    """Whether the run's model is the whole of what its finished training ended with."""
+def _holds_its_outputs(run: Run, stage: Stage) -> bool:
+    """Whether the model, its copy and the history are the whole of what the training ended with."""
+    summary = stage.require()["summary"]
     try:
-        _, description = load_model(run.model)
-    except ModelError:
+        read_history(stage.folder, summary)
+        descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
+    except (DamagedError, ModelError):
         return False
-    sha256: str = stage.require()["summary"]["digest"]
-    return description.sha256 == sha256
+    return all(each.sha256 == summary["digest"] for each in descriptions)
 
 
 def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:
@@ -466,7 +479,7 @@ def _write(folder: Location, task: Task, state: TrainingState, progress: Mapping
             with torch.random.fork_rng(devices=[]):
                 best = best_model(task, state)
             export_model(folder / "best", best, task.config, record)
-        (folder / "history.csv").write_text(history_csv(state.history))
+        (folder / HISTORY_FILE).write_text(history_csv(state.history))
 
 
 def _together(work: Callable[[], T]) -> T:

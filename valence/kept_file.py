@@ -165,13 +165,13 @@ class KeptFile:
         assert isinstance(content, dict)
         return content
 
-    def rows(self, columns: Iterable[str], *, numbers: Iterable[str]) -> pd.DataFrame:
+    def rows(self, columns: Iterable[str] | None, *, numbers: Iterable[str] = ()) -> pd.DataFrame:
         """Read a CSV file with a header.
 
         Parameters
         ----------
         columns
-            The names in its header, in order.
+            The names in its header, in order; None takes any.
         numbers
             The columns that hold numbers; an empty cell is NaN, and infinity is refused.
 
@@ -183,7 +183,8 @@ class KeptFile:
         try:
             text = self.read().decode()
             found = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-            return _frame(found, list(columns), frozenset(numbers), complete=text.endswith("\n"))
+            expected = list(columns) if columns is not None else found[0] if found else []
+            return _frame(found, expected, frozenset(numbers), complete=text.endswith("\n"))
         except UnicodeDecodeError as error:
             raise self.damaged(f"it is no text in UTF-8 (byte {error.start})") from error
         except (ValueError, csv.Error) as error:

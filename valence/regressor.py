@@ -46,7 +46,7 @@ _ABOUT = "regressor.json"
 _MOST_COLUMNS = 16_384
 # Whatever else there is, these are used.
 _KINDS = {"columns": int, "sha256": str, "target": str, "model": str | None, "steps": dict}
-_REMEDY = "Remove stage.json from the run's folder 'sweep' and run 'valence sweep' again."
+_REMEDY = "Run 'valence sweep' on the run, which makes it again."
 
 
 @dataclass(frozen=True)
@@ -133,21 +133,8 @@ def load_regressor(folder: Location) -> Regressor:
         If something is missing or damaged, or holds a type that is not trusted.
     """
     about = _read_about(folder)
-    file, rows = folder / _PIPELINE, about.get("rows")
-    if not file.exists():
-        raise _absent(file, folder)
-    kept = KeptFile(
-        file,
-        f"the pipeline that {_ABOUT} describes, as 'valence sweep' writes it",
-        _REMEDY,
-        most=most_bytes(rows=rows if isinstance(rows, int) else 0, columns=about["columns"]),
-        error=ModelError,
-    )
-    content = kept.read()
-    if hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise kept.damaged(
-            f"its checksum is not the one given in {_ABOUT}, or it belongs to another one"
-        )
+    content, kept = _read_pipeline(folder, about)
+    file = kept.file
     skops = _skops()
     try:
         pipeline = _load_as_declared(content, kept)
@@ -170,6 +157,44 @@ def load_regressor(folder: Location) -> Regressor:
             "'valence sweep' writes it."
         )
     return Regressor(pipeline, about)
+
+
+def holds_regressor(folder: Location, *, features: str) -> bool:
+    """Whether a folder holds, whole, a pipeline that was fitted on `features`; none of it is built.
+
+    Parameters
+    ----------
+    folder
+        Such as `RUN/sweep/best`.
+    features
+        The digest of the stage `features`.
+    """
+    try:
+        about = _read_about(folder)
+        _read_pipeline(folder, about)
+    except ModelError:
+        return False
+    return about.get("features") == features
+
+
+def _read_pipeline(folder: Location, about: Mapping[str, Any]) -> tuple[bytes, KeptFile]:
+    """What the file of the pipeline holds, no larger than it may be and with the right digest."""
+    file, rows = folder / _PIPELINE, about.get("rows")
+    if not file.exists():
+        raise _absent(file, folder)
+    kept = KeptFile(
+        file,
+        f"the pipeline that {_ABOUT} describes, as 'valence sweep' writes it",
+        _REMEDY,
+        most=most_bytes(rows=rows if isinstance(rows, int) else 0, columns=about["columns"]),
+        error=ModelError,
+    )
+    content = kept.read()
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        raise kept.damaged(
+            f"its checksum is not the one given in {_ABOUT}, or it belongs to another one"
+        )
+    return content, kept
 
 
 def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
