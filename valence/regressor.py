@@ -204,7 +204,7 @@ def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
     except ValueError as error:
         raise ModelError(
             f"The file '{kept.file}' {error}. Expected {kept.expected}, in which nothing is "
-            f"compressed. Do not use it unless you know who wrote it. Or: {_REMEDY}"
+            f"compressed. Do not use it unless you know who wrote it. {_REMEDY}"
         ) from error
     return load(content)
 

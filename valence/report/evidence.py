@@ -145,7 +145,7 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
     # What was swept are these features, or it says nothing of this model.
     made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
     swept = made_of.get("features") == extracted["summary"]["digest"]
-    sweep = run.folder("sweep")
+    sweep, summary = run.folder("sweep"), stages["sweep"]["summary"] if swept else {}
     return Evidence(
         run=run,
         config=config,
@@ -155,10 +155,8 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
         features=read_features(run.folder("features")),
         history=_read_history(run, trained["summary"]),
         progress=read_progress(run.folder("train")),
-        results=read_results(sweep, stages["sweep"]["summary"], scores=scores) if swept else None,
-        selection=read_selection(sweep, stages["sweep"]["summary"], scores=scores)
-        if swept
-        else None,
+        results=read_results(sweep, summary, scores=scores) if swept else None,
+        selection=read_selection(sweep, summary, scores=scores) if swept else None,
     )
 
 
