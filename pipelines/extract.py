@@ -80,7 +80,8 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     began = time.monotonic()
     segments = run.stage("segments").require()["summary"]["digest"]
     trained = run.stage("train").require()["summary"]["digest"]
-    description = read_description(run.model)
+    # All of it, weights too: what is wrong with them is said here, and not by a worker.
+    _, description = load_model(run.model)
     if description.sha256 != trained:
         raise ModelError(
             f"'{run.model}' does not hold the model that '{run.folder('train')}' ended with. "

@@ -44,11 +44,13 @@ from valence.combinations import (
     regressor_parts,
 )
 from valence.config import ClusterConfig, Config, SweepConfig, versions
+from valence.errors import DamagedError
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import assemble, expected_seconds, thin
-from valence.regressor import save_regressor
+from valence.regressor import holds_regressor, save_regressor
+from valence.results import read_results, read_selection, write_results, write_selection
 from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
 from valence.selection import check_rows, constant_outcome, rank, select, tabulate
@@ -116,8 +118,13 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     }
     # Nothing that stands here is touched before all that may refuse the call has been asked.
     standing = stage.standing(made_of, overwrite=overwrite)
+    lost = None
     if standing == "done":
         summary = dict(stage.require()["summary"])
+        lost = _what_is_lost(stage.folder, summary, features)
+    if lost is not None:
+        report.say(f"sweep: {lost} The results are made again")
+    elif standing == "done":
         amiss = list(summary.get("remarks", ()))
         if summary["failed"]:
             amiss.insert(0, f"{summary['failed']} failed")
@@ -135,7 +142,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         stage.file.delete()
     stage.begin(made_of, overwrite=overwrite, wipe=False)
     store = OutcomeStore(stage.folder / "combinations")
-    if standing != "resumed" or overwrite:
+    if overwrite or (standing != "resumed" and lost is None):
         # A failure under another configuration, such as a shorter limit, says nothing here.
         store.forget_failures()
     if standing != "resumed":
@@ -180,8 +187,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
 
     ranking = rank(outcomes, division, on=config.sweep.select_on)
     table = tabulate(ranking, outcomes, division)
-    with (stage.folder / "results.csv").writer() as target:
-        table.to_csv(target, index=False)
+    digest_of_results = write_results(stage.folder, table)
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
     with report.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
         began = time.monotonic()
@@ -197,7 +203,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     for remark in remarks:
         report.say(f"sweep: {remark}")
     selection["remarks"] = remarks
-    (stage.folder / "selection.json").write_json(selection)
+    digest_of_selection = write_selection(stage.folder, selection)
     store.clear(keep=set(made_of_each))
     best = selection["best"]
     summary = {
@@ -207,6 +213,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "best": "-".join(ranking[0].names),
         "ccc_validation": best["validation"]["ccc"],
         "digest": fingerprint({"selection": selection}),
+        "results": digest_of_results,
+        "selection": digest_of_selection,
         "remarks": remarks,
     }
     stage.finish(summary)
@@ -216,6 +224,18 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         + (f"; {summary['failed']} failed" if summary["failed"] else "")
     )
     return summary
+
+
+def _what_is_lost(folder: Location, summary: Mapping[str, Any], features: str) -> str | None:
+    """What of a finished sweep is absent or damaged, in words, or None."""
+    try:
+        read_results(folder, summary)
+        read_selection(folder, summary)
+    except DamagedError as error:
+        return str(error).partition(". ")[0] + "."
+    if not holds_regressor(folder / "best", features=features):
+        return f"'{folder / 'best'}' does not hold the best pipeline, whole."
+    return None
 
 
 def _run(

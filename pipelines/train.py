@@ -32,12 +32,22 @@ from valence.checkpoint import (
     load_model,
     load_state,
     read_progress,
+    require_size,
     save_state,
+    state_bytes,
 )
 from valence.claim import Claim
 from valence.config import Config
 from valence.distributed import gather, rank
-from valence.errors import ClusterError, ModelError, StaleError, TrainingError, ValenceError
+from valence.errors import (
+    ClusterError,
+    DamagedError,
+    ModelError,
+    StaleError,
+    TrainingError,
+    ValenceError,
+)
+from valence.history import HISTORY_FILE, history_digest, read_history
 from valence.precision import precision_on
 from valence.residency import Members, Residency, ResidentSource, members
 from valence.run import Run, Stage, difference, fingerprint
@@ -106,6 +116,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         If a batch has no part for each worker.
     """
     began = time.monotonic()
+    require_size(config)
     segments = run.stage("segments").require()
     _require_own_segments(segments["made_of"], run, config)
     store = SegmentStore(run.folder("segments"))
@@ -115,25 +126,28 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     record = stage.record()
     if record is not None and record["status"] == "done" and not overwrite:
         stage.standing(made_of)
-        if _holds_its_model(run, stage):
+        if _holds_its_outputs(run, stage):
             return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen, report)
     require_shared(run.root)
     folder = run.folder("train")
-    _require_own_state(folder, made_of, overwrite=overwrite)
+    _require_own_state(folder, made_of, config, overwrite=overwrite)
     standing = stage.begin(made_of, overwrite=overwrite)
     if standing == "done":
-        if _holds_its_model(run, stage):
+        if _holds_its_outputs(run, stage):
             return _nothing_to_do(stage, report)
-        report.say(f"train: '{run.model}' is lost or damaged, and is made again from the state")
+        report.say(
+            f"train: '{run.model}' or what stands beside the state in '{folder}' is lost or "
+            "damaged, and is made again from the state"
+        )
         stage.file.delete()
         stage.begin(made_of, wipe=False)
     if standing == "new":
         run.model.delete()
     # Taken where the work begins: a call that finds no place leaves the folder to who works there.
     claim = Claim(folder)
-    state, passed = _newest(folder, made_of, report)
+    state, passed = _newest(folder, made_of, config, report)
     if state is not None:
         seed = config.train.seeds[state.seed_index]
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
@@ -155,16 +169,16 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
                 if again == settings.placement:
                     raise _not_started(error, again) from error
                 report.say("train: nodes were lost or came; going on with those that are there")
-            state, passed = _newest(folder, made_of, report)
+            state, passed = _newest(folder, made_of, config, report)
             settings = replace(settings, placement=again, passed=passed)
-        state, _ = _newest(folder, made_of, report)
+        state, _ = _newest(folder, made_of, config, report)
         assert state is not None, "a training that ended well left its state"
     task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
     # A worker that was killed after its last state has not come to write what follows from it.
     best = best_model(task, state)
     claim.take()
     with claim.held(), _writing(folder):
-        (folder / "history.csv").write_text(history_csv(state.history))
+        (folder / HISTORY_FILE).write_text(history_csv(state.history))
         export_model(folder / "best", best, config, state.best_record)
         sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
     summary: dict[str, Any] = {
@@ -174,6 +188,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "seed": state.best_record["seed"],
         "epoch": state.best_record["epoch"],
         "epochs": len(state.history),
+        "history": history_digest(state.history),
         "seeds": _by_seed(state),
         "residency": (read_progress(folder) or {}).get("residency", placement.residency),
         "workers": config.train.workers,
@@ -194,14 +209,15 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
     return summary
 
 
-def _holds_its_model(run: Run, stage: Stage) -> bool:
-    """Whether the run's model is the whole of what its finished training ended with."""
+def _holds_its_outputs(run: Run, stage: Stage) -> bool:
+    """Whether the model, its copy and the history are the whole of what the training ended with."""
+    summary = stage.require()["summary"]
     try:
-        _, description = load_model(run.model)
-    except ModelError:
+        read_history(stage.folder, summary)
+        descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
+    except (DamagedError, ModelError):
         return False
-    sha256: str = stage.require()["summary"]["digest"]
-    return description.sha256 == sha256
+    return all(each.sha256 == summary["digest"] for each in descriptions)
 
 
 def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:
@@ -232,17 +248,17 @@ def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) 
 
 
 def _newest(
-    folder: Location, made_of: Mapping[str, Any], report: Report
+    folder: Location, made_of: Mapping[str, Any], config: Config, report: Report
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
     """The newest state that is whole, and what was said of those that were passed over."""
-    state, remarks = _own_state(folder, made_of)
+    state, remarks = _own_state(folder, made_of, config)
     for remark in remarks:
         report.say(f"train: {remark}")
     return state, remarks
 
 
 def _own_state(
-    folder: Location, made_of: Mapping[str, Any]
+    folder: Location, made_of: Mapping[str, Any], config: Config
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
     """As `load_state`, and none but this training's.
 
@@ -251,7 +267,7 @@ def _own_state(
     StaleError
         If it is the state of another configuration or input.
     """
-    state, remarks = load_state(folder)
+    state, remarks = load_state(folder, most=state_bytes(config))
     if state is not None and fingerprint(state.made_of) != fingerprint(made_of):
         raise StaleError(
             f"'{folder}' holds the state of a training of another configuration or input: "
@@ -261,7 +277,9 @@ def _own_state(
     return state, remarks
 
 
-def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: bool) -> None:
+def _require_own_state(
+    folder: Location, made_of: dict[str, Any], config: Config, *, overwrite: bool
+) -> None:
     """See to it that what would be gone on from is this training's, whatever `stage.json` says.
 
     Raises
@@ -272,7 +290,7 @@ def _require_own_state(folder: Location, made_of: dict[str, Any], *, overwrite: 
         If no state there is whole and `overwrite` is False.
     """
     try:
-        _own_state(folder, made_of)
+        _own_state(folder, made_of, config)
     except (StaleError, ModelError):
         if not overwrite:
             raise
@@ -420,7 +438,7 @@ def _work(given: dict[str, Any]) -> str | None:
         if rank() == 0:
             settings.claim.take()
             settings.folder.remove_partial_files()
-        state, passed = _own_state(settings.folder, settings.made_of)
+        state, passed = _own_state(settings.folder, settings.made_of, config)
         remarks.extend(remark for remark in passed if remark not in settings.passed)
         return residency, _source(settings, device, residency), state
 
@@ -461,7 +479,7 @@ def _write(folder: Location, task: Task, state: TrainingState, progress: Mapping
             with torch.random.fork_rng(devices=[]):
                 best = best_model(task, state)
             export_model(folder / "best", best, task.config, record)
-        (folder / "history.csv").write_text(history_csv(state.history))
+        (folder / HISTORY_FILE).write_text(history_csv(state.history))
 
 
 def _together(work: Callable[[], T]) -> T:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import random
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +28,13 @@ from valence.checkpoint import (
     random_state,
     read_description,
     read_progress,
+    require_size,
     save_state,
     set_random_state,
+    state_bytes,
 )
 from valence.config import Config
-from valence.errors import ModelError, TrainingError
+from valence.errors import ConfigError, ModelError, TrainingError
 from valence.model import ValenceModel
 from valence.run import fingerprint
 from valence.standardization import Standardizer
@@ -228,8 +232,11 @@ def test_nothing_in_a_state_is_run(folder: Location, tmp_path: Path) -> None:
         torch.save(content, buffer)
         data = buffer.getvalue()
         _local(folder, "state.pt").write_bytes(data + hashlib.sha256(data).digest())
-        with pytest.raises(ModelError, match="not a training state"):
+        with pytest.raises(ModelError, match="not a training state") as caught:
             load_state(folder)
+        # torch's own words would tell how to run it.
+        assert "weights_only" not in str(caught.value)
+        assert "'valence train' with --overwrite" in str(caught.value)
         assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(Trap()))
     assert (tmp_path / "sprung").exists()
@@ -460,3 +467,99 @@ def test_a_state_says_what_it_is_of(folder: Location) -> None:
     index = json.loads(_local(folder, "state.json").read_text())
     assert (index["seed_index"], index["epoch"]) == (0, 5)
     assert index["made_of"] == {"train": {"epochs": 7}}
+
+
+def _put_state(folder: Location, content: object) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getvalue()
+    _local(folder, "state.pt").write_bytes(data + hashlib.sha256(data).digest())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epoch": "1"}, "'epoch' is a text"),
+        ({"history": {}}, "'history' is an object"),
+        ({"history": [{"seed": 0}]}, "'epoch' is missing"),
+        ({"best_record": {}}, "'seed' is missing"),
+        ({"more": 1}, "unexpected keyword argument 'more'"),
+    ],
+    ids=str,
+)
+def test_a_state_of_another_shape_is_refused(
+    folder: Location, change: dict[str, object], says: str
+) -> None:
+    _save(folder, 1)
+    state = _state()
+    _put_state(folder, {"format": 1, **state.__dict__, **change})
+    with pytest.raises(ModelError, match=f"not a training state: .*{says}"):
+        load_state(folder)
+
+
+def test_a_state_beyond_its_size_is_not_read(folder: Location) -> None:
+    _save(folder, 1)
+    _save(folder, 2)
+    with _local(folder, "state.pt").open("ab") as file:
+        # Sparse: it takes no room.
+        file.truncate(2**40)
+    state, remarks = load_state(folder, most=state_bytes(_CONFIG))
+    assert state is not None
+    assert state.epoch == 1
+    assert "1,099,511,627,776 bytes" in remarks[0]
+
+
+def test_a_state_that_unpacks_to_more_than_it_is_is_refused(folder: Location) -> None:
+    _save(folder, 1)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression=zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(100_000))
+    data = buffer.getvalue()
+    _local(folder, "state.pt").write_bytes(data + hashlib.sha256(data).digest())
+    with pytest.raises(ModelError, match="unpacks to 100,000 bytes"):
+        load_state(folder)
+
+
+def test_a_folder_in_place_of_a_state_is_named(folder: Location) -> None:
+    _save(folder, 1)
+    _local(folder, "state.pt").unlink()
+    _local(folder, "state.pt").mkdir()
+    with pytest.raises(ModelError, match=r"state\.pt' is a folder.*Move it away"):
+        load_state(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"progress": [1]}', b"\xff", b"[" * 100_000])
+def test_progress_that_is_damaged_says_nothing(folder: Location, content: bytes) -> None:
+    _save(folder, 1)
+    _local(folder, "state.json").write_bytes(content)
+    assert read_progress(folder) is None
+
+
+def test_files_of_a_model_are_refused_by_size_before_they_are_read(exported: Location) -> None:
+    for name in ("model.safetensors", "model.json"):
+        file = _local(exported, name)
+        size = file.stat().st_size
+        with file.open("ab") as opened:
+            opened.truncate(2**40)
+        with pytest.raises(ModelError, match=f"{name}' is damaged: it has 1,099,511,627,776 bytes"):
+            load_model(exported)
+        with file.open("ab") as opened:
+            opened.truncate(size)
+    load_model(exported)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_what_is_no_file_ends_at_once(exported: Location, name: str) -> None:
+    file = _local(exported, name)
+    for make, says in ((file.mkdir, "is a folder"), (lambda: os.mkfifo(file), "no regular file")):
+        file.rmdir() if file.is_dir() else file.unlink()
+        make()
+        with pytest.raises(ModelError, match=f"{name}' cannot be read: .*{says}"):
+            load_model(exported)
+
+
+def test_a_model_too_large_to_be_loaded_is_not_trained() -> None:
+    require_size(_CONFIG)
+    huge = ["model.lstm_hidden=4096", "model.lstm_layers=16"]
+    with pytest.raises(ConfigError, match=r"asks for weights of .* Lower model\.lstm_hidden"):
+        require_size(Config.resolve(_CONFIG, assignments=huge))

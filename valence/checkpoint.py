@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import pickle
 import random
 from collections.abc import Mapping
@@ -16,11 +15,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
 
+from valence.archives import member_sizes
 from valence.config import (
     Config,
     MelConfig,
@@ -31,12 +29,14 @@ from valence.config import (
     StandardizeConfig,
     versions,
 )
-from valence.errors import ModelError, TrainingError
+from valence.errors import ConfigError, ModelError, TrainingError
+from valence.kept_file import KeptFile, TooLargeError, parse_json, read_at_most, require_table
 from valence.model import ValenceModel
 from valence.model_card import Card
 from valence.run import fingerprint
 from valence.standardization import Standardizer
 from valence.storage import Location
+from valence.weights import MOST_BYTES, Weights, most_bytes, read_weights, values_bytes
 
 # Raised when a state or model of an older version cannot be read any more.
 FORMAT = 1
@@ -51,7 +51,10 @@ _DESCRIPTION = "model.json"
 _CARD = "README.md"
 _REMEDY = "Copy the model folder again, or make it with 'valence train'."
 
-Weights = dict[str, Tensor]
+# Of the weights: those of the last epoch and of the best, and two moments of the optimizer.
+_STATE_COPIES = 4
+# What else a state holds: 200 bytes an epoch, and 15 KB of generators a worker.
+_STATE_REST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +170,7 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
     try:
         (folder / _NEXT).write_bytes(data + hashlib.sha256(data).digest())
         # A damaged state does not take the place of the good one before it.
-        if _whole(folder / _STATE) is not None:
+        if _is_whole(folder / _STATE):
             _move(folder, _STATE, _PREVIOUS)
         _move(folder, _NEXT, _STATE)
         (folder / _INDEX).write_json(index)
@@ -178,8 +181,17 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
         ) from error
 
 
-def load_state(folder: Location) -> tuple[TrainingState | None, tuple[str, ...]]:
+def load_state(
+    folder: Location, *, most: int = _STATE_COPIES * MOST_BYTES
+) -> tuple[TrainingState | None, tuple[str, ...]]:
     """The newest state in `folder` that is whole, or None if none was ever written.
+
+    Parameters
+    ----------
+    folder
+        `RUN/train`.
+    most
+        The bytes that a state may have, such as `state_bytes` tells of a configuration.
 
     Returns
     -------
@@ -195,7 +207,11 @@ def load_state(folder: Location) -> tuple[TrainingState | None, tuple[str, ...]]
     for file in (folder / name for name in (_NEXT, _STATE, _PREVIOUS)):
         if not file.exists():
             continue
-        data = _whole(file)
+        try:
+            data = _whole(file, most)
+        except TooLargeError as error:
+            remarks.append(f"'{file}' is no state of this training: {error}")
+            continue
         if data is not None:
             return _parse_state(file, data), tuple(remarks)
         remarks.append(
@@ -210,46 +226,105 @@ def load_state(folder: Location) -> tuple[TrainingState | None, tuple[str, ...]]
     )
 
 
-def _whole(file: Location) -> bytes | None:
+def state_bytes(config: Config) -> int:
+    """The bytes that the state of a training of this configuration may have."""
+    sections = ModelSections(**{name: getattr(config, name) for name in ModelSections.model_fields})
+    return _STATE_COPIES * values_bytes(_expected(sections, None)) + _STATE_REST_BYTES
+
+
+def require_size(config: Config) -> None:
+    """See that the model of a configuration is one that can be loaded again.
+
+    Raises
+    ------
+    ConfigError
+        If its weights take more than this program reads.
+    """
+    sections = ModelSections(**{name: getattr(config, name) for name in ModelSections.model_fields})
+    needed = values_bytes(_expected(sections, None))
+    if needed > MOST_BYTES:
+        raise ConfigError(
+            f"[model] asks for weights of {needed:,} bytes. Expected at most {MOST_BYTES:,}. Lower "
+            "model.lstm_hidden, model.lstm_layers or model.channels."
+        )
+
+
+def _whole(file: Location, most: int) -> bytes | None:
     """What a state's file holds, less the digest that it ends with, or None if that is another."""
-    if not file.exists():
+    try:
+        content = read_at_most(file, most)
+    except FileNotFoundError:
         return None
-    content = file.read_bytes()
+    except IsADirectoryError as error:
+        raise ModelError(
+            f"'{file}' is a folder. Expected the state of a training. Move it away and run the "
+            "same command again, which goes on from the state before it if there is one."
+        ) from error
     data, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     return data if hashlib.sha256(data).digest() == digest else None
 
 
+def _is_whole(file: Location) -> bool:
+    try:
+        return _whole(file, _STATE_COPIES * MOST_BYTES) is not None
+    except TooLargeError:
+        return False
+
+
 def _parse_state(file: Location, data: bytes) -> TrainingState:
     try:
+        member_sizes(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        require_table(content, {"format": int})
         found = content.pop("format")
         if found == FORMAT:
-            return TrainingState(**content)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        EOFError,
-    ) as error:
-        raise ModelError(
-            f"'{file}' is not a training state: {error}. Restore it from a copy, or train again "
-            "with --overwrite."
-        ) from error
+            state = TrainingState(**content)
+            _require_kinds(state)
+            return state
+    except pickle.UnpicklingError as error:
+        # torch's own words advise to let the file run its code.
+        raise _no_state(file, "it holds code, or objects that no training writes") from error
+    except (ValueError, TypeError) as error:
+        raise _no_state(file, str(error)) from error
+    except (RuntimeError, AttributeError, LookupError, EOFError, MemoryError) as error:
+        raise _no_state(file, f"torch cannot read it ({type(error).__name__})") from error
     raise ModelError(
         f"'{file}' is a training state of format {found}, and this version reads format {FORMAT}. "
         "Go on with the version that wrote it, or train again with --overwrite."
     )
 
 
+def _no_state(file: Location, why: str) -> ModelError:
+    return ModelError(
+        f"'{file}' is not a training state: {why}. Nothing of it was run or used. Restore the file "
+        "from a copy, or run 'valence train' with --overwrite, which trains anew."
+    )
+
+
+def _require_kinds(state: TrainingState) -> None:
+    """See that what stands in a state is of the kind that training goes on with."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "int": int,
+        "float": (int, float),
+        "dict": dict,
+        "list": list,
+        "Weights": dict,
+    }
+    needs = {each.name: kinds[str(each.type).partition("[")[0]] for each in fields(state)}
+    require_table({name: getattr(state, name) for name in needs}, needs)
+    require_table(state.best_record, {"seed": int, "epoch": int, "validation_ccc": (int, float)})
+    for row in state.history:
+        require_table(row, {"seed": int, "epoch": int})
+
+
 def read_progress(folder: Location) -> dict[str, Any] | None:
     """What the newest `save_state` told as progress, or None."""
     try:
-        index = (folder / _INDEX).read_json()
-        progress: dict[str, Any] = index["progress"]
-    except (OSError, ValueError, KeyError, TypeError):
+        index = parse_json(read_at_most(folder / _INDEX, _STATE_REST_BYTES))
+        require_table(index, {"progress": dict})
+    except (OSError, ValueError):
         return None
+    progress: dict[str, Any] = index["progress"]
     return progress
 
 
@@ -371,31 +446,44 @@ def load_model(folder: Location) -> tuple[ValenceModel, ModelDescription]:
         If a file is missing or damaged, the two do not belong together, or the version is another.
     """
     description, standardizer = _read_description(folder)
-    file = folder / _WEIGHTS
-    data = _read(file)
-    if hashlib.sha256(data).hexdigest() != description.sha256:
-        raise ModelError(
-            f"'{file}' is damaged, or belongs to another {_DESCRIPTION}: its digest is not the one "
-            f"given there. {_REMEDY}"
-        )
     sections = description.config
-    try:
-        tensors = safetensors.torch.load(data)
-        # On the device without memory: shapes are compared before anything of that size is made.
-        with torch.device("meta"):
-            expected = _build(sections, standardizer).state_dict()
-        _compare_shapes(tensors, expected)
-        for name, tensor in tensors.items():
-            if tensor.dtype != expected[name].dtype or not tensor.isfinite().all():
-                raise ValueError(f"{name} is {tensor.dtype} or holds a value that is not finite")
-        model = _build(sections, standardizer)
-        model.load_state_dict(tensors)
-    except (safetensors.SafetensorError, RuntimeError, ValueError) as error:
+    expected = _expected(sections, standardizer)
+    needed = values_bytes(expected)
+    if needed > MOST_BYTES:
         raise ModelError(
-            f"'{file}' does not hold the weights of the model that {_DESCRIPTION} describes: "
-            f"{error}. {_REMEDY}"
-        ) from error
+            f"'{folder / _DESCRIPTION}' describes weights of {needed:,} bytes, which should be "
+            f"at most {MOST_BYTES:,}. {_REMEDY}"
+        )
+    weights = KeptFile(
+        folder / _WEIGHTS,
+        f"the weights of the model that {_DESCRIPTION} describes, {needed:,} bytes of values",
+        _REMEDY,
+        most=most_bytes(expected),
+        error=ModelError,
+    )
+    data = weights.read()
+    if hashlib.sha256(data).hexdigest() != description.sha256:
+        raise weights.damaged(
+            f"its digest is not the one given in {_DESCRIPTION}, or it belongs to another one"
+        )
+    try:
+        tensors = read_weights(data, expected)
+    except ValueError as error:
+        raise weights.damaged(str(error)) from error
+    model = _build(sections, standardizer)
+    model.load_state_dict(tensors)
     return model.eval(), description
+
+
+def _expected(sections: ModelSections, standardizer: Standardizer | None) -> Weights:
+    """Names, types and shapes of a model's weights, on the device without memory."""
+    if standardizer is None:
+        bands = sections.mel.n_mels if sections.standardize.scope == "mel_band" else 1
+        standardizer = Standardizer(
+            sections.standardize.scope, np.zeros(bands, np.float32), np.ones(bands, np.float32)
+        )
+    with torch.device("meta"):
+        return _build(sections, standardizer).state_dict()
 
 
 def _build(sections: ModelSections, standardizer: Standardizer) -> ValenceModel:
@@ -405,29 +493,12 @@ def _build(sections: ModelSections, standardizer: Standardizer) -> ValenceModel:
     )
 
 
-def _compare_shapes(found: Weights, expected: Weights) -> None:
-    for name in sorted(found | expected):
-        have = list(found[name].shape) if name in found else "absent"
-        need = list(expected[name].shape) if name in expected else "absent"
-        if have != need:
-            raise ValueError(f"{name} is {have} and should be {need}")
-
-
-def _read(file: Location) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"'{file}' cannot be read: {error}. Expected the folder of a model, with {_WEIGHTS} "
-            f"and {_DESCRIPTION}. {_REMEDY}"
-        ) from error
-
-
 def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]:
     file = folder / _DESCRIPTION
-    data = _read(file)
+    expected = f"the folder of a model, with {_WEIGHTS} and {_DESCRIPTION}"
+    kept = KeptFile(file, expected, _REMEDY, error=ModelError)
+    content = kept.table({"digest": str, "format": int})
     try:
-        content = json.loads(data)
         digest = content.pop("digest")
         version = content["format"]
         sound = fingerprint(content) == digest
@@ -444,10 +515,12 @@ def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]
                     f"it has {len(standardizer.mean)} means for {sections.mel.n_mels} mel bands"
                 )
             return ModelDescription(sections, record, sha256), standardizer
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ModelError) as error:
-        raise ModelError(f"'{file}' is damaged: {error!r}. {_REMEDY}") from error
+    except KeyError as error:
+        raise kept.damaged(f"{error} is missing in it") from error
+    except (ValueError, TypeError, AttributeError, ModelError) as error:
+        raise kept.damaged(str(error)) from error
     if not sound:
-        raise ModelError(f"'{file}' is damaged: its digest is not the one it gives. {_REMEDY}")
+        raise kept.damaged("its digest is not the one that it gives")
     raise ModelError(
         f"'{file}' is of format {version}, and this version reads format {FORMAT}. Use the version "
         "that wrote it, or train the model again."

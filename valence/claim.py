@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from valence.errors import TrainingError
+from valence.kept_file import MOST_BYTES, parse_json, read_at_most, require_table
 from valence.storage import Location
 
 _FILE = "claim.json"
@@ -91,10 +92,13 @@ class Claim:
 
     def _standing(self) -> dict[str, Any]:
         try:
-            found = (self.folder / _FILE).read_json()
+            found = parse_json(read_at_most(self.folder / _FILE, MOST_BYTES))
+            require_table(found, {"former": list})
         except (FileNotFoundError, ValueError):
+            # A claim says who works here, and nothing about results: a damaged one is nobody's.
             return {}
-        return found if isinstance(found, dict) else {}
+        assert isinstance(found, dict)
+        return found
 
     def _lost(self, found: dict[str, Any]) -> TrainingError:
         other = "has ended there, or removed it, since this one began"

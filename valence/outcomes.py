@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from valence.kept_file import MOST_BYTES, parse_json, read_at_most, require_table
+from valence.run import fingerprint
 from valence.storage import Location
 
 Array = NDArray[np.float64]
 
 _METADATA = b"valence"
+_ABOUT: Mapping[str, type | tuple[type, ...]] = {
+    "made_of": str,
+    "status": str,
+    "reason": str,
+    "seconds": (int, float),
+    "engine": str,
+    "rows": int,
+    "digest": str,
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,8 @@ class OutcomeStore:
             "engine": outcome.engine,
             "rows": outcome.rows,
         }
+        # Whatever byte changes, the combination is fitted again rather than reported otherwise.
+        about["digest"] = _outcome_digest(about, outcome)
         table = pa.table(
             {
                 "split": pa.array(["validation"] * n + ["test"] * m, pa.string()),
@@ -87,18 +101,23 @@ class OutcomeStore:
             pq.write_table(table, target)
 
     def read(self, name: str, *, made_of: str) -> Outcome | None:
-        """The outcome of a combination, or None if there is none of that fingerprint."""
+        """The outcome of a combination; None if there is none of that fingerprint, or damaged."""
         try:
             with self.file(name).open() as source:
                 table = pq.read_table(source)
-        except FileNotFoundError:
+            about = parse_json(table.schema.metadata[_METADATA])
+            require_table(about, _ABOUT)
+            digest, of = about.pop("digest"), about.pop("made_of")
+            split, prediction = (table[column].to_numpy() for column in ("split", "prediction"))
+            validation = np.asarray(split == "validation")
+            outcome = Outcome(
+                **about, validation=prediction[validation], test=prediction[~validation]
+            )
+            sound = digest == _outcome_digest({**about, "made_of": of}, outcome)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            # Whatever is wrong with it, the combination is fitted again.
             return None
-        about = json.loads(table.schema.metadata[_METADATA])
-        if about.pop("made_of") != made_of:
-            return None
-        validation = np.asarray(table["split"].to_numpy() == "validation")
-        prediction = table["prediction"].to_numpy()
-        return Outcome(**about, validation=prediction[validation], test=prediction[~validation])
+        return outcome if sound and of == made_of else None
 
     def write_fitted(self, name: str, content: bytes, *, made_of: str) -> None:
         """Keep a regressor that took long to fit, as `valence.regressor.dump` wrote it."""
@@ -118,14 +137,18 @@ class OutcomeStore:
 
     def write_scores(self, scores: Array, *, made_of: str) -> None:
         """Keep the mutual information of the columns, `[columns]`."""
-        self._scores.write_json({"made_of": made_of, "scores": scores.tolist()})
+        content = {"made_of": made_of, "scores": scores.tolist()}
+        self._scores.write_json({**content, "digest": fingerprint(content)})
 
     def read_scores(self, *, made_of: str) -> Array | None:
-        """The mutual information of the columns, or None if there is none of that fingerprint."""
-        if not self._scores.exists():
+        """The mutual information of the columns; None if there is none, or it is damaged."""
+        try:
+            content = parse_json(read_at_most(self._scores, MOST_BYTES))
+            require_table(content, {"made_of": str, "scores": list, "digest": str})
+            sound = content.pop("digest") == fingerprint(content)
+        except (OSError, ValueError):
             return None
-        content = self._scores.read_json()
-        return np.asarray(content["scores"]) if content["made_of"] == made_of else None
+        return np.asarray(content["scores"]) if sound and content["made_of"] == made_of else None
 
     def _fitted(self, name: str) -> Location:
         return self.root / f"{name}.skops"
@@ -135,11 +158,16 @@ class OutcomeStore:
         return self.root / "mutual_information.json"
 
     def forget_failures(self) -> None:
-        """Remove the outcomes that are failures, so that they are tried again."""
+        """Remove the outcomes that are failures or damaged, so that they are tried again."""
         for file in self._files():
-            with file.open() as source:
-                about = json.loads(pq.read_schema(source).metadata[_METADATA])
-            if about["status"] == "failed":
+            try:
+                with file.open() as source:
+                    about = parse_json(pq.read_schema(source).metadata[_METADATA])
+                require_table(about, _ABOUT)
+                keep = about["status"] == "ok"
+            except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+                keep = False
+            if not keep:
                 file.delete()
 
     def clear(self, *, keep: set[str]) -> None:
@@ -150,6 +178,15 @@ class OutcomeStore:
 
     def _files(self) -> list[Location]:
         return [file for file in self.root.files() if file.suffix == ".parquet"]
+
+
+def _outcome_digest(about: Mapping[str, Any], outcome: Outcome) -> str:
+    """Of all that a file says, the values of the predictions in full."""
+    digest = hashlib.sha256()
+    for values in (outcome.validation, outcome.test):
+        digest.update(f"{len(values)} ".encode())
+        digest.update(np.ascontiguousarray(values, np.float64).tobytes())
+    return fingerprint({**about, "predictions": digest.hexdigest()})
 
 
 def _digest(content: bytes, made_of: str) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from sklearn.pipeline import Pipeline
 
 from valence.config import Target, versions
 from valence.errors import ModelError
+from valence.kept_file import KeptFile
+from valence.pipeline_archive import most_bytes, require_as_declared
 from valence.run import fingerprint
 from valence.storage import Location
 
@@ -41,9 +42,11 @@ TRUSTED = (
 _FORMAT = 2
 _PIPELINE = "pipeline.skops"
 _ABOUT = "regressor.json"
+# Deep features are four times model.lstm_hidden, which is 4,096 at most.
+_MOST_COLUMNS = 16_384
 # Whatever else there is, these are used.
 _KINDS = {"columns": int, "sha256": str, "target": str, "model": str | None, "steps": dict}
-_REMEDY = "Remove stage.json from the run's folder 'sweep' and run 'valence sweep' again."
+_REMEDY = "Run 'valence sweep' on the run, which makes it again."
 
 
 @dataclass(frozen=True)
@@ -130,16 +133,13 @@ def load_regressor(folder: Location) -> Regressor:
         If something is missing or damaged, or holds a type that is not trusted.
     """
     about = _read_about(folder)
-    file = folder / _PIPELINE
-    content = _read(file, folder)
-    if hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise ModelError(
-            f"'{file}' is damaged, or belongs to another {_ABOUT}: its checksum is not the one "
-            f"given there. {_REMEDY}"
-        )
+    content, kept = _read_pipeline(folder, about)
+    file = kept.file
     skops = _skops()
     try:
-        pipeline = load(content)
+        pipeline = _load_as_declared(content, kept)
+    except ModelError:
+        raise
     except skops.io.exceptions.UntrustedTypesFoundException as error:
         raise ModelError(
             f"'{file}' holds types that no sweep makes: {error}. Do not use it unless you know who "
@@ -159,40 +159,95 @@ def load_regressor(folder: Location) -> Regressor:
     return Regressor(pipeline, about)
 
 
-def _read(file: Location, folder: Location) -> bytes:
+def holds_regressor(folder: Location, *, features: str) -> bool:
+    """Whether a folder holds, whole, a pipeline that was fitted on `features`; none of it is built.
+
+    Parameters
+    ----------
+    folder
+        Such as `RUN/sweep/best`.
+    features
+        The digest of the stage `features`.
+    """
     try:
-        return file.read_bytes()
-    except FileNotFoundError as error:
+        about = _read_about(folder)
+        _read_pipeline(folder, about)
+    except ModelError:
+        return False
+    return about.get("features") == features
+
+
+def _read_pipeline(folder: Location, about: Mapping[str, Any]) -> tuple[bytes, KeptFile]:
+    """What the file of the pipeline holds, no larger than it may be and with the right digest."""
+    file, rows = folder / _PIPELINE, about.get("rows")
+    if not file.exists():
+        raise _absent(file, folder)
+    kept = KeptFile(
+        file,
+        f"the pipeline that {_ABOUT} describes, as 'valence sweep' writes it",
+        _REMEDY,
+        most=most_bytes(rows=rows if isinstance(rows, int) else 0, columns=about["columns"]),
+        error=ModelError,
+    )
+    content = kept.read()
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        raise kept.damaged(
+            f"its checksum is not the one given in {_ABOUT}, or it belongs to another one"
+        )
+    return content, kept
+
+
+def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
+    """What the archive holds, once it is known to hold what it declares."""
+    try:
+        require_as_declared(content)
+    except ValueError as error:
         raise ModelError(
-            f"'{folder}' holds no regressor: '{file.name}' is missing. Run 'valence sweep' on the "
-            "run first."
+            f"The file '{kept.file}' {error}. Expected {kept.expected}, in which nothing is "
+            f"compressed. Do not use it unless you know who wrote it. {_REMEDY}"
         ) from error
-    except OSError as error:
-        raise ModelError(f"'{file}' cannot be read: {error}. Restore the access.") from error
+    return load(content)
+
+
+def _absent(file: Location, folder: Location) -> ModelError:
+    return ModelError(
+        f"'{folder}' holds no regressor: '{file.name}' is missing. Expected what 'valence sweep' "
+        "leaves there. Run 'valence sweep' on the run."
+    )
 
 
 def _read_about(folder: Location) -> dict[str, Any]:
     """What `regressor.json` says, checked against its own digest."""
     file = folder / _ABOUT
-    data = _read(file, folder)
-    try:
-        about: dict[str, Any] = json.loads(data)
-        digest, version = about.pop("digest", None), about["format"]
-        if version == _FORMAT and fingerprint(about) == digest:
-            for name, kind in _KINDS.items():
-                if not isinstance(about[name], kind):
-                    raise TypeError(f"{name} is {about[name]!r}")
-            if about["target"] not in get_args(Target):
-                raise ValueError(f"target is {about['target']!r}")
-            return about
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"'{file}' is damaged: {error!r}. {_REMEDY}") from error
+    if not file.exists():
+        raise _absent(file, folder)
+    kept = KeptFile(file, f"the description of {_PIPELINE}", _REMEDY, error=ModelError)
+    about = kept.table({"format": int})
+    digest, version = about.pop("digest", None), about["format"]
+    if version == _FORMAT and fingerprint(about) == digest:
+        try:
+            _require_kinds(about)
+        except (ValueError, TypeError, KeyError) as error:
+            raise kept.damaged(str(error)) from error
+        return about
     if version == _FORMAT:
-        raise ModelError(f"'{file}' is damaged: its digest is not the one it gives. {_REMEDY}")
+        raise kept.damaged("its digest is not the one that it gives")
     raise ModelError(
         f"'{file}' is of format {version!r}, and this version reads format {_FORMAT}. Use the "
         f"version that wrote it. Or: {_REMEDY}"
     )
+
+
+def _require_kinds(about: Mapping[str, Any]) -> None:
+    for name, kind in _KINDS.items():
+        if name not in about:
+            raise ValueError(f"{name} is missing in it")
+        if not isinstance(about[name], kind):
+            raise TypeError(f"{name} is {about[name]!r}")
+    if about["target"] not in get_args(Target):
+        raise ValueError(f"target is {about['target']!r}")
+    if not 0 < about["columns"] <= _MOST_COLUMNS:
+        raise ValueError(f"columns is {about['columns']}")
 
 
 def _skops() -> ModuleType:

@@ -29,25 +29,11 @@ from valence.metrics import (
     score,
 )
 from valence.outcomes import Outcome
+from valence.results import RESULT_COLUMNS
 from valence.transforms import Division
 
 Array = NDArray[np.float64]
 SplitPart = Literal["validation", "test"]
-
-RESULT_COLUMNS = (
-    "scaler",
-    "reducer",
-    "regressor",
-    "ccc_validation",
-    "ccc_test",
-    "mse_test",
-    "mae_test",
-    "seconds",
-    "engine",
-    "rows",
-    "status",
-    "reason",
-)
 
 # So many of the best have their intervals computed and written.
 _LEADERS = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from valence.checkpoint import load_model
 from valence.config import Config
+from valence.kept_file import parse_json
 from valence.prediction import Predictor
 from valence.report import story
 from valence.report.comparison import compare_runs
@@ -21,6 +23,7 @@ from valence.report.model_card import model_card
 from valence.report.page import Page
 from valence.report.robustness import NO_LABELS, Robustness, measure
 from valence.run import FORMAT, Run, fingerprint
+from valence.storage import Location
 from valence.words import duration, plural
 
 __all__ = ["compare_runs", "write_report"]
@@ -66,7 +69,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
         if not overwrite and _is_whole(summary, run):
-            return {**summary, "metrics": (folder / "metrics.json").read_json()}
+            return {**summary, "metrics": parse_json((folder / "metrics.json").read_bytes())}
     model, description = load_model(run.model)
     findings = find(evidence)
     examples = read_examples(evidence, model)
@@ -121,12 +124,14 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         "predictions.csv, and the figures in the folder figures, beside it.",
     )
     (folder / "report.html").write_text(page.html())
+    files = ["report.html", "metrics.json", "predictions.csv", *drawn]
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint(
             {key: value for key, value in metrics.items() if key not in ("times", "machine")}
         ),
-        "files": ["report.html", "metrics.json", "predictions.csv", *drawn],
+        "files": files,
+        "sha256": {name: _sha256(folder / name) for name in files},
         "not_measured": robustness.get("skipped"),
     }
     stage.finish(summary)
@@ -134,10 +139,21 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
 
 
 def _is_whole(summary: Mapping[str, Any], run: Run) -> bool:
-    """Whether a finished report may stay: its files are there and it measured what it could."""
+    """Whether a finished report may stay: its files are whole and it measured what it could."""
     missed = summary["not_measured"] not in (None, NO_LABELS)
-    files = [run.folder("report") / name for name in summary["files"]] + [run.model / "README.md"]
-    return not missed and all(file.exists() for file in files)
+    written = summary.get("sha256")
+    if missed or written is None or not (run.model / "README.md").exists():
+        return False
+    folder = run.folder("report")
+    return all(_sha256(folder / name) == written.get(name) for name in summary["files"])
+
+
+def _sha256(file: Location) -> str | None:
+    """The digest of a file, or None where none can be read, whatever stands there."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _made_of(evidence: Evidence) -> dict[str, Any]:

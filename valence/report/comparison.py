@@ -107,7 +107,7 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
     """
     if len(runs) < 2:
         raise UsageError("One run was given. Expected at least two to compare.")
-    evidence = [read_evidence(run) for run in runs]
+    evidence = [read_evidence(run, scores=False) for run in runs]
     targets = {each.target for each in evidence}
     if len(targets) > 1:
         raise UsageError(

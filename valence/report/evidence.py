@@ -14,8 +14,9 @@ from valence.checkpoint import read_progress
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import Features, read_features
+from valence.history import HISTORY_FILE, read_history
+from valence.results import read_results, read_selection
 from valence.run import Run, StageName
-from valence.storage import Location
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 _SUFFIXES = ("_train", "_devel", "_test")
@@ -106,14 +107,23 @@ class Evidence:
         return len(np.unique(self.features.of(split).subject))
 
 
-def read_evidence(run: Run) -> Evidence:
+def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
     """Read what a run's stages left.
+
+    Parameters
+    ----------
+    run
+        The run.
+    scores
+        Whether the scores of its sweep are needed, or only that there was one and how it chose.
 
     Raises
     ------
     MissingStageError
         If the folder is no run, or preprocessing, training or extraction is not finished. The
         sweep may be missing.
+    DamagedError
+        If the history of the training or the results of the sweep are lost or damaged.
     StaleError
         If the features are another model's than the training left.
     """
@@ -135,7 +145,7 @@ def read_evidence(run: Run) -> Evidence:
     # What was swept are these features, or it says nothing of this model.
     made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
     swept = made_of.get("features") == extracted["summary"]["digest"]
-    sweep = run.folder("sweep")
+    sweep, summary = run.folder("sweep"), stages["sweep"]["summary"] if swept else {}
     return Evidence(
         run=run,
         config=config,
@@ -143,10 +153,10 @@ def read_evidence(run: Run) -> Evidence:
         stages=stages,
         recordings=_read_recordings(run),
         features=read_features(run.folder("features")),
-        history=_read_csv(run.folder("train") / "history.csv"),
+        history=_read_history(run, trained["summary"]),
         progress=read_progress(run.folder("train")),
-        results=_read_csv(sweep / "results.csv") if swept else None,
-        selection=(sweep / "selection.json").read_json() if swept else None,
+        results=read_results(sweep, summary, scores=scores) if swept else None,
+        selection=read_selection(sweep, summary, scores=scores) if swept else None,
     )
 
 
@@ -161,9 +171,8 @@ def _read_recordings(run: Run) -> pd.DataFrame:
     return frame
 
 
-def _read_csv(file: Location) -> pd.DataFrame | None:
-    if not file.exists():
+def _read_history(run: Run, summary: Mapping[str, Any]) -> pd.DataFrame | None:
+    folder = run.folder("train")
+    if not (folder / HISTORY_FILE).exists() and "history" not in summary:
         return None
-    with file.open() as source:
-        # The scaler and the reducer called "none" are names, not gaps.
-        return pd.read_csv(source, keep_default_na=False, na_values=["", "nan", "NaN"])
+    return read_history(folder, summary)
