@@ -60,8 +60,8 @@ class Outcome:
         Of the mel of all copies as stored, or None where nothing is stored.
     skipped
         Whether the file stood there already.
-    stored_bytes
-        Size of the file.
+    stored_bytes, stored_sha256
+        Size and digest of the file.
     seconds
         Time that each step took.
     """
@@ -81,6 +81,7 @@ class Outcome:
     moments: Moments | None = None
     skipped: bool = False
     stored_bytes: int = 0
+    stored_sha256: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

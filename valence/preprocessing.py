@@ -340,13 +340,20 @@ class _Processing:
                 duration = stored.duration
             self._judge(labels, segments, duration)
             whole = self._stored(cut.content, duration, segments, moments)
-            writer.finish(whole)
+            self._known["stored_sha256"] = writer.finish(whole)
         return whole
 
     def _standing(self) -> Stored | None:
-        """What the store holds of the recording as this configuration makes it."""
-        stored = self._store.stored(self._job.recording.id)
-        return stored if stored is not None and stored.settings == self._settings else None
+        """What the store holds of the recording, whole, as this configuration makes it."""
+        name = self._job.recording.id
+        stored = self._store.stored(name)
+        if stored is None or stored.settings != self._settings:
+            return None
+        digest = self._store.checked(name)
+        if digest is None:
+            return None
+        self._known["stored_sha256"] = digest
+        return stored
 
     def _content(self, path: Path) -> str:
         """Fingerprint of the audio and label files."""
@@ -391,7 +398,7 @@ class _Processing:
             self._judge(labels, made.segments, duration)
             stored = self._stored(content, duration, made.segments, made.moments)
             with self._clock.step("store"):
-                writer.finish(stored)
+                self._known["stored_sha256"] = writer.finish(stored)
         return stored
 
     def _fill(

@@ -2,7 +2,7 @@
 
 A row group is one copy (clean, or augmented) of one block of segments, the copies of a block after
 each other, so that neither writing nor reading needs memory that grows with the recording. What
-made the file stands in its own metadata.
+made the file stands in its own metadata, and a seal (`valence.seal`) shows every change.
 
 The mel of a segment is one value of fixed size, its numbers as they lie in memory (little-endian,
 row by row); their shape and type stand in the metadata of the column. A column of tensors or lists
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from valence.seal import SealedWriter, open_sealed
 from valence.standardization import Moments
 
 # Segments of one copy in a row group: 10 MB of mel in float16 at the defaults.
@@ -136,7 +137,7 @@ class RecordingWriter:
         )
         # Not compressed: the best that was found, byte-split zstd, saves a quarter of the bytes and
         # costs half as much again to write.
-        self._writer = pq.ParquetWriter(
+        self._writer = SealedWriter(
             target,
             self._schema,
             compression="none",
@@ -157,18 +158,17 @@ class RecordingWriter:
             pa.array(block.arousal),
             pa.FixedSizeBinaryArray.from_buffers(self._schema.field("mel").type, n, [None, mel]),
         ]
-        self._writer.write_table(pa.table(arrays, schema=self._schema), row_group_size=n)
+        self._writer.write(pa.table(arrays, schema=self._schema))
 
-    def finish(self, stored: Stored) -> None:
-        """Close the file with what it says of itself."""
-        self._writer.add_key_value_metadata({_METADATA: json.dumps(stored.to_json())})
-        self._writer.close()
+    def finish(self, stored: Stored) -> str:
+        """Close the file with what it says of itself; returns the SHA-256 of the file."""
+        return self._writer.close({_METADATA: json.dumps(stored.to_json())})
 
     def abandon(self) -> None:
         """Let go of a file that will not be finished."""
         # What cannot be written here (a full disk) is what has ended the writing already.
         with suppress(OSError):
-            self._writer.close()
+            self._writer.abandon()
 
 
 def read_stored(source: Any) -> Stored:
@@ -177,9 +177,22 @@ def read_stored(source: Any) -> Stored:
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is not the whole file of a recording (pyarrow's errors of content are ValueErrors).
+        If it is not the file of a recording, or its footer is not the one that was sealed.
     """
-    return _stored(pq.read_metadata(source))
+    return _stored(open_sealed(source).metadata)
+
+
+def require_undamaged(source: Any) -> None:
+    """Read an open file whole, a row group at a time.
+
+    Raises
+    ------
+    ValueError, OSError
+        If any byte of it was changed, as far as it is sealed.
+    """
+    file = open_sealed(source)
+    for group in range(file.num_row_groups):
+        file.read_row_group(group, use_threads=False)
 
 
 def read_blocks(source: Any, recording: str, copy: int) -> Iterator[Segments]:
@@ -189,8 +202,10 @@ def read_blocks(source: Any, recording: str, copy: int) -> Iterator[Segments]:
     ------
     IndexError
         If there is no such copy.
+    SealError
+        If what is read is not what was sealed.
     """
-    file = pq.ParquetFile(source)
+    file = open_sealed(source)
     copies = _stored(file.metadata).copies
     if not 0 <= copy <= copies:
         raise IndexError(copies)
@@ -198,9 +213,22 @@ def read_blocks(source: Any, recording: str, copy: int) -> Iterator[Segments]:
         yield _segments(file, group, recording, copy)
 
 
+def read_labels_of(source: Any, targets: Sequence[str]) -> NDArray[np.float32]:
+    """The labels of the clean recording, `[segments, targets]`, from an open file.
+
+    Raises
+    ------
+    SealError
+        If what is read is not what was sealed.
+    """
+    table = open_sealed(source).read(columns=["copy", *targets], use_threads=False)
+    clean = table["copy"].to_numpy() == 0
+    return np.stack([table[target].to_numpy()[clean] for target in targets], axis=1)
+
+
 def read_row_groups(source: Any, recording: str) -> Iterator[Segments]:
     """All row groups in order, the copies of a block after each other, from an open file."""
-    file = pq.ParquetFile(source)
+    file = open_sealed(source)
     copies = _stored(file.metadata).copies
     for group in range(file.num_row_groups):
         yield _segments(file, group, recording, group % (copies + 1))

@@ -7,27 +7,33 @@ the mel of those that are trained on.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import fs
 
-from valence.errors import MissingStageError
-from valence.run import fingerprint
+from valence.errors import MissingStageError, first_line
+from valence.manifest import digest_of
+from valence.run import Stage, fingerprint
+from valence.seal import SealError
 from valence.segment_file import (
     BLOCK_SEGMENTS,
     RecordingWriter,
     Segments,
     Stored,
     read_blocks,
+    read_labels_of,
     read_row_groups,
     read_stored,
+    require_undamaged,
 )
 from valence.standardization import Moments, Scope, Standardizer, fit
 from valence.storage import Location
@@ -167,6 +173,16 @@ class SegmentStore:
         """What the file of a recording says of itself, or None if there is none that is whole."""
         return _stored(self.file(recording))
 
+    def checked(self, recording: str) -> str | None:
+        """SHA-256 of the file of a recording once all of it was read, or None if it is damaged."""
+        file = self.file(recording)
+        try:
+            with file.open() as source:
+                require_undamaged(source)
+        except (FileNotFoundError, ValueError, pa.ArrowException):
+            return None
+        return digest_of(file)
+
     def part(self, recording: str, first: int, stop: int | None) -> SegmentPart:
         """The segments of a recording from `first` to `stop`, until its file is put together."""
         end = "end" if stop is None else f"{stop:08d}"
@@ -210,8 +226,11 @@ class SegmentStore:
         ------
         MissingStageError
             If the recording is not in the store, or has no such copy.
+        DamagedError
+            If its file is damaged, or was made of other audio, labels or settings than the table
+            of recordings tells. The file is renamed, so that preprocessing makes it again.
         """
-        with self._open(f"{recording}.parquet") as source:
+        with self._checked(recording) as source:
             try:
                 yield from read_blocks(source, recording, copy)
             except IndexError as error:
@@ -220,6 +239,17 @@ class SegmentStore:
                     f"and copy {copy} was asked for. Set augment.copies and run 'valence "
                     "preprocess' again."
                 ) from error
+
+    def labels(self, recording: str, targets: Sequence[str]) -> NDArray[np.float32]:
+        """The labels of the clean recording, `[segments, targets]`, read without the mel.
+
+        Raises
+        ------
+        MissingStageError, DamagedError
+            As `blocks`.
+        """
+        with self._checked(recording) as source:
+            return read_labels_of(source, targets)
 
     def read(self, recording: str, copy: int = 0) -> Segments:
         """All segments of a copy of a recording.
@@ -239,6 +269,29 @@ class SegmentStore:
             np.concatenate([part.mel for part in parts]),
         )
 
+    @contextmanager
+    def _checked(self, recording: str) -> Iterator[BinaryIO]:
+        """The file of a recording, open; what is found to be wrong with it while it is read."""
+        file, stage = self.file(recording), Stage("segments", self.root)
+        with self._open(file.name) as source:
+            try:
+                self._require_own(recording, read_stored(source))
+                yield source
+            except (SealError, pa.ArrowException, KeyError, ValueError) as error:
+                raise stage.damaged(file, first_line(error)) from error
+
+    def _require_own(self, recording: str, stored: Stored) -> None:
+        """Refuse a file of the same name that was made of something else."""
+        table = self.root / _RECORDINGS
+        info = table.info()
+        if info.type == fs.FileType.NotFound:
+            # Nothing says yet what it should be: preprocessing is at work.
+            return
+        known = _fingerprints(self, info.mtime_ns or 0, info.size or 0)
+        made_of = fingerprint({"settings": stored.settings, "content": stored.content})
+        if known.get(recording, made_of) != made_of:
+            raise SealError("it was made of other audio, labels or settings")
+
     def _standardization(self) -> dict[str, Any]:
         with self._open(_STANDARDIZATION) as file:
             content: dict[str, Any] = json.loads(file.read())
@@ -251,6 +304,14 @@ class SegmentStore:
             raise MissingStageError(
                 f"'{self.root}' holds no {name}. Run 'valence preprocess' on this run first."
             ) from error
+
+
+@lru_cache(maxsize=4)
+def _fingerprints(store: SegmentStore, mtime_ns: int, size: int) -> dict[str, str]:
+    """What made the file of each recording, by Id; the table is read again when it changes."""
+    frame = store.recordings()
+    usable = frame[frame["status"] == "ok"]
+    return dict(zip(usable["Id"], usable["fingerprint"], strict=True))
 
 
 @dataclass(frozen=True)
@@ -279,9 +340,19 @@ class SegmentPart:
             yield writer
 
     def row_groups(self) -> Iterator[Segments]:
-        """All that it holds, in order, the copies of a block after each other."""
+        """All that it holds, in order, the copies of a block after each other.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is damaged; it is removed then, and made again when it is next asked for.
+        """
         with self.location.open() as source:
-            yield from read_row_groups(source, self.recording)
+            try:
+                yield from read_row_groups(source, self.recording)
+            except SealError as error:
+                self.location.delete()
+                raise FileNotFoundError(f"'{self.location}' was damaged: {error}") from error
 
 
 def _stored(file: Location) -> Stored | None:

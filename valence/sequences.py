@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from valence.config import SequenceConfig, Target, TrainConfig
@@ -87,7 +86,7 @@ def read_outline(
     spans: list[Span] = []
     offset = 0
     for recording in ids:
-        labels = _read_labels(store, recording, targets)
+        labels = store.labels(recording, targets)
         for copy in range(copies + 1):
             parts.append(labels)
             spans.append(Span(recording, copy, offset, len(labels)))
@@ -130,15 +129,6 @@ def load_mel(store: SegmentStore, spans: Sequence[Span]) -> NDArray[np.floating[
         mel[where] = block
     assert mel is not None, "there is at least one recording"
     return mel
-
-
-def _read_labels(
-    store: SegmentStore, recording: str, targets: Sequence[Target]
-) -> NDArray[np.float32]:
-    with store.file(recording).open() as source:
-        table = pq.ParquetFile(source).read(columns=["copy", *targets], use_threads=False)
-    clean = table["copy"].to_numpy() == 0
-    return np.stack([table[target].to_numpy()[clean] for target in targets], axis=1)
 
 
 def windows(length: int, stride: int, *, segments: int, phase: int = 0) -> NDArray[np.int64]:
