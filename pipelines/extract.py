@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -34,12 +34,13 @@ from pipelines.progress import Report
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
 from valence.delivery import ahead
-from valence.errors import ModelError
-from valence.features import Features, write_features
+from valence.errors import DamagedError, ModelError
+from valence.features import Features, made_of, write_features
 from valence.inference import SequenceOutputs, Sequences, outputs_of
+from valence.manifest import digest_of
 from valence.model import ValenceModel
 from valence.precision import precision_on
-from valence.run import Run, fingerprint
+from valence.run import Run, Stage, fingerprint
 from valence.segments import Segments, SegmentStore
 from valence.sequences import window_targets, windows
 from valence.storage import Location
@@ -87,16 +88,6 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
             f"'{run.model}' does not hold the model that '{run.folder('train')}' ended with. "
             "Restore it, or train again with --overwrite."
         )
-    stage = run.stage("features")
-    sequence = config.sequence.model_dump(mode="json")
-    # The phase is a matter of training.
-    made_of = {"model": trained, "segments": segments, "sequence": {**sequence, "phase": "fixed"}}
-    if stage.begin(made_of, overwrite=overwrite) == "done":
-        report.say("extract: nothing to do")
-        summary: dict[str, Any] = stage.require()["summary"]
-        return summary
-    folder = run.folder("features")
-    folder.remove_partial_files()
     store = SegmentStore(run.folder("segments"))
     frame = store.recordings()
     frame = frame[frame["status"] == "ok"]
@@ -104,14 +95,33 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
         {"Id": row.Id, "subject": row.subject, "split": row.split}
         for row in frame.itertuples(index=False)
     ]
-    todo = _missing(rows, folder)
+    stage = run.stage("features")
+    sequence = config.sequence.model_dump(mode="json")
+    # The phase is a matter of training.
+    making = {"model": trained, "segments": segments, "sequence": {**sequence, "phase": "fixed"}}
+    # Taken before the record is written anew, for what it says of files that stay.
+    noted: dict[str, str] = {}
+    if stage.begin(making, overwrite=overwrite) == "done":
+        noted = stage.noted()
+        if _is_whole(stage, rows, report):
+            report.say("extract: nothing to do")
+            summary: dict[str, Any] = stage.require()["summary"]
+            return summary
+        stage.begin(making, again=True)
+    folder = run.folder("features")
+    folder.remove_partial_files()
+    outputs = _kept(rows, stage, noted)
+    todo = [row for row in rows if _file_name(row) not in outputs]
     skipped = len(rows) - len(todo)
     with report.bar("extract", total=len(todo)) as bar:
         for done in _outcomes(todo, run, config, report):
+            if done["failure"]:
+                raise DamagedError(done["failure"])
+            outputs[_file_name(done)] = done["sha256"]
             bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
     summary = {
         "seconds": time.monotonic() - began,
-        "digest": fingerprint({"made_of": made_of, "recordings": sorted(frame["Id"])}),
+        "digest": fingerprint({"made_of": making, "recordings": sorted(frame["Id"])}),
         "recordings": len(frame),
         "skipped": skipped,
         "sequences": sum(
@@ -119,7 +129,7 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
             for held in frame["segments"]
         ),
     }
-    stage.finish(summary)
+    stage.finish(summary, outputs)
     report.say(
         f"extract: {summary['recordings']} recordings ({summary['skipped']} were there), "
         f"{summary['sequences']} sequences in {summary['seconds']:.0f} s"
@@ -127,9 +137,44 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     return summary
 
 
-def _missing(rows: list[dict[str, Any]], folder: Location) -> list[dict[str, Any]]:
-    standing = {file.stem for file in folder.files() if file.suffix == ".parquet"}
-    return [row for row in rows if row["Id"] not in standing]
+def _file_name(row: Mapping[str, Any]) -> str:
+    return f"{row['Id']}.parquet"
+
+
+def _is_whole(stage: Stage, rows: Sequence[Mapping[str, Any]], report: Report) -> bool:
+    """Whether all files of finished features are as they were written; says which are not."""
+    if not stage.noted():
+        standing = {file.name for file in stage.folder.files()}
+        lost = {_file_name(row): "is missing" for row in rows if _file_name(row) not in standing}
+        if not lost:
+            report.say(
+                "extract: an older version made the features and noted no digests; they are noted "
+                "as they are now"
+            )
+            stage.finish(stage.require()["summary"], [_file_name(row) for row in rows])
+    else:
+        lost = stage.amiss()
+    for name, what in sorted(lost.items()):
+        report.say(f"extract: '{stage.folder / name}' {what}, and is made again")
+    return not lost
+
+
+def _kept(
+    rows: Sequence[Mapping[str, Any]], stage: Stage, noted: Mapping[str, str]
+) -> dict[str, str]:
+    """The SHA-256 of each file that stands there whole, made of what this stage is made of."""
+    record = stage.record()
+    assert record is not None, "the stage has begun"
+    standing = stage.folder.listing()
+    kept = {}
+    for name in map(_file_name, rows):
+        if name not in standing:
+            continue
+        file = stage.folder / name
+        sha256 = digest_of(file)
+        if noted.get(name) == sha256 or made_of(file) == record["fingerprint"]:
+            kept[name] = sha256
+    return kept
 
 
 def _outcomes(
@@ -185,7 +230,29 @@ def _model(folder: Location, sha256: str, device: str) -> ValenceModel:
 def extract_recordings(
     rows: dict[str, NDArray[Any]], *, run: Run, config: Config, threads: int, device: str
 ) -> dict[str, NDArray[Any]]:
-    """Take recordings, of `Id`, `subject` and `split`, from their segments to files of features."""
+    """Take recordings, of `Id`, `subject` and `split`, from their segments to files of features.
+
+    Segments that are damaged are told as a `failure`: raised, Ray would hand on its traceback.
+    """
+    try:
+        counts, digests = _extract(rows, run, config, threads, device)
+        failure = ""
+    except DamagedError as error:
+        counts, digests, failure = [0] * len(rows["Id"]), [""] * len(rows["Id"]), str(error)
+    return {
+        "Id": rows["Id"],
+        "sequences": np.array(counts),
+        "sha256": np.array(digests),
+        "failure": np.array([failure] * len(counts)),
+    }
+
+
+def _extract(
+    rows: dict[str, NDArray[Any]], run: Run, config: Config, threads: int, device: str
+) -> tuple[list[int], list[str]]:
+    """Counts of sequences, and the SHA-256 of each file."""
+    record = run.stage("features").record()
+    assert record is not None, "the stage has begun"
     torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
     model = _model(run.model, read_description(run.model).sha256, device)
     length, stride = config.sequence.length, config.sequence.stride
@@ -200,23 +267,24 @@ def extract_recordings(
 
     precision = precision_on(torch.device(device), config.train.precision)
     found = outputs_of(model, sequences(), length, precision=precision)
+    digests = []
     for number, outputs in enumerate(found):
         labels, starts = read[number]
         row = {key: str(rows[key][number]) for key in ("Id", "subject", "split")}
-        _write(run.folder("features"), row, labels, starts, outputs, config)
-    counts = np.array([len(starts) for _, starts in read])
-    return {"Id": rows["Id"], "sequences": counts}
+        table, others = _features(row, labels, starts, outputs, config)
+        file = run.folder("features") / _file_name(row)
+        digests.append(write_features(file, table, others=others, made_of=record["fingerprint"]))
+    return [len(starts) for _, starts in read], digests
 
 
-def _write(
-    folder: Location,
+def _features(
     row: dict[str, str],
     held: Segments,
     starts: NDArray[np.int64],
     outputs: SequenceOutputs,
     config: Config,
-) -> None:
-    """Write the file of a recording, whose labels `held` tells."""
+) -> tuple[Features, dict[str, NDArray[np.float32]]]:
+    """The rows of a recording, whose labels `held` has, and the labels of all targets."""
     sequence, targets = config.sequence, config.model.targets
     known = np.stack([held.valence, held.arousal], axis=1)
     # Each label by itself: a window without arousal may still have its valence.
@@ -235,4 +303,4 @@ def _write(
         prediction=outputs.prediction,
         targets=targets,
     )
-    write_features(folder / f"{row['Id']}.parquet", features, others=labels)
+    return features, labels

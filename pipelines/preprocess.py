@@ -22,7 +22,7 @@ from valence.config import Config
 from valence.corpus import Corpus, read_corpus
 from valence.errors import CorpusError, StaleError
 from valence.jobs import Job, Outcome, PartOutcome
-from valence.run import FORMAT, Run, fingerprint
+from valence.run import FORMAT, Run, Stage, fingerprint
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
 from valence.standardization import Moments
@@ -81,10 +81,13 @@ def preprocess(
     run.accept("segments", config)
     stock = store.sizes()
     if state == "done":
-        summary: dict[str, Any] = stage.require()["summary"]
-        untouched = summary["listing"] == listing and summary["stock"] == _stock(stock)
+        record = stage.record()
+        assert record is not None, "what is done has a record"
+        summary: dict[str, Any] = record["summary"]
+        amiss = _set_aside_what_is_amiss(stage, summary, stock, report)
+        untouched = summary["listing"] == listing and not amiss
         if untouched and not summary["unread"] and not overwrite:
-            _keep_scope(store, config)
+            _keep_scope(store, stage, summary, config, report)
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"
@@ -92,9 +95,7 @@ def preprocess(
             return summary
         report.say("preprocess: comparing the files of the corpus with what is stored")
         if overwrite:
-            # The record goes before the outputs that it speaks of.
-            stage.file.delete()
-            stage.begin(made_of)
+            state = stage.begin(made_of, wipe=False, again=True)
     store.remove_partial_files()
     cpus = config.preprocess.cpus_per_task
     asked = f"preprocess.cpus_per_task = {cpus:g}"
@@ -103,13 +104,15 @@ def preprocess(
     # A node that was lost before it could answer must not be what the work waits for.
     selector, _ = cpu_nodes(config.cluster)
     outcomes: list[Outcome] = []
+    # A call that began to replace may have ended half-way; this one goes on.
+    replaces = overwrite or state == "replacing"
     try:
         with (
             report.bar("preprocess", len(jobs)) as bar,
             tell_of_absence(selector, {"CPU": cpus}, report),
         ):
             for told in process_recordings(
-                jobs, store, config, sizes=sizes, selector=selector, replace=overwrite
+                jobs, store, config, sizes=sizes, selector=selector, replace=replaces
             ):
                 if isinstance(told, PartOutcome):
                     tally.add_part(told)
@@ -142,7 +145,8 @@ def preprocess(
         "stock": _stock(store.sizes()),
     }
     _refuse_unusable(outcomes, config, store)
-    stage.finish(summary)
+    files = {f"{each.id}.parquet": each.stored_sha256 for each in outcomes if each.status == "ok"}
+    stage.finish(summary, files | _tables(store))
     return summary
 
 
@@ -195,10 +199,52 @@ def _stock(sizes: Mapping[str, int]) -> str:
     return fingerprint({"sizes": dict(sizes)})
 
 
-def _keep_scope(store: SegmentStore, config: Config) -> None:
-    """Another scope of standardisation needs nothing but the moments that are stored."""
-    if store.standardizer().scope != config.standardize.scope:
+def _tables(store: SegmentStore) -> dict[str, str]:
+    """The store's own files, as a manifest is asked for them."""
+    return {file.name: "" for file in store.tables() if file.exists()}
+
+
+def _set_aside_what_is_amiss(
+    stage: Stage, summary: Mapping[str, Any], stock: Mapping[str, int], report: Report
+) -> bool:
+    """Rename the files that are not what was written, and say so; returns whether any is lost."""
+    if not stage.noted():
+        # Made by an older version: sizes are all that is known.
+        return bool(summary["stock"] != _stock(stock))
+    amiss = stage.amiss()
+    for name, what in sorted(amiss.items()):
+        file = stage.folder / name
+        report.say(f"preprocess: '{file}' {what}, and is made again")
+        if file.exists() and file.set_aside() is None:
+            file.delete()
+    return bool(amiss)
+
+
+def _keep_scope(
+    store: SegmentStore,
+    stage: Stage,
+    summary: Mapping[str, Any],
+    config: Config,
+    report: Report,
+) -> None:
+    """See to it that standardisation is of the scope asked for, and that a manifest is there.
+
+    Another scope needs nothing but the moments that are stored.
+    """
+    noted = stage.noted()
+    kept = store.standardizer().scope == config.standardize.scope
+    if not kept:
         store.write_standardizer(store.moments(), config.standardize.scope)
+    if not noted:
+        report.say(
+            "preprocess: an older version made the segments and noted no digests; they are noted "
+            "as they are now"
+        )
+        frame = store.recordings()
+        noted = {f"{name}.parquet": "" for name in frame["Id"][frame["status"] == "ok"]}
+    elif kept:
+        return
+    stage.finish(summary, noted | _tables(store))
 
 
 def _refuse_stale(outcomes: Sequence[Outcome], store: SegmentStore) -> None:

@@ -138,9 +138,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     asked = "a combination asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
     require_shared(stage.folder)
-    if standing == "done":
-        stage.file.delete()
-    stage.begin(made_of, overwrite=overwrite, wipe=False)
+    stage.begin(made_of, overwrite=overwrite, wipe=False, again=True)
     store = OutcomeStore(stage.folder / "combinations")
     if overwrite or (standing != "resumed" and lost is None):
         # A failure under another configuration, such as a shorter limit, says nothing here.

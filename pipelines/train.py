@@ -132,8 +132,10 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     placement = place(store, config, chosen, report)
     require_shared(run.root)
     folder = run.folder("train")
-    _require_own_state(folder, made_of, config, overwrite=overwrite)
-    standing = stage.begin(made_of, overwrite=overwrite)
+    if _holds_own_state(folder, made_of, config, overwrite=overwrite):
+        standing = stage.begin(made_of, overwrite=overwrite)
+    else:
+        standing = stage.replace(made_of)
     if standing == "done":
         if _holds_its_outputs(run, stage):
             return _nothing_to_do(stage, report)
@@ -141,14 +143,14 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
             f"train: '{run.model}' or what stands beside the state in '{folder}' is lost or "
             "damaged, and is made again from the state"
         )
-        stage.file.delete()
-        stage.begin(made_of, wipe=False)
-    if standing == "new":
-        run.model.delete()
+        stage.begin(made_of, again=True)
     # Taken where the work begins: a call that finds no place leaves the folder to who works there.
     claim = Claim(folder)
     state, passed = _newest(folder, made_of, config, report)
-    if state is not None:
+    if state is None:
+        # It is of an earlier training, also where a call that replaced that ended half-way.
+        run.model.delete()
+    else:
         seed = config.train.seeds[state.seed_index]
         report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
     if state is None or not is_finished(state, config):
@@ -277,10 +279,12 @@ def _own_state(
     return state, remarks
 
 
-def _require_own_state(
+def _holds_own_state(
     folder: Location, made_of: dict[str, Any], config: Config, *, overwrite: bool
-) -> None:
-    """See to it that what would be gone on from is this training's, whatever `stage.json` says.
+) -> bool:
+    """Whether what would be gone on from is this training's, whatever `stage.json` says.
+
+    False means that all of it is to be replaced, which `overwrite` allows.
 
     Raises
     ------
@@ -294,7 +298,8 @@ def _require_own_state(
     except (StaleError, ModelError):
         if not overwrite:
             raise
-        folder.delete()
+        return False
+    return True
 
 
 def _made_of(config: Config, digest: str) -> dict[str, Any]:

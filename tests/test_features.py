@@ -78,7 +78,7 @@ def test_recordings_come_in_order_of_their_ids(tmp_path: Path) -> None:
     names = ["10", "1", "1-a", "1_train", "2"]
     for rows, name in enumerate(names, start=1):
         write_features(folder / f"{name}.parquet", _features(name, rows))
-    (folder / "stage.json").write_text("{}")
+    (folder / "notes.json").write_text("{}")
     found = read_features(folder)
     assert list(dict.fromkeys(found.recording.tolist())) == sorted(names)
     _assert_equal(

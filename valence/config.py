@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,21 @@ Channels = Annotated[int, Field(ge=1, le=1024)]
 
 # Tables that a run's config.toml carries beside the configuration itself.
 _RECORD_TABLES = ("run", "versions")
+# Begins the last line of a run's config.toml.
+_SEAL = "# SHA-256 of the lines above: "
+# The sections that a config.toml has which was written before there were seals.
+_FIRST_SECTIONS = (
+    "split",
+    "preprocess",
+    "mel",
+    "augment",
+    "standardize",
+    "sequence",
+    "model",
+    "train",
+    "sweep",
+    "cluster",
+)
 _VERSIONED = (
     "valence",
     "ray",
@@ -429,6 +445,37 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def seal_text(text: str) -> str:
+    """Add a last line with the SHA-256 of the lines before it."""
+    return f"{text}{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def sealed_tables(content: bytes) -> dict[str, Any]:
+    """The tables of a run's `config.toml`.
+
+    Older versions wrote no seal: such a file has all sections, and ends with the versions.
+
+    Raises
+    ------
+    ValueError
+        If it was changed, or lacks its end. The message completes "it is not what was written".
+    """
+    if not content.strip(b" \t\r\n\0"):
+        raise ValueError("it is empty")
+    text = content.decode()
+    lines, found, digest = text.rpartition(_SEAL)
+    if found and f"{hashlib.sha256(lines.encode()).hexdigest()}\n" != digest:
+        raise ValueError("the SHA-256 in its last line is that of another content")
+    tables = tomllib.loads(text)
+    if not found:
+        absent = [name for name in _FIRST_SECTIONS if name not in tables]
+        if absent:
+            raise ValueError(f"it has no section [{absent[0]}]")
+        if list(tables)[-2:] != ["run", "versions"] or "pandas" not in tables["versions"]:
+            raise ValueError("its end is missing")
+    return tables
 
 
 def _read_toml(file: Location) -> dict[str, Any]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from valence.errors import MissingStageError
+from valence.errors import MissingStageError, first_line
+from valence.run import Stage
+from valence.seal import SealError, read_sealed, write_sealed
 from valence.storage import Location
+
+_MADE_OF = "made_of"
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,11 @@ def write_features(
     features: Features,
     *,
     others: Mapping[str, NDArray[np.float32]] | None = None,
-) -> None:
-    """Write the sequences of one recording, atomically.
+    made_of: str = "",
+) -> str:
+    """Write the sequences of one recording, atomically and sealed; returns the file's SHA-256.
+
+    The fingerprint `made_of` of what made them stands in the file's own metadata.
 
     The column `prediction` is the first target's; a further target `t` has `prediction_t`. The
     columns `valence` and `arousal` are always there: `others` gives the labels `[rows]` of those
@@ -97,21 +105,46 @@ def write_features(
     for column, name in enumerate(features.targets):
         label = "prediction" if column == 0 else f"prediction_{name}"
         columns[label] = pa.array(np.ascontiguousarray(features.prediction[:, column]))
-    table = pa.table(columns).replace_schema_metadata({"targets": ",".join(features.targets)})
+    about = {"targets": ",".join(features.targets), _MADE_OF: made_of}
+    table = pa.table(columns).replace_schema_metadata(about)
     with file.writer() as target:
-        pq.write_table(table, target)
+        return write_sealed(target, table)
+
+
+def made_of(file: Location) -> str | None:
+    """The fingerprint of what made a file of features; None where the file is damaged or has none.
+
+    The whole file is read and checked.
+    """
+    try:
+        with file.open() as source:
+            found = (read_sealed(source).schema.metadata or {}).get(_MADE_OF.encode())
+    except (FileNotFoundError, SealError):
+        return None
+    return None if found is None else str(found.decode())
 
 
 def read_features(folder: Location) -> Features:
     """All sequences under `folder`, ordered by recording and start.
 
+    Where the stage is finished its manifest says which files these are, and a file that is not
+    listed there is not read.
+
     Raises
     ------
     MissingStageError
         If there is none.
+    DamagedError
+        If a file is missing or damaged.
     """
-    files = sorted(folder.files(), key=lambda file: file.stem)
-    parts = [_read_file(file) for file in files if file.suffix == ".parquet"]
+    stage = Stage("features", folder)
+    noted = stage.noted()
+    if not noted:
+        # Made by an older version, or by another program.
+        noted = {file.name: "" for file in folder.files() if file.suffix == ".parquet"}
+    parts = []
+    for name, sha256 in sorted(noted.items(), key=lambda each: each[0].removesuffix(".parquet")):
+        parts.append(_read_file(stage, name, sha256))
     if not parts:
         raise MissingStageError(
             f"'{folder}' holds no features. Run 'valence extract' on this run first."
@@ -134,9 +167,20 @@ def concatenate(parts: Iterable[Features]) -> Features:
     )
 
 
-def _read_file(file: Location) -> Features:
-    with file.open() as source:
-        table = pq.read_table(source)
+def _read_file(stage: Stage, name: str, sha256: str) -> Features:
+    file = stage.folder / name
+    try:
+        content = file.read_bytes()
+        if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+            raise SealError("its digest is not the one that was noted")
+        return _parse(read_sealed(io.BytesIO(content)))
+    except FileNotFoundError as error:
+        raise stage.lost(file) from error
+    except (SealError, KeyError, ValueError) as error:
+        raise stage.damaged(file, first_line(error)) from error
+
+
+def _parse(table: pa.Table) -> Features:
     targets = tuple(table.schema.metadata[b"targets"].decode().split(","))
     feature = table["feature"].combine_chunks()
     width = feature.type.list_size

@@ -67,6 +67,14 @@ class Manifest:
             wrong |= dict.fromkeys(changed, "was changed since it was written")
         return wrong
 
+    def was_touched(self, folder: Location) -> bool:
+        """Whether a file has another time of modification than it had."""
+        found = _listed(folder, self.files)
+        return any(
+            name in found and found[name].mtime_ns != entry.mtime_ns
+            for name, entry in self.files.items()
+        )
+
     def remove_set_aside(self, folder: Location) -> None:
         """Remove what was renamed as damaged, of the files that stand here again."""
         for part in _folders(self.files):

@@ -14,12 +14,12 @@ import os
 import platform
 import shlex
 import time
-import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from valence.config import Config, versions
+from valence.config import Config, seal_text, sealed_tables, versions
 from valence.errors import DamagedError, MissingStageError, StaleError, ValenceError
 from valence.manifest import Entry, Manifest, take_down
 from valence.storage import Location
@@ -107,15 +107,49 @@ class Run:
                 f"'{self.root}' is not a run: it has no config.toml. Make one with "
                 f"'valence run CORPUS --out {self.root}' or 'valence preprocess'."
             )
+        self._require_whole_config()
         return Config.read(self.config_file)
 
     def record(self) -> dict[str, Any]:
-        """What the `[run]` table of `config.toml` says: corpus, command, synthetic or not."""
+        """What the `[run]` table of `config.toml` says: corpus, command, synthetic or not.
+
+        Raises
+        ------
+        DamagedError
+            If the file is not what was written.
+        """
         if not self.config_file.exists():
             return {}
-        table = tomllib.loads(self.config_file.read_text()).get("run", {})
-        assert isinstance(table, dict)
+        table: dict[str, Any] = self._require_whole_config()["run"]
         return table
+
+    def _require_whole_config(self) -> dict[str, Any]:
+        """The tables of `config.toml`, which must be what was written."""
+        try:
+            return sealed_tables(self.config_file.read_bytes())
+        except ValueError as error:
+            raise DamagedError(
+                f"'{self.config_file}' is not what was written: {error}. {self._config_remedy()} "
+                "If you have changed a setting in it by hand, give that with --set or --config "
+                "instead."
+            ) from error
+
+    def _config_remedy(self) -> str:
+        """What makes `config.toml` again: its copy, if that is whole."""
+        copy = self._config_copy
+        try:
+            sealed_tables(copy.read_bytes())
+        except (OSError, ValueError):
+            return (
+                f"Restore it from a copy; or remove it, and run 'valence run CORPUS --out "
+                f"{self.root}' with the settings of the run (--config or --set): where one differs "
+                "from what the outputs were made with, the command says so and changes nothing."
+            )
+        return f"Copy '{copy}' over it: the run keeps the same content there."
+
+    @property
+    def _config_copy(self) -> Location:
+        return self.root / "config.copy.toml"
 
     def accept(self, stage: StageName, config: Config) -> None:
         """Take over into `config.toml` what a stage has accepted: the sections that it answers for.
@@ -127,8 +161,13 @@ class Run:
         self.write_config(standing.model_copy(update=owned), self.record())
 
     def write_config(self, config: Config, record: Mapping[str, Any]) -> None:
-        """Write the resolved configuration with the record of the run and the versions."""
-        self.config_file.write_text(config.to_toml(run=record, versions=versions()))
+        """Write the resolved configuration with the record of the run and the versions.
+
+        A copy stands beside it, from which the file can be restored.
+        """
+        text = seal_text(config.to_toml(run=record, versions=versions()))
+        self.config_file.write_text(text)
+        self._config_copy.write_text(text)
 
 
 @dataclass(frozen=True)
@@ -224,28 +263,22 @@ class Stage:
         A file that was touched since is read; one that was not is known by its size and time.
         """
         record = self.record()
-        return {} if record is None else self._manifest(record).amiss(self.folder, content=True)
+        if record is None:
+            return {}
+        manifest = self._manifest(record)
+        wrong = manifest.amiss(self.folder, content=True)
+        if not wrong and manifest.was_touched(self.folder):
+            # A copied run is read once. Where nothing can be written it is read each time.
+            with suppress(OSError):
+                self._note(record, self.noted())
+        return wrong
 
-    def read(self, name: str) -> bytes:
-        """The content of an output, which is what was written.
-
-        Raises
-        ------
-        DamagedError
-            If it is missing or damaged; a damaged file is renamed, so that it is made again.
-        """
-        file = self.folder / name
-        try:
-            content = file.read_bytes()
-        except FileNotFoundError as error:
-            raise DamagedError(
-                f"'{file}' is missing. Run '{self.command()}' to make it again; the rest stays."
-            ) from error
-        record = self.record()
-        entry = None if record is None else self._manifest(record).files.get(name)
-        if entry is not None and not entry.fits(content):
-            raise self.damaged(file, "its digest is not the one that its stage noted")
-        return content
+    def lost(self, file: Location) -> DamagedError:
+        """The error of an output that is missing."""
+        return DamagedError(
+            f"'{file}' is missing. Expected what this stage wrote there. Run '{self.command()}' to "
+            "make it again; the rest stays."
+        )
 
     def damaged(self, file: Location, why: str) -> DamagedError:
         """The error of a damaged output, which is renamed so that its stage makes it again."""
@@ -260,11 +293,11 @@ class Stage:
             "the rest stays."
         )
 
-    def outputs(self) -> tuple[str, ...] | None:
-        """Names of the files in the manifest; None where the record has none, as older ones."""
+    def noted(self) -> dict[str, str]:
+        """SHA-256 of each file in the manifest; empty where an older version made the outputs."""
         record = self.record()
         files = {} if record is None else record.get("files", {})
-        return tuple(files) or None
+        return {name: str(entry["sha256"]) for name, entry in files.items()}
 
     def begin(
         self,
@@ -289,7 +322,8 @@ class Stage:
             Whether replacing removes the whole folder; False leaves it to the stage to replace
             only the outputs that changed.
         again
-            Whether outputs that are done are worked on again: lost ones, say.
+            Whether outputs that are done are worked on again, because some were lost; without
+            `wipe`, any of them may be replaced.
 
         Returns
         -------
@@ -307,17 +341,24 @@ class Stage:
         standing = self.standing(made_of, overwrite=overwrite)
         complete = self._complete(made_of)
         if standing == "done" and again:
-            self._write("running", complete, {})
-            return "resumed"
+            standing = "resumed" if wipe else "replacing"
+            self._write("running" if wipe else "replacing", complete, {})
+            return standing
         if standing == "replacing":
+            if wipe:
+                return self.replace(made_of)
             self._write("replacing", complete, {})
-            if not wipe:
-                return "replacing"
-            self._wipe()
-            standing = "new"
         if standing == "new" or (standing == "resumed" and self._is_damaged()):
             self._write("running", complete, {})
         return standing
+
+    def replace(self, made_of: Mapping[str, Any]) -> Literal["new"]:
+        """Remove all that stands in the folder, whatever made it, and claim it for `made_of`."""
+        complete = self._complete(made_of)
+        self._write("replacing", complete, {})
+        self._wipe()
+        self._write("running", complete, {})
+        return "new"
 
     def standing(self, made_of: Mapping[str, Any], *, overwrite: bool = False) -> Standing:
         """What `begin` would find, without its wiping; nothing is claimed or removed.
@@ -362,8 +403,11 @@ class Stage:
         """
         record = self.record()
         assert record is not None, "a stage is begun before it is finished"
+        self._note({**record, "summary": summary}, outputs)
+
+    def _note(self, record: Mapping[str, Any], outputs: Iterable[str] | Mapping[str, str]) -> None:
         manifest = take_down(self.folder, outputs)
-        self._write("done", record["made_of"], summary, files=manifest.to_json())
+        self._write("done", record["made_of"], record["summary"], files=manifest.to_json())
         manifest.remove_set_aside(self.folder)
 
     def _manifest(self, record: Mapping[str, Any]) -> Manifest:

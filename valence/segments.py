@@ -85,6 +85,10 @@ class SegmentStore:
         """Where the segments of a recording lie."""
         return self.root / f"{recording}.parquet"
 
+    def tables(self) -> tuple[Location, Location]:
+        """The table of recordings, and what standardises."""
+        return self.root / _RECORDINGS, self.root / _STANDARDIZATION
+
     def sizes(self) -> dict[str, int]:
         """Bytes of the file of each recording that has one, by Id; one request, however many."""
         selector = fs.FileSelector(self.root.path, allow_not_found=True)
