@@ -123,11 +123,9 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     stage = run.stage("train")
     made_of = _made_of(config, segments["summary"]["digest"])
     chosen = members(store, config)
-    record = stage.record()
-    if record is not None and record["status"] == "done" and not overwrite:
-        stage.standing(made_of)
-        if _holds_its_outputs(run, stage):
-            return _nothing_to_do(stage, report)
+    finished = not overwrite and stage.standing(made_of) == "done"
+    if finished and _holds_its_outputs(run, stage):
+        return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen, report)
     require_shared(run.root)

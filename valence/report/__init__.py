@@ -22,7 +22,7 @@ from valence.report.findings import find, metrics_json, predictions
 from valence.report.model_card import model_card
 from valence.report.page import Page
 from valence.report.robustness import NO_LABELS, Robustness, measure
-from valence.run import FORMAT, Run, fingerprint
+from valence.run import FORMAT, Run, Stage, fingerprint
 from valence.storage import Location
 from valence.words import duration, plural
 
@@ -59,13 +59,8 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     began = time.monotonic()
     evidence = read_evidence(run)
     stage = run.stage("report")
-    record = stage.record()
     folder = run.folder("report")
-    # One that lacks the sweep, or is of another version of this code, says nothing that is lost.
-    grew = record is not None and (
-        record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
-    )
-    state = stage.begin(_made_of(evidence), overwrite=overwrite or grew)
+    state = stage.begin(_made_of(evidence), overwrite=overwrite or _may_go(stage))
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
         if not overwrite and _is_whole(summary, run):
@@ -136,6 +131,14 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     }
     stage.finish(summary)
     return {**summary, "metrics": metrics}
+
+
+def _may_go(stage: Stage) -> bool:
+    """Whether a report lacks the sweep or is of another version: it says nothing that is lost."""
+    record = stage.record()
+    return record is not None and (
+        record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
+    )
 
 
 def _is_whole(summary: Mapping[str, Any], run: Run) -> bool:

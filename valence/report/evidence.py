@@ -140,7 +140,10 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
     stages = {
         name: record
         for name in get_args(StageName)
-        if (record := run.stage(name).record()) is not None and record["status"] == "done"
+        # The report's own record is its own to judge.
+        if name != "report"
+        and (record := run.stage(name).record()) is not None
+        and record["status"] == "done"
     }
     # What was swept are these features, or it says nothing of this model.
     made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
