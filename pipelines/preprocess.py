@@ -20,7 +20,7 @@ from pipelines.segmenting import process_recordings
 from pipelines.tally import Tally, some
 from valence.config import Config
 from valence.corpus import Corpus, read_corpus
-from valence.errors import CorpusError, StaleError
+from valence.errors import CorpusError, DamagedError, MissingStageError, StaleError
 from valence.jobs import Job, Outcome, PartOutcome
 from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
@@ -83,8 +83,8 @@ def preprocess(
     if state == "done":
         summary: dict[str, Any] = stage.require()["summary"]
         untouched = summary["listing"] == listing and summary["stock"] == _stock(stock)
-        if untouched and not summary["unread"] and not overwrite:
-            _keep_scope(store, config)
+        held = untouched and not summary["unread"] and not overwrite
+        if held and _holds_tables(store, config, summary, report):
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"
@@ -195,10 +195,23 @@ def _stock(sizes: Mapping[str, int]) -> str:
     return fingerprint({"sizes": dict(sizes)})
 
 
-def _keep_scope(store: SegmentStore, config: Config) -> None:
-    """Another scope of standardisation needs nothing but the moments that are stored."""
-    if store.standardizer().scope != config.standardize.scope:
-        store.write_standardizer(store.moments(), config.standardize.scope)
+def _holds_tables(
+    store: SegmentStore, config: Config, summary: Mapping[str, Any], report: Report
+) -> bool:
+    """Whether the store's own tables are whole, of the scope that is asked for.
+
+    Another scope of standardisation needs nothing but the moments that are stored.
+    """
+    try:
+        if store.digest() != summary["digest"]:
+            report.say(f"preprocess: the table of recordings in '{store.root}' is made again")
+            return False
+        if store.standardizer().scope != config.standardize.scope:
+            store.write_standardizer(store.moments(), config.standardize.scope)
+    except (DamagedError, MissingStageError) as error:
+        report.say(f"preprocess: {str(error).partition('. ')[0]}. It is made again")
+        return False
+    return True
 
 
 def _refuse_stale(outcomes: Sequence[Outcome], store: SegmentStore) -> None:
