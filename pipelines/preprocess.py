@@ -20,7 +20,7 @@ from pipelines.segmenting import process_recordings
 from pipelines.tally import Tally, some
 from valence.config import Config
 from valence.corpus import Corpus, read_corpus
-from valence.errors import CorpusError, StaleError
+from valence.errors import CorpusError, DamagedError, MissingStageError, StaleError
 from valence.jobs import Job, Outcome, PartOutcome
 from valence.run import FORMAT, Run, Stage, fingerprint
 from valence.segments import SegmentStore
@@ -86,8 +86,8 @@ def preprocess(
         summary: dict[str, Any] = record["summary"]
         amiss = _set_aside_what_is_amiss(stage, summary, stock, report)
         untouched = summary["listing"] == listing and not amiss
-        if untouched and not summary["unread"] and not overwrite:
-            _keep_scope(store, stage, summary, config, report)
+        held = untouched and not summary["unread"] and not overwrite
+        if held and _holds_tables(store, stage, summary, config, report):
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"
@@ -220,21 +220,28 @@ def _set_aside_what_is_amiss(
     return bool(amiss)
 
 
-def _keep_scope(
+def _holds_tables(
     store: SegmentStore,
     stage: Stage,
     summary: Mapping[str, Any],
     config: Config,
     report: Report,
-) -> None:
-    """See to it that standardisation is of the scope asked for, and that a manifest is there.
+) -> bool:
+    """Whether the store's own tables are whole, of the scope that is asked for, and all is noted.
 
-    Another scope needs nothing but the moments that are stored.
+    Another scope of standardisation needs nothing but the moments that are stored.
     """
     noted = stage.noted()
-    kept = store.standardizer().scope == config.standardize.scope
-    if not kept:
-        store.write_standardizer(store.moments(), config.standardize.scope)
+    try:
+        if store.digest() != summary["digest"]:
+            report.say(f"preprocess: the table of recordings in '{store.root}' is made again")
+            return False
+        kept = store.standardizer().scope == config.standardize.scope
+        if not kept:
+            store.write_standardizer(store.moments(), config.standardize.scope)
+    except (DamagedError, MissingStageError) as error:
+        report.say(f"preprocess: {str(error).partition('. ')[0]}. It is made again")
+        return False
     if not noted:
         report.say(
             "preprocess: an older version made the segments and noted no digests; they are noted "
@@ -242,9 +249,9 @@ def _keep_scope(
         )
         frame = store.recordings()
         noted = {f"{name}.parquet": "" for name in frame["Id"][frame["status"] == "ok"]}
-    elif kept:
-        return
-    stage.finish(summary, noted | _tables(store))
+    if not kept or not stage.noted():
+        stage.finish(summary, noted | _tables(store))
+    return True
 
 
 def _refuse_stale(outcomes: Sequence[Outcome], store: SegmentStore) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from valence.outcomes import Outcome, OutcomeStore
 from valence.storage import Location
@@ -66,3 +67,40 @@ def test_shared_scores_come_back_to_the_last_bit(tmp_path: Path) -> None:
     store.write_scores(scores, made_of="x")
     np.testing.assert_array_equal(store.read_scores(made_of="x"), scores)
     assert store.read_scores(made_of="y") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", None], ids=repr)
+def test_an_outcome_that_is_no_table_is_none(tmp_path: Path, content: bytes | None) -> None:
+    store = OutcomeStore(Location.parse(tmp_path))
+    store.write("a-b-c", _OK, made_of="x")
+    whole = (tmp_path / "a-b-c.parquet").read_bytes()
+    (tmp_path / "a-b-c.parquet").write_bytes(whole[:-9] if content is None else content)
+    assert store.read("a-b-c", made_of="x") is None
+    store.forget_failures()
+    assert store.root.files() == []
+
+
+def test_no_byte_of_an_outcome_changes_unnoticed(tmp_path: Path) -> None:
+    """Neither a prediction nor what is said beside it: it comes back as it was, or not at all."""
+    store = OutcomeStore(Location.parse(tmp_path))
+    store.write("a-b-c", _OK, made_of="x")
+    file = tmp_path / "a-b-c.parquet"
+    whole = file.read_bytes()
+    lost = 0
+    for at in range(0, len(whole), 7):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        found = store.read("a-b-c", made_of="x")
+        if found is None:
+            lost += 1
+            continue
+        np.testing.assert_array_equal(found.validation, _OK.validation)
+        np.testing.assert_array_equal(found.test, _OK.test)
+        assert (found.status, found.reason, found.seconds, found.rows) == ("ok", "a remark", 1.5, 7)
+    assert lost > 20
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"made_of": "x", "scores": [1.0]}', b"{"])
+def test_shared_scores_that_are_damaged_are_none(tmp_path: Path, content: bytes) -> None:
+    store = OutcomeStore(Location.parse(tmp_path))
+    (tmp_path / "mutual_information.json").write_bytes(content)
+    assert store.read_scores(made_of="x") is None

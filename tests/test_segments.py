@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from valence.errors import MissingStageError
+from valence.errors import DamagedError, MissingStageError
 from valence.segments import RECORDING_COLUMNS, Segments, SegmentStore, Stored
 from valence.standardization import Moments, fit
 from valence.storage import Location
@@ -211,3 +211,38 @@ def test_any_scope_comes_from_the_stored_moments(tmp_path: Path) -> None:
 def test_reserved_names(tmp_path: Path) -> None:
     assert _store(tmp_path).is_reserved("recordings")
     assert not _store(tmp_path).is_reserved("recording")
+
+
+_TABLES = ("recordings.parquet", "standardization.json")
+
+
+@pytest.mark.parametrize("name", _TABLES)
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "folder"])
+def test_a_table_that_is_damaged_is_refused_by_name(tmp_path: Path, name: str, damage: str) -> None:
+    store = SegmentStore(Location.parse(tmp_path))
+    store.write_recordings([])
+    store.write_standardizer(Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global")
+    file = tmp_path / name
+    whole = file.read_bytes()
+    file.unlink()
+    match damage:
+        case "empty":
+            file.write_bytes(b"")
+        case "cut":
+            file.write_bytes(whole[: len(whole) // 2])
+        case "other":
+            file.write_bytes(b'{"scope": "global"}')
+        case _:
+            file.mkdir()
+    with pytest.raises(DamagedError, match=f"{name}' is damaged: .*valence preprocess CORPUS"):
+        store.recordings() if name == _TABLES[0] else store.standardizer("mel_band")
+
+
+def test_a_number_of_the_standardisation_that_changed_is_noticed(tmp_path: Path) -> None:
+    store = SegmentStore(Location.parse(tmp_path))
+    store.write_standardizer(Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global")
+    file = tmp_path / "standardization.json"
+    assert store.standardizer().mean.tolist() == [3.0]
+    file.write_text(file.read_text().replace("3.0", "3.5", 1))
+    with pytest.raises(DamagedError, match="its digest is not the one"):
+        store.standardizer()

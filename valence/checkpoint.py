@@ -173,7 +173,7 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
         if _is_whole(folder / _STATE):
             _move(folder, _STATE, _PREVIOUS)
         _move(folder, _NEXT, _STATE)
-        (folder / _INDEX).write_json(index)
+        (folder / _INDEX).write_json({**index, "digest": fingerprint(index)})
     except OSError as error:
         raise TrainingError(
             f"The state of the training could not be written to '{folder}': {error}. The last one "
@@ -322,6 +322,10 @@ def read_progress(folder: Location) -> dict[str, Any] | None:
     try:
         index = parse_json(read_at_most(folder / _INDEX, _STATE_REST_BYTES))
         require_table(index, {"progress": dict})
+        # Older versions wrote none.
+        digest = index.pop("digest", None)
+        if digest is not None and digest != fingerprint(index):
+            return None
     except (OSError, ValueError):
         return None
     progress: dict[str, Any] = index["progress"]

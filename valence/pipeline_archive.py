@@ -46,7 +46,7 @@ def most_bytes(*, rows: int, columns: int) -> int:
         Features that it takes.
 
     >>> most_bytes(rows=342, columns=512) // 2**20, most_bytes(rows=50_000, columns=512) // 2**20
-    (332, 4096)
+    (356, 4096)
     """
     needed = rows * (_COPIES * 8 * columns + _FOREST_ROW_BYTES) + _COPIES * 8 * columns**2
     return min(_MOST_BYTES, _LEAST_BYTES + needed)

@@ -6,7 +6,6 @@ the mel of those that are trained on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from valence.errors import MissingStageError, first_line
+from valence.errors import MissingStageError, ModelError, first_line
+from valence.kept_file import KeptFile
 from valence.manifest import digest_of
 from valence.run import Stage, fingerprint
-from valence.seal import SealError
+from valence.seal import SealError, read_sealed, write_sealed
 from valence.segment_file import (
     BLOCK_SEGMENTS,
     RecordingWriter,
@@ -117,16 +116,25 @@ class SegmentStore:
         ------
         MissingStageError
             If preprocessing has not been finished.
+        DamagedError
+            If the table cannot be read, or is another one.
         """
         with self._open(_RECORDINGS) as file:
-            frame: pd.DataFrame = pq.read_table(file).to_pandas()
+            try:
+                table = read_sealed(file)
+                # Another order, or a further column, would be another program's.
+                if not table.schema.equals(_SCHEMA):
+                    raise ValueError(f"its columns are {', '.join(table.schema.names)}")
+                frame: pd.DataFrame = table.to_pandas()
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise self._kept(_RECORDINGS).damaged(first_line(error)) from error
         return frame
 
     def write_recordings(self, rows: list[dict[str, Any]]) -> None:
         """Write the table of `recordings`, sorted by Id."""
         ordered = sorted(rows, key=lambda row: str(row["Id"]))
         with (self.root / _RECORDINGS).writer() as target:
-            pq.write_table(pa.Table.from_pylist(ordered, schema=_SCHEMA), target)
+            write_sealed(target, pa.Table.from_pylist(ordered, schema=_SCHEMA))
 
     def standardizer(self, scope: Scope | None = None) -> Standardizer:
         """The standardisation fitted on the stored segments of the training recordings.
@@ -143,8 +151,11 @@ class SegmentStore:
         """
         content = self._standardization()
         if scope is None or scope == content["scope"]:
-            return Standardizer.from_json(content)
-        return fit(Moments.from_json(content["moments"]), scope)
+            try:
+                return Standardizer.from_json(content)
+            except ModelError as error:
+                raise self._kept(_STANDARDIZATION).damaged(str(error)) from error
+        return fit(self.moments(), scope)
 
     def moments(self) -> Moments:
         """The moments of the stored segments of the training recordings, band by band.
@@ -154,12 +165,16 @@ class SegmentStore:
         MissingStageError
             If preprocessing has not been finished.
         """
-        return Moments.from_json(self._standardization()["moments"])
+        try:
+            return Moments.from_json(self._standardization()["moments"])
+        except (KeyError, TypeError, ValueError) as error:
+            why = f"its moments cannot be used ({error!r})"
+            raise self._kept(_STANDARDIZATION).damaged(why) from error
 
     def write_standardizer(self, moments: Moments, scope: Scope) -> None:
         """Write the standardisation, with the moments that any scope can be fitted from."""
         content = fit(moments, scope).to_json() | {"moments": moments.to_json()}
-        (self.root / _STANDARDIZATION).write_json(content)
+        (self.root / _STANDARDIZATION).write_json({**content, "digest": fingerprint(content)})
 
     def digest(self) -> str:
         """Fingerprint of all that later stages read of the store, standardisation aside.
@@ -297,9 +312,23 @@ class SegmentStore:
             raise SealError("it was made of other audio, labels or settings")
 
     def _standardization(self) -> dict[str, Any]:
-        with self._open(_STANDARDIZATION) as file:
-            content: dict[str, Any] = json.loads(file.read())
+        self._open(_STANDARDIZATION).close()
+        kept = self._kept(_STANDARDIZATION)
+        content = kept.table({"scope": str, "mean": list, "std": list, "moments": dict})
+        # Older versions wrote none.
+        digest = content.pop("digest", None)
+        if digest is not None and digest != fingerprint(content):
+            raise kept.damaged("its digest is not the one that it gives")
         return content
+
+    def _kept(self, name: str) -> KeptFile:
+        """A file of the store's own, with what makes it again."""
+        run = self.root.path.rpartition("/")[0]
+        remedy = (
+            f"Run 'valence preprocess CORPUS --out {run}', which makes it again from the segments "
+            "that are there."
+        )
+        return KeptFile(self.root / name, "what 'valence preprocess' wrote", remedy)
 
     def _open(self, name: str) -> Any:
         try:
@@ -308,6 +337,10 @@ class SegmentStore:
             raise MissingStageError(
                 f"'{self.root}' holds no {name}. Run 'valence preprocess' on this run first."
             ) from error
+        except OSError as error:
+            if (self.root / name).is_folder():
+                raise self._kept(name).damaged("it is a folder") from error
+            raise
 
 
 @lru_cache(maxsize=4)

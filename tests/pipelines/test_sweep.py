@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -432,3 +433,35 @@ def test_segments_that_cannot_be_read_cost_their_baseline_alone(
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant"]
     assert "the segments were made again after the features" in selection["remarks"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("results.csv", lambda data: data[: len(data) // 2]),
+        ("selection.json", lambda data: b"[]"),
+        ("best/pipeline.skops", lambda data: data[:-1]),
+        ("best/regressor.json", lambda data: b""),
+    ],
+)
+def test_what_is_damaged_of_a_finished_sweep_is_made_again_without_a_trial(
+    swept: tuple[Run, Features],
+    tmp_path: Path,
+    name: str,
+    damage: Callable[[bytes], bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(str(swept[0].root), tmp_path / "run")
+    run = Run.at(str(tmp_path / "run"))
+    file = run.folder("sweep") / name
+    whole = results_of(run)
+    file.write_bytes(damage(file.read_bytes()))
+    run_sweep(run, sweep_config())
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert str(file).removesuffix(f"/{file.name}") in first
+    assert "made again" in first
+    # No combination was fitted anew, or its seconds would be others.
+    pd.testing.assert_frame_equal(results_of(run), whole)
+    load_regressor(run.folder("sweep") / "best")
+    run_sweep(run, sweep_config())
+    assert capsys.readouterr().err.splitlines() == ["sweep: nothing to do"]

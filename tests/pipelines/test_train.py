@@ -165,6 +165,22 @@ def test_settings_that_change_no_segment_are_free(
     assert told.lines == ["train: nothing to do"]
 
 
+@pytest.mark.parametrize("name", ["train/history.csv", "train/best/model.json"])
+def test_what_is_damaged_beside_the_state_is_made_again_from_it(
+    trained: tuple[Run, Any], train_config: Config, tmp_path: Path, told: Any, name: str
+) -> None:
+    shutil.copytree(str(trained[0].root), tmp_path / "run")
+    run = Run.at(str(tmp_path / "run"))
+    file = tmp_path / "run" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    _train(run, train_config, told)
+    assert "is lost or damaged, and is made again from the state" in told.lines[0]
+    assert file.read_bytes() == whole
+    _train(run, train_config, told)
+    assert told.lines[-1] == "train: nothing to do"
+
+
 def test_two_workers_train_as_one_does(
     prepared_run: MakeRun, train_config: Config, told: Any
 ) -> None:

@@ -419,6 +419,19 @@ def test_a_report_that_lost_a_file_or_could_not_measure_all_is_made_again(
     assert _json(run)["robustness"] == _json(reported)["robustness"]
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "report.html"])
+def test_a_report_with_a_damaged_file_is_made_again(
+    reported: Run, tmp_path: Path, name: str
+) -> None:
+    run = _copy(reported, tmp_path / "run")
+    file = run.folder("report") / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    write_report(run)
+    assert len(file.read_bytes()) > 0.9 * len(whole)
+    assert _json(run)["deep"] == _json(reported)["deep"]
+
+
 def test_a_report_of_other_results_is_not_replaced_unasked(reported: Run, tmp_path: Path) -> None:
     run = _copy(reported, tmp_path / "run")
     made_of = {"made_for": "another test", "model": "train"}

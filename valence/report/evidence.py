@@ -8,15 +8,15 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from valence.checkpoint import read_progress
 from valence.config import Config
-from valence.errors import MissingStageError, StaleError
+from valence.errors import StaleError
 from valence.features import Features, read_features
 from valence.history import HISTORY_FILE, read_history
 from valence.results import read_results, read_selection
 from valence.run import Run, StageName
+from valence.segments import SegmentStore
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 _SUFFIXES = ("_train", "_devel", "_test")
@@ -154,24 +154,13 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
         config=config,
         record=run.record(),
         stages=stages,
-        recordings=_read_recordings(run),
+        recordings=SegmentStore(run.folder("segments")).recordings(),
         features=read_features(run.folder("features")),
         history=_read_history(run, trained["summary"]),
         progress=read_progress(run.folder("train")),
         results=read_results(sweep, summary, scores=scores) if swept else None,
         selection=read_selection(sweep, summary, scores=scores) if swept else None,
     )
-
-
-def _read_recordings(run: Run) -> pd.DataFrame:
-    file = run.folder("segments") / "recordings.parquet"
-    if not file.exists():
-        raise MissingStageError(
-            f"'{file}' is missing. Run 'valence preprocess' for '{run.root}' again."
-        )
-    with file.open() as source:
-        frame: pd.DataFrame = pq.read_table(source).to_pandas()
-    return frame
 
 
 def _read_history(run: Run, summary: Mapping[str, Any]) -> pd.DataFrame | None:
