@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from valence.errors import DamagedError, MissingStageError
+from valence.run import fingerprint
 from valence.segments import RECORDING_COLUMNS, Segments, SegmentStore, Stored
 from valence.standardization import Moments, fit
 from valence.storage import Location
@@ -246,3 +247,30 @@ def test_a_number_of_the_standardisation_that_changed_is_noticed(tmp_path: Path)
     file.write_text(file.read_text().replace("3.0", "3.5", 1))
     with pytest.raises(DamagedError, match="its digest is not the one"):
         store.standardizer()
+
+
+def test_every_flipped_bit_is_noticed_and_the_file_set_aside(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    _write(store, [_block(60, copy=copy) for copy in (0, 1)], 1, "float16")
+    file = Path(store.file("ab_devel").path)
+    content = file.read_bytes()
+    for bit in np.random.default_rng(5).choice(8 * len(content), 200, replace=False).tolist():
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(bytes(flipped))
+        assert store.checked("ab_devel") is None
+        with pytest.raises(DamagedError, match=r"ab_devel\.parquet' is damaged.*preprocess"):
+            for copy in (0, 1):
+                store.read("ab_devel", copy)
+        assert not file.exists()
+
+
+def test_a_file_of_the_same_name_made_of_something_else_is_refused(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    _write(store, [_block(5)], 0, "float16")
+    made_of = fingerprint({"settings": "settings", "content": "content"})
+    store.write_recordings([{**_rows()[0], "Id": "ab_devel", "fingerprint": made_of}])
+    assert len(store.read("ab_devel")) == 5
+    store.write_recordings([{**_rows()[0], "Id": "ab_devel", "fingerprint": "of others"}])
+    with pytest.raises(DamagedError, match="made of other audio, labels or settings"):
+        store.read("ab_devel")

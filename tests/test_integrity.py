@@ -1,0 +1,202 @@
+"""What a run keeps is known to be what was made: records, manifests, configuration, replacing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from valence.config import Config
+from valence.errors import DamagedError, MissingStageError
+from valence.features import Features, read_features, write_features
+from valence.run import Run, Stage
+from valence.storage import Location
+
+
+def _flip(file: Path, bit: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    times = file.stat()
+    file.write_bytes(bytes(content))
+    # As rot does it, which touches no time.
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """A finished stage of two files."""
+    made = Run.at(str(tmp_path / "run")).stage("features")
+    made.begin({"model": "old"})
+    for name in ("a.parquet", "b.parquet"):
+        (made.folder / name).write_text(f"old {name}")
+    made.finish({"seconds": 1.5, "digest": "d"}, ["a.parquet", "b.parquet"])
+    return made
+
+
+def test_a_flipped_bit_in_a_record_is_noticed_and_mended(stage: Stage) -> None:
+    file = Path(stage.file.path)
+    content = file.read_bytes()
+    for bit in np.random.default_rng(0).choice(8 * len(content), 150, replace=False).tolist():
+        file.write_bytes(content)
+        _flip(file, bit)
+        with pytest.raises(DamagedError, match=r"stage\.json.*valence extract .*--overwrite"):
+            stage.require()
+    assert stage.begin({"model": "old"}, overwrite=True) == "resumed"
+    assert (stage.folder / "a.parquet").exists()
+    assert stage.standing({"model": "old"}) == "resumed"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"stage": "features"'])
+def test_a_record_that_is_cut_is_refused(stage: Stage, content: str) -> None:
+    stage.file.write_text(content)
+    with pytest.raises(DamagedError, match="is damaged"):
+        stage.begin({"model": "old"})
+
+
+def test_files_that_are_lost_or_changed_are_named(stage: Stage) -> None:
+    assert stage.amiss() == {}
+    Path(stage.folder.path, "a.parquet").write_text("new a.parquet")
+    Path(stage.folder.path, "b.parquet").unlink()
+    assert stage.amiss() == {
+        "a.parquet": "was changed since it was written",
+        "b.parquet": "is missing",
+    }
+    with pytest.raises(DamagedError, match=r"b\.parquet' is missing.*Run 'valence extract"):
+        stage.require()
+
+
+def test_a_copied_run_is_read_once(stage: Stage) -> None:
+    os.utime(Path(stage.folder.path, "a.parquet"), ns=(1, 1))
+    before = stage.file.read_text()
+    assert stage.amiss() == {}
+    assert stage.file.read_text() != before
+    assert stage.amiss() == {}
+
+
+def _killed_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Let the call number `step` that removes or renames anything end the process's work."""
+    count = 0
+
+    def counted(whole: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == step:
+                raise KeyboardInterrupt
+            return whole(*arguments)
+
+        return call
+
+    patch.setattr(Location, "delete", counted(Location.delete))
+    patch.setattr(Location, "write_text", counted(Location.write_text))
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_replacing_that_is_killed_anywhere_goes_on(stage: Stage, step: int) -> None:
+    """Two files and two records: four steps, and a fifth that no kill befalls."""
+    with pytest.MonkeyPatch.context() as patch:
+        _killed_at(step, patch)
+        if step < 5:
+            with pytest.raises(KeyboardInterrupt):
+                stage.begin({"model": "new"}, overwrite=True)
+        else:
+            assert stage.begin({"model": "new"}, overwrite=True) == "new"
+    if step == 1:
+        # Nothing was begun: the old outputs are whole.
+        assert stage.begin({"model": "old"}) == "done"
+        assert stage.require()["summary"]["digest"] == "d"
+        return
+    with pytest.raises(MissingStageError, match="is not finished"):
+        stage.require()
+    assert stage.begin({"model": "new"}) in ("new", "resumed")
+    assert [file.name for file in stage.folder.files()] == ["stage.json"]
+
+
+def test_replacing_file_by_file_is_remembered(stage: Stage) -> None:
+    assert stage.begin({"model": "new"}, overwrite=True, wipe=False) == "replacing"
+    assert stage.begin({"model": "new"}, wipe=False) == "replacing"
+    stage.finish({})
+    assert stage.begin({"model": "new"}, wipe=False) == "done"
+
+
+def _features(name: str, *, of: float) -> Features:
+    return Features(
+        recording=np.array([name] * 3),
+        subject=np.array(["s"] * 3),
+        split=np.array(["test"] * 3),
+        start=np.arange(3, dtype=np.int32),
+        target=np.full((3, 1), of, np.float32),
+        feature=np.full((3, 5), of, np.float32),
+        prediction=np.full((3, 1), of, np.float32),
+        targets=("valence",),
+    )
+
+
+@pytest.fixture
+def extracted(tmp_path: Path) -> Stage:
+    """Finished features of two recordings."""
+    made = Run.at(str(tmp_path / "run")).stage("features")
+    made.begin({"model": "m"})
+    outputs = {
+        f"{name}.parquet": write_features(made.folder / f"{name}.parquet", _features(name, of=0.5))
+        for name in ("a", "b")
+    }
+    made.finish({"digest": "d"}, outputs)
+    return made
+
+
+def test_every_flipped_bit_in_features_is_noticed(extracted: Stage) -> None:
+    file = Path(extracted.folder.path, "a.parquet")
+    content, times = file.read_bytes(), file.stat()
+    for bit in np.random.default_rng(3).choice(8 * len(content), 200, replace=False).tolist():
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        _flip(file, bit)
+        with pytest.raises(DamagedError, match=r"a\.parquet' is damaged.*valence extract"):
+            read_features(extracted.folder)
+        # Set aside, so that the next extraction makes it again.
+        assert extracted.amiss() == {"a.parquet": "is missing"}
+        assert file.with_name("a.parquet.damaged").exists()
+
+
+def test_a_foreign_file_is_not_mixed_in_and_another_of_the_name_is_refused(
+    extracted: Stage,
+) -> None:
+    write_features(extracted.folder / "c.parquet", _features("c", of=0.5))
+    assert sorted(set(read_features(extracted.folder).recording)) == ["a", "b"]
+    write_features(extracted.folder / "a.parquet", _features("a", of=0.25))
+    with pytest.raises(DamagedError, match="its digest is not the one that was noted"):
+        read_features(extracted.folder)
+    with pytest.raises(DamagedError, match=r"a\.parquet' is missing"):
+        read_features(extracted.folder)
+
+
+def test_a_configuration_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None:
+    run = Run.at(str(tmp_path / "run"))
+    config = Config.resolve(Config(), assignments=["train.epochs=2"])
+    run.write_config(config, {"corpus": "/data", "synthetic": False})
+    file = Path(run.config_file.path)
+    lines = file.read_text().splitlines(keepends=True)
+    for kept in range(len(lines) - 1):
+        file.write_text("".join(lines[:kept]))
+        with pytest.raises(DamagedError, match=r"config\.toml' is not what was written"):
+            run.config()
+    file.write_text("".join(lines).replace("epochs = 2", "epochs = 3"))
+    with pytest.raises(DamagedError, match=r"Copy '.*config\.copy\.toml' over it"):
+        run.config()
+    # The remedy mends it.
+    shutil.copy(file.with_name("config.copy.toml"), file)
+    assert run.config() == config
+
+
+def test_a_configuration_of_an_older_version_is_read(tmp_path: Path) -> None:
+    run = Run.at(str(tmp_path / "run"))
+    run.write_config(Config(), {"corpus": "/data"})
+    lines = run.config_file.read_text().splitlines(keepends=True)
+    Path(run.config_file.path).write_text("".join(lines[:-1]))
+    assert run.config() == Config()
