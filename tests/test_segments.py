@@ -260,8 +260,7 @@ def test_every_flipped_bit_is_noticed_and_the_file_set_aside(tmp_path: Path) -> 
         file.write_bytes(bytes(flipped))
         assert store.checked("ab_devel") is None
         with pytest.raises(DamagedError, match=r"ab_devel\.parquet' is damaged.*preprocess"):
-            for copy in (0, 1):
-                store.read("ab_devel", copy)
+            [store.read("ab_devel", copy) for copy in (0, 1)]
         assert not file.exists()
 
 
