@@ -23,10 +23,11 @@ from torch import Tensor
 
 from valence.config import (
     Config,
+    LabelsConfig,
     MelConfig,
     ModelConfig,
     PreprocessConfig,
-    Section,
+    Sections,
     SequenceConfig,
     StandardizeConfig,
     versions,
@@ -257,7 +258,7 @@ def _move(folder: Location, name: str, to: str) -> None:
     folder.filesystem.move((folder / name).path, (folder / to).path)
 
 
-class ModelSections(Section):
+class ModelSections(Sections):
     """The sections of the configuration that a prediction depends on."""
 
     preprocess: PreprocessConfig
@@ -265,6 +266,7 @@ class ModelSections(Section):
     sequence: SequenceConfig
     standardize: StandardizeConfig
     model: ModelConfig
+    labels: LabelsConfig = LabelsConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,6 +324,7 @@ def export_model(
         sequence=config.sequence,
         standardize=config.standardize,
         model=config.model,
+        labels=config.labels,
     )
     content = {
         "format": FORMAT,

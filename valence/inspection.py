@@ -129,7 +129,9 @@ def _read_labels(
     remarks: list[str] = []
     for target, file in recording.labels.items():
         try:
-            annotation = read_annotation(file, step_ms=config.preprocess.segment_ms)
+            annotation = read_annotation(
+                file, step_ms=config.preprocess.segment_ms, scale=config.labels.range
+            )
         except AnnotationError as error:
             damaged.append((target, str(error)))
             known &= target not in targets
