@@ -188,7 +188,12 @@ def _value_column(
     first, *others = candidates
     for other in others:
         pairs = {(cell_at(cells, first), cell_at(cells, other)) for _, cells in rows}
-        if not len(pairs) == len({one for one, _ in pairs}) == len({two for _, two in pairs}):
+        if sought.values:
+            agree = all(one.lower() == two.lower() for one, two in pairs)
+        else:
+            # Whatever the groups are called, they are the same groups.
+            agree = len(pairs) == len({one for one, _ in pairs}) == len({two for _, two in pairs})
+        if not agree:
             raise CorpusError(
                 f"'{table.file}' may give the {sought.title} in {_title(header, first)} or in "
                 f"{_title(header, other)}, and they differ. Expected one such column; rename or "
