@@ -14,7 +14,7 @@ import soundfile
 from valence.config import Config, SplitConfig
 from valence.corpus import read_corpus, subject_of
 from valence.errors import ConfigError, CorpusError, SplitError
-from valence.inspection import Finding, check_corpus
+from valence.inspection import Finding, check_corpus, remarks_on_stamps
 from valence.preprocessing import Job, process_recording
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
@@ -414,6 +414,20 @@ def test_the_share_of_labelled_segments_is_of_the_audio(small: Path) -> None:
     assert found.remarks == (
         "valence: the labels are 1.5 s shorter than the audio; the first 1.5 s are joined",
     )
+
+
+def test_a_stated_scale_is_used(small: Path) -> None:
+    stated = Config.resolve(_SHORT, assignments=["labels.range=[0, 0.5]"])
+    assert _check(small, stated)["a"].labelled == 1.0
+    narrow = Config.resolve(_SHORT, assignments=["labels.range=[0, 0.4]"])
+    assert "line 2: the value is '0.5'" in str(_check(small, narrow)["a"].problem)
+
+
+def test_label_files_of_two_conventions_are_remarked(small: Path) -> None:
+    assert remarks_on_stamps(list(_check(small).values())) == []
+    _write(small, "label_segments/valence/b.csv", _labels(6, first=500))
+    (remark,) = remarks_on_stamps(list(_check(small).values()))
+    assert "1 recordings ('b' first) begin with the end of a segment" in remark
 
 
 @pytest.mark.parametrize(
