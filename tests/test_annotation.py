@@ -163,6 +163,8 @@ def test_a_file_means_what_its_writer_meant(tmp_path: Path, text: str | bytes) -
         ("timestamp,value\n500,0\n1000,0,2\n", "line 3: .* 3 filled cells.*decimal comma"),
         ("timestamp,value,\n500,0,1963,\n", "line 2: .* 3 filled cells"),
         ("timestamp,value,segment_id\n500,0,1963,1\n", "line 2: .* 4 filled cells"),
+        ("timestamp,value,id\n500,0,19\n1000,-0,2\n", "line 3: .* the number -0,2 in two cells"),
+        ("timestamp,value,id\n500,0,19\n1000,0,05\n", "line 3: .* the number 0,05 in two cells"),
         ("timestamp,value\n0,500,0.2\n1,1000,0.3\n", "line 2: .* 3 filled cells"),
         ("timestamp,arousal,value\n500,0.1,0.2\n1000,0.3\n", "line 3: '1000,0.3' has 2 cells"),
         ('timestamp,value\n500,"1,250"\n', "line 2: the value is '1,250', whose comma may"),

@@ -24,6 +24,7 @@ STEP_MS = 500
 # Labels and audio that differ by more than this are joined, and the difference is told.
 _TOLERANCE_MS = 1000
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
+_WHOLE = {"0", "-0", "1", "-1"}
 # A hundred thousand years: what is beyond is no time.
 _MOST_MS = 2**52
 
@@ -174,6 +175,7 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
                 "rename the others."
             )
         columns[name] = found[0]
+    _refuse_split_numbers(table, rows, columns["value"])
     for line, cells in rows:
         if len(cells) <= columns["value"] and sum(map(bool, cells)) > 1:
             raise AnnotationError(
@@ -182,6 +184,24 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
                 "label; correct that line."
             )
     return table, rows, columns
+
+
+def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int) -> None:
+    """Refuse `-0,25` and `0,05` that lie in two cells because commas divide the file.
+
+    Where the header has a further column behind the value, no row is too long for it. A zero with
+    a sign, or digits that begin with 0, show that the cell behind is the rest of a number.
+    """
+    for line, cells in rows:
+        whole, rest = cell_at(cells, column), cell_at(cells, column + 1)
+        if table.delimiter != "," or whole not in _WHOLE or not rest.isdigit():
+            continue
+        if whole == "-0" or (rest[0] == "0" and len(rest) > 1):
+            raise AnnotationError(
+                f"'{table.file}', line {line}: '{table.text(cells)}' seems to hold the number "
+                f"{whole},{rest} in two cells. Expected a decimal point, since commas stand "
+                "between cells; write it so, or put another column behind the value."
+            )
 
 
 def _timestamps(table: Table, rows: Sequence[Row], column: int, step_ms: int) -> NDArray[np.int64]:

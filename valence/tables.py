@@ -243,7 +243,10 @@ def _width(rows: Sequence[Row]) -> int:
 
 def _filled(cells: Sequence[str]) -> int:
     """Number of cells up to the last that is not empty."""
-    return max((place + 1 for place, cell in enumerate(cells) if cell), default=0)
+    filled = len(cells)
+    while filled and not cells[filled - 1]:
+        filled -= 1
+    return filled
 
 
 def _is_comment(cells: Sequence[str]) -> bool:
