@@ -12,7 +12,7 @@ from rich.table import Table
 from valence.config import Config
 from valence.corpus import Corpus
 from valence.errors import CorpusError
-from valence.inspection import Finding, check_corpus
+from valence.inspection import Finding, check_corpus, remarks_on_stamps
 from valence.splits import assign_splits, resolve_protocol
 
 _PLAIN_WIDTH = 160
@@ -33,7 +33,7 @@ def check(corpus: Corpus, config: Config) -> None:
         console = Console(highlight=False, width=_PLAIN_WIDTH)
     findings = check_corpus(corpus, config)
     console.print(_table(findings))
-    for remark in corpus.remarks:
+    for remark in (*corpus.remarks, *remarks_on_stamps(findings)):
         console.print(f"remark: {remark}", markup=False)
     usable = [finding for finding in findings if finding.problem is None]
     for line in _sums(findings, usable):

@@ -128,7 +128,7 @@ def check(
     from valence.corpus import read_corpus
 
     resolved = _resolve(None, config, preset, set_)
-    print_check(read_corpus(Location.parse(corpus)), resolved)
+    print_check(read_corpus(Location.parse(corpus), resolved.corpus.subjects), resolved)
 
 
 @app.command()
@@ -363,7 +363,7 @@ def _preprocess(
     from valence.synthesis import SYNTHETIC
 
     # A folder that is no corpus leaves no run behind.
-    read_corpus(corpus)
+    read_corpus(corpus, config.corpus.subjects)
     record = {"corpus": str(corpus), "synthetic": (corpus / SYNTHETIC).exists()}
     if not run.config_file.exists():
         # Written before the work, so that a stage stopped half-way is resumed as it was begun.

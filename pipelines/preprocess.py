@@ -68,7 +68,8 @@ def preprocess(
         If the store cannot be read or written.
     """
     tally = Tally()
-    found = read_corpus(corpus)
+    found = read_corpus(corpus, config.corpus.subjects)
+    known = {"known_by": found.subjects, "remark": found.subjects_remark}
     for remark in found.remarks:
         report.say(f"  remark: {remark}")
     jobs = _jobs(found, config)
@@ -88,6 +89,10 @@ def preprocess(
         untouched = summary["listing"] == listing and not amiss
         held = untouched and not summary["unread"] and not overwrite
         if held and _holds_tables(store, stage, summary, config, report):
+            if summary.get("subjects") != known:
+                # A table of subjects that changes no subject still says how they are known.
+                summary = {**summary, "subjects": known}
+                stage.finish(summary, stage.noted())
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"
@@ -143,6 +148,7 @@ def preprocess(
         "digest": store.digest(),
         "listing": listing,
         "stock": _stock(store.sizes()),
+        "subjects": known,
     }
     _refuse_unusable(outcomes, config, store)
     files = {f"{each.id}.parquet": each.stored_sha256 for each in outcomes if each.status == "ok"}
@@ -166,7 +172,11 @@ def _made_of(jobs: Sequence[Job], config: Config) -> dict[str, Any]:
     """What the stage as a whole depends on; each recording's files have their own fingerprints."""
     settings = {"preprocess": {"tasks", "cpus_per_task", "max_rejected_share"}}
     placed = [[job.recording.id, job.recording.subject, job.split] for job in jobs]
+    stated = {}
+    if config.labels.range is not None:
+        stated["labels"] = config.labels.model_dump(mode="json")
     return {
+        **stated,
         "preprocess": config.preprocess.model_dump(mode="json", exclude=settings["preprocess"]),
         "mel": config.mel.model_dump(mode="json"),
         "augment": config.augment.model_dump(mode="json"),

@@ -238,7 +238,10 @@ def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) 
         name: {key: value for key, value in sections[name].items() if key in kept}
         for name, kept in there.items()
     }
-    there["split"], here["split"] = run.config().model_dump(mode="json")["split"], sections["split"]
+    standing = run.config().model_dump(mode="json")
+    for name in ("corpus", "labels", "split"):
+        # A section that states nothing is absent.
+        there[name], here[name] = standing.get(name, {}), sections.get(name, {})
     if here != there:
         raise StaleError(
             f"'{run.folder('segments')}' was made with another configuration than this training "
@@ -538,8 +541,11 @@ def _by_seed(state: TrainingState) -> list[dict[str, Any]]:
 def _record(run: Run, store: SegmentStore, chosen: Members, state: TrainingState) -> dict[str, Any]:
     frame = store.recordings()
     usable = frame[frame["status"] == "ok"]
+    known = run.stage("segments").require()["summary"].get("subjects", {})
     return {
         **state.best_record,
+        # Absent where there is nothing to say, so that the model's file stays what it was.
+        **({"subjects_remark": known["remark"]} if known.get("remark") else {}),
         "validation_rows_ccc": state.best_record["validation_ccc"],
         "corpus": run.record().get("corpus"),
         "synthetic": run.record().get("synthetic", False),

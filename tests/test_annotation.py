@@ -70,7 +70,10 @@ def test_unsorted_rows_are_sorted_and_remarked(tmp_path: Path) -> None:
 
 def test_values_beyond_the_scale_are_remarked(tmp_path: Path) -> None:
     annotation = _read(tmp_path, "timestamp,value\n0,-1\n500,1.5\n")
-    assert annotation.remarks == ("'valence/7.csv' has values from -1 to 1.5, outside [-1, 1]",)
+    assert annotation.remarks == (
+        "'valence/7.csv' has values from -1 to 1.5, outside [-1, 1]; if they are of another scale, "
+        "state it with labels.range = [lowest, highest]",
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,12 +93,15 @@ def test_values_beyond_the_scale_are_remarked(tmp_path: Path) -> None:
         ("timestamp,value\n0,1\n500,1\n\n500,1\n", r"line 5: the timestamp 500 ms was.* line 3"),
         ("timestamp,value\n500,1\n0,1\n500,1\n", r"line 4: the timestamp 500 ms was.* line 2"),
         ("timestamp,value\n0,1\n500,1\n1500,1\n", r"line 4: the timestamp is 1500 ms, after 500"),
-        ("timestamp,value\n0,1\n250,1\n500,1\n", r"line 3: .*every 500 ms \(2 in all "),
+        (
+            "timestamp,value\n0,1\n250,1\n500,1\n",
+            r"line 3: the rows are 250 ms apart\. .*mean of 2 r",
+        ),
         ("timestamp,value\n1000,1\n1500,1\n", r"line 2: the first timestamp is 1000 ms"),
         ("timestamp,value\n-500,1\n0,1\n", r"line 2: the first timestamp is -500 ms"),
         ('timestamp,value\n0,"0.5\n', r"not a CSV"),
         (b"timestamp,value\n0,\xff\xfe\n", r"not text in UTF-8"),
-        (b"RIFF\x00\x00\x00\x00WAVE", r"columns"),
+        (b"RIFF\x00\x00\x00\x00WAVE", r"line 1, holds a NUL"),
     ],
 )
 def test_what_cannot_be_joined_is_refused_with_its_line(
@@ -114,8 +120,103 @@ def test_an_absent_file_is_refused(tmp_path: Path) -> None:
 def test_the_step_follows_the_length_of_a_segment(tmp_path: Path) -> None:
     text = "timestamp,value\n250,1\n500,1\n"
     assert _read(tmp_path, text, step_ms=250).step_ms == 250
-    with pytest.raises(AnnotationError, match="Expected 0 or 500"):
+    with pytest.raises(AnnotationError, match="rows are 250 ms apart"):
         _read(tmp_path, text)
+
+
+def test_a_timestamp_names_one_end_of_its_segment(tmp_path: Path) -> None:
+    assert _read(tmp_path, "timestamp,value\n0,1\n500,1\n").stamps == "start"
+    assert _read(tmp_path, "timestamp,value\n500,1\n1000,1\n").stamps == "end"
+    assert _read(tmp_path, "timestamp,value\n").stamps is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "timestamp,value\n500,0.1963\n1000,-0.5\n1500,\n",
+        "timestamp,value\n500,0.1963,\n1000,-0.5,\n1500,,\n",
+        "timestamp,value,\n500,0.1963,\n1000,-0.5,\n1500,,\n",
+        ",timestamp,value\n0,500,0.1963\n1,1000,-0.5\n2,1500,\n",
+        'timestamp,value\n500,"0,1963"\n1000,"-0,5"\n1500,\n',
+        "timestamp;value\n500;0,1963\n1000;-0,5\n1500;\n",
+        "timestamp;value\r500,0;0,1963\r1000,0;-0,5\r1500,0;NA\r",
+        '"0,1963";"n";500\n'.join(["value;note;timestamp\n", '-0,5;"a, b";1000\n;;1500\n']),
+        "timestamp\tvalue\r\n500\t0.1963\r\n1000\t-0.5\r\n1500\t\r\n",
+        "sep=;\ntimestamp;value\n500;0.1963\n1000;-0.5\n1500;\n",
+        "# made by hand\ntimestamp,value\n# no, by me\n500,0.1963\n1000,-0.5\n1500,#N/A\n",
+        "# timestamp,value\n500,0.1963\n1000,-0.5\n1500,\n",
+        " Timestamp , VALUE ,note\n 500 , 0.1963 ,x\n\n1000,\u22120.5\n1500,<NA>,y\n",
+        "timestamp,value\n500,0.1963\n1000,-5e-1\n1500\n",
+        "timestamp\tvalue\n500\t0,1963\n1000\t-0,5\n1500\t\n".encode("utf-16"),
+    ],
+)
+def test_a_file_means_what_its_writer_meant(tmp_path: Path, text: str | bytes) -> None:
+    annotation = _read(tmp_path, text)
+    assert annotation.timestamp.tolist() == [500, 1000, 1500]
+    np.testing.assert_array_equal(annotation.value, np.float32([0.1963, -0.5, np.nan]))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("timestamp,value\n500,0,1963\n1000,0,2\n", "line 2: '500,0,1963' has 3 filled cells"),
+        ("timestamp,value\n500,0\n1000,0,2\n", "line 3: .* 3 filled cells.*decimal comma"),
+        ("timestamp,value,\n500,0,1963,\n", "line 2: .* 3 filled cells"),
+        ("timestamp,value,segment_id\n500,0,1963,1\n", "line 2: .* 4 filled cells"),
+        ("timestamp,value,id\n500,0,19\n1000,-0,2\n", "line 3: .* the number -0,2 in two cells"),
+        ("timestamp,value,id\n500,0,19\n1000,0,05\n", "line 3: .* the number 0,05 in two cells"),
+        ("timestamp,value\n0,500,0.2\n1,1000,0.3\n", "line 2: .* 3 filled cells"),
+        ("timestamp,arousal,value\n500,0.1,0.2\n1000,0.3\n", "line 3: '1000,0.3' has 2 cells"),
+        ('timestamp,value\n500,"1,250"\n', "line 2: the value is '1,250', whose comma may"),
+        ('timestamp,value\n500,"0,25"\n1000,0.5\n', "line 2: the value is '0,25'"),
+        ("timestamp,value\n500,1_0\n", "line 2: the value is '1_0'"),
+        ("timestamp,value\n500,0x1F\n", "line 2: the value is '0x1F'"),
+        ("timestamp,value\n500,TRUE\n", "line 2: the value is 'TRUE'"),
+        ("timestamp,value\n500,50%\n", "line 2: the value is '50%'"),
+        ("timestamp,value\n500 ms,0.5\n", "line 2: the timestamp is '500 ms'"),
+        ("timestamp,value\n500,1e39\n", "line 2: the value is '1e39'. Expected a number that fl"),
+        ("timestamp,value,value\n500,0.1,0.2\n", "line 1: 2 columns are called 'value'"),
+        ("timestamp;value,x\n500;0,2\n", "line 1: .* at each comma and at each semicolon"),
+        (b"timestamp,value,note\n500,0.1,J\xfcrgen\n", "line 2, is not text in UTF-8"),
+        ("timestamp,value\n0.5,0.1\n1.0,0.2\n1.5,1\n", "line 2: .* seconds, multiply .* 1000"),
+        ("timestamp,value\n0,0.1\n1,0.2\n2,1\n", "line 3: the rows are 1 ms apart.* seconds or"),
+        ("timestamp,value\n0,1\n40,1\n80,1\n", r"the rows are 40 ms apart\. .* the mean for each"),
+        (
+            "timestamp,value\n0,1\n1000,1\n2000,1\n",
+            r"the rows are 1000 ms apart\. .* a row for each",
+        ),
+        ("timestamp,value\n0,1\n499,1\n1001,1\n", "line 3: .* 499 to 502 ms apart"),
+        ("timestamp,value\n250,1\n750,1\n1250,1\n", "line 2: the first .* 250 ms.*subtract 250"),
+    ],
+)
+def test_what_leaves_a_doubt_is_refused_with_its_line(
+    tmp_path: Path, text: str | bytes, found: str
+) -> None:
+    with pytest.raises(AnnotationError, match=found) as raised:
+        _read(tmp_path, text)
+    assert str(tmp_path / "valence" / "7.csv") in str(raised.value)
+
+
+def test_rows_that_end_before_their_value_are_remarked(tmp_path: Path) -> None:
+    annotation = _read(tmp_path, "timestamp,value\n0,1\n500\n1000,\n")
+    assert annotation.labelled == 1
+    assert annotation.remarks == (
+        "'valence/7.csv' has no value in 1 rows that end early (the first is line 3); they count "
+        "as not labelled",
+    )
+
+
+def test_a_stated_scale_goes_to_minus_one_and_one(tmp_path: Path) -> None:
+    file = tmp_path / "7.csv"
+    file.write_text("timestamp,value\n0,1\n500,4\n1000,5.5\n1500,7\n2000,\n")
+    annotation = read_annotation(Location.parse(file), scale=(1.0, 7.0))
+    np.testing.assert_array_equal(annotation.value, np.float32([-1, 0, 0.5, 1, np.nan]))
+    assert annotation.remarks == ()
+    with pytest.raises(
+        AnnotationError,
+        match=r"line 5: the value is '7'\. .*labels\.range = \[1, 6\].*or the range",
+    ):
+        read_annotation(Location.parse(file), scale=(1.0, 6.0))
 
 
 def _annotation(n: int) -> Annotation:

@@ -54,6 +54,18 @@ def test_the_defaults_that_the_contract_fixes() -> None:
         assert {key: config[section][key] for key in keys} == keys
 
 
+def test_optional_sections_are_written_only_where_they_state_something(tmp_path: Path) -> None:
+    assert not set(tomllib.loads(Config().to_toml())) & {"labels", "corpus"}
+    stated = _resolve("labels.range=[1, 7]", "corpus.subjects=emodb")
+    file = tmp_path / "config.toml"
+    file.write_text(stated.to_toml())
+    assert Config.read(Location.parse(file)) == stated
+    assert stated.labels.range == (1.0, 7.0)
+    assert _resolve("labels.range=[1, 7]").model_dump(exclude={"labels"}) == Config().model_dump()
+    with pytest.raises(ConfigError, match=r"range = \[7\.0, 1\.0\] does not ascend"):
+        _resolve("labels.range=[7, 1]")
+
+
 def test_the_paper_preset_keeps_the_papers_values() -> None:
     paper = Config.preset("paper")
     augment = paper.augment

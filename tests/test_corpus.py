@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from valence.config import Config
+from valence.config import Config, SplitConfig
 from valence.corpus import read_corpus, subject_of
-from valence.errors import CorpusError
-from valence.inspection import Finding, check_corpus
+from valence.errors import ConfigError, CorpusError, SplitError
+from valence.inspection import Finding, check_corpus, remarks_on_stamps
 from valence.preprocessing import Job, process_recording
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
@@ -68,8 +69,10 @@ def test_recordings_are_listed_with_labels_subject_and_partition(tmp_path: Path)
     assert [r.subject for r in corpus.recordings] == ["10", "2", "8", "9"]
     assert [r.partition for r in corpus.recordings] == ["test", "train", "devel", None]
     assert nine.remarks == ("is not named in metadata/partition.csv",)
+    assert corpus.subjects == "unknown"
     assert ten.remarks == two.remarks == eight.remarks == ()
-    assert corpus.missing == corpus.remarks == ()
+    assert corpus.missing == ()
+    assert corpus.remarks == (corpus.subjects_remark,)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +106,139 @@ def test_subjects_csv_overrides(tmp_path: Path) -> None:
         "name,age,part\n1,31,train\n2,,devel\n3,40,test\n",
         "1,train\n2,devel\n3,test\n",
         "\ufeffId,Proposal\r\n1,train\r\n\r\n2,devel\r\n3,test",
+        "Id;Proposal\n1;train\n2;devel\n3;test\n",
+        ",file,Partition\n0,3,test\n1,1,Training\n2,2,val\n",
+        ",clip,x\n0,3.wav,test\n1,1.wav,train\n2,2.wav,devel\n",
+        "id,stimulus,split\nx7,1,train\nx8,2,devel\nx9,3,test\n",
+        "Id,file_name,set,partition\n1,audio/1.wav,A,train\n2,2.WAV,B,devel\n3,3.wav,A,test\n",
+        "train,1\ndevel,2\ntest,3\n",
+        "Id,Proposal,\n1,train,\n2,devel,\n3,test,\n",
     ],
-    ids=["MuSe", "another order", "case", "first and last column", "no header", "BOM and CRLF"],
+    ids=[
+        *("MuSe", "another order", "case", "by content", "no header", "BOM and CRLF", "semicolons"),
+        *("index of pandas", "index and unknown names", "an Id that is none", "two alike"),
+        *("no header, turned", "trailing commas"),
+    ],
 )
-def test_partition_is_read_by_name_else_by_place(tmp_path: Path, text: str) -> None:
+def test_partition_is_read_by_name_else_by_content(tmp_path: Path, text: str) -> None:
     root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "123"])
     _write(tmp_path, "metadata/partition.csv", text)
     partition = {r.id: r.partition for r in read_corpus(root).recordings}
     assert partition == {"1": "train", "2": "devel", "3": "test"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a1,anna\na2,anna\na3,zoe\n",
+        "Id,speaker,group\na1,anna,x\na2,anna,y\na3,zoe,z\n",
+        ",FileName,SpkrID\n0,a1.wav,anna\n1,a2.wav,anna\n2,a3.wav,zoe\n",
+        "a1.wav;anna\na2.wav;anna\na3.wav;zoe\n",
+        "Id,subject,speaker\na1,anna,1\na2,anna,1\na3,zoe,2\na1,anna,1\n",
+    ],
+    ids=["no header", "further columns", "as pandas writes it", "semicolons", "two that agree"],
+)
+def test_subjects_are_read_by_name_else_by_content(tmp_path: Path, text: str) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in ("a1", "a2", "a3")])
+    _write(tmp_path, "metadata/subjects.csv", text)
+    corpus = read_corpus(root)
+    assert [recording.subject for recording in corpus.recordings] == ["anna", "anna", "zoe"]
+    assert (corpus.subjects, corpus.subjects_remark) == ("file", "")
+
+
+def test_a_subject_in_two_parts_is_found_through_a_table_with_further_columns(
+    tmp_path: Path,
+) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "12"])
+    _write(tmp_path, "metadata/partition.csv", "Id,Proposal\n1,train\n2,devel\n")
+    _write(tmp_path, "metadata/subjects.csv", "Id,speaker,group\n1,anna,x\n2,anna,y\n")
+    with pytest.raises(SplitError, match="Subject 'anna' is in train"):
+        assign_splits(read_corpus(root), SplitConfig())
+
+
+def test_what_a_table_leaves_out_is_told_with_its_effect(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "1234"])
+    _write(tmp_path, "metadata/partition.csv", "Id,Proposal\n1.wav,train\n2.wav,devel\n")
+    _write(tmp_path, "metadata/subjects.csv", "Id,subject\n1,anna\n2,zoe\n")
+    corpus = read_corpus(root)
+    endings, partition, subjects, _ = corpus.remarks
+    assert endings.startswith(
+        "metadata/partition.csv writes 2 Ids ('1.wav', '2.wav') with a folder"
+    )
+    assert "does not name 2 of 4 recordings: '3', '4'; under the protocol" in partition
+    assert "subjects are unknown in part" in subjects
+    assert "does not name 2 of 4 recordings: '3', '4'; each counts as a subject" in subjects
+    assert corpus.subjects_remark == subjects
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "remark"),
+    [
+        (["1", "2"], "unknown", "name the subjects in metadata/subjects.csv"),
+        (["03a01Fa", "03a01Nc"], "unknown", "look like EmoDB's: .*corpus.subjects = 'emodb'"),
+        (["03a01Fa_devel", "03a01Fa_test"], "unknown", "corpus.subjects = 'emodb'"),
+        (["MSP-PODCAST_0001_0008", "MSP-PODCAST_0001_0009"], "unknown", "MSP-Podcast's.*SpkrID"),
+        (["8_devel", "8_test", "9"], "id", ""),
+        (["1"], "id", ""),
+    ],
+)
+def test_it_is_said_how_subjects_are_known(
+    tmp_path: Path, names: list[str], known: str, remark: str
+) -> None:
+    corpus = read_corpus(_make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in names]))
+    assert corpus.subjects == known
+    assert (corpus.subjects_remark in corpus.remarks) is bool(remark)
+    assert re.search(remark, corpus.subjects_remark)
+
+
+def test_a_rule_finds_subjects_and_stands_alone(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in ("03a01Fa", "03a02Nc_devel")])
+    corpus = read_corpus(root, "emodb")
+    assert [recording.subject for recording in corpus.recordings] == ["03", "03"]
+    assert (corpus.subjects, corpus.subjects_remark) == ("rule", "")
+    _write(tmp_path, "metadata/subjects.csv", "Id,subject\n03a01Fa,x\n")
+    with pytest.raises(ConfigError, match="'emodb' does as well"):
+        read_corpus(root, "emodb")
+
+
+def test_names_in_another_unicode_form_are_joined_and_remarked(tmp_path: Path) -> None:
+    composed, split = "Zo\u00eb", "Zoe\u0308"
+    root = _make(
+        tmp_path,
+        [
+            f"{_AUDIO}/{split}.wav",
+            f"{_AUDIO}/2.wav",
+            f"label_segments/valence/{composed}.csv",
+            "label_segments/valence/2.csv",
+        ],
+    )
+    _write(tmp_path, "metadata/partition.csv", f"Id,Proposal\n{composed},train\n2,devel\n")
+    _write(tmp_path, "metadata/subjects.csv", f"Id,subject\n{composed},z\n2,y\n")
+    corpus = read_corpus(root)
+    two, zoe = corpus.recordings
+    assert (zoe.id, zoe.partition, zoe.subject) == (split, "train", "z")
+    assert zoe.labels["valence"].stem == composed
+    (remark,) = zoe.remarks
+    assert "another Unicode form" in remark
+    assert two.remarks == corpus.missing == corpus.remarks == ()
+
+
+def test_two_files_whose_names_look_alike_are_not_mixed(tmp_path: Path) -> None:
+    composed, split = "Zo\u00eb", "Zoe\u0308"
+    labels = "label_segments/valence"
+    root = _make(
+        tmp_path,
+        [
+            f"{folder}/{name}"
+            for folder, end in ((_AUDIO, "wav"), (labels, "csv"))
+            for name in (f"{composed}.{end}", f"{split}.{end}")
+        ],
+    )
+    (zoe,) = read_corpus(root).recordings
+    assert zoe.audio.stem == zoe.id == zoe.labels["valence"].stem
+    audio, annotated = zoe.remarks
+    assert "differ only in their Unicode form (NFC, NFD)" in audio
+    assert "has 2 label files in label_segments/valence" in annotated
 
 
 @pytest.mark.parametrize(
@@ -126,20 +254,25 @@ def test_partition_is_read_by_name_else_by_place(tmp_path: Path, text: str) -> N
             "Id,Proposal\n1,train\n1,test\n",
             "line 3: recording '1' is test here and tr",
         ),
-        (
-            "partition",
-            "Id;Proposal\n1;train\n",
-            "line 2: '1;train' was found. Expected the columns",
-        ),
         ("partition", "Id,Proposal\n1\n", "line 2: '1' was found"),
         ("subjects", "Id,subject\n1,\n", "line 2: recording '1' has no subject"),
         ("subjects", "Id,subject\n1,a\n1,b\n", "line 3: recording '1' has subject 'b'"),
+        ("partition", "Id,Proposal\n1,train,x\n", "line 2: .* 3 filled cells"),
+        ("partition", "Id,file,Partition\n1,2,train\n2,1,devel\n", "'Id' .* 'file'"),
+        ("partition", "Id,a,b\n1,train,test\n", "the Proposal in the column 'a' or .* 'b'"),
+        ("partition", "Id,note\n1,x\n", "none is called Proposal or holds only dev, "),
+        ("partition", "stimulus,split\nx,train\n", "none holds Ids of the recordings"),
+        ("partition", "Id,Proposal\n1,Test1\n", "line 2: recording '1' is given 'Test1'"),
+        ("subjects", "Id,speaker,participant\n1,a,x\n2,a,y\n", "'speaker' or .* 'participant'"),
+        ("subjects", "Id,age\n1,31\n", "none is called subject"),
+        ("subjects", "1,anna,x\n", "begins with the row 1, anna, x .* none is called subject"),
+        ("subjects", "Id,subject\n01,a\n02,b\n", "names '01', '02', and none of the 2 recordings"),
     ],
 )
 def test_metadata_that_cannot_be_used_is_refused(
     tmp_path: Path, name: str, text: str, found: str
 ) -> None:
-    root = _make(tmp_path, [f"{_AUDIO}/1.wav"])
+    root = _make(tmp_path, [f"{_AUDIO}/1.wav", f"{_AUDIO}/2.wav"])
     _write(tmp_path, f"metadata/{name}.csv", text)
     with pytest.raises(CorpusError, match=found) as raised:
         read_corpus(root)
@@ -225,7 +358,7 @@ def test_each_folder_is_listed_once_and_no_recording_is_asked_for(
         "label_segments/valence",
         "raw_data/audio",
     ]
-    assert sorted(asked) == ["partition.csv", "subjects.csv"]
+    assert sorted(asked) == ["partition.csv", "subjects.csv", "synthetic.json"]
 
 
 # check_corpus
@@ -281,6 +414,20 @@ def test_the_share_of_labelled_segments_is_of_the_audio(small: Path) -> None:
     assert found.remarks == (
         "valence: the labels are 1.5 s shorter than the audio; the first 1.5 s are joined",
     )
+
+
+def test_a_stated_scale_is_used(small: Path) -> None:
+    stated = Config.resolve(_SHORT, assignments=["labels.range=[0, 0.5]"])
+    assert _check(small, stated)["a"].labelled == 1.0
+    narrow = Config.resolve(_SHORT, assignments=["labels.range=[0, 0.4]"])
+    assert "line 2: the value is '0.5'" in str(_check(small, narrow)["a"].problem)
+
+
+def test_label_files_of_two_conventions_are_remarked(small: Path) -> None:
+    assert remarks_on_stamps(list(_check(small).values())) == []
+    _write(small, "label_segments/valence/b.csv", _labels(6, first=500))
+    (remark,) = remarks_on_stamps(list(_check(small).values()))
+    assert "1 recordings ('b' first) begin with the end of a segment" in remark
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,17 @@ def test_another_configuration_makes_it_again(corpus: _Corpus, assignment: str) 
     assert not np.array_equal(corpus.store.read("7", 1).mel, before)
 
 
+def test_a_stated_scale_changes_the_labels_and_is_noticed(corpus: _Corpus) -> None:
+    job = _job(corpus)
+    first = process_recording(job, corpus.store, _CONFIG)
+    before = corpus.store.read("7").valence
+    config = Config.resolve(_CONFIG, assignments=["labels.range=[-2, 2]"])
+    outcome = process_recording(job, corpus.store, config, replace=False)
+    assert (outcome.status, outcome.skipped) == ("ok", False)
+    assert outcome.fingerprint != first.fingerprint
+    np.testing.assert_allclose(corpus.store.read("7").valence, before / 2, atol=1e-7)
+
+
 def test_configuration_that_it_does_not_depend_on(corpus: _Corpus) -> None:
     """A recording without copies does not depend on how copies are made."""
     job = _job(corpus, copies=0)

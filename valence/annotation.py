@@ -1,24 +1,30 @@
-"""Label files: valence or arousal every 500 ms, joined to the segments of a recording."""
+"""Label files: valence or arousal every 500 ms, joined to the segments of a recording.
+
+A timestamp names the start of its segment where a file begins at 0, and the end of its segment
+where it begins at 500, which MuSe's files do. Row i labels segment i in both.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from valence.errors import AnnotationError
 from valence.storage import Location
-from valence.tables import Row, column_of, read_table
+from valence.tables import Row, Table, cell_at, columns_of, read_numbers, read_table
 
 STEP_MS = 500
 """Milliseconds between two labels."""
 
-_MISSING = {"", "nan", "na", "n/a", "null", "none"}
 # Labels and audio that differ by more than this are joined, and the difference is told.
 _TOLERANCE_MS = 1000
+_MOST_FLOAT32 = float(np.finfo(np.float32).max)
+_WHOLE = {"0", "-0", "1", "-1"}
 # A hundred thousand years: what is beyond is no time.
 _MOST_MS = 2**52
 
@@ -30,9 +36,10 @@ class Annotation:
     Attributes
     ----------
     timestamp
-        Milliseconds, int64 `[n]`, `step_ms` apart, the first 0 or `step_ms`.
+        Milliseconds, int64 `[n]`, `step_ms` apart, the first 0 or `step_ms`; `stamps` says which
+        end of its segment each names.
     value
-        float32 `[n]`, NaN where the file has none.
+        float32 `[n]`, on the scale of [-1, 1], NaN where the file has none.
     remarks
         What was odd and has been put right.
     step_ms
@@ -49,16 +56,28 @@ class Annotation:
         """How many values are known."""
         return int(np.isfinite(self.value).sum())
 
+    @property
+    def stamps(self) -> Literal["start", "end"] | None:
+        """Which end of its segment a timestamp names; None where there is no row."""
+        if not self.timestamp.size:
+            return None
+        return "start" if self.timestamp[0] == 0 else "end"
 
-def read_annotation(file: Location, *, step_ms: int = STEP_MS) -> Annotation:
+
+def read_annotation(
+    file: Location, *, step_ms: int = STEP_MS, scale: tuple[float, float] | None = None
+) -> Annotation:
     """Read a label file: columns `timestamp` [ms] and `value`, found by name in any order.
 
     Parameters
     ----------
     file
-        CSV in UTF-8. Further columns (`segment_id`, `subject_id`) are not needed and ignored.
+        CSV as `read_table` reads it. Further columns (`segment_id`, `subject_id`) are ignored.
     step_ms
         Milliseconds that one label covers: the length of a segment.
+    scale
+        The lowest and the highest value of the labels' own scale, which go to -1 and 1; None where
+        they are on that scale already.
 
     Returns
     -------
@@ -68,21 +87,23 @@ def read_annotation(file: Location, *, step_ms: int = STEP_MS) -> Annotation:
     Raises
     ------
     AnnotationError
-        If the file cannot be read, a column is missing, a cell holds text or an infinite value,
-        a timestamp comes twice, two are not `step_ms` apart, or the first is neither 0 nor
-        `step_ms`. The message names the line.
+        If the file cannot be read, a column is missing or there twice, a row has more cells than
+        the header, a cell holds text, an infinite value or one that float32 cannot hold or that
+        lies outside `scale`, a timestamp comes twice, two are not `step_ms` apart, or the first is
+        neither 0 nor `step_ms`. The message names the line.
     """
-    rows, columns = _read_rows(file)
-    line = np.empty(len(rows), np.int64)
-    timestamp = np.empty(len(rows), np.int64)
-    value = np.empty(len(rows), np.float32)
-    for row, (number, cells) in enumerate(rows):
-        line[row] = number
-        timestamp[row] = _timestamp(file, number, _cell(cells, columns["timestamp"]))
-        value[row] = _value(file, number, _cell(cells, columns["value"]))
+    table, rows, columns = _read_rows(file)
     remarks = []
     if not rows:
         remarks.append(f"'{_short(file)}' has a header and no rows")
+    if short := [line for line, cells in rows if len(cells) <= columns["value"]]:
+        remarks.append(
+            f"'{_short(file)}' has no value in {len(short)} rows that end early (the first is line "
+            f"{short[0]}); they count as not labelled"
+        )
+    line = np.array([number for number, _ in rows], np.int64)
+    timestamp = _timestamps(table, rows, columns["timestamp"], step_ms)
+    value = _values(table, rows, columns["value"], scale)
     if np.any(np.diff(timestamp) < 0):
         order = np.argsort(timestamp, kind="stable")
         line, timestamp, value = line[order], timestamp[order], value[order]
@@ -91,7 +112,8 @@ def read_annotation(file: Location, *, step_ms: int = STEP_MS) -> Annotation:
     known = value[np.isfinite(value)]
     if known.size and np.abs(known).max() > 1:
         remarks.append(
-            f"'{_short(file)}' has values from {known.min():g} to {known.max():g}, outside [-1, 1]"
+            f"'{_short(file)}' has values from {known.min():g} to {known.max():g}, outside "
+            "[-1, 1]; if they are of another scale, state it with labels.range = [lowest, highest]"
         )
     return Annotation(timestamp, value, tuple(remarks), step_ms)
 
@@ -124,56 +146,103 @@ def join_annotation(
     return labels, (*annotation.remarks, remark)
 
 
-def _read_rows(file: Location) -> tuple[list[Row], Mapping[str, int]]:
+def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]:
     table = read_table(file, AnnotationError)
-    if not table:
+    if not table.rows:
         raise AnnotationError(
             f"'{file}' is empty. Expected a CSV with the columns timestamp [ms] and value; restore "
             "it, or delete it if the recording has no labels."
         )
-    (_, header), *rows = table
+    (first, header), *rows = table.rows
+    if table.comments and not columns_of(header, ["timestamp"]):
+        # Some programs write the header as a comment: '# timestamp,value'.
+        for line, cells in table.comments:
+            named = [cells[0].lstrip("# "), *cells[1:]]
+            if line < first and columns_of(named, ["timestamp"]):
+                header, rows = named, list(table.rows)
     columns = {}
     for name in ("timestamp", "value"):
-        column = column_of(header, name)
-        if column is None:
+        found = columns_of(header, [name])
+        if not found:
             raise AnnotationError(
                 f"'{file}' has the columns {', '.join(header)} and none is called '{name}'. "
-                "Expected timestamp [ms] and value, in any order; correct the header in line 1."
+                f"Expected timestamp [ms] and value, in any order; correct the header in line "
+                f"{first}."
             )
-        columns[name] = column
-    return rows, columns
+        if len(found) > 1:
+            raise AnnotationError(
+                f"'{file}', line {first}: {len(found)} columns are called '{name}'. Expected one; "
+                "rename the others."
+            )
+        columns[name] = found[0]
+    _refuse_split_numbers(table, rows, columns["value"])
+    for line, cells in rows:
+        if len(cells) <= columns["value"] and sum(map(bool, cells)) > 1:
+            raise AnnotationError(
+                f"'{file}', line {line}: '{table.text(cells)}' has {len(cells)} cells, and the "
+                f"header has {len(header)}. Expected one for each column, empty where there is no "
+                "label; correct that line."
+            )
+    return table, rows, columns
 
 
-def _cell(cells: Sequence[str], column: int) -> str:
-    return cells[column] if column < len(cells) else ""
+def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int) -> None:
+    """Refuse `-0,25` and `0,05` that lie in two cells because commas divide the file.
+
+    Where the header has a further column behind the value, no row is too long for it. A zero with
+    a sign, or digits that begin with 0, show that the cell behind is the rest of a number.
+    """
+    for line, cells in rows:
+        whole, rest = cell_at(cells, column), cell_at(cells, column + 1)
+        if table.delimiter != "," or whole not in _WHOLE or not rest.isdigit():
+            continue
+        if whole == "-0" or (rest[0] == "0" and len(rest) > 1):
+            raise AnnotationError(
+                f"'{table.file}', line {line}: '{table.text(cells)}' seems to hold the number "
+                f"{whole},{rest} in two cells. Expected a decimal point, since commas stand "
+                "between cells; write it so, or put another column behind the value."
+            )
 
 
-def _timestamp(file: Location, line: int, text: str) -> int:
-    try:
-        number = float(text)
-        if number.is_integer() and abs(number) < _MOST_MS:
-            return int(number)
-    except ValueError:
-        pass
-    raise AnnotationError(
-        f"'{file}', line {line}: the timestamp is '{text}'. Expected whole milliseconds; correct "
-        "or remove that line."
+def _timestamps(table: Table, rows: Sequence[Row], column: int, step_ms: int) -> NDArray[np.int64]:
+    expected = "whole milliseconds"
+    numbers = list(
+        read_numbers(table, rows, column, "timestamp", expected=expected, error=AnnotationError)
     )
-
-
-def _value(file: Location, line: int, text: str) -> float:
-    if text.lower() in _MISSING:
-        return math.nan
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.inf
-    if math.isinf(number):
+    for (line, cells), number in zip(rows, numbers, strict=True):
+        if number.is_integer() and abs(number) < _MOST_MS:
+            continue
+        seconds = ""
+        if all(math.isfinite(each) and abs(each) < step_ms * len(rows) for each in numbers):
+            seconds = " If the file counts in seconds, multiply its timestamps by 1000."
         raise AnnotationError(
-            f"'{file}', line {line}: the value is '{text}'. Expected a number, or nothing where "
-            "there is no label; correct that line."
+            f"'{table.file}', line {line}: the timestamp is '{cell_at(cells, column)}'. Expected "
+            f"{expected}, {step_ms} apart; correct or remove that line.{seconds}"
         )
-    return number
+    return np.array(numbers, np.float64).astype(np.int64)
+
+
+def _values(
+    table: Table, rows: Sequence[Row], column: int, scale: tuple[float, float] | None
+) -> NDArray[np.float32]:
+    expected = "a number, or nothing where there is no label"
+    numbers = list(
+        read_numbers(table, rows, column, "value", expected=expected, error=AnnotationError)
+    )
+    low, high = scale or (-_MOST_FLOAT32, _MOST_FLOAT32)
+    for (line, cells), number in zip(rows, numbers, strict=True):
+        if number < low or number > high:
+            wanted = f"a number of labels.range = [{low:g}, {high:g}]"
+            if scale is None:
+                wanted = f"a number that float32 holds, at most {_MOST_FLOAT32:.2g}"
+            raise AnnotationError(
+                f"'{table.file}', line {line}: the value is '{cell_at(cells, column)}'. Expected "
+                f"{wanted}; correct that line{'' if scale is None else ' or the range'}."
+            )
+    values = np.array(numbers, np.float64)
+    if scale is not None:
+        values = 2 * (values - low) / (high - low) - 1
+    return values.astype(np.float32)
 
 
 def _check_times(
@@ -181,27 +250,68 @@ def _check_times(
 ) -> None:
     if not timestamp.size:
         return
+    step = np.diff(timestamp)
+    if np.any(step == 0):
+        first = int(np.flatnonzero(step == 0)[0])
+        raise AnnotationError(
+            f"'{file}', line {line[first + 1]}: the timestamp {timestamp[first]} ms was already in "
+            f"line {line[first]}. Expected each once; remove one of the two."
+        )
+    wrong = np.flatnonzero(step != step_ms)
+    if wrong.size and not _is_grid_with_gaps(step, step_ms):
+        _refuse_grid(file, line, timestamp, step_ms)
     if timestamp[0] not in (0, step_ms):
         raise AnnotationError(
             f"'{file}', line {line[0]}: the first timestamp is {timestamp[0]} ms. Expected 0 or "
-            f"{step_ms}, since row i labels segment i; add the rows that are missing (with empty "
-            "values) or give the times from the recording's beginning."
+            f"{step_ms}, the start or the end of the first segment, since row i labels segment i; "
+            + _how_to_begin(int(timestamp[0]), step_ms)
         )
-    step = np.diff(timestamp)
-    wrong = np.flatnonzero(step != step_ms)
-    if not wrong.size:
-        return
-    first = int(wrong[0])
-    here = f"'{file}', line {line[first + 1]}"
-    if step[first] == 0:
+    if wrong.size:
+        first = int(wrong[0])
         raise AnnotationError(
-            f"{here}: the timestamp {timestamp[first]} ms was already in line {line[first]}. "
-            "Expected each once; remove one of the two."
+            f"'{file}', line {line[first + 1]}: the timestamp is {timestamp[first + 1]} ms, after "
+            f"{timestamp[first]} ms. Expected a row every {step_ms} ms ({len(wrong)} in all do not "
+            "have it); add the missing rows, with empty values where there is no label."
         )
-    raise AnnotationError(
-        f"{here}: the timestamp is {timestamp[first + 1]} ms, after {timestamp[first]} ms. "
-        f"Expected a row every {step_ms} ms ({len(wrong)} in all do not have it); add the missing "
-        "rows, with empty values where there is no label."
+
+
+def _is_grid_with_gaps(step: NDArray[np.int64], step_ms: int) -> bool:
+    """Whether rows of the right grid are missing, and not too many to call it that grid."""
+    return bool(np.all(step % step_ms == 0) and 2 * np.count_nonzero(step == step_ms) >= len(step))
+
+
+def _refuse_grid(
+    file: Location, line: NDArray[np.int64], timestamp: NDArray[np.int64], step_ms: int
+) -> None:
+    """Refuse rows of another step, or of none, in words of what was found."""
+    step = np.diff(timestamp)
+    least, most, usual = int(step.min()), int(step.max()), int(np.median(step))
+    wrong = int(np.flatnonzero(step != step_ms)[0])
+    here = f"'{file}', line {line[wrong + 1]}"
+    expected = f"Expected a row every {step_ms} ms"
+    if least != most:
+        raise AnnotationError(
+            f"{here}: the timestamp is {timestamp[wrong + 1]} ms, after {timestamp[wrong]} ms; the "
+            f"rows of the file are {least} to {most} ms apart, most often {usual}. {expected} "
+            f"({np.count_nonzero(step != step_ms)} in all do not have it); bring the labels to "
+            f"that grid, each the mean of its {step_ms} ms."
+        )
+    if usual < 10:
+        remedy = "if the timestamps count seconds or rows, write them in milliseconds"
+    elif usual < step_ms:
+        count = "" if step_ms % usual else f" of {step_ms // usual} rows"
+        remedy = f"write the mean{count} for each {step_ms} ms, and not every row"
+    else:
+        remedy = f"write a row for each {step_ms} ms, with empty values where there is no label"
+    raise AnnotationError(f"{here}: the rows are {usual} ms apart. {expected}; {remedy}.")
+
+
+def _how_to_begin(first: int, step_ms: int) -> str:
+    if 0 < first < step_ms:
+        return f"subtract {first} from every timestamp if the row labels the first segment."
+    return (
+        "add the rows that are missing (with empty values) or give the times from the recording's "
+        "beginning."
     )
 
 

@@ -21,10 +21,11 @@ import torch
 from valence.archives import member_sizes
 from valence.config import (
     Config,
+    LabelsConfig,
     MelConfig,
     ModelConfig,
     PreprocessConfig,
-    Section,
+    Sections,
     SequenceConfig,
     StandardizeConfig,
     versions,
@@ -336,7 +337,7 @@ def _move(folder: Location, name: str, to: str) -> None:
     folder.filesystem.move((folder / name).path, (folder / to).path)
 
 
-class ModelSections(Section):
+class ModelSections(Sections):
     """The sections of the configuration that a prediction depends on."""
 
     preprocess: PreprocessConfig
@@ -344,6 +345,7 @@ class ModelSections(Section):
     sequence: SequenceConfig
     standardize: StandardizeConfig
     model: ModelConfig
+    labels: LabelsConfig = LabelsConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -401,6 +403,7 @@ def export_model(
         sequence=config.sequence,
         standardize=config.standardize,
         model=config.model,
+        labels=config.labels,
     )
     content = {
         "format": FORMAT,

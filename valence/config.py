@@ -33,6 +33,8 @@ Range = tuple[float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channels = Annotated[int, Field(ge=1, le=1024)]
 
+# Sections that are written only where they state something.
+OPTIONAL_SECTIONS = ("corpus", "labels")
 # Tables that a run's config.toml carries beside the configuration itself.
 _RECORD_TABLES = ("run", "versions")
 # Begins the last line of a run's config.toml.
@@ -70,6 +72,28 @@ class Section(BaseModel):
     """What every section shares: it is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CorpusConfig(Section):
+    """How the files of a corpus are understood."""
+
+    subjects: str | None = Field(
+        None, min_length=1, description="rule that finds the subject in an Id; absent: no rule"
+    )
+
+
+class LabelsConfig(Section):
+    """The scale of the label files."""
+
+    range: Range | None = Field(
+        None, description="lowest and highest value of the labels' scale; absent: -1 and 1"
+    )
+
+    @model_validator(mode="after")
+    def _range_ascends(self) -> LabelsConfig:
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"range = {list(self.range)} does not ascend")
+        return self
 
 
 class SplitConfig(Section):
@@ -325,13 +349,32 @@ class ClusterConfig(Section):
     wait_seconds: float = Field(600.0, ge=0)
 
 
-class Config(Section):
+class Sections(Section):
+    """Sections of a configuration, written without those that are optional and state nothing.
+
+    So a run, or a model, of a corpus that needs none of them is written as before there were any.
+    """
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_stated(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in serialize(self).items()
+            if name not in OPTIONAL_SECTIONS or getattr(self, name) != type(getattr(self, name))()
+        }
+
+
+class Config(Sections):
     """The whole configuration; `Config()` is the preset `default`.
 
     >>> Config().mel.n_frames
     34
     """
 
+    corpus: CorpusConfig = CorpusConfig()
+    labels: LabelsConfig = LabelsConfig()
     split: SplitConfig = SplitConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     mel: MelConfig = MelConfig()

@@ -4,6 +4,8 @@ CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3)
 CORPUS/label_segments/<valence|arousal|physio-arousal>/<Id>.csv
 CORPUS/metadata/partition.csv       Id,Proposal with train, devel, test
 CORPUS/metadata/subjects.csv        Id,subject; optional
+
+Names are joined by their composed Unicode form: an accent may be written in either way.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from valence.config import Target
-from valence.errors import CorpusError
+from valence.errors import ConfigError, CorpusError
+from valence.metadata import Column, Ids, Pairs, read_pairs
+from valence.names import normal
 from valence.storage import Location
-from valence.tables import read_pairs
+from valence.subjects import SubjectSource, known_corpus, subjects_by_rule, unknown_subjects
 
 Partition = Literal["train", "devel", "test"]
 Suffix = Literal["_train", "_devel", "_test"]
@@ -32,11 +36,25 @@ _LABEL_FOLDERS: dict[Target, tuple[str, ...]] = {
 _SUFFIXES: tuple[Suffix, ...] = ("_train", "_devel", "_test")
 _PARTITIONS: dict[str, Partition] = {
     "train": "train",
+    "training": "train",
     "devel": "devel",
     "dev": "devel",
+    "development": "devel",
+    "val": "devel",
+    "valid": "devel",
     "validation": "devel",
     "test": "test",
+    "testing": "test",
 }
+_PARTITION_NAMES = ("proposal", "partition", "split", "splitset", "set", "subset")
+_SUBJECT_NAMES = (
+    *("subject", "subjectid", "speaker", "speakerid", "spkr", "spkrid", "spk", "spkid", "talker"),
+    *("participant", "participantid", "person", "personid", "actor", "actorid"),
+)
+_PARTITION = Column("Proposal", _PARTITION_NAMES, _PARTITIONS, _SUBJECT_NAMES)
+_SUBJECT = Column("subject", _SUBJECT_NAMES, (), _PARTITION_NAMES)
+# Says of a corpus that the embedded synthesis made it: one speaker a recording.
+SYNTHETIC = "metadata/synthetic.json"
 
 
 @dataclass(frozen=True)
@@ -82,28 +100,45 @@ class Corpus:
         Ids that a label file or `partition.csv` names and that have no audio file.
     remarks
         What was odd about the corpus as a whole.
+    subjects
+        How it is known who speaks.
+    subjects_remark
+        What a reader of any score must know of that, also among `remarks`; empty where nothing.
     """
 
     root: Location
     recordings: tuple[Recording, ...]
     missing: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    subjects: SubjectSource = "id"
+    subjects_remark: str = ""
 
 
-def read_corpus(root: Location) -> Corpus:
+def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
     """List the recordings of a corpus; no audio and no label file is opened.
 
     Each folder is listed once, however many recordings it holds.
+
+    Parameters
+    ----------
+    root
+        Its folder.
+    subjects
+        `corpus.subjects` of the configuration: a rule that finds the subject in an Id.
 
     Raises
     ------
     CorpusError
         If there is no audio in the layout, or a file of `metadata/` cannot be used.
+    ConfigError
+        If the rule does not fit the Ids, or stands beside `metadata/subjects.csv`.
     """
     audio, other = _list_audio(root)
-    partition = _read_partition(root / "metadata/partition.csv")
-    subjects = _read_subjects(root / "metadata/subjects.csv")
-    labels = _list_labels(root)
+    ids = Ids(audio)
+    named = read_pairs(root / "metadata/partition.csv", ids, _PARTITION)
+    partition = _partition(root / "metadata/partition.csv", named)
+    voices = _voices(root, ids, subjects)
+    labels, odd = _list_labels(root, ids)
     recordings = []
     for name in sorted(audio):
         chosen, *unused = audio[name]
@@ -112,6 +147,7 @@ def read_corpus(root: Location) -> Corpus:
             also = ", ".join(f"'{file.name}'" for file in unused)
             remarks.append(
                 f"has {len(unused) + 1} audio files; '{chosen.name}' is used, not {also}"
+                + _alike([file.name for file in audio[name]])
             )
         if partition and name not in partition:
             remarks.append("is not named in metadata/partition.csv")
@@ -119,24 +155,35 @@ def read_corpus(root: Location) -> Corpus:
             Recording(
                 id=name,
                 audio=chosen,
-                subject=subjects.get(name, subject_of(name)),
+                subject=voices.subjects.get(name, subject_of(name)),
                 partition=partition.get(name),
                 labels=labels.get(name, {}),
-                remarks=tuple(remarks),
+                remarks=(*remarks, *odd.get(name, ())),
             )
         )
     missing = tuple(sorted((partition.keys() | labels.keys()) - audio.keys()))
-    remarks = []
+    corpus_remarks = []
     if other:
-        remarks.append(f"raw_data/audio has {_count(other, 'file')} that {_are(other)} no audio")
+        corpus_remarks.append(
+            f"raw_data/audio has {_count(other, 'file')} that {_are(other)} no audio"
+        )
     if missing:
-        told = f"{_count(missing, 'recording')} {_are(missing)} named elsewhere and"
-        remarks.append(f"{told} {'has' if len(missing) == 1 else 'have'} no audio")
-    if unknown := sorted(subjects.keys() - audio.keys()):
-        remarks.append(f"metadata/subjects.csv names {_count(unknown, 'recording')} without audio")
+        found = f"{_count(missing, 'recording')} {_are(missing)} named elsewhere and"
+        corpus_remarks.append(f"{found} {'has' if len(missing) == 1 else 'have'} no audio")
+    corpus_remarks += _about_partition(partition, named, audio)
+    corpus_remarks += voices.remarks
+    if voices.remark:
+        corpus_remarks.append(voices.remark)
     if not any("valence" in known for known in labels.values()):
-        remarks.append("label_segments/valence holds no label file")
-    return Corpus(root, tuple(recordings), missing, tuple(remarks))
+        corpus_remarks.append("label_segments/valence holds no label file")
+    return Corpus(
+        root,
+        tuple(recordings),
+        missing,
+        tuple(corpus_remarks),
+        subjects=voices.source,
+        subjects_remark=voices.remark,
+    )
 
 
 def subject_of(recording: str) -> str:
@@ -167,9 +214,11 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
     folder = root / "raw_data/audio"
     audio: dict[str, list[Location]] = defaultdict(list)
     other = []
+    forms: dict[str, str] = {}
     for file in _list(folder):
         if file.suffix in _FORMATS:
-            audio[file.stem].append(file)
+            # Names that differ only in their Unicode form are one recording's.
+            audio[forms.setdefault(normal(file.stem), file.stem)].append(file)
         else:
             other.append(file.name)
     if not audio:
@@ -193,20 +242,45 @@ def _what_is_there(root: Location) -> str:
     return "raw_data/audio holds no audio file"
 
 
-def _list_labels(root: Location) -> dict[str, dict[Target, Location]]:
+def _list_labels(
+    root: Location, ids: Ids
+) -> tuple[dict[str, dict[Target, Location]], dict[str, list[str]]]:
+    """The label files of each recording by target, and what was odd about their names."""
     labels: dict[str, dict[Target, Location]] = defaultdict(dict)
+    remarks: dict[str, list[str]] = defaultdict(list)
     for target, folders in _LABEL_FOLDERS.items():
         for folder in folders:
+            found: dict[str, list[Location]] = defaultdict(list)
             for file in _list(root / "label_segments" / folder):
                 if file.suffix == ".csv":
-                    labels[file.stem].setdefault(target, file)
-    return dict(labels)
+                    name = file.stem
+                    # No ending is taken away: 'a.wav.csv' is not known to be the labels of 'a'.
+                    known = ids.find(name)
+                    same = known is not None and normal(known) == normal(name)
+                    found[known if known is not None and same else normal(name)].append(file)
+            for name, files in found.items():
+                if target in labels[name]:
+                    continue
+                # Of names that look alike, the one that is written as the audio's is taken.
+                files.sort(key=lambda file: file.stem != name)
+                labels[name][target] = files[0]
+                place = f"label_segments/{folder}"
+                if len(files) > 1:
+                    remarks[name].append(
+                        f"has {len(files)} label files in {place}" + _alike([f.name for f in files])
+                    )
+                elif files[0].stem != name and ids.find(name) is not None:
+                    remarks[name].append(
+                        f"is joined to a label file in {place} whose name is written in another "
+                        "Unicode form (NFC, NFD)"
+                    )
+    return dict(labels), dict(remarks)
 
 
-def _read_partition(file: Location) -> dict[str, Partition]:
+def _partition(file: Location, named: Pairs) -> dict[str, Partition]:
     partition: dict[str, Partition] = {}
     lines: dict[str, int] = {}
-    for line, name, text in read_pairs(file, "id", "proposal", values=_PARTITIONS):
+    for line, name, text in named.rows:
         value = _PARTITIONS.get(text.lower())
         if value is None:
             raise CorpusError(
@@ -222,22 +296,109 @@ def _read_partition(file: Location) -> dict[str, Partition]:
     return partition
 
 
-def _read_subjects(file: Location) -> dict[str, str]:
+def _about_partition(
+    partition: Mapping[str, Partition], named: Pairs, audio: Mapping[str, object]
+) -> list[str]:
+    remarks = _about_endings("partition", named)
+    unnamed = [name for name in sorted(audio) if name not in partition and not _suffix(name)]
+    if partition and unnamed:
+        remarks.append(
+            f"metadata/partition.csv does not name {len(unnamed)} of "
+            f"{_count(list(audio), 'recording', 0)}: {_some(unnamed)}; under the protocol "
+            "'partition' they take no part in training or scores"
+        )
+    return remarks
+
+
+@dataclass(frozen=True)
+class _Voices:
+    """Who speaks in the recordings that a table or a rule names, and how that is known."""
+
+    source: SubjectSource
+    subjects: Mapping[str, str]
+    remark: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def _voices(root: Location, ids: Ids, rule: str | None) -> _Voices:
+    file = root / "metadata/subjects.csv"
+    named = read_pairs(file, ids, _SUBJECT)
+    shorn = {name: subject_of(name) for name in ids.names}
+    if named.rows and rule is not None:
+        raise ConfigError(
+            f"'{file}' says who speaks, and corpus.subjects = '{rule}' does as well. Expected one "
+            "of them; leave corpus.subjects out, or remove the file."
+        )
+    if named.rows:
+        return _voices_of(file, named, shorn)
+    if rule is not None:
+        found = subjects_by_rule(sorted(set(shorn.values())), rule)
+        return _Voices("rule", {name: found[bare_id] for name, bare_id in shorn.items()})
+    people = set(shorn.values())
+    if len(shorn) < 2 or (len(people) < len(shorn) and known_corpus(sorted(people)) is None):
+        return _Voices("id", {})
+    if (root / SYNTHETIC).exists():
+        return _Voices("synthetic", {})
+    return _Voices("unknown", {}, unknown_subjects(sorted(people)))
+
+
+def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voices:
+    """What `metadata/subjects.csv` says."""
     subjects: dict[str, str] = {}
-    for line, name, subject in read_pairs(file, "id", "subject"):
+    for line, name, subject in named.rows:
         if not subject or subjects.setdefault(name, subject) != subject:
             found = f"has subject '{subject}'" if subject else "has no subject"
+            also = f" and '{subjects[name]}' in a line before" if subject else ""
             raise CorpusError(
-                f"'{file}', line {line}: recording '{name}' {found}. Expected one subject for each "
-                "recording; correct that line."
+                f"'{file}', line {line}: recording '{name}' {found}{also}. Expected one subject "
+                "for each recording; correct that line."
             )
-    return subjects
+    unknown = sorted(subjects.keys() - shorn.keys())
+    if len(unknown) == len(subjects):
+        raise CorpusError(
+            f"'{file}' names {_some(unknown)}, and none of the {len(shorn)} recordings "
+            f"({_some(sorted(shorn))}). Expected their Ids, the names of the audio files without "
+            "ending; correct them, or remove the file."
+        )
+    remarks = _about_endings("subjects", named)
+    if unknown:
+        remarks.append(f"metadata/subjects.csv names {_count(unknown, 'recording')} without audio")
+    # An Id with a suffix carries its subject.
+    unnamed = [name for name in sorted(shorn) if name not in subjects and name == shorn[name]]
+    remark = ""
+    if unnamed:
+        remark = (
+            f"subjects are unknown in part: metadata/subjects.csv does not name {len(unnamed)} of "
+            f"{_count(list(shorn), 'recording', 0)}: {_some(unnamed)}; each counts as a subject of "
+            "its own, and if one of the others speaks there, that person may stand in training and "
+            "in test"
+        )
+    return _Voices("file", subjects, remark, tuple(remarks))
+
+
+def _about_endings(table: str, named: Pairs) -> list[str]:
+    if not named.changed:
+        return []
+    return [
+        f"metadata/{table}.csv writes {_count(named.changed, 'Id')} with a folder or an ending; "
+        "they are taken without"
+    ]
+
+
+def _alike(names: Sequence[str]) -> str:
+    """What to say of file names that nobody can tell apart by looking."""
+    if len({normal(name) for name in names}) == len(names):
+        return ""
+    return "; their names differ only in their Unicode form (NFC, NFD): rename or remove one"
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(f"'{name}'" for name in names[:most]) + (", …" if len(names) > most else "")
 
 
 def _count(names: Sequence[str], what: str, most: int = 3) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    more = ", …" if len(names) > most else ""
-    return f"{len(names)} {what}{'' if len(names) == 1 else 's'} ({shown}{more})"
+    shown = f" ({_some(names, most)})" if most else ""
+    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}{shown}"
 
 
 def _are(names: Sequence[object]) -> str:

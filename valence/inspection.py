@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class Finding:
         Why it would be rejected, or None.
     remarks
         What is odd and does not keep it from being used.
+    stamps
+        Which end of a segment the timestamps of its label files name, each end once.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Finding:
     labelled: float | None = None
     problem: str | None = None
     remarks: tuple[str, ...] = ()
+    stamps: tuple[str, ...] = field(default=(), compare=False)
 
 
 def check_corpus(corpus: Corpus, config: Config) -> list[Finding]:
@@ -78,6 +81,27 @@ def check_corpus(corpus: Corpus, config: Config) -> list[Finding]:
     ]
 
 
+def remarks_on_stamps(findings: Sequence[Finding]) -> list[str]:
+    """Say so where some label files begin at the start of a segment and others at its end.
+
+    Row i labels segment i in both; a file that begins at the end because its first row was lost
+    would be half a second off, and nothing in the file itself shows it.
+    """
+    ends = {
+        end: [finding.id for finding in findings if end in finding.stamps]
+        for end in ("start", "end")
+    }
+    if not all(ends.values()):
+        return []
+    fewer = min(ends, key=lambda end: len(ends[end]))
+    other = "end" if fewer == "start" else "start"
+    return [
+        f"the label files of {len(ends[fewer])} recordings ('{ends[fewer][0]}' first) begin with "
+        f"the {fewer} of a segment as their timestamp, those of {len(ends[other])} with its "
+        f"{other}; row i labels segment i in both, so see that no first row is missing"
+    ]
+
+
 def _check_recording(recording: Recording, split: SplitName | None, config: Config) -> Finding:
     finding = Finding(
         recording.id,
@@ -92,7 +116,7 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
         return replace(finding, problem=str(error))
     finding = replace(finding, duration=header.duration, sr=header.sr, channels=header.channels)
     n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
-    known, damaged, remarks = _read_labels(recording, n_segments, config)
+    known, damaged, remarks, stamps = _read_labels(recording, n_segments, config)
     needed = config.model.targets if split in ("train", "validation") else ()
     problems = [told for target, told in damaged if target in needed]
     # Where its labels are not needed, a damaged label file does not cost the recording.
@@ -116,26 +140,32 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
         labelled=float(known.mean()) if n_segments else 0.0,
         problem="; ".join(problems) or None,
         remarks=(*recording.remarks, *remarks),
+        stamps=stamps,
     )
 
 
 def _read_labels(
     recording: Recording, n_segments: int, config: Config
-) -> tuple[NDArray[np.bool_], list[tuple[Target, str]], list[str]]:
-    """Which segments have all targets, what is wrong with label files, and remarks on them."""
+) -> tuple[NDArray[np.bool_], list[tuple[Target, str]], list[str], tuple[str, ...]]:
+    """Which segments have all targets, what is wrong with label files, remarks, and stamps."""
     targets = config.model.targets
     known = np.full(n_segments, all(target in recording.labels for target in targets))
     damaged: list[tuple[Target, str]] = []
     remarks: list[str] = []
+    stamps = set()
     for target, file in recording.labels.items():
         try:
-            annotation = read_annotation(file, step_ms=config.preprocess.segment_ms)
+            annotation = read_annotation(
+                file, step_ms=config.preprocess.segment_ms, scale=config.labels.range
+            )
         except AnnotationError as error:
             damaged.append((target, str(error)))
             known &= target not in targets
             continue
+        if annotation.stamps is not None:
+            stamps.add(annotation.stamps)
         labels, told = join_annotation(annotation, n_segments)
         remarks += [f"{target}: {remark}" for remark in told]
         if target in targets:
             known &= np.isfinite(labels)
-    return known, damaged, remarks
+    return known, damaged, remarks, tuple(sorted(stamps))

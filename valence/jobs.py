@@ -201,6 +201,8 @@ def settings_fingerprint(job: Job, config: Config) -> str:
         ),
         "mel": config.mel.model_dump(mode="json"),
     }
+    if config.labels.range is not None:
+        made_of["labels"] = config.labels.model_dump(mode="json")
     if job.copies:
         made_of["augment"] = config.augment.model_dump(mode="json", exclude={"copies"})
         made_of["seed"] = config.preprocess.seed

@@ -53,7 +53,12 @@ class Labels:
 
 
 def read_labels(
-    recording: Recording, split: SplitName, *, targets: tuple[Target, ...], step_ms: int
+    recording: Recording,
+    split: SplitName,
+    *,
+    targets: tuple[Target, ...],
+    step_ms: int,
+    scale: tuple[float, float] | None = None,
 ) -> Labels:
     """Read the label files of a recording.
 
@@ -68,6 +73,8 @@ def read_labels(
         What the model learns.
     step_ms
         Milliseconds that a segment lasts.
+    scale
+        `labels.range`: the lowest and highest value of the files' scale, or None for [-1, 1].
 
     Raises
     ------
@@ -78,7 +85,7 @@ def read_labels(
     remarks = []
     for target, file in sorted(recording.labels.items()):
         try:
-            annotations[target] = read_annotation(file, step_ms=step_ms)
+            annotations[target] = read_annotation(file, step_ms=step_ms, scale=scale)
         except AnnotationError as error:
             if split in _NEEDED and target in targets:
                 raise

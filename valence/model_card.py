@@ -73,6 +73,7 @@ class Card:
             licence=self.record.get("licence", _UNKNOWN_LICENCE),
             splits=self.splits or _splits(self.record),
             reached=_reached(self.record),
+            subjects_remark=self.record.get("subjects_remark", ""),
             step=f"{self.segment_seconds:g}",
             window=f"{self.length * self.segment_seconds:g}",
         )

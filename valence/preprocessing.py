@@ -387,6 +387,7 @@ class _Processing:
             self._job.split,
             targets=self._config.model.targets,
             step_ms=self._config.preprocess.segment_ms,
+            scale=self._config.labels.range,
         )
 
     def _make(self, path: Path, content: str, labels: Labels) -> Stored:

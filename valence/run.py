@@ -39,7 +39,7 @@ FORMAT: dict[StageName, int] = {
 
 # The sections of the configuration that each stage answers for.
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
-    "segments": ("split", "preprocess", "mel", "augment"),
+    "segments": ("corpus", "labels", "split", "preprocess", "mel", "augment"),
     "train": ("standardize", "sequence", "model", "train"),
     "features": (),
     "sweep": ("sweep",),

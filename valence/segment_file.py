@@ -44,7 +44,7 @@ class Segments:
     recording, copy
         Id, and 0 for the clean recording or the number of the augmented copy.
     timestamp
-        Start of each segment in ms, int64 `[n]`.
+        Start of each segment in ms, int64 `[n]`, whatever end its label file names.
     valence, arousal
         float32 `[n]`, NaN where not known.
     mel

@@ -12,11 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from valence.corpus import SYNTHETIC
 from valence.storage import Location
 from valence.voice import LABEL_SECONDS, Emotion, Floats, Voice, speak, wander
 
-# Says of a corpus, to whoever reports on it, that no person is heard in it.
-SYNTHETIC = "metadata/synthetic.json"
+__all__ = ["SYNTHETIC", "make_emotion", "make_voice", "write_corpus"]
 
 
 def write_corpus(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -96,6 +97,8 @@ def test_every_recording_once(made: Path, tiny_corpus: Location, tiny_config: Co
     for row in frame.itertuples():
         for copy in range(row.copies + 1):
             assert len(store.read(row.Id, copy)) == 80
+    summary = json.loads((made / "segments/stage.json").read_text())["summary"]
+    assert summary["subjects"] == {"known_by": "synthetic", "remark": ""}
 
 
 def test_standardization_is_numpys_over_all_training_segments(made: Path) -> None:

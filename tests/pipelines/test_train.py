@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.train import _require_own_segments
 from valence.checkpoint import load_model, load_state, read_progress
 from valence.config import Config
 from valence.errors import (
@@ -512,3 +514,17 @@ def test_a_state_of_another_training_is_refused_without_its_record(
             _train(run, train_config, told)["epoch"]
             == trained[0].stage("train").require()["summary"]["epoch"]
         )
+
+
+@pytest.mark.parametrize("stated", ["labels.range=[1, 7]", "corpus.subjects=emodb"])
+def test_segments_of_another_scale_or_rule_are_not_trained_on(tmp_path: Path, stated: str) -> None:
+    run = Run.at(str(tmp_path / "run"))
+    plain, other = Config(), Config.resolve(Config(), assignments=[stated])
+    run.write_config(plain, {})
+    _require_own_segments({}, run, plain)
+    with pytest.raises(StaleError, match=re.escape(stated.partition("=")[0])):
+        _require_own_segments({}, run, other)
+    run.write_config(other, {})
+    _require_own_segments({}, run, other)
+    with pytest.raises(StaleError, match=re.escape(stated.partition("=")[0])):
+        _require_own_segments({}, run, plain)

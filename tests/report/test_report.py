@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from pipelines.cli import _DEMO_SETTINGS, _resolve
+from valence.checkpoint import read_description
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
@@ -25,6 +26,7 @@ from valence.report import _command, story, tables, write_report
 from valence.report.costs import costs
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import find, metrics_json
+from valence.report.model_card import model_card
 from valence.run import Run
 
 _FIGURES = {
@@ -305,6 +307,28 @@ def test_subjects_in_more_than_one_split_are_told_of(reported: Run) -> None:
     for config, marked in ((evidence.config, False), (allowed, True)):
         told = story.notices(replace(evidence, config=config), findings)
         assert any("do not speak of unknown voices" in each for each in told) is marked
+
+
+def _notices(evidence: Evidence) -> list[str]:
+    return story.notices(evidence, find(evidence))
+
+
+def test_unknown_subjects_are_told_by_page_numbers_and_card(reported: Run, tmp_path: Path) -> None:
+    run = _copy(reported, tmp_path / "run")
+    evidence = read_evidence(run)
+    assert not any("subjects are unknown" in each.lower() for each in _notices(evidence))
+    known = {"known_by": "unknown", "remark": "subjects are unknown: nobody says who speaks"}
+    segments = evidence.stages["segments"]
+    summary = {**segments["summary"], "subjects": known}
+    stages = {**evidence.stages, "segments": {**segments, "summary": summary}}
+    changed = replace(evidence, stages=stages)
+    assert "Subjects are unknown: nobody says who speaks." in _notices(changed)
+    metrics = metrics_json(changed, find(changed))
+    assert metrics["subjects_known_by"] == "unknown"
+    assert metrics["subjects_remark"] == known["remark"]
+    description = read_description(run.model)
+    card = model_card(changed, find(changed), description, "not measured", parameters=1)
+    assert "- Subjects are unknown: nobody says who speaks.\n" in card
 
 
 def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None:

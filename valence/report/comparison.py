@@ -395,11 +395,13 @@ def _difference(found: Difference) -> Cell:
 def _settings(evidence: Sequence[Evidence], names: Sequence[str]) -> Section:
     section = Section("settings", "What differs")
     leaves = [_leaves(each.config) for each in evidence]
-    keys = [key for key in leaves[0] if len({each[key] for each in leaves}) > 1]
+    # A section that a run's configuration does not state is absent.
+    known = dict.fromkeys(key for each in leaves for key in each)
+    keys = [key for key in known if len({each.get(key, "None") for each in leaves}) > 1]
     if not keys:
         section.say("The runs have the same configuration.")
         return section
-    rows = [[Cell(key), *(Cell(each[key]) for each in leaves)] for key in keys]
+    rows = [[Cell(key), *(Cell(each.get(key, "None")) for each in leaves)] for key in keys]
     section.tabulate(Table("", [("key", False), *((name, False) for name in names)], rows))
     return section
 

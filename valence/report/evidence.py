@@ -81,6 +81,12 @@ class Evidence:
         return "paper" if suffixed else "partition"
 
     @property
+    def subjects_known(self) -> Mapping[str, str]:
+        """How it is known who speaks: `known_by` and `remark`; both empty in an older run."""
+        summary = self.stages["segments"]["summary"]
+        return {"known_by": "", "remark": "", **summary.get("subjects", {})}
+
+    @property
     def usable(self) -> pd.DataFrame:
         """The recordings that preprocessing could use."""
         return self.recordings[self.recordings["status"] == "ok"]

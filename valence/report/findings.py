@@ -121,6 +121,8 @@ def metrics_json(evidence: Evidence, findings: Findings, **more: Any) -> dict[st
         "synthetic": evidence.synthetic,
         "protocol": evidence.protocol,
         "select_on": evidence.select_on,
+        "subjects_known_by": evidence.subjects_known["known_by"],
+        "subjects_remark": evidence.subjects_known["remark"],
         "subject_overlap_allowed": evidence.config.split.allow_subject_overlap,
         "further_targets": further,
         "baselines": None if selection is None else selection["baselines"],
@@ -223,8 +225,8 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def predictions(evidence: Evidence) -> pd.DataFrame:
     """Every sequence with its labels and predictions, a row each.
 
-    Columns: `recording, subject, split, start` (segment)`, timestamp` (of its start, in ms), then
-    each target and its prediction.
+    Columns: `recording, subject, split, start` (segment)`, timestamp` (where the sequence starts,
+    in ms; label files may name the end of a segment), then each target and its prediction.
     """
     features = evidence.features
     columns: dict[str, Any] = {

@@ -45,7 +45,11 @@ def model_card(
         parameters=parameters,
         segment_seconds=config.preprocess.segment_seconds,
         length=config.sequence.length,
-        record={**description.record, **evidence.record},
+        record={
+            **description.record,
+            **evidence.record,
+            "subjects_remark": evidence.subjects_known["remark"],
+        },
         protocol=evidence.protocol,
         overlap=config.split.allow_subject_overlap,
         splits=[

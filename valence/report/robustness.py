@@ -125,7 +125,8 @@ def measure(
     else:
         return NO_LABELS
     try:
-        corpus = read_corpus(Location.parse(str(evidence.record.get("corpus", ""))))
+        root = Location.parse(str(evidence.record.get("corpus", "")))
+        corpus = read_corpus(root, evidence.config.corpus.subjects)
     except (CorpusError, OSError) as error:
         return f"Not measured, because the corpus cannot be read now: {error}"
     audio = {recording.id: recording.audio for recording in corpus.recordings}

@@ -328,6 +328,8 @@ def notices(evidence: Evidence, findings: Findings) -> list[str]:
             "Synthetic sound: the recordings of this run were made by 'valence demo'. The figures "
             "show that the system works, and say nothing about people."
         )
+    if remark := evidence.subjects_known["remark"]:
+        told.append(f"{remark[0].upper()}{remark[1:]}.")
     if evidence.config.split.allow_subject_overlap:
         told.append(
             "Subjects may stand in more than one split here (split.allow_subject_overlap): the "
