@@ -13,7 +13,7 @@ import soundfile
 from valence import audio
 from valence.audio import (
     checksum,
-    iter_audio,
+    AudioReading,
     iter_segments,
     normalize,
     read_audio,
@@ -80,7 +80,7 @@ def test_resampling_equals_librosas(tmp_path: Path, sr: int, channels: int) -> N
 
 def test_blocks_are_small_and_make_up_the_whole(tmp_path: Path) -> None:
     file = _write(tmp_path / "a.wav", _tone(60))
-    blocks = list(iter_audio(Path(file.path), sr=_SR))
+    blocks = list(AudioReading(Path(file.path), sr=_SR))
     assert len(blocks) > 5
     assert max(len(block) for block in blocks) <= 2**16
     assert np.array_equal(np.concatenate(blocks), read_audio(file, sr=_SR))
@@ -156,23 +156,27 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path, told: int) -
     content[where : where + 4] = struct.pack("<I", told)
     content[4:8] = struct.pack("<I", told)
     file.write_bytes(bytes(content))
-    if told == 0:
-        with pytest.raises(AudioError, match="is empty"):
-            read_audio(file, sr=_SR)
-    else:
-        np.testing.assert_allclose(read_audio(file, sr=_SR), y[:, 0], atol=1 / 2**15)
+    reading = AudioReading(Path(file.path), sr=_SR)
+    np.testing.assert_allclose(np.concatenate(list(reading)), y[:, 0], atol=1 / 2**15)
+    assert reading.remarks == ("its header gives no length, so it was read to its end",)
 
 
-def test_a_flac_of_unknown_length_is_refused(tmp_path: Path) -> None:
-    """Its decoder cannot say where it should end."""
-    file = _write(tmp_path / "a.flac", _tone(2), subtype="PCM_16")
+@pytest.mark.parametrize("lost", [0, 1, 500, 10_000])
+def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path: Path, lost: int) -> None:
+    file = _write(tmp_path / "a.flac", _tone(2.13), subtype="PCM_16")
+    whole = read_audio(file, sr=_SR)
     content = bytearray(file.read_bytes())
     # STREAMINFO keeps the number of samples in the last 36 bits before its digest.
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     file.write_bytes(bytes(content))
-    with pytest.raises(AudioError, match="does not tell in its header how long it is"):
-        read_header(file)
+    file.write_bytes(bytes(content[: len(content) - lost]))
+    if lost:
+        with pytest.raises(AudioError, match="is truncated: no whole frame ends it"):
+            read_audio(file, sr=_SR)
+    else:
+        assert read_header(file).frames == len(whole)
+        assert np.array_equal(read_audio(file, sr=_SR), whole)
 
 
 def test_bytes_after_the_sound_are_no_fault(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A corpus in the MuSe layout: recordings, their subjects and their label files.
 
-CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3)
+CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3|...), see valence.formats
 CORPUS/label_segments/<valence|arousal|physio-arousal>/<Id>.csv
 CORPUS/metadata/partition.csv       Id,Proposal with train, devel, test
 CORPUS/metadata/subjects.csv        Id,subject; optional
@@ -15,6 +15,7 @@ from typing import Literal
 
 from valence.config import Target
 from valence.errors import CorpusError
+from valence.formats import ALL_SUFFIXES
 from valence.storage import Location
 from valence.tables import read_pairs
 
@@ -23,8 +24,6 @@ Suffix = Literal["_train", "_devel", "_test"]
 
 TARGETS: tuple[Target, ...] = ("valence", "arousal")
 
-# Of two files of one recording the one that lost least is taken.
-_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
 _LABEL_FOLDERS: dict[Target, tuple[str, ...]] = {
     "valence": ("valence",),
     "arousal": ("arousal", "physio-arousal"),
@@ -152,9 +151,9 @@ def _suffix(recording: str) -> Suffix | None:
     return next((suffix for suffix in _SUFFIXES if recording.endswith(suffix)), None)
 
 
-def _list(folder: Location) -> list[Location]:
+def _list(folder: Location, *, entries: bool = False) -> list[Location]:
     try:
-        return folder.files()
+        return folder.entries() if entries else folder.files()
     except NotADirectoryError:
         return []
     except OSError as error:
@@ -167,8 +166,8 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
     folder = root / "raw_data/audio"
     audio: dict[str, list[Location]] = defaultdict(list)
     other = []
-    for file in _list(folder):
-        if file.suffix in _FORMATS:
+    for file in _list(folder, entries=True):
+        if file.suffix in ALL_SUFFIXES:
             audio[file.stem].append(file)
         else:
             other.append(file.name)
@@ -179,7 +178,7 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
             "the folder that holds raw_data."
         )
     for files in audio.values():
-        files.sort(key=lambda file: _FORMATS.index(file.suffix))
+        files.sort(key=lambda file: ALL_SUFFIXES.index(file.suffix))
     return audio, other
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
-from valence.audio import read_header
+from valence.audio import mismatches, read_header
 from valence.config import Config, Target
 from valence.corpus import Corpus, Recording, subject_of
 from valence.errors import AnnotationError, AudioError, SplitError
@@ -86,16 +86,21 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
         format=recording.audio.suffix.removeprefix("."),
         remarks=recording.remarks,
     )
+    channel = config.preprocess.channel
     try:
         header = read_header(recording.audio)
     except AudioError as error:
         return replace(finding, problem=str(error))
     finding = replace(finding, duration=header.duration, sr=header.sr, channels=header.channels)
+    if channel != "mean" and channel >= header.channels:
+        problem = f"has {header.channels} channel(s), and preprocess.channel = {channel} is none"
+        return replace(finding, problem=problem)
     n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
     known, damaged, remarks = _read_labels(recording, n_segments, config)
     needed = config.model.targets if split in ("train", "validation") else ()
     problems = [told for target, told in damaged if target in needed]
     # Where its labels are not needed, a damaged label file does not cost the recording.
+    remarks += mismatches(header.sr, 1, sr=config.preprocess.sr)
     remarks += [f"labels not used: {told}" for target, told in damaged if target not in needed]
     if SegmentStore.is_reserved(recording.id):
         problems.append("has the name of a file of the segment store as its Id; rename it")
