@@ -423,11 +423,17 @@ def test_a_corpus_that_cannot_be_divided_is_still_looked_at(small: Path) -> None
     assert [finding.duration for finding in findings.values()] == [3.0] * 3
 
 
-def test_a_broken_link_is_left_out(small: Path) -> None:
+def test_what_is_no_file_is_listed_with_its_reason(small: Path) -> None:
     shutil.copy(small / _AUDIO / "a.wav", small / "a.wav")
     (small / _AUDIO / "d.wav").symlink_to(small / "a.wav")
     (small / _AUDIO / "e.wav").symlink_to(small / "absent.wav")
-    assert sorted(_check(small)) == ["a", "b", "c", "d"]
+    os.mkfifo(small / _AUDIO / "f.wav")
+    (small / _AUDIO / "g.wav").mkdir()
+    found = _check(small)
+    assert sorted(found) == ["a", "b", "c", "d", "e", "f", "g"]
+    assert "content was not fetched" in str(found["e"].problem)
+    assert "is a named pipe" in str(found["f"].problem)
+    assert "is a folder" in str(found["g"].problem)
 
 
 def test_real_speech_in_the_layout_of_muse(nemo: Location) -> None:

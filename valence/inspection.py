@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
-from valence.audio import mismatches, read_header
+from valence.audio import read_header
 from valence.config import Config, Target
 from valence.corpus import Corpus, Recording, subject_of
 from valence.errors import AnnotationError, AudioError, SplitError
@@ -100,7 +100,6 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
     needed = config.model.targets if split in ("train", "validation") else ()
     problems = [told for target, told in damaged if target in needed]
     # Where its labels are not needed, a damaged label file does not cost the recording.
-    remarks += mismatches(header.sr, 1, sr=config.preprocess.sr)
     remarks += [f"labels not used: {told}" for target, told in damaged if target not in needed]
     if SegmentStore.is_reserved(recording.id):
         problems.append("has the name of a file of the segment store as its Id; rename it")

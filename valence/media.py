@@ -149,12 +149,12 @@ class MediaSound:
 
     def _stated_seconds(self) -> float | None:
         """The length that the stream states; what the container states may be that of a video."""
+        if self._container.format.name in ("aac", "amr", "mp3"):
+            # Bare streams state none, and FFmpeg estimates it from the size.
+            return None
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
-        only = len(self._container.streams) == 1
-        # Bare streams state none, and FFmpeg estimates it from the size.
-        bare = self._container.format.name in ("aac", "amr", "mp3")
-        if only and not bare and self._container.duration:
+        if len(self._container.streams) == 1 and self._container.duration:
             return float(self._container.duration / 1e6)
         return None
 

@@ -196,7 +196,7 @@ class Predictor:
                 f"{samples.shape[1]} samples. Expected [channels, samples]; what soundfile reads "
                 "is [samples, channels], so give y.T."
             )
-        if samples.ndim not in (1, 2) or samples.shape[0] == 0:
+        if samples.ndim not in (1, 2) or (samples.ndim == 2 and not samples.size):
             raise AudioError(
                 f"An array of shape {samples.shape} was found. Expected samples [samples] or "
                 "[channels, samples]."
@@ -342,13 +342,19 @@ class OverlapAverage:
 
 def _samples(y: ArrayLike) -> Array:
     """Samples in memory as float32, full scale at 1, of the dtypes that have one meaning."""
-    found = np.asarray(y)
+    try:
+        found = np.asarray(y)
+    except ValueError as error:
+        raise AudioError(
+            f"The samples are no numbers: {error}. Expected an array of floats."
+        ) from error
     if isinstance(y, (list, tuple)) and found.dtype.kind in "iu":
         # Whole numbers in a list have no dtype of their own: they are values like 0 and 1.
         found = found.astype(np.float64)
     kind, size = found.dtype.kind, found.dtype.itemsize
     if kind == "f" and size <= 8:
-        return found.astype(np.float32)
+        with np.errstate(over="ignore"):
+            return found.astype(np.float32)
     if kind == "i" and size in (2, 4):
         return np.asarray(found / 2.0 ** (8 * size - 1), np.float32)
     raise TypeError(
