@@ -41,6 +41,7 @@ _VERSIONED = (
     "numpy",
     "librosa",
     "soundfile",
+    "av",
     "scipy",
     "scikit-learn",
     "scikit-learn-intelex",
