@@ -50,7 +50,7 @@ class _Corpus:
         self.store = SegmentStore(Location.parse(folder / "segments"))
 
     def audio(self, y: np.ndarray, name: str = "7.wav", sr: int = _SR) -> Location:
-        soundfile.write(self.folder / name, y.T if y.ndim == 2 and len(y) == 2 else y, sr)
+        soundfile.write(self.folder / name, y, sr)
         return Location.parse(self.folder / name)
 
     def labels(self, n: int, target: str = "valence", *, text: str | None = None) -> Location:
@@ -604,7 +604,7 @@ def test_audio_that_is_replaced_before_it_is_decoded(
 
 def test_what_is_odd_about_the_sound_stays_known(corpus: _Corpus) -> None:
     y = _speech(21)
-    audio = corpus.audio(np.stack([y, -y], axis=1))
+    audio = corpus.audio(np.concatenate([y, -y], axis=1))
     job = corpus.job(audio, {"valence": corpus.labels(42)})
     first = process_recording(job, corpus.store, _CONFIG)
     assert [remark[:31] for remark in first.remarks] == ["its channels cancel each other "]
@@ -621,7 +621,7 @@ def test_parts_in_opposite_phase_are_the_same_bytes(
 ) -> None:
     other = long_audio.copy()
     other[1000 * _LONG_SR :] *= -1
-    job = _long_job(corpus, np.stack([long_audio, other], axis=1))
+    job = _long_job(corpus, np.concatenate([long_audio, other], axis=1))
     whole = process_recording(job, corpus.store, _LONG)
     assert "cancel each other" in whole.remarks[0]
     expected = corpus.store.file("7").read_bytes()
@@ -634,7 +634,7 @@ def test_parts_in_opposite_phase_are_the_same_bytes(
 
 
 def test_another_channel_is_another_recording(corpus: _Corpus) -> None:
-    audio = corpus.audio(np.stack([_speech(21), _speech(21, seed=5)], axis=1))
+    audio = corpus.audio(np.concatenate([_speech(21), _speech(21, seed=5)], axis=1))
     job = corpus.job(audio, {"valence": corpus.labels(42)})
     stored = []
     for channel in ("mean", 0, 1):
