@@ -451,3 +451,15 @@ def test_real_speech_in_the_layout_of_muse(nemo: Location) -> None:
     assert all(finding.problem is None for finding in findings)
     shares = {finding.split: finding.labelled for finding in findings}
     assert shares == {"train": 1.0, "validation": 1.0, "test": 1.0, "unlabelled": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_labels_that_are_no_file_are_not_passed_over(small: Path, kind: str) -> None:
+    file = small / "label_segments/valence/a.csv"
+    file.unlink()
+    if kind == "link":
+        file.symlink_to("absent.csv")
+    else:
+        os.mkfifo(file)
+    found = _check(small)["a"]
+    assert "cannot be read" in " ".join([str(found.problem), *found.remarks])

@@ -196,7 +196,7 @@ def _list_labels(root: Location) -> dict[str, dict[Target, Location]]:
     labels: dict[str, dict[Target, Location]] = defaultdict(dict)
     for target, folders in _LABEL_FOLDERS.items():
         for folder in folders:
-            for file in _list(root / "label_segments" / folder):
+            for file in _list(root / "label_segments" / folder, entries=True):
                 if file.suffix == ".csv":
                     labels[file.stem].setdefault(target, file)
     return dict(labels)
