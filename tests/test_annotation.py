@@ -165,6 +165,10 @@ def test_a_file_means_what_its_writer_meant(tmp_path: Path, text: str | bytes) -
         ("timestamp,value,segment_id\n500,0,1963,1\n", "line 2: .* 4 filled cells"),
         ("timestamp,value,id\n500,0,19\n1000,-0,2\n", "line 3: .* the number -0,2 in two cells"),
         ("timestamp,value,id\n500,0,19\n1000,0,05\n", "line 3: .* the number 0,05 in two cells"),
+        (
+            "timestamp,value,segment_id\n500,0,1963\n1000,0,2011\n1500,0,1987\n",
+            r"line 2: .* whole numbers.* \(segment_id\) are in no order",
+        ),
         ("timestamp,value\n0,500,0.2\n1,1000,0.3\n", "line 2: .* 3 filled cells"),
         ("timestamp,arousal,value\n500,0.1,0.2\n1000,0.3\n", "line 3: '1000,0.3' has 2 cells"),
         ('timestamp,value\n500,"1,250"\n', "line 2: the value is '1,250', whose comma may"),
@@ -195,6 +199,13 @@ def test_what_leaves_a_doubt_is_refused_with_its_line(
     with pytest.raises(AnnotationError, match=found) as raised:
         _read(tmp_path, text)
     assert str(tmp_path / "valence" / "7.csv") in str(raised.value)
+
+
+@pytest.mark.parametrize("ids", [(1, 2, 3), (7, 7, 7)])
+def test_whole_values_beside_ids_in_order_are_labels(tmp_path: Path, ids: tuple[int, ...]) -> None:
+    rows = [f"{500 * k},{value},{ids[k]}" for k, value in enumerate((1, -1, 0))]
+    annotation = _read(tmp_path, "\n".join(["timestamp,value,segment_id", *rows]))
+    assert annotation.value.tolist() == [1, -1, 0]
 
 
 def test_rows_that_end_before_their_value_are_remarked(tmp_path: Path) -> None:

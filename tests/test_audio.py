@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +14,16 @@ import soundfile
 
 from valence import audio
 from valence.audio import (
+    AudioReading,
+    Witness,
     checksum,
-    iter_audio,
     iter_segments,
     normalize,
     read_audio,
     read_header,
     segment_audio,
 )
-from valence.errors import AudioError
+from valence.errors import AudioError, UnreadableError
 from valence.storage import Location
 
 # librosa.load brings in a reader of formats that Python is about to drop.
@@ -80,7 +83,7 @@ def test_resampling_equals_librosas(tmp_path: Path, sr: int, channels: int) -> N
 
 def test_blocks_are_small_and_make_up_the_whole(tmp_path: Path) -> None:
     file = _write(tmp_path / "a.wav", _tone(60))
-    blocks = list(iter_audio(Path(file.path), sr=_SR))
+    blocks = list(AudioReading(Path(file.path), sr=_SR))
     assert len(blocks) > 5
     assert max(len(block) for block in blocks) <= 2**16
     assert np.array_equal(np.concatenate(blocks), read_audio(file, sr=_SR))
@@ -156,23 +159,27 @@ def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path, told: int) -
     content[where : where + 4] = struct.pack("<I", told)
     content[4:8] = struct.pack("<I", told)
     file.write_bytes(bytes(content))
-    if told == 0:
-        with pytest.raises(AudioError, match="is empty"):
-            read_audio(file, sr=_SR)
-    else:
-        np.testing.assert_allclose(read_audio(file, sr=_SR), y[:, 0], atol=1 / 2**15)
+    reading = AudioReading(Path(file.path), sr=_SR)
+    np.testing.assert_allclose(np.concatenate(list(reading)), y[:, 0], atol=1 / 2**15)
+    assert reading.remarks == ("its header gives no length, so it was read to its end",)
 
 
-def test_a_flac_of_unknown_length_is_refused(tmp_path: Path) -> None:
-    """Its decoder cannot say where it should end."""
-    file = _write(tmp_path / "a.flac", _tone(2), subtype="PCM_16")
+@pytest.mark.parametrize("lost", [0, 1, 500, 10_000])
+def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path: Path, lost: int) -> None:
+    file = _write(tmp_path / "a.flac", _tone(2.13), subtype="PCM_16")
+    whole = read_audio(file, sr=_SR)
     content = bytearray(file.read_bytes())
     # STREAMINFO keeps the number of samples in the last 36 bits before its digest.
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     file.write_bytes(bytes(content))
-    with pytest.raises(AudioError, match="does not tell in its header how long it is"):
-        read_header(file)
+    file.write_bytes(bytes(content[: len(content) - lost]))
+    if lost:
+        with pytest.raises(AudioError, match="is truncated: no whole frame ends it"):
+            read_audio(file, sr=_SR)
+    else:
+        assert read_header(file).frames == len(whole)
+        assert np.array_equal(read_audio(file, sr=_SR), whole)
 
 
 def test_bytes_after_the_sound_are_no_fault(tmp_path: Path) -> None:
@@ -260,3 +267,87 @@ def test_fetched_copy_is_removed(tmp_path: Path) -> None:
         assert path.read_bytes() == file.read_bytes()
     assert not path.exists()
     assert np.array_equal(read_audio(remote, sr=_SR), read_audio(file, sr=_SR))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link", "socket"])
+def test_what_is_no_file_ends_at_once(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.wav"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "link":
+            path.symlink_to("../annex/objects/absent.wav")
+        case _:
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(str(path))
+    said = {"pipe": "a named pipe", "link": "its content was not fetched"}.get(kind, f"a {kind}")
+    for read in (read_header, lambda file: read_audio(file, sr=_SR)):
+        with pytest.raises(UnreadableError, match=said):
+            read(Location.parse(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "/annex/objects/S-1\n"]
+)
+def test_a_pointer_in_place_of_the_content(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.flac").write_text(text)
+    with pytest.raises(UnreadableError, match="the content was not fetched"):
+        read_header(Location.parse(tmp_path / "a.flac"))
+
+
+def test_a_witness_sees_each_change(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.wav", tmp_path / "b.wav"
+
+    def made() -> Witness:
+        path.write_bytes(b"sound")
+        return Witness.of(path, path)
+
+    made().require_unchanged()
+    for change in ("replaced", "rewritten", "gone", "longer"):
+        witness = made()
+        before = path.stat()
+        match change:
+            case "replaced":
+                other.write_bytes(b"SOUND")
+                os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+                other.replace(path)
+            case "rewritten":
+                path.write_bytes(b"SOUND")
+                # Its time is set back, and the system's own note of the change stays.
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 1))
+            case "gone":
+                path.unlink()
+            case _:
+                path.write_bytes(b"sounds")
+        with pytest.raises(UnreadableError, match=r"was changed while|cannot be read"):
+            witness.require_unchanged()
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), _FORMATS[:5])
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_channel_that_is_named(tmp_path: Path, suffix: str, subtype: str, channel: int) -> None:
+    file = _write(tmp_path / f"a.{suffix}", _tone(2.3, channels=2), subtype=subtype)
+    expected = soundfile.read(file.path, dtype="float32")[0][:, channel]
+    np.testing.assert_array_equal(read_audio(file, sr=_SR, channel=channel), expected)
+    with pytest.raises(AudioError, match=r"has 2 channel\(s\), and preprocess.channel = 2"):
+        read_audio(file, sr=_SR, channel=2)
+
+
+def test_stereo_in_opposite_phase_is_the_sound_and_not_its_noise(tmp_path: Path) -> None:
+    y = _tone(7)
+    both = _write(tmp_path / "a.wav", np.concatenate([y, -y], axis=1), subtype="PCM_16")
+    alone = _write(tmp_path / "b.wav", y, subtype="PCM_16")
+    reading = AudioReading(Path(both.path), sr=8000)
+    np.testing.assert_array_equal(np.concatenate(list(reading)), read_audio(alone, sr=8000))
+    assert reading.remarks[0].startswith("its channels cancel each other (opposite phase) in 7.0")
+
+
+def test_a_tag_behind_a_flac_is_no_fault(tmp_path: Path) -> None:
+    file = _write(tmp_path / "a.flac", _tone(3), subtype="PCM_16")
+    expected = read_audio(file, sr=_SR)
+    file.write_bytes(file.read_bytes() + b"TAG" + bytes(125))
+    np.testing.assert_array_equal(read_audio(file, sr=_SR), expected)

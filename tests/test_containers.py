@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import io
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from valence.containers import require_whole
+from valence.audio import AudioReading
+from valence.containers import lay_out
 from valence.errors import AudioError
 
 
 def _check(content: bytes) -> None:
-    require_whole(io.BytesIO(content), len(content), "a")  # type: ignore[arg-type]
+    lay_out(io.BytesIO(content), len(content), Path("a"))
 
 
 def _wav(told: int, sound: bytes, before: bytes = b"") -> bytes:
@@ -53,10 +55,95 @@ def test_an_ogg_stream_has_an_end() -> None:
     content = _ogg(9)
     _check(content)
     for kept in (len(content) - 1, len(content) // 2, 100, 30):
-        with pytest.raises(AudioError, match="its Ogg stream has no end"):
+        with pytest.raises(AudioError, match=r"its Ogg stream has no end"):
             _check(content[:kept])
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"fLaC" + bytes(50), b"RIFF\0\0\0\0AVI "])
 def test_other_files_pass(content: bytes) -> None:
     _check(content)
+
+
+_TO_ITS_END = "its header gives no length, so it was read to its end"
+_Y = np.round(9000 * np.sin(np.arange(48_001) / 20)).astype(np.int16)
+# Format and subtype, and where the length of the sound stands: bytes before it, its form, and what
+# stands there while it is not known.
+_KINDS = [
+    ("WAV", "PCM_16", b"data", "<I", (0, 0xFFFF_FFFF)),
+    ("WAV", "PCM_24", b"data", "<I", (0,)),
+    ("WAV", "PCM_U8", b"data", "<I", (0,)),
+    ("WAV", "FLOAT", b"data", "<I", (0,)),
+    ("WAVEX", "PCM_16", b"data", "<I", (0, 0xFFFF_FFFF)),
+    ("AIFF", "PCM_16", b"SSND", ">I", (0, 0xFFFF_FFFF)),
+    ("AU", "PCM_16", b".snd\0\0\0\x18", ">I", (0, 0xFFFF_FFFF)),
+    ("W64", "PCM_16", bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), "<Q", (0, 2**63 - 1)),
+    ("CAF", "PCM_16", b"data", ">q", (-1,)),
+]
+
+
+def _written(kind: str, subtype: str) -> bytes:
+    target = io.BytesIO()
+    soundfile.write(target, _Y, 16_000, subtype, format=kind)
+    return target.getvalue()
+
+
+def _read(tmp_path: Path, content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
+    (tmp_path / "a").write_bytes(content)
+    reading = AudioReading(tmp_path / "a", sr=16_000)
+    return np.concatenate(list(reading)), reading.remarks
+
+
+@pytest.mark.parametrize(("kind", "subtype", "mark", "form", "unknown"), _KINDS)
+def test_sound_of_unknown_length_is_read_to_its_end(
+    tmp_path: Path, kind: str, subtype: str, mark: bytes, form: str, unknown: tuple[int, ...]
+) -> None:
+    content = _written(kind, subtype)
+    expected, remarks = _read(tmp_path, content)
+    assert (len(expected), remarks) == (48_001, ())
+    at = content.index(mark) + len(mark)
+    for told in unknown:
+        given = bytearray(content)
+        given[at : at + struct.calcsize(form)] = struct.pack(form, told)
+        if kind == "AIFF":
+            frames = content.index(b"COMM") + 10
+            given[frames : frames + 4] = bytes(4)
+        y, remarks = _read(tmp_path, bytes(given))
+        np.testing.assert_array_equal(y[:48_001], expected)
+        # A byte that fills up to an even length is no sample of its own, but for bytes.
+        assert len(y) - 48_001 == (subtype == "PCM_U8")
+        assert remarks == (_TO_ITS_END,)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "AIFF", "AU", "W64", "CAF"])
+@pytest.mark.parametrize("share", [0.06, 0.5, 0.99])
+def test_a_file_that_was_copied_in_part(tmp_path: Path, kind: str, share: float) -> None:
+    content = _written(kind, "PCM_16")
+    with pytest.raises(AudioError, match="is truncated: it holds"):
+        _read(tmp_path, content[: int(share * len(content))])
+
+
+def test_an_rf64_of_unknown_length(tmp_path: Path) -> None:
+    content = bytearray(_written("RF64", "PCM_16"))
+    at = content.index(b"ds64") + 16
+    for told in (0, 2**64 - 1):
+        content[at : at + 8] = struct.pack("<Q", told)
+        y, remarks = _read(tmp_path, bytes(content))
+        np.testing.assert_array_equal(y, _Y / np.float32(2**15))
+        assert remarks == (_TO_ITS_END,)
+
+
+def test_a_wav_without_sound_is_empty(tmp_path: Path) -> None:
+    for behind in (b"", b"LIST\x04\0\0\0abcd"):
+        with pytest.raises(AudioError, match="is empty"):
+            _read(tmp_path, _wav(0, behind))
+
+
+def test_mp3_within_a_wav(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    soundfile.write(target, np.repeat(_Y, 4), 48_000, format="MP3")
+    alone, _ = _read(tmp_path, target.getvalue())
+    sound = target.getvalue()
+    form = b"fmt " + struct.pack("<IHHIIHHH", 18, 0x55, 1, 48_000, 8000, 1, 0, 0)
+    body = b"WAVE" + form + b"data" + struct.pack("<I", len(sound)) + sound
+    y, _ = _read(tmp_path, b"RIFF" + struct.pack("<I", len(body)) + body)
+    np.testing.assert_array_equal(y, alone)

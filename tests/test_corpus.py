@@ -570,11 +570,17 @@ def test_a_corpus_that_cannot_be_divided_is_still_looked_at(small: Path) -> None
     assert [finding.duration for finding in findings.values()] == [3.0] * 3
 
 
-def test_a_broken_link_is_left_out(small: Path) -> None:
+def test_what_is_no_file_is_listed_with_its_reason(small: Path) -> None:
     shutil.copy(small / _AUDIO / "a.wav", small / "a.wav")
     (small / _AUDIO / "d.wav").symlink_to(small / "a.wav")
     (small / _AUDIO / "e.wav").symlink_to(small / "absent.wav")
-    assert sorted(_check(small)) == ["a", "b", "c", "d"]
+    os.mkfifo(small / _AUDIO / "f.wav")
+    (small / _AUDIO / "g.wav").mkdir()
+    found = _check(small)
+    assert sorted(found) == ["a", "b", "c", "d", "e", "f", "g"]
+    assert "content was not fetched" in str(found["e"].problem)
+    assert "is a named pipe" in str(found["f"].problem)
+    assert "is a folder" in str(found["g"].problem)
 
 
 def test_real_speech_in_the_layout_of_muse(nemo: Location) -> None:
@@ -592,3 +598,15 @@ def test_real_speech_in_the_layout_of_muse(nemo: Location) -> None:
     assert all(finding.problem is None for finding in findings)
     shares = {finding.split: finding.labelled for finding in findings}
     assert shares == {"train": 1.0, "validation": 1.0, "test": 1.0, "unlabelled": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_labels_that_are_no_file_are_not_passed_over(small: Path, kind: str) -> None:
+    file = small / "label_segments/valence/a.csv"
+    file.unlink()
+    if kind == "link":
+        file.symlink_to("absent.csv")
+    else:
+        os.mkfifo(file)
+    found = _check(small)["a"]
+    assert "cannot be read" in " ".join([str(found.problem), *found.remarks])

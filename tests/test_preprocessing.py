@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import librosa
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from valence import preprocessing
 from valence.audio import normalize, read_audio, segment_audio
 from valence.augmentation import augment
 from valence.config import Config
@@ -286,9 +288,9 @@ def test_a_header_that_claims_any_length(corpus: _Corpus) -> None:
     audio = corpus.audio(_speech(25), "7.flac")
     path = Path(audio.path)
     content = bytearray(path.read_bytes())
-    # The 36 bits of STREAMINFO that count the samples, all zero: not known.
-    content[21] &= 0xF0
-    content[22:26] = bytes(4)
+    # The 36 bits of STREAMINFO that count the samples, all ones.
+    content[21] |= 0x0F
+    content[22:26] = b"\xff" * 4
     path.write_bytes(content)
     outcome = begin_recording(corpus.job(audio, {}, split="test"), corpus.store, _CONFIG)
     assert isinstance(outcome, Outcome)
@@ -590,3 +592,73 @@ def test_memory_does_not_grow_with_the_length(corpus: _Corpus) -> None:
         peaks.append(peak)
         audio.unlink()
     assert peaks[1] < peaks[0] + 25, peaks
+
+
+def test_audio_that_is_replaced_before_it_is_decoded(
+    corpus: _Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _job(corpus)
+    found = preprocessing.checksum
+
+    def replaced(path: Path) -> str:
+        digest = found(path)
+        corpus.audio(_speech(20.3, seed=9), "other.wav")
+        Path(corpus.folder / "other.wav").replace(path)
+        return digest
+
+    monkeypatch.setattr(preprocessing, "checksum", replaced)
+    outcome = process_recording(job, corpus.store, _CONFIG)
+    assert outcome.status == "rejected"
+    assert "was changed while it was being worked on" in outcome.reason
+    assert not corpus.store.file("7").exists()
+
+
+def test_what_is_odd_about_the_sound_stays_known(corpus: _Corpus) -> None:
+    y = _speech(21)
+    audio = corpus.audio(np.concatenate([y, -y], axis=1))
+    job = corpus.job(audio, {"valence": corpus.labels(42)})
+    first = process_recording(job, corpus.store, _CONFIG)
+    assert [remark[:31] for remark in first.remarks] == ["its channels cancel each other "]
+    stored = corpus.store.read("7").mel
+    assert process_recording(job, corpus.store, _CONFIG).row() == first.row()
+    corpus.store.file("7").delete()
+    corpus.audio(y)
+    process_recording(job, corpus.store, _CONFIG)
+    np.testing.assert_array_equal(corpus.store.read("7").mel, stored)
+
+
+def test_parts_in_opposite_phase_are_the_same_bytes(
+    corpus: _Corpus, long_audio: np.ndarray
+) -> None:
+    other = long_audio.copy()
+    other[1000 * _LONG_SR :] *= -1
+    job = _long_job(corpus, np.concatenate([long_audio, other], axis=1))
+    whole = process_recording(job, corpus.store, _LONG)
+    assert "cancel each other" in whole.remarks[0]
+    expected = corpus.store.file("7").read_bytes()
+    corpus.store.file("7").delete()
+    cut = _cut(job, corpus.store)
+    for part in range(cut.parts):
+        assert process_part(job, cut, part, corpus.store, _LONG).reason == ""
+    assert join_parts(job, cut, corpus.store, _LONG).row() == whole.row()
+    assert corpus.store.file("7").read_bytes() == expected
+
+
+def test_another_channel_is_another_recording(corpus: _Corpus) -> None:
+    audio = corpus.audio(np.concatenate([_speech(21), _speech(21, seed=5)], axis=1))
+    job = corpus.job(audio, {"valence": corpus.labels(42)})
+    stored = []
+    for channel in ("mean", 0, 1):
+        config = Config.resolve(_CONFIG, assignments=[f"preprocess.channel={channel}"])
+        assert not process_recording(job, corpus.store, config).skipped
+        stored.append(corpus.store.read("7").mel)
+    assert not any(np.array_equal(a, b) for a, b in pairwise(stored))
+    config = Config.resolve(_CONFIG, assignments=["preprocess.channel=2"])
+    assert "has 2 channel(s)" in process_recording(job, corpus.store, config).reason
+
+
+def test_the_default_channel_is_in_no_fingerprint() -> None:
+    assert "channel" not in Config().preprocess.model_dump(mode="json")
+    chosen = Config.resolve(Config(), assignments=["preprocess.channel=1"])
+    assert chosen.preprocess.model_dump(mode="json")["channel"] == 1
+    assert Config.resolve(chosen, assignments=["preprocess.channel=mean"]) == Config()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -180,3 +181,19 @@ def test_a_corpus_is_written_read_and_checked_on_an_object_store(bucket: Locatio
     assert [finding.duration for finding in findings] == [4.0, None, 4.0]
     assert [finding.labelled for finding in findings] == [1.0, None, 1.0]
     assert "s3://shared/storage/corpus/raw_data/audio/02.wav" in str(findings[1].problem)
+
+
+def test_entries_are_files_and_what_stands_where_files_should(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "b.wav").symlink_to("absent")
+    os.mkfifo(tmp_path / "c.wav")
+    (tmp_path / "d.wav").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".hidden.wav").touch()
+    place = Location.parse(tmp_path)
+    assert [file.name for file in place.files()] == ["a.wav"]
+    assert [file.name for file in place.entries()] == ["a.wav", "b.wav", "c.wav", "d.wav"]
+    assert (place / "absent").entries() == []
+    for name in ("c.wav", "d.wav"):
+        with pytest.raises(OSError, match="no file"):
+            (place / name).open()

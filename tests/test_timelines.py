@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from valence.checkpoint import export_model
 from valence.config import Config
 from valence.errors import UsageError
 from valence.model import ValenceModel
-from valence.prediction import Predictor
+from valence.prediction import Predictor, Timeline
 from valence.standardization import Standardizer
 from valence.storage import Location
 from valence.timelines import find_audio, make_tasks, predict_task
@@ -222,14 +224,51 @@ def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: P
     ]
 
 
-def test_what_must_be_converted_first_is_listed(predictor: Predictor, tmp_path: Path) -> None:
+def test_media_that_cannot_be_decoded_is_listed(predictor: Predictor, tmp_path: Path) -> None:
     _write_audio(tmp_path / "a.wav", 1)
     (tmp_path / "memo.m4a").write_bytes(bytes.fromhex("0000001c667479704d344120") + bytes(900))
     tasks = make_tasks(find_audio([str(tmp_path)]))
     assert [task.name for task in tasks] == ["a", "memo"]
     outcome = predict_task(predictor, tasks[1], Location.parse(tmp_path / "out"))
     assert outcome.status == "failed"
-    assert "ffmpeg -i memo.m4a memo.wav" in outcome.reason
+    assert "is not audio that can be decoded" in outcome.reason
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_no_file_ends_at_once(predictor: Predictor, tmp_path: Path, kind: str) -> None:
+    _write_audio(tmp_path / "a.wav", 1)
+    odd = tmp_path / "b.wav"
+    match kind:
+        case "pipe":
+            os.mkfifo(odd)
+        case "folder":
+            odd.mkdir()
+        case _:
+            odd.symlink_to("absent.wav")
+    tasks = make_tasks(find_audio([str(tmp_path)]))
+    assert [task.name for task in tasks] == ["a", "b"]
+    outcome = predict_task(predictor, tasks[1], Location.parse(tmp_path / "out"))
+    said = {"pipe": "is a named pipe", "folder": "is a folder", "link": "was not fetched"}[kind]
+    assert (outcome.status, said in outcome.reason) == ("failed", True)
+
+
+def test_audio_that_is_replaced_meanwhile(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = _write_audio(tmp_path / "talk.wav", 12)
+    other = _write_audio(tmp_path / "other.wav", 12.5)
+    (task,) = make_tasks([Location.parse(audio)])
+    found = Predictor.predict_path
+
+    def replaced(self: Predictor, path: Path, **names: Any) -> Timeline:
+        Path(other).replace(path)
+        return found(self, path, **names)
+
+    monkeypatch.setattr(Predictor, "predict_path", replaced)
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert outcome.status == "failed"
+    assert "was changed while it was being worked on" in outcome.reason
+    assert not (tmp_path / "out").exists()
 
 
 def test_labels_that_cannot_be_read_are_a_remark(predictor: Predictor, tmp_path: Path) -> None:

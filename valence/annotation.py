@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from valence.errors import AnnotationError
 from valence.storage import Location
-from valence.tables import Row, Table, cell_at, columns_of, read_numbers, read_table
+from valence.tables import Row, Table, cell_at, columns_of, is_missing, read_numbers, read_table
 
 STEP_MS = 500
 """Milliseconds between two labels."""
@@ -176,6 +176,7 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
             )
         columns[name] = found[0]
     _refuse_split_numbers(table, rows, columns["value"])
+    _refuse_scattered_ids(table, header, rows, columns["value"])
     for line, cells in rows:
         if len(cells) <= columns["value"] and sum(map(bool, cells)) > 1:
             raise AnnotationError(
@@ -202,6 +203,31 @@ def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int) -> Non
                 f"{whole},{rest} in two cells. Expected a decimal point, since commas stand "
                 "between cells; write it so, or put another column behind the value."
             )
+
+
+def _refuse_scattered_ids(
+    table: Table, header: Sequence[str], rows: Sequence[Row], column: int
+) -> None:
+    """Refuse `0,1963` under `value,segment_id`: whole values, beside Ids in no order.
+
+    Ids of segments count upwards and an Id of a subject is the same in every row, so numbers that
+    go up and down behind values without a fraction are the fractions.
+    """
+    if table.delimiter != "," or not cell_at(header, column + 1).lower().endswith("id"):
+        return
+    pairs = [(cell_at(cells, column), cell_at(cells, column + 1)) for _, cells in rows]
+    filled = [(whole, rest) for whole, rest in pairs if not is_missing(whole)]
+    if not all(whole in _WHOLE and rest.isdigit() for whole, rest in filled):
+        return
+    ids = [int(rest) for _, rest in filled]
+    if ids != sorted(ids):
+        line, cells = rows[0]
+        raise AnnotationError(
+            f"'{table.file}', line {line}: in '{table.text(cells)}' and the rows after it all "
+            f"values are whole numbers, and the Ids behind them ({header[column + 1]}) are in no "
+            "order, so a decimal comma seems to divide each value. Expected a decimal point; "
+            "write it so, or put another column behind the value."
+        )
 
 
 def _timestamps(table: Table, rows: Sequence[Row], column: int, step_ms: int) -> NDArray[np.int64]:

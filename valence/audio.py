@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from valence.containers import require_whole, truncated
+from valence.containers import lay_out, truncated
 from valence.errors import AudioError, UnreadableError
+from valence.flac import count_flac
+from valence.formats import MEDIA_SUFFIXES
+from valence.layout import Layout, Part, PartFile
+from valence.media import MediaSound
+from valence.mixing import Channel, Mixer
 from valence.storage import Location
+
+Block = NDArray[np.int16] | NDArray[np.float32]
 
 # Frames decoded at once. Fixed, so that the resampler's output does not depend on who asks.
 _BLOCK_FRAMES = 2**16
@@ -25,10 +34,18 @@ _BLOCK_FRAMES = 2**16
 _LEAST_SR, _MOST_SR = 1000, 768_000
 _COPY_BYTES = 2**20
 _HASHED_BYTES = 2**18
-# The frame count that MP3 encoders note is often one or two MPEG frames off.
-_MP3_TOLERANCE = 2 * 1152
+# The length that FFmpeg's containers state is rounded, and may count what an encoder added.
+_MEDIA_SECONDS = 0.25
+_POINTER_BYTES = 64
 # What libsndfile gives as the number of frames where a header does not tell.
 _UNKNOWN_FRAMES = 2**63 - 1
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,75 @@ class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
+@dataclass(frozen=True)
+class Witness:
+    """What a file on disk was when work on it began.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        What messages call it.
+    """
+
+    path: Path
+    name: Location | Path
+    _seen: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path, name: Location | Path) -> Witness:
+        """Look at a file.
+
+        Raises
+        ------
+        UnreadableError
+            If it cannot be read, or is no file.
+        """
+        return cls(path, name, _identity(path, name))
+
+    def require_unchanged(self) -> None:
+        """Refuse the file if it was replaced or written to since.
+
+        Raises
+        ------
+        UnreadableError
+            If so: what was read of it may be of two files.
+        """
+        if _identity(self.path, self.name) != self._seen:
+            raise UnreadableError(
+                f"'{self.name}' was changed while it was being worked on. Expected a file at rest; "
+                "run the command again when it is complete."
+            )
+
+
+def _identity(path: Path, name: Location | Path) -> tuple[int, ...]:
+    seen = _require_file(path, name)
+    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+
+def _require_file(path: Path, name: Location | Path) -> os.stat_result:
+    """Refuse what is no file, before anything waits for it to be written to."""
+    try:
+        seen = path.stat()
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise UnreadableError(
+                f"'{name}' is a link to '{path.readlink()}', which is not there: its content was "
+                "not fetched. Fetch it (git annex get, dvc pull), or restore what it links to."
+            ) from error
+        raise _unreadable(name, error) from error
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    if not stat.S_ISREG(seen.st_mode):
+        kind = next((word for test, word in _KINDS if test(seen.st_mode)), "something else")
+        raise UnreadableError(
+            f"'{name}' is {kind}. Expected an audio file; write the sound to a file, or take the "
+            "entry out."
+        )
+    return seen
+
+
 @contextmanager
 def on_disk(file: Location) -> Iterator[Path]:
     """A path that `file` can be decoded from: its own, or that of a copy fetched for the block.
@@ -73,11 +159,13 @@ def on_disk(file: Location) -> Iterator[Path]:
     Raises
     ------
     UnreadableError
-        If the file cannot be read.
+        If the file cannot be read, is a link to nothing, or is no file but a folder, a pipe or a
+        device.
     OSError
         If there is no room for the copy.
     """
     if file.local is not None:
+        _require_file(file.local, file)
         yield file.local
         return
     with tempfile.TemporaryDirectory(prefix="valence-") as folder:
@@ -128,24 +216,26 @@ def read_header(file: Location) -> AudioHeader:
 
 def header(path: Path, name: Location | Path) -> AudioHeader:
     """`read_header` of a file on disk; messages call it `name`."""
-    with _opened(path, name) as sound:
-        return AudioHeader(sound.frames, sound.samplerate, sound.channels)
+    with _opened(path, name) as source:
+        return source.header
 
 
-def read_audio(file: Location, *, sr: int) -> NDArray[np.float32]:
+def read_audio(file: Location, *, sr: int, channel: Channel = "mean") -> NDArray[np.float32]:
     """The whole of an audio file, mono.
 
     Parameters
     ----------
     file
-        WAV, FLAC, Ogg (Vorbis, Opus), MP3 or another format of libsndfile's, of any sample rate
-        and number of channels.
+        WAV, FLAC, Ogg (Vorbis, Opus), MP3 or another format of libsndfile's, or with PyAV one of
+        FFmpeg's, of any sample rate and number of channels.
     sr
         Sample rate in Hz that it is resampled to.
+    channel
+        The channel that is taken, or their mean.
 
     Returns
     -------
-    float32 `[samples]`, full scale at 1: the mean of the channels.
+    float32 `[samples]`, full scale at 1.
 
     Raises
     ------
@@ -153,48 +243,81 @@ def read_audio(file: Location, *, sr: int) -> NDArray[np.float32]:
         If the file is absent, empty, truncated, not audio, all zeros, or holds NaN or infinities.
     """
     with on_disk(file) as path:
-        return np.concatenate(list(iter_audio(path, sr=sr, name=file)))
+        return np.concatenate(list(AudioReading(path, sr=sr, channel=channel, name=file)))
 
 
-def iter_audio(
-    path: Path, *, sr: int, name: Location | Path | None = None
-) -> Iterator[NDArray[np.float32]]:
-    """Blocks of an audio file on disk, mono, at `sr` Hz; memory does not grow with its length.
+class AudioReading:
+    """An audio file on disk, read in blocks; memory does not grow with its length.
 
-    Yields
-    ------
-    float32 `[samples]`, not empty; together what `read_audio` returns.
+    Iterating yields float32 `[samples]`, mono at `sr` Hz, not empty; together what `read_audio`
+    returns.
+
+    Parameters
+    ----------
+    path
+        The file.
+    sr
+        Sample rate in Hz that it is resampled to.
+    channel
+        The channel that is taken, or their mean.
+    name
+        What messages call the file.
+
+    Attributes
+    ----------
+    header
+        What is known of the file; None before the first block.
+    remarks
+        What was odd about it; complete when the last block was read.
 
     Raises
     ------
     AudioError
-        As `read_audio`; it may come after blocks that were sound. Messages call the file `name`.
+        As `read_audio`; it may come after blocks that were sound.
     """
-    name = path if name is None else name
-    frames = 0
-    silent = True
-    with _opened(path, name) as sound:
-        resampler = None if sound.samplerate == sr else soxr.ResampleStream(sound.samplerate, sr, 1)
-        # Sixteen-bit samples are read as they are: libsndfile's own conversion is slower.
-        whole = sound.subtype == "PCM_16"
-        while True:
-            try:
-                block = sound.read(
-                    _BLOCK_FRAMES, dtype="int16" if whole else "float32", always_2d=True
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sr: int,
+        channel: Channel = "mean",
+        name: Location | Path | None = None,
+    ) -> None:
+        self._path, self._sr, self._channel = path, sr, channel
+        self._name = path if name is None else name
+        self.header: AudioHeader | None = None
+        self.remarks: tuple[str, ...] = ()
+
+    def mismatches(self) -> tuple[str, ...]:
+        """What a model hears otherwise than in training, once the first block was read."""
+        if self.header is None:
+            return ()
+        return mismatches(self.header.sr, self.header.channels, sr=self._sr, channel=self._channel)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the file from its beginning."""
+        with _opened(self._path, self._name) as source:
+            self.header = source.header
+            if self._channel != "mean" and self._channel >= self.header.channels:
+                raise AudioError(
+                    f"'{self._name}' has {self.header.channels} channel(s), and "
+                    f"preprocess.channel = {self._channel} counts from 0. Choose a channel that is "
+                    'there, or "mean".'
                 )
-            except soundfile.SoundFileError as error:
+            yield from self._resampled(source)
+
+    def _resampled(self, source: _Source) -> Iterator[NDArray[np.float32]]:
+        name, sr, mixer = self._name, source.header.sr, Mixer(self._channel)
+        silent = True
+        resampler = None if sr == self._sr else soxr.ResampleStream(sr, self._sr, 1)
+        for block in source.blocks():
+            before = mixer.frames
+            y = mixer.mono(block)
+            if not (block.dtype == np.int16 or np.isfinite(y).all()):
                 raise AudioError(
-                    f"'{name}' stops making sense after {frames / sound.samplerate:.1f} of "
-                    f"{sound.frames / sound.samplerate:.1f} s: {error}. It is damaged or "
-                    "truncated; restore it from its source."
-                ) from error
-            frames += len(block)
-            y = _mono(block)
-            if not (whole or np.isfinite(y).all()):
-                raise AudioError(
-                    f"'{name}' holds NaN or infinite samples after "
-                    f"{(frames - len(block)) / sound.samplerate:.1f} s. Expected finite ones; "
-                    "export it again."
+                    f"'{name}' holds NaN or infinite samples after {before / sr:.1f} s. Expected "
+                    "finite ones; export it again."
                 )
             silent = silent and not y.any()
             last = len(block) == 0
@@ -202,24 +325,31 @@ def iter_audio(
                 y = resampler.resample_chunk(np.ascontiguousarray(y), last=last)
             if len(y):
                 yield y
-            if last:
-                break
-        tolerance = _MP3_TOLERANCE if sound.format == "MP3" else 0
-        if frames + tolerance < sound.frames:
-            raise truncated(name, frames / sound.samplerate, sound.frames / sound.samplerate)
-    if silent:
-        raise AudioError(
-            f"'{name}' is silent: all {frames} samples are zero. Expected speech; check that the "
-            "recording is the right one."
+        if silent:
+            raise AudioError(
+                f"'{name}' is silent: all {mixer.frames} samples are zero. Expected speech; check "
+                "that the recording is the right one."
+            )
+        self.remarks = (*source.remarks(), *mixer.remarks(sr))
+
+
+def mismatches(
+    found_sr: int, channels: int, *, sr: int, channel: Channel = "mean"
+) -> tuple[str, ...]:
+    """What of a recording's rate and channels a model hears otherwise than in training.
+
+    >>> mismatches(8000, 1, sr=16000)
+    ('its sample rate of 8000 Hz is below 16000 Hz: it holds nothing above 4000 Hz',)
+    """
+    found = []
+    if found_sr < sr:
+        found.append(
+            f"its sample rate of {found_sr:g} Hz is below {sr} Hz: it holds nothing above "
+            f"{found_sr / 2:g} Hz"
         )
-
-
-def _mono(block: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of the channels of `block`, shape `[frames, channels]`, full scale at 1."""
-    y = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-    if block.dtype == np.int16:
-        return y * np.float32(1 / 2**15)
-    return np.asarray(y, np.float32)
+    if channels > 1 and channel == "mean":
+        found.append(f"its {channels} channels were mixed to one, their mean")
+    return tuple(found)
 
 
 def segment_audio(y: NDArray[np.float32], segment_samples: int) -> NDArray[np.float32]:
@@ -300,39 +430,196 @@ def normalize(
     return segments * np.where(heard, gain, np.float32(1))[:, None]
 
 
+class _Source:
+    """A file that is open for decoding, as one stream of blocks whatever parts it has."""
+
+    def __init__(self, name: Location | Path, layout: Layout, path: Path) -> None:
+        self._name, self._layout, self._path = name, layout, path
+        self._media: MediaSound | None = None
+        self._parts: tuple[Part | None, ...] = layout.parts or (None,)
+        if layout.decoder == "ffmpeg":
+            self._media = MediaSound(path, name)
+            known = [(self._media.frames, self._media.samplerate, self._media.channels)]
+        else:
+            known = self._known(self._parts)
+            if layout.if_short:
+                with suppress(AudioError):
+                    plain = self._known((None,))
+                    if plain[0][0] >= (layout.frames or 0):
+                        known, self._parts = plain, (None,)
+        self._frames = [frames for frames, _, _ in known]
+        _, sr, channels = known[0]
+        for number, (_, other_sr, other_channels) in enumerate(known[1:], 2):
+            if (other_sr, other_channels) != (sr, channels):
+                raise AudioError(
+                    f"'{name}' is made of {len(known)} streams, and number {number} has "
+                    f"{other_sr} Hz and {other_channels} channel(s), not {sr} Hz and {channels}. "
+                    "Expected one rate and number of channels throughout; export each stream as a "
+                    "file of its own."
+                )
+        self._unknown = _UNKNOWN_FRAMES in self._frames
+        frames = sum(self._frames) if layout.frames is None else layout.frames
+        if self._unknown:
+            frames = self._counted()
+        if frames == 0:
+            raise AudioError(f"'{name}' is empty: it holds 0 samples. Record it again.")
+        if not _LEAST_SR <= sr <= _MOST_SR:
+            raise AudioError(
+                f"'{name}' has a sample rate of {sr} Hz in its header. Expected {_LEAST_SR} to "
+                f"{_MOST_SR}; the header may be damaged: export the file again."
+            )
+        self.header = AudioHeader(frames, sr, channels)
+
+    def blocks(self) -> Iterator[Block]:
+        """Decode all parts in blocks `[frames, channels]`, of which the last alone is empty.
+
+        Raises
+        ------
+        AudioError
+            If fewer samples come out than there should be.
+        """
+        done = 0
+        held: list[Block] = []
+        for block in self._decoded():
+            done += len(block)
+            # Every block but the last has the same length, also where a part ends within it.
+            held.append(block)
+            if sum(map(len, held)) >= _BLOCK_FRAMES:
+                whole = _joined(held)
+                yield whole[:_BLOCK_FRAMES]
+                held = [whole[_BLOCK_FRAMES:]] if len(whole) > _BLOCK_FRAMES else []
+        if held:
+            yield _joined(held)
+        header, layout = self.header, self._layout
+        tolerance = layout.tolerance
+        if self._media is not None:
+            tolerance = max(round(_MEDIA_SECONDS * header.sr), header.frames // 1000)
+        if done + tolerance < header.frames:
+            raise truncated(self._name, done / header.sr, header.frames / header.sr)
+        yield np.empty((0, header.channels), np.float32)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What is odd about the file and costs no sound."""
+        found = list(self._layout.remarks)
+        if self._unknown:
+            found.append("its header gives no length, so it was read to its end")
+        if self._media is not None:
+            found += self._media.remarks
+        if len(self._layout.parts) > 1:
+            found.append(f"it is made of {len(self._layout.parts)} streams, which were joined")
+        return tuple(found)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._media is not None:
+            self._media.close()
+
+    def _decoded(self) -> Iterator[Block]:
+        if self._media is not None:
+            while len(block := self._media.read(_BLOCK_FRAMES)):
+                yield block
+            return
+        before = 0
+        for part, stated in zip(self._parts, self._frames, strict=True):
+            frames = 0
+            with _decoder(self._path, part, self._name) as sound:
+                # Sixteen-bit samples are read as they are: libsndfile's own conversion is slower.
+                kind = "int16" if sound.subtype == "PCM_16" else "float32"
+                while True:
+                    try:
+                        block = sound.read(_BLOCK_FRAMES, dtype=kind, always_2d=True)
+                    except soundfile.SoundFileError as error:
+                        raise self._broken(before + frames, error) from error
+                    if not len(block):
+                        break
+                    frames += len(block)
+                    yield block
+            if self._layout.frames is None and not self._unknown and frames < stated:
+                sr = self.header.sr
+                raise truncated(self._name, (before + frames) / sr, (before + stated) / sr)
+            before += frames
+
+    def _broken(self, frames: int, error: Exception) -> AudioError:
+        sr = self.header.sr
+        whole = "" if self._unknown else f" of {self.header.frames / sr:.1f}"
+        return AudioError(
+            f"'{self._name}' stops making sense after {frames / sr:.1f}{whole} s: {error}. It is "
+            "damaged or truncated; restore it from its source."
+        )
+
+    def _known(self, parts: tuple[Part | None, ...]) -> list[tuple[int, int, int]]:
+        """What libsndfile says of each part: samples a channel, rate, channels."""
+        known = []
+        for part in parts:
+            with _decoder(self._path, part, self._name) as sound:
+                known.append((sound.frames, sound.samplerate, sound.channels))
+        return known
+
+    def _counted(self) -> int:
+        """Count the samples of a file whose header leaves them open."""
+        with self._path.open("rb") as file:
+            if file.read(4) == b"fLaC":
+                return count_flac(file, self._path.stat().st_size, self._name)
+        # The wrong rate in a message is of no importance here: nothing else is known yet.
+        self.header = AudioHeader(_UNKNOWN_FRAMES, _MOST_SR, 1)
+        return sum(map(len, self._decoded()))
+
+
+def _joined(blocks: list[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    joined: Block = np.concatenate(blocks)  # type: ignore[assignment]
+    return joined
+
+
 @contextmanager
-def _opened(path: Path, name: Location | Path) -> Iterator[soundfile.SoundFile]:
+def _decoder(path: Path, part: Part | None, name: Location | Path) -> Iterator[soundfile.SoundFile]:
+    """A file, or a part of it, open in libsndfile."""
+    with ExitStack() as stack:
+        target: Any = path
+        if part is not None:
+            target = stack.enter_context(PartFile(path.open("rb"), part))
+        try:
+            sound = _Forwards(target)
+        except soundfile.SoundFileError as error:
+            raise AudioError(
+                f"'{name}' is not audio that can be decoded: {error} Expected WAV, FLAC, Ogg or "
+                "MP3; it may be damaged, or another kind of file under that name."
+            ) from error
+        yield stack.enter_context(sound)
+
+
+@contextmanager
+def _opened(path: Path, name: Location | Path) -> Iterator[_Source]:
     """The file open for decoding, once its size is known to agree with its header."""
+    size = _require_file(path, name).st_size
+    if size == 0:
+        raise AudioError(f"'{name}' is empty: it has no bytes. Restore it from its source.")
     try:
-        size = path.stat().st_size
-        if size == 0:
-            raise AudioError(f"'{name}' is empty: it has no bytes. Restore it from its source.")
         with path.open("rb") as file:
-            require_whole(file, size, name)
+            _require_content(file.read(_POINTER_BYTES), name)
+            file.seek(0)
+            layout = lay_out(file, size, name)
     except OSError as error:
         raise _unreadable(name, error) from error
     try:
-        sound = _Forwards(path)
-    except soundfile.SoundFileError as error:
-        raise AudioError(
-            f"'{name}' is not audio that can be decoded: {error} Expected WAV, FLAC, Ogg or MP3; "
-            "it may be damaged, or another kind of file under that name."
-        ) from error
-    with sound:
-        if sound.frames == 0:
-            raise AudioError(f"'{name}' is empty: its header tells of 0 samples. Record it again.")
-        if sound.frames == _UNKNOWN_FRAMES:
-            raise AudioError(
-                f"'{name}' does not tell in its header how long it is, as a program leaves it that "
-                "writes to a pipe, and whether it is whole cannot be known. Write it to a file "
-                "(ffmpeg -i old.flac new.flac)."
-            )
-        if not _LEAST_SR <= sound.samplerate <= _MOST_SR:
-            raise AudioError(
-                f"'{name}' has a sample rate of {sound.samplerate} Hz in its header. Expected "
-                f"{_LEAST_SR} to {_MOST_SR}; the header may be damaged: export the file again."
-            )
-        yield sound
+        source = _Source(name, layout, path)
+    except AudioError:
+        # What libsndfile does not know may be one of FFmpeg's formats without a mark of its own.
+        if layout != Layout() or Path(str(name)).suffix.lower() not in MEDIA_SUFFIXES:
+            raise
+        source = _Source(name, Layout(decoder="ffmpeg"), path)
+    with closing(source):
+        yield source
+
+
+def _require_content(head: bytes, name: Location | Path) -> None:
+    """Refuse the short text that stands where large content was not fetched."""
+    if head.startswith((b"version https://git-lfs", b"/annex/objects/")):
+        raise UnreadableError(
+            f"'{name}' holds the address of its content in place of it: the content was not "
+            "fetched. Fetch it (git lfs pull, git annex get)."
+        )
 
 
 def _unreadable(name: Location | Path, error: OSError) -> UnreadableError:

@@ -59,6 +59,7 @@ _VERSIONED = (
     "numpy",
     "librosa",
     "soundfile",
+    "av",
     "scipy",
     "scikit-learn",
     "scikit-learn-intelex",
@@ -115,10 +116,19 @@ class PreprocessConfig(Section):
     level: Literal["peak", "rms"] = "peak"
     level_dbfs: float = Field(-3.0, ge=-200, le=0)
     dtype: Literal["float16", "float32"] = "float16"
+    channel: Literal["mean"] | Annotated[int, Field(strict=True, ge=0, le=1023)] = "mean"
     max_rejected_share: float = Field(0.1, ge=0, le=1)
     seed: Seed = 0
     cpus_per_task: float = Field(1.0, gt=0)
     tasks: int | None = Field(None, ge=1, description="most tasks at once; absent: as many as fit")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_the_mean(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Fingerprints and models from before this key stay what they were.
+        values: dict[str, Any] = serialize(self)
+        if values.get("channel") == "mean":
+            del values["channel"]
+        return values
 
     @property
     def segment_samples(self) -> int:

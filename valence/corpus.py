@@ -1,6 +1,6 @@
 """A corpus in the MuSe layout: recordings, their subjects and their label files.
 
-CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3)
+CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3|...), see valence.formats
 CORPUS/label_segments/<valence|arousal|physio-arousal>/<Id>.csv
 CORPUS/metadata/partition.csv       Id,Proposal with train, devel, test
 CORPUS/metadata/subjects.csv        Id,subject; optional
@@ -17,6 +17,7 @@ from typing import Literal
 
 from valence.config import Target
 from valence.errors import ConfigError, CorpusError
+from valence.formats import ALL_SUFFIXES
 from valence.metadata import Column, Ids, Pairs, read_pairs
 from valence.names import normal
 from valence.storage import Location
@@ -27,8 +28,6 @@ Suffix = Literal["_train", "_devel", "_test"]
 
 TARGETS: tuple[Target, ...] = ("valence", "arousal")
 
-# Of two files of one recording the one that lost least is taken.
-_FORMATS = (".wav", ".flac", ".ogg", ".mp3")
 _LABEL_FOLDERS: dict[Target, tuple[str, ...]] = {
     "valence": ("valence",),
     "arousal": ("arousal", "physio-arousal"),
@@ -199,9 +198,9 @@ def _suffix(recording: str) -> Suffix | None:
     return next((suffix for suffix in _SUFFIXES if recording.endswith(suffix)), None)
 
 
-def _list(folder: Location) -> list[Location]:
+def _list(folder: Location, *, entries: bool = False) -> list[Location]:
     try:
-        return folder.files()
+        return folder.entries() if entries else folder.files()
     except NotADirectoryError:
         return []
     except OSError as error:
@@ -215,8 +214,8 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
     audio: dict[str, list[Location]] = defaultdict(list)
     other = []
     forms: dict[str, str] = {}
-    for file in _list(folder):
-        if file.suffix in _FORMATS:
+    for file in _list(folder, entries=True):
+        if file.suffix in ALL_SUFFIXES:
             # Names that differ only in their Unicode form are one recording's.
             audio[forms.setdefault(normal(file.stem), file.stem)].append(file)
         else:
@@ -228,7 +227,7 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
             "the folder that holds raw_data."
         )
     for files in audio.values():
-        files.sort(key=lambda file: _FORMATS.index(file.suffix))
+        files.sort(key=lambda file: ALL_SUFFIXES.index(file.suffix))
     return audio, other
 
 
@@ -251,7 +250,7 @@ def _list_labels(
     for target, folders in _LABEL_FOLDERS.items():
         for folder in folders:
             found: dict[str, list[Location]] = defaultdict(list)
-            for file in _list(root / "label_segments" / folder):
+            for file in _list(root / "label_segments" / folder, entries=True):
                 if file.suffix == ".csv":
                     name = file.stem
                     # No ending is taken away: 'a.wav.csv' is not known to be the labels of 'a'.

@@ -110,11 +110,15 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
         format=recording.audio.suffix.removeprefix("."),
         remarks=recording.remarks,
     )
+    channel = config.preprocess.channel
     try:
         header = read_header(recording.audio)
     except AudioError as error:
         return replace(finding, problem=str(error))
     finding = replace(finding, duration=header.duration, sr=header.sr, channels=header.channels)
+    if channel != "mean" and channel >= header.channels:
+        problem = f"has {header.channels} channel(s), and preprocess.channel = {channel} is none"
+        return replace(finding, problem=problem)
     n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
     known, damaged, remarks, stamps = _read_labels(recording, n_segments, config)
     needed = config.model.targets if split in ("train", "validation") else ()

@@ -197,7 +197,8 @@ def settings_fingerprint(job: Job, config: Config) -> str:
         "recording": job.recording.id,
         "copies": job.copies,
         "audio": config.preprocess.model_dump(
-            mode="json", include={"sr", "segment_seconds", "level", "level_dbfs", "dtype"}
+            mode="json",
+            include={"sr", "segment_seconds", "level", "level_dbfs", "dtype", "channel"},
         ),
         "mel": config.mel.model_dump(mode="json"),
     }

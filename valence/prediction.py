@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,12 @@ import soxr
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from valence.audio import iter_audio, iter_segments, normalize, on_disk
+from valence.audio import AudioReading, iter_segments, mismatches, normalize, on_disk
 from valence.checkpoint import ModelDescription, ModelSections, load_model
 from valence.errors import AudioError, ModelError
 from valence.inference import sequence_outputs
 from valence.mel import log_mel
+from valence.mixing import Mixer
 from valence.model import ValenceModel
 from valence.regressor import Regressor, load_regressor
 from valence.run import Run
@@ -59,6 +60,8 @@ class Timeline:
     envelope
         Least and greatest sample of each tenth of a segment relative to the loudest, float32
         `[2, 10 * n]`.
+    remarks
+        What was odd about the sound, or other than what the model was trained on.
     """
 
     time: NDArray[np.float64]
@@ -66,6 +69,7 @@ class Timeline:
     targets: tuple[str, ...]
     short: bool
     envelope: Array
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.time)
@@ -165,24 +169,23 @@ class Predictor:
         Parameters
         ----------
         y
-            Samples `[samples]`, or `[channels, samples]`, of which the mean is taken. The level is
-            of no importance.
+            Samples `[samples]` or `[channels, samples]`, of which the channel is taken that the
+            model was trained on (their mean by default). Floating point of 16, 32 or 64 bits, or
+            signed integers of 16 or 32 bits, whose full scale counts as 1.
         sr
             Their rate in Hz; another than the model's is resampled.
 
         Raises
         ------
+        TypeError
+            If `y` is of another dtype: the zero of unsigned samples is not silence.
         AudioError
             If there is less than one segment (0.5 s), no sound, a sample that is not finite, an
-            array of another shape or kind, or a rate that is none.
+            array of another shape, or a rate that is none.
         """
-        try:
-            samples = np.asarray(y, np.float32)
-        except (TypeError, ValueError) as error:
-            raise AudioError(
-                f"The samples are no numbers: {error}. Expected an array of floats."
-            ) from error
-        if not isinstance(sr, (int, float, np.number)) or not 0 < sr <= _MOST_SR:
+        samples = _samples(y)
+        number = isinstance(sr, (int, float, np.number)) and not isinstance(sr, (bool, np.bool_))
+        if not number or not 0 < sr <= _MOST_SR:
             raise AudioError(
                 f"The sample rate sr = {sr!r} was found. Expected the rate of y in Hz, such as "
                 "16000."
@@ -193,21 +196,36 @@ class Predictor:
                 f"{samples.shape[1]} samples. Expected [channels, samples]; what soundfile reads "
                 "is [samples, channels], so give y.T."
             )
-        if samples.ndim == 2 and samples.size:
-            samples = samples.mean(axis=0)
-        if samples.ndim != 1:
+        if samples.ndim not in (1, 2) or (samples.ndim == 2 and not samples.size):
             raise AudioError(
                 f"An array of shape {samples.shape} was found. Expected samples [samples] or "
                 "[channels, samples]."
             )
+        channel = self.config.preprocess.channel
+        block = samples[:, None] if samples.ndim == 1 else samples.T
+        if samples.ndim == 1:
+            # One channel on its own is the one that the caller chose.
+            channel = "mean"
+        elif channel != "mean" and channel >= block.shape[1]:
+            raise AudioError(
+                f"An array of {block.shape[1]} channel(s) was found, and the model was trained "
+                f"with preprocess.channel = {channel}, counted from 0. Give all channels, or that "
+                "one alone as [samples]."
+            )
+        mixer = Mixer(channel)
+        samples = mixer.mono(block)
         if not np.isfinite(samples).all():
             raise AudioError("The recording holds NaN or infinite samples. Expected finite ones.")
         if samples.size and not samples.any():
             raise AudioError("The recording is silent: all samples are zero. Expected speech.")
+        remarks = (
+            *mixer.remarks(sr),
+            *mismatches(sr, block.shape[1], sr=self.config.preprocess.sr, channel=channel),
+        )
         ours = self.config.preprocess.sr
         if sr != ours:
             samples = soxr.resample(samples, sr, ours)
-        return self._timeline([samples], name="The recording")
+        return replace(self._timeline([samples], name="The recording"), remarks=remarks)
 
     def predict_file(self, file: Location) -> Timeline:
         """The timeline of an audio file, decoded in blocks, whatever its length.
@@ -223,8 +241,10 @@ class Predictor:
     def predict_path(self, path: Path, *, name: Location | Path | None = None) -> Timeline:
         """As `predict_file`, for a file on disk, which messages call `name`."""
         name = path if name is None else name
-        blocks = iter_audio(path, sr=self.config.preprocess.sr, name=name)
-        return self._timeline(blocks, name=f"'{name}'")
+        preprocess = self.config.preprocess
+        reading = AudioReading(path, sr=preprocess.sr, channel=preprocess.channel, name=name)
+        timeline = self._timeline(reading, name=f"'{name}'")
+        return replace(timeline, remarks=(*reading.remarks, *reading.mismatches()))
 
     def mel(self, y: Array) -> NDArray[Any]:
         """The mel `[n, n_mels, n_frames]` of samples `[samples]` at the model's rate, in dB.
@@ -318,6 +338,30 @@ class OverlapAverage:
         sums = np.cumsum(self._steps[:n], axis=0)
         means: Array = (sums[:, :-1] / np.rint(sums[:, -1:])).astype(np.float32)
         return means
+
+
+def _samples(y: ArrayLike) -> Array:
+    """Samples in memory as float32, full scale at 1, of the dtypes that have one meaning."""
+    try:
+        found = np.asarray(y)
+    except ValueError as error:
+        raise AudioError(
+            f"The samples are no numbers: {error}. Expected an array of floats."
+        ) from error
+    if isinstance(y, (list, tuple)) and found.dtype.kind in "iu":
+        # Whole numbers in a list have no dtype of their own: they are values like 0 and 1.
+        found = found.astype(np.float64)
+    kind, size = found.dtype.kind, found.dtype.itemsize
+    if kind == "f" and size <= 8:
+        with np.errstate(over="ignore"):
+            return found.astype(np.float32)
+    if kind == "i" and size in (2, 4):
+        return np.asarray(found / 2.0 ** (8 * size - 1), np.float32)
+    raise TypeError(
+        f"Samples of dtype {found.dtype} were found. Expected float16, float32, float64, int16 or "
+        "int32; bring others to floats in [-1, 1] first (unsigned 8-bit samples: (y - 128.0) / "
+        "128)."
+    )
 
 
 def _ranges(segments: Array) -> Array:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from valence.audio import checksum, header, iter_audio, on_disk
+from valence.audio import AudioReading, Witness, checksum, header, on_disk
 from valence.clock import StepClock
 from valence.config import Config
 from valence.errors import AnnotationError, AudioError, CorpusError, UnreadableError
@@ -137,11 +137,12 @@ def join_parts(job: Job, cut: Cut, store: SegmentStore, config: Config) -> Outco
 
 @dataclass(frozen=True)
 class _Made:
-    """What was written of a recording: samples heard, segments, and moments a copy."""
+    """What was written of a recording: samples heard, segments, moments a copy, and remarks."""
 
     samples: int
     segments: int
     moments: tuple[Moments, ...]
+    remarks: tuple[str, ...]
 
 
 class _Processing:
@@ -156,6 +157,7 @@ class _Processing:
         self._dtype = config.preprocess.dtype
         self._clock = StepClock()
         self._known: dict[str, Any] = {"remarks": job.recording.remarks}
+        self._odd: tuple[str, ...] = ()
         # Asked before anything is read: what is changed meanwhile is known by it.
         self._info = job.recording.audio.info()
 
@@ -214,6 +216,7 @@ class _Processing:
             # be so while this one is at it, by a worker that was taken for dead.
             stored = self._standing_of(cut, labels)
             if stored is None:
+                self._require_same_sound(cut)
                 try:
                     stored = self._join(cut, labels)
                 except FileNotFoundError:
@@ -238,6 +241,7 @@ class _Processing:
     def _from(self, path: Path, part_segments: int | None) -> Outcome | Cut:
         recording = self._job.recording
         with self._clock.step("check"):
+            witness = Witness.of(path, recording.audio)
             content = self._content(path)
             stored = self._standing()
             changed = stored is not None and stored.content != content
@@ -250,13 +254,15 @@ class _Processing:
             labels = self._labels()
         if stored is not None and not changed:
             self._known["skipped"] = True
+            self._odd = stored.remarks
             self._judge(labels, stored.segments, stored.duration)
             return self._kept(stored)
         if part_segments is not None:
             cut = self._cut(path, content, part_segments)
             if cut.parts > 1:
+                witness.require_unchanged()
                 return cut
-        return self._kept(self._make(path, content, labels))
+        return self._kept(self._make(path, content, labels, witness))
 
     def _cut(self, path: Path, content: str, part_segments: int) -> Cut:
         """Equal parts of whole blocks, as its header tells its length."""
@@ -291,11 +297,16 @@ class _Processing:
             self._fetched() as path,
             file.writer(shape=self._shape, dtype=self._dtype) as writer,
         ):
+            witness = Witness.of(path, self._job.recording.audio)
+            if self._job.recording.audio.local is None and checksum(path) != cut.checksum:
+                raise self._changed()
             made = self._fill(writer, path, labels, first=first, stop=stop)
+            witness.require_unchanged()
             # Counted from the beginning of the recording, so that the last part tells the whole.
             duration = (first + made.segments) * config.segment_seconds
             if stop is None:
                 duration = made.samples / config.sr
+            self._odd = made.remarks
             stored = self._stored(cut.content, duration, made.segments, made.moments)
             with self._clock.step("store"):
                 writer.finish(stored)
@@ -305,16 +316,26 @@ class _Processing:
         """Refuse a recording whose files are not those that were cut any more."""
         now = self._info.size, self._info.mtime_ns, self._content_with(cut.checksum)
         if now != (cut.audio_size, cut.audio_mtime, cut.content):
-            raise UnreadableError(
-                f"'{self._job.recording.audio}' or a label file of it was changed while it was "
-                "being worked on. Run the command again when it is complete."
-            )
+            raise self._changed()
+
+    def _changed(self) -> UnreadableError:
+        return UnreadableError(
+            f"'{self._job.recording.audio}' or a label file of it was changed while it was being "
+            "worked on. Run the command again when it is complete."
+        )
+
+    def _require_same_sound(self, cut: Cut) -> None:
+        """Hash local audio again: its time of modification may have been set back between parts."""
+        path = self._job.recording.audio.local
+        if path is not None and checksum(path) != cut.checksum:
+            raise self._changed()
 
     def _standing_of(self, cut: Cut, labels: Labels) -> Stored | None:
         """What the store holds of the recording as this configuration makes it of what was cut."""
         stored = self._standing()
         if stored is None or stored.content != cut.content:
             return None
+        self._odd = stored.remarks
         self._judge(labels, stored.segments, stored.duration)
         return stored
 
@@ -338,6 +359,8 @@ class _Processing:
                     # The last copy of a block ends it.
                     segments += len(block) if block.copy == self._job.copies else 0
                 duration = stored.duration
+                # The last part alone heard all of the recording.
+                self._odd = stored.remarks
             self._judge(labels, segments, duration)
             whole = self._stored(cut.content, duration, segments, moments)
             self._known["stored_sha256"] = writer.finish(whole)
@@ -390,11 +413,13 @@ class _Processing:
             scale=self._config.labels.range,
         )
 
-    def _make(self, path: Path, content: str, labels: Labels) -> Stored:
+    def _make(self, path: Path, content: str, labels: Labels, witness: Witness) -> Stored:
         """Write the recording's file, unless it turns out on the way that it is of no use."""
         name = self._job.recording.id
         with self._store.writer(name, shape=self._shape, dtype=self._dtype) as writer:
             made = self._fill(writer, path, labels)
+            witness.require_unchanged()
+            self._odd = made.remarks
             duration = made.samples / self._config.preprocess.sr
             self._judge(labels, made.segments, duration)
             stored = self._stored(content, duration, made.segments, made.moments)
@@ -415,9 +440,16 @@ class _Processing:
         config, recording, copies = self._config, self._job.recording, self._job.copies
         samples = 0
 
+        reading = AudioReading(
+            path,
+            sr=config.preprocess.sr,
+            channel=config.preprocess.channel,
+            name=recording.audio,
+        )
+
         def counted() -> Iterator[NDArray[np.float32]]:
             nonlocal samples
-            for block in iter_audio(path, sr=config.preprocess.sr, name=recording.audio):
+            for block in reading:
                 samples += len(block)
                 yield block
 
@@ -454,7 +486,7 @@ class _Processing:
                 at, filled = at + filled, 0
         if filled:
             flush()
-        return _Made(samples, at + filled - first, tuple(moments))
+        return _Made(samples, at + filled - first, tuple(moments), reading.remarks)
 
     def _block(
         self, labels: Labels, copy: int, first: int, mel: NDArray[np.floating[Any]]
@@ -480,7 +512,7 @@ class _Processing:
             "segments": segments,
             "duration": duration,
             "labelled": labelled,
-            "remarks": (*recording.remarks, *remarks),
+            "remarks": (*recording.remarks, *self._odd, *remarks),
         }
         if segments < config.sequence.length:
             seconds = config.sequence.length * config.preprocess.segment_seconds
@@ -500,7 +532,7 @@ class _Processing:
         self, content: str, duration: float, segments: int, moments: Sequence[Moments]
     ) -> Stored:
         audio = self._known["checksum"]
-        return Stored(self._settings, content, audio, duration, segments, tuple(moments))
+        return Stored(self._settings, content, audio, duration, segments, tuple(moments), self._odd)
 
     def _kept(self, stored: Stored) -> Outcome:
         moments = stored.moments[0]

@@ -80,6 +80,8 @@ class Stored:
         Segments of each copy.
     moments
         Moments of the mel of each copy as stored, the clean recording first.
+    remarks
+        What was odd about the sound.
     """
 
     settings: str
@@ -88,6 +90,7 @@ class Stored:
     duration: float
     segments: int
     moments: tuple[Moments, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def copies(self) -> int:
@@ -96,13 +99,18 @@ class Stored:
 
     def to_json(self) -> dict[str, Any]:
         """JSON that `from_json` reads back."""
-        return {**self.__dict__, "moments": [moments.to_json() for moments in self.moments]}
+        content = {**self.__dict__, "moments": [moments.to_json() for moments in self.moments]}
+        if not self.remarks:
+            # Files of sound that nothing is odd about stay the bytes that they were.
+            del content["remarks"]
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Stored:
         """What `to_json` wrote."""
         moments = tuple(Moments.from_json(each) for each in content["moments"])
-        return cls(**{**content, "moments": moments})
+        remarks = tuple(content.get("remarks", ()))
+        return cls(**{**content, "moments": moments, "remarks": remarks})
 
 
 class RecordingWriter:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -126,9 +126,26 @@ class Location:
 
     def files(self) -> list[Location]:
         """The files of this folder, sorted by name, hidden ones left out; empty if it is absent."""
+        return self._visible(self._file_names())
+
+    def entries(self) -> list[Location]:
+        """As `files`, with what is no file too: links to nothing, pipes, and folders.
+
+        Folders are left out unless their names have a suffix: they stand where files should.
+        """
+        if self.local is None:
+            return self.files()
+        try:
+            with os.scandir(self.local) as found:
+                names = [entry.name for entry in found if not entry.is_dir() or "." in entry.name]
+        except FileNotFoundError:
+            return []
+        return self._visible(names)
+
+    def _visible(self, names: Iterable[str]) -> list[Location]:
         found = (
             Location(self.filesystem, f"{self.path}/{name}", self.scheme, self.query)
-            for name in self._file_names()
+            for name in names
             if not name.startswith(".")
         )
         return sorted(found, key=lambda file: file.name)
@@ -152,7 +169,16 @@ class Location:
             return []
 
     def open(self) -> BinaryIO:
-        """Open for random-access reading, in bytes."""
+        """Open for random-access reading, in bytes.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read, or is a pipe or a device, which would be waited for.
+        """
+        if self.local is not None and self.local.exists() and not self.local.is_file():
+            kind = "a folder" if self.local.is_dir() else "a pipe, a socket or a device"
+            raise OSError(f"it is {kind} and no file")
         return self.filesystem.open_input_file(self.path)  # type: ignore[no-any-return]
 
     def read_bytes(self) -> bytes:

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
-from valence.audio import checksum, on_disk
+from valence.audio import Witness, checksum, on_disk
 from valence.errors import AudioError, CorpusError, OutputError, UsageError, ValenceError
 from valence.figures import timeline
+from valence.formats import ALL_SUFFIXES
 from valence.metrics import ConstantWarning, concordance
 from valence.prediction import Predictor, Timeline
 from valence.run import fingerprint
@@ -30,22 +31,6 @@ Status = Literal["ok", "skipped", "stale", "failed"]
 # The version of what these files hold: raised when the same input gives other files.
 _FORMAT = 3
 _METADATA = b"valence"
-# What libsndfile decodes and people keep speech in.
-AUDIO_SUFFIXES = (
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aif",
-    ".aiff",
-    ".au",
-    ".caf",
-    ".w64",
-)
-# What telephones and browsers record and libsndfile does not know: told of, not passed over.
-_TO_CONVERT = (".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp")
 _LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
 
 WEIGHTING = (
@@ -114,8 +99,9 @@ class Outcome:
 def find_audio(texts: Sequence[str]) -> list[Location]:
     """The audio files that arguments name: files, folders (the audio in them), globs, URIs.
 
-    Folders within a folder are left alone; a pattern with `**` goes down into them. Files of a
-    kind that must be converted first are found too, so that they are listed as failed.
+    Folders within a folder are left alone; a pattern with `**` goes down into them. Links to
+    nothing, pipes and folders under the name of audio are found too, so that they are listed as
+    failed.
 
     Raises
     ------
@@ -126,9 +112,8 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
     for text in texts:
         place = Location.parse(text)
         if place.is_folder():
-            known = (*AUDIO_SUFFIXES, *_TO_CONVERT)
-            files = [file for file in place.files() if file.suffix in known]
-        elif place.exists():
+            files = [file for file in place.entries() if file.suffix in ALL_SUFFIXES]
+        elif place.exists() or (place.local is not None and place.local.is_symlink()):
             files = [place]
         else:
             # What is a file's own name is taken as such, even if it looks like a pattern.
@@ -138,7 +123,7 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
         if not files:
             raise UsageError(
                 f"'{text}' names no audio. Expected a file, a folder with files such as "
-                f"{', '.join(AUDIO_SUFFIXES[:6])}, or a pattern that matches some."
+                f"{', '.join(ALL_SUFFIXES[:6])}, or a pattern that matches some."
             )
         found |= {str(file): file for file in files}
     return list(found.values())
@@ -216,8 +201,6 @@ def predict_task(
         return _predict(predictor, task, out, overwrite=overwrite)
     except CorpusError as error:
         reason = str(error)
-        if task.audio.suffix in _TO_CONVERT:
-            reason += f" Convert it first: ffmpeg -i {task.audio.name} {task.audio.stem}.wav"
     except ValenceError:
         raise
     except Exception as error:
@@ -233,6 +216,7 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
     began = time.monotonic()
     known: dict[str, Any] = {"name": task.name, "audio": str(task.audio)}
     with on_disk(task.audio) as path:
+        witness = Witness.of(path, task.audio)
         made_of = _made_of(predictor, task, path)
         before = _read_about(out, task.name)
         if before is not None and before["made_of"] == made_of:
@@ -241,6 +225,7 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
         elif before is not None and not overwrite:
             return Outcome(**known, status="stale")
         predicted = predictor.predict_path(path, name=task.audio)
+        witness.require_unchanged()
     annotation, remarks = _read_labels(task, len(predicted))
     step = predictor.config.preprocess.segment_seconds
     outcome = Outcome(

@@ -126,7 +126,7 @@ def test_the_environment_is_what_ray_up_and_login_shells_need() -> None:
     for tool in ("openssh-client", "rsync", "ca-certificates"):
         assert tool in runs
     assert '"/build[$EXTRAS]"' in runs
-    assert "EXTRAS=cluster" in [rest for word, rest in _instructions() if word == "ARG"]
+    assert "EXTRAS=cluster,media" in [rest for word, rest in _instructions() if word == "ARG"]
     assert "PIP_CONSTRAINT=/build/constraints.txt" in runs
 
 

@@ -146,7 +146,9 @@ def measure(
         if not len(own) or seconds >= max(most_seconds, 1):
             continue
         try:
-            y = read_audio(audio[name], sr=sr)[: segments * segment]
+            y = read_audio(audio[name], sr=sr, channel=config.preprocess.channel)[
+                : segments * segment
+            ]
         except CorpusError as error:
             return f"Not measured, because a recording cannot be read now: {error}"
         if own.start.max() + length > len(y) // segment:
