@@ -112,6 +112,11 @@ def _start() -> None:
         ) from error
 
 
+def _reason(error: Exception) -> str:
+    """Give an error's kind, and the first line of what it says."""
+    return f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+
+
 def _remedy(found: str) -> str:
     """Say what may mend a Ray that did not come up, by what its error says."""
     folder = os.environ.get("RAY_TMPDIR") or "/tmp"
