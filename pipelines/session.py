@@ -107,7 +107,7 @@ def _start() -> None:
     except Exception as error:
         # Ray raises all kinds of errors here, many of them plain `Exception`.
         raise ClusterError(
-            f"No Ray came up on this machine: {type(error).__name__}: {first_line(error).rstrip('.')}. "
+            f"No Ray came up on this machine: {_reason(error)}. "
             f"Expected it to start within a minute. {_remedy(str(error))}"
         ) from error
 
@@ -166,7 +166,7 @@ def _connect(cluster: Cluster) -> None:
     except Exception as error:
         # Ray raises all kinds of errors here, many of them plain `Exception`.
         raise ClusterError(
-            f"No Ray cluster could be reached at {cluster}: {first_line(error).rstrip('.')}. Expected the head "
+            f"No Ray cluster could be reached at {cluster}: {_reason(error)}. Expected the head "
             "of a running cluster. Check the address and that the head node runs ('ray status'), "
             f"or {cluster.without} to work on this machine alone."
         ) from error
