@@ -71,9 +71,9 @@ class Report:
             yield Bar(self, title, total, None, None)
             return
         columns = (
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            _NoteColumn("{task.fields[note]}", markup=False),
+            _NoteColumn("{task.fields[note]}", markup=False, table_column=Column()),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console) as progress:
