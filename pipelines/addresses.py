@@ -76,11 +76,11 @@ def _parse(text: str, source: str) -> Cluster:
     scheme, found, rest = text.partition("://")
     if found:
         raise _no_address(text, source, _of_scheme(scheme.lower(), rest))
-    # An IPv6 address stands in brackets, for it has colons of its own.
+    if text.count(":") > 1 and not text.startswith("["):
+        raise _no_address(text, source, "an IPv6 address stands in brackets")
     parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s:/@\[\]]+))(?::(.*))?", text)
     if parts is None:
-        why = "an IPv6 address stands in brackets" if text.count(":") > 1 else "it is no host"
-        raise _no_address(text, source, why)
+        raise _no_address(text, source, "it is no host")
     host, port = parts[1] or parts[2], parts[3]
     if port is None:
         raise _no_address(text, source, "it has no port")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.console import Console
 
-from pipelines.terminal import printable
+from pipelines.terminal import PlainConsole, printable
 from valence.config import Config
 from valence.corpus import Corpus
 from valence.errors import CorpusError
@@ -39,8 +39,7 @@ def check(corpus: Corpus, config: Config) -> None:
     SplitError
         If the corpus cannot be divided as configured; the table is printed before.
     """
-    # Rich breaks no line: a terminal does, and a file or a pipe takes lines of any length.
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = PlainConsole()
     findings = check_corpus(corpus, config)
     width = max(_NARROWEST, console.width) if console.is_terminal else None
     for number, line in enumerate(listing(findings, width)):

@@ -110,7 +110,7 @@ def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
     """
     if signum is not None:
         return in_words(signum), exit_status(signum)
-    if isinstance(error, BrokenPipeError) and read_no_more(sys.stdout):
+    if isinstance(error, BrokenPipeError) and any(map(read_no_more, (sys.stdout, sys.stderr))):
         # As in `valence check CORPUS | head`: its reader has seen enough.
         return None, exit_status(signal.SIGPIPE)
     match error:

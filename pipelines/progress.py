@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeEla
 from rich.table import Column
 from rich.text import Text
 
-from pipelines.terminal import printable
+from pipelines.terminal import PlainConsole, printable
 
 _PLAIN_SECONDS = 10.0
 
@@ -50,11 +50,7 @@ class Report:
     """Tells what a stage is doing."""
 
     def __init__(self, console: Console | None = None) -> None:
-        # A terminal breaks long lines itself, and so that a path can still be copied. What looks
-        # like markup or an emoji's code is a part of a name.
-        self._console = console or Console(
-            stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True
-        )
+        self._console = console or PlainConsole(stderr=True)
         self._live = self._console.is_terminal
 
     def say(self, text: str) -> None:

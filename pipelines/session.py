@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.addresses import Cluster, cluster_address
-from pipelines.stopping import handlers_kept
+from pipelines.stopping import undisturbed
 from valence.errors import ClusterError, first_line
 
 _ANSWER_SECONDS = 10.0
@@ -80,8 +80,9 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
         return
     try:
-        # Ray installs a handler of SIGTERM that ends the program without a word.
-        with handlers_kept():
+        # Broken off, Ray's start would leave processes behind; and it installs a handler of SIGTERM
+        # that ends the program without a word.
+        with undisturbed():
             if cluster is None:
                 _start()
             else:

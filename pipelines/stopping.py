@@ -10,11 +10,13 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -118,24 +120,49 @@ class Stopping:
 
 
 def _end_at_once(signum: int) -> None:
-    """End the process without what cleans up; Ray's processes end with it."""
+    """End the process, and those that it has started, without what cleans up."""
     with contextlib.suppress(OSError):
         cursor = _SHOW_CURSOR if os.isatty(2) else ""
         os.write(2, f"{cursor}valence: {in_words(signum)}\n".encode())
+    # Ray brings psutil, and starts processes that would stay for some time.
+    psutil = sys.modules.get("psutil")
+    if psutil is not None:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
     os._exit(exit_status(signum))
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Put the program's handlers back after a block in which a library may install its own."""
-    if threading.current_thread() is not threading.main_thread():
+def undisturbed() -> Iterator[None]:
+    """Let no signal break a block off, and no library take one over; `Stopped` comes after it.
+
+    For what leaves processes behind where it is broken off, such as the start of Ray. Nothing is
+    changed where the program's handlers are not installed.
+    """
+    own = {signum for signum in SIGNALS if isinstance(_owner(signum), Stopping)}
+    if not own or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    handlers = {signum: signal.getsignal(signum) for signum in own}
+    came: list[int] = []
+    install = signal.signal
+
+    def refuse(signum: int, handler: Any) -> Any:
+        return signal.getsignal(signum) if signum in own else install(signum, handler)
+
+    for signum in own:
+        install(signum, lambda number, _: came.append(number))
+    signal.signal = refuse  # type: ignore[assignment]
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            # Without a handler of the program's own, the library's is the better one.
-            if callable(handler) and handler is not signal.default_int_handler:
-                signal.signal(signum, handler)
+        signal.signal = install
+        for signum, handler in handlers.items():
+            install(signum, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+def _owner(signum: int) -> Any:
+    return getattr(signal.getsignal(signum), "__self__", None)

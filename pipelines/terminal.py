@@ -9,8 +9,13 @@ import select
 import sys
 from typing import TextIO
 
+from rich.console import Console
+
 # What is written of the characters that an encoding lacks; others are written as escapes.
 _PLAIN = {"−": "-", "–": "-", "…": "...", "±": "+-", "\u202f": " ", "\u00a0": " "}
+
+
+_WIDTH = 80
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -53,6 +58,20 @@ def _stream(stream: TextIO | None, descriptor: int) -> TextIO:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="valence.plain")
     return stream
+
+
+class PlainConsole(Console):
+    """Writes text as it is: no markup, no emoji, no line broken but by the terminal itself."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        if self.width < 1:
+            # Rich writes nothing where the environment says COLUMNS=0.
+            self.width = _WIDTH
+
+    def on_broken_pipe(self) -> None:
+        """Leave a pipe that nobody reads to the program, where Rich would end it."""
+        raise BrokenPipeError
 
 
 def read_no_more(stream: TextIO) -> bool:
