@@ -81,6 +81,7 @@ _DEMO_SETTINGS = ("sequence.stride=10", "train.epochs=12", "train.patience=12")
 def main() -> None:
     """Run the program; errors end in one paragraph and the exit status of their kind."""
     prepare_streams()
+    status = 0
     with Stopping() as stopping:
         try:
             app()
@@ -92,9 +93,11 @@ def main() -> None:
             message, status = _ending(raised, stopping.signum)
             if message is not None:
                 print(f"valence: {message}", file=sys.stderr)
-            for stream in (sys.stdout, sys.stderr):
-                leave_quietly(stream)
-            sys.exit(status)
+    # All is done: a signal that comes as Python ends has nothing left to say.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        leave_quietly(stream)
+    sys.exit(status)
 
 
 def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
