@@ -161,7 +161,8 @@ def undisturbed() -> Iterator[None]:
         for signum, handler in handlers.items():
             install(signum, handler)
     if came:
-        signal.raise_signal(came[0])
+        # Raised as a signal, it would count as a second one.
+        _owner(came[0])._stop(came[0], None)
 
 
 def _owner(signum: int) -> Any:
