@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from pipelines.addresses import cluster_address
 from pipelines.progress import Report
 from pipelines.session import ray_session
 from pipelines.tally import some
@@ -150,7 +151,7 @@ def _outcomes(
     report: Report,
 ) -> Iterator[Outcome]:
     # A cluster that is named does the work, whatever this machine has.
-    named = address is not None or "RAY_ADDRESS" in os.environ
+    named = cluster_address(address) is not None
     if not named and not _is_much(tasks):
         # As in an actor: a second thread gains little, and sums would be added in another order.
         torch.set_num_threads(1)
