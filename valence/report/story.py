@@ -16,10 +16,9 @@ from valence.report.examples import Examples
 from valence.report.findings import PAPER_DEEP, STEPS, Findings
 from valence.report.page import Section, Tile
 from valence.report.robustness import Robustness
-from valence.report.verdict import verdict
+from valence.report.verdict import interval_words, verdict
+from valence.uncertainty import FEWEST
 from valence.words import count, interval, number, plural, spread
-
-_FEW = 6
 
 
 def headline(evidence: Evidence, findings: Findings) -> Section:
@@ -342,10 +341,10 @@ def notices(evidence: Evidence, findings: Findings) -> list[str]:
         )
     split = findings.headline
     subjects = evidence.subjects(split)
-    if subjects < _FEW:
+    if subjects < FEWEST:
         told.append(
-            f"The {split} set has {plural(subjects, 'subject')}: "
-            + ("no interval can be given." if subjects < 2 else "the intervals are rough.")
+            f"The {split} set has {plural(subjects, 'subject')}: no interval can be given, and "
+            f"models cannot be told apart from so few. It takes {FEWEST}."
         )
     return told
 
@@ -385,7 +384,7 @@ def _difference(name: str, other: str, paired: Mapping[str, Any]) -> str:
     """The difference of two CCC on the same rows, its interval, and what they say."""
     told = f"{name}'s CCC less that of {other} is {number(paired['difference'])}"
     ends = f" {interval(paired['ci'])}" if paired["ci"] else ""
-    return f"{told}{ends}. {verdict(name, other, paired['ci'])}"
+    return f"{told}{ends}. {verdict(name, other, paired)}"
 
 
 def _compact(toml: str) -> str:
@@ -398,8 +397,4 @@ def _compact(toml: str) -> str:
 
 
 def _ci(scores: Mapping[str, Any]) -> str:
-    return (
-        f"CCC, 95 % interval {interval(scores['ccc_ci'])}"
-        if scores["ccc_ci"]
-        else "CCC, no interval"
-    )
+    return f"CCC, {interval_words(scores)}"
