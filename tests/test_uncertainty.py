@@ -53,7 +53,9 @@ def _simulate(
     )
     found = []
     for slope, own, within in (first, second):
-        noise = within * np.exp(0.3 * of_subjects()) * _slow(generator, cases, subjects)
+        # The mean square of the factor is 1, so that equal spreads are equal errors.
+        factor = np.exp(0.3 * of_subjects() - 0.3**2)
+        noise = within * factor * _slow(generator, cases, subjects)
         p = slope * y + own * of_subjects() + noise
         parts = (np.ones_like(y), y, p, y * y, p * p, y * p)
         found.append(np.stack([np.where(there, each, 0).sum(-1) for each in parts], -1))
@@ -82,9 +84,7 @@ def test_equals_are_seldom_told_apart(subjects: int, second: tuple[float, ...]) 
 
 @pytest.mark.parametrize(("subjects", "least"), [(8, 0.6), (12, 0.8), (20, 0.95)])
 def test_a_clear_difference_is_found(subjects: int, least: float) -> None:
-    pair = _simulate(
-        subjects, first=(0.3, 0.12, 0.12), second=(0.8, 0.04, 0.04), cases=300, seed=1
-    )
+    pair = _simulate(subjects, first=(0.3, 0.12, 0.12), second=(0.8, 0.04, 0.04), cases=300, seed=1)
     assert _told_apart(*pair) >= least
 
 

@@ -28,8 +28,8 @@ FORMAT: dict[StageName, int] = {
     "segments": 3,
     "train": 1,
     "features": 1,
-    "sweep": 2,
-    "report": 2,
+    "sweep": 3,
+    "report": 3,
 }
 
 # The sections of the configuration that each stage answers for.

@@ -352,6 +352,8 @@ def _result(
             "equal: the difference below compares each subject with itself.",
         )
         section.tabulate(_scores_table(runs))
+        if split == "validation":
+            section.say("Each was chosen by its score on these same rows, which flatters it.")
         if runs.pairs:
             section.tabulate(_pairs_table(runs))
     return section

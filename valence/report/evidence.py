@@ -14,7 +14,7 @@ from valence.checkpoint import read_progress
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import Features, read_features
-from valence.run import Run, StageName
+from valence.run import FORMAT, Run, StageName
 from valence.storage import Location
 
 SPLITS = ("train", "validation", "test", "unlabelled")
@@ -104,6 +104,11 @@ class Evidence:
     def why_no_sweep(self) -> str:
         """Why there are no results, and what adds them."""
         if "sweep" in self.stages:
+            if self.stages["sweep"]["made_of"].get("format") != FORMAT["sweep"]:
+                return (
+                    "The sweep is of another version of this program: 'valence sweep' with "
+                    "--overwrite repeats it."
+                )
             return "The sweep is of other features: 'valence sweep' with --overwrite repeats it."
         return "The sweep has not been run on this run: 'valence sweep' adds it."
 
@@ -140,7 +145,10 @@ def read_evidence(run: Run) -> Evidence:
     }
     # What was swept are these features, or it says nothing of this model.
     made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
-    swept = made_of.get("features") == extracted["summary"]["digest"]
+    swept = (
+        made_of.get("features") == extracted["summary"]["digest"]
+        and made_of.get("format") == FORMAT["sweep"]
+    )
     sweep = run.folder("sweep")
     return Evidence(
         run=run,

@@ -365,7 +365,9 @@ def _verdict(evidence: Evidence, findings: Findings, split: str) -> str:
     paired = selection.get("deep_less_baseline", {}).get("functionals", {}).get(split)
     if paired is None:
         return told
-    return f"{told} {_difference('The deep model', 'that baseline', paired)}"
+    # Its best epoch is that of the best validation CCC.
+    chosen = "the deep model" if split == "validation" else ""
+    return f"{told} {_difference('The deep model', 'that baseline', paired, chosen=chosen)}"
 
 
 def _paired(evidence: Evidence) -> str:
@@ -374,16 +376,23 @@ def _paired(evidence: Evidence) -> str:
     split = "test" if pairs["test"] is not None else "validation"
     if pairs[split] is None:
         return ""
-    told = f"In {split}: {_difference('The best regressor', 'the deep model', pairs[split])}"
-    if split == evidence.select_on:
-        told += " It was chosen by these same rows, which flatters it."
-    return told
+    chosen = "the best regressor" if split == evidence.select_on else ""
+    found = _difference("The best regressor", "the deep model", pairs[split], chosen=chosen)
+    return f"In {split}: {found}"
 
 
-def _difference(name: str, other: str, paired: Mapping[str, Any]) -> str:
-    """The difference of two CCC on the same rows, its interval, and what they say."""
+def _difference(name: str, other: str, paired: Mapping[str, Any], *, chosen: str) -> str:
+    """The difference of two CCC on the same rows, its interval, and what they say.
+
+    `chosen` names the one that was chosen by these rows, if one was: no verdict holds then.
+    """
     told = f"{name}'s CCC less that of {other} is {number(paired['difference'])}"
     ends = f" {interval(paired['ci'])}" if paired["ci"] else ""
+    if chosen:
+        return (
+            f"{told}{ends}. No verdict is given: {chosen} was chosen by these same rows, which "
+            "flatters it."
+        )
     return f"{told}{ends}. {verdict(name, other, paired)}"
 
 
