@@ -181,7 +181,10 @@ def sweep_table(evidence: Evidence) -> Table:
     columns += [("MAE, test", True), ("seconds", True), ("engine", False), ("rows fitted on", True)]
     columns += [("status", False)] if told else []
     limit = (evidence.selection or {}).get("svr_max_rows")
-    caption = f"All {len(rows)} combinations; 95 % intervals over subjects for the best, from {FEWEST} on."
+    caption = (
+        f"All {len(rows)} combinations; 95 % intervals over subjects for the best, where there are "
+        f"at least {FEWEST} subjects."
+    )
     if limit is not None:
         caption += f" SVR and NuSVR were fitted on at most {count(limit)} rows"
         caption += " (sweep.svr_max_rows)."
