@@ -108,7 +108,8 @@ def test_metrics_are_those_of_the_features(reported: Run) -> None:
         rows = features.of(split)
         y, p = rows.target[:, 0].astype(float), rows.prediction[:, 0].astype(float)
         found = metrics["deep"][split]
-        assert list(found) == ["ccc", "ccc_ci", "pcc", "mse", "mae", "n"]
+        assert list(found)[:6] == ["ccc", "ccc_ci", "pcc", "mse", "mae", "n"]
+        assert (found["subjects"], found["ccc_ci_method"]) == (1, None)
         assert found["ccc"] == pytest.approx(audmetric.concordance_cc(y, p), abs=1e-9)
         assert found["pcc"] == pytest.approx(np.corrcoef(y, p)[0, 1], abs=1e-9)
         assert found["mse"] == pytest.approx(((y - p) ** 2).mean())
@@ -338,9 +339,10 @@ def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None
         ([0.1, 0.3], "The deep model is better than that baseline"),
         ([-0.3, -0.1], "The deep model is worse than that baseline"),
         ([-0.1, 0.3], "cannot be told apart"),
-        (None, "no interval, for which it takes two subjects"),
+        (None, "cannot be told from so few: there are 2 subjects, and a verdict takes 6"),
     ):
-        pair = {"test": {"difference": 0.1, "ci": ci}, "validation": None}
+        paired = {"difference": 0.1, "ci": ci, "subjects": 8 if ci else 2, "comparisons": 1}
+        pair = {"test": paired, "validation": None}
         selection = {**evidence.selection, "deep_less_baseline": {"functionals": pair}}
         section = story.headline(replace(evidence, selection=selection), findings)
         assert words in " ".join(part.text for part in section.parts)

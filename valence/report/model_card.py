@@ -7,6 +7,7 @@ from valence.model_card import Card
 from valence.report.evidence import Evidence
 from valence.report.findings import Findings, split_rows
 from valence.report.robustness import Robustness
+from valence.report.verdict import interval_words
 from valence.words import count, duration, number, plural
 
 
@@ -75,7 +76,7 @@ def _scores(evidence: Evidence, findings: Findings) -> list[dict[str, str]]:
                     "target": target,
                     "split": split,
                     "ccc": number(scores.ccc),
-                    "interval": "none"
+                    "interval": interval_words(scores.to_json())
                     if ends is None
                     else f"{number(ends[0])} to {number(ends[1])}",
                     "pcc": number(scores.pcc),
