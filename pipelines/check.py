@@ -12,6 +12,7 @@ from rich.table import Table
 from valence.config import Config
 from valence.corpus import Corpus
 from valence.errors import CorpusError
+from valence.filenames import printable
 from valence.inspection import Finding, check_corpus, remarks_on_stamps
 from valence.splits import assign_splits, resolve_protocol
 
@@ -66,7 +67,7 @@ def _table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         wrong = [] if finding.problem is None else [f"REJECTED: {finding.problem}"]
         table.add_row(
-            escape(finding.id),
+            escape(printable(finding.id)),
             escape(finding.subject),
             finding.split or "-",
             "-" if finding.duration is None else f"{finding.duration:.1f}",

@@ -86,8 +86,9 @@ def test_csv_parquet_and_figure(predictor: Predictor, tmp_path: Path) -> None:
     assert (outcome.status, outcome.rows, outcome.short) == ("ok", 27, False)
     assert sorted(file.name for file in out.iterdir()) == ["talk.csv", "talk.parquet", "talk.png"]
     csv = pd.read_csv(out / "talk.csv")
-    assert csv.columns.tolist() == ["timestamp", "valence"]
+    assert csv.columns.tolist() == ["timestamp", "valence", "end"]
     assert csv["timestamp"].tolist() == [500 * i for i in range(27)]
+    assert csv["end"].tolist() == [500 * (i + 1) for i in range(27)]
     expected = predictor.predict_file(task.audio).to_frame()
     np.testing.assert_allclose(csv["valence"], expected["valence"], atol=1e-6)
     parquet = pd.read_parquet(out / "talk.parquet")
@@ -213,7 +214,7 @@ def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: P
     assert "shorter than 0.5 s" in blink.reason
     assert (short.status, short.short, short.rows) == ("ok", True, 6)
     marked = pd.read_csv(out / "short.csv")
-    assert marked.columns.tolist() == ["timestamp", "valence", "short"]
+    assert marked.columns.tolist() == ["timestamp", "valence", "end", "short"]
     assert marked["short"].all()
     assert text.status == "failed"
     assert "text.wav" in text.reason

@@ -29,7 +29,7 @@ FORMAT: dict[StageName, int] = {
     "train": 1,
     "features": 1,
     "sweep": 2,
-    "report": 2,
+    "report": 3,
 }
 
 # The sections of the configuration that each stage answers for.
