@@ -31,11 +31,13 @@ from pipelines.nodes import (
     tell_of_absence,
 )
 from pipelines.progress import Report
+from pipelines.tally import some
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
 from valence.delivery import ahead
 from valence.errors import ModelError
 from valence.features import Features, write_features
+from valence.filenames import printable
 from valence.inference import SequenceOutputs, Sequences, outputs_of
 from valence.model import ValenceModel
 from valence.precision import precision_on
@@ -75,7 +77,8 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     StaleError
         If features of another model or configuration stand there and `overwrite` is False.
     ModelError
-        If the model is damaged, or is not the one that the training left.
+        If the model is damaged, or is not the one that the training left; or, once the other
+        recordings are extracted, if it gives values that are not finite for one.
     """
     began = time.monotonic()
     segments = run.stage("segments").require()["summary"]["digest"]
@@ -105,9 +108,19 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     ]
     todo = _missing(rows, folder)
     skipped = len(rows) - len(todo)
+    bad: dict[str, int] = {}
     with report.bar("extract", total=len(todo)) as bar:
         for done in _outcomes(todo, run, config, report):
-            bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
+            bar.advance(1, f"{done['sequences']} sequences of {printable(done['Id'])}")
+            if done["not_finite"]:
+                bad[done["Id"]] = int(done["not_finite"])
+    if bad:
+        raise ModelError(
+            f"The model gives values that are no numbers for {len(bad)} of {len(frame)} "
+            f"recordings: {some(sorted(bad))}, in {sum(bad.values())} sequences. Scores without "
+            "them would flatter it, so the stage is not finished; the other recordings are kept. "
+            "Train again with a lower train.learning_rate and --overwrite."
+        )
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint({"made_of": made_of, "recordings": sorted(frame["Id"])}),
@@ -199,12 +212,20 @@ def extract_recordings(
 
     precision = precision_on(torch.device(device), config.train.precision)
     found = outputs_of(model, sequences(), length, precision=precision)
+    bad = np.zeros(len(rows["Id"]), np.int64)
     for number, outputs in enumerate(found):
         labels, starts = read[number]
+        finite = np.isfinite(outputs.feature).all(axis=1) & np.isfinite(outputs.prediction).all(
+            axis=1
+        )
+        bad[number] = int((~finite).sum())
+        if bad[number]:
+            # Counted and not raised: the other recordings are still to be written.
+            continue
         row = {key: str(rows[key][number]) for key in ("Id", "subject", "split")}
         _write(run.folder("features"), row, labels, starts, outputs, config)
     counts = np.array([len(starts) for _, starts in read])
-    return {"Id": rows["Id"], "sequences": counts}
+    return {"Id": rows["Id"], "sequences": counts, "not_finite": bad}
 
 
 def _write(

@@ -37,6 +37,10 @@ _CHUNK_SEGMENTS = 20
 _BLOCK_SEGMENTS = 1200
 # The highest rate that sound is recorded at, and more.
 _MOST_SR = 10_000_000
+# Labels lie in [-1, 1]; beyond twice that a value speaks of no label.
+_MOST_VALUE = 2.0
+# Beyond this it is a failure.
+_LARGEST_VALUE = 1e6
 # Parts of a segment that the envelope tells of.
 _PARTS = 10
 
@@ -336,6 +340,7 @@ class Predictor:
             short=short,
             envelope=ranges / (loudest if loudest > 0 else 1),
             step=config.preprocess.segment_seconds,
+            remarks=_remarks(values),
         )
 
     def _mel(self, blocks: Iterable[Array]) -> Iterator[tuple[NDArray[Any], Array]]:
@@ -356,13 +361,14 @@ class Predictor:
             found = self.regressor.predict(outputs.feature).astype(np.float32)[:, None]
         elif self.regressor is not None:
             found = outputs.feature
-        bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        # NaN compares as false.
+        bad = np.flatnonzero(~(np.abs(found) <= _LARGEST_VALUE).all(axis=1))
         if len(bad):
             seconds = (first + int(starts[bad[0]])) * self.config.preprocess.segment_seconds
             raise PredictionError(
-                f"{name} has no prediction that is a number in {len(bad)} of {len(found)} "
-                f"sequences, the first at {seconds:g} s: the values in the model grew beyond what "
-                "a number can hold. Expected finite ones. Use another model, or train this one "
+                f"{name} has no prediction that is a number, or one beyond {_LARGEST_VALUE:g}, in "
+                f"{len(bad)} of {len(found)} sequences, the first at {seconds:g} s. Expected "
+                "values near the labels' range of -1 to 1. Use another model, or train this one "
                 "again with a lower train.learning_rate."
             )
         return found
@@ -431,6 +437,17 @@ def _ranges(segments: Array) -> Array:
     low = np.minimum.reduceat(segments, edges, axis=1)
     high = np.maximum.reduceat(segments, edges, axis=1)
     return np.stack([low.ravel(), high.ravel()])
+
+
+def _remarks(values: Array) -> tuple[str, ...]:
+    """What a reader must know of predicted values `[n, targets]`."""
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) <= _MOST_VALUE:
+        return ()
+    return (
+        f"its predicted values go from {low:.3g} to {high:.3g}, far outside the labels' range of "
+        "-1 to 1: the sound is unlike what the model was trained on",
+    )
 
 
 def model_folder(root: Location) -> Location:

@@ -120,7 +120,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for JSON; `Outcome(**content)` reads it back."""
-        return asdict(self)
+        return {**asdict(self), "remarks": list(self.remarks)}
 
 
 def find_audio(texts: Sequence[str]) -> list[Location]:
@@ -204,8 +204,8 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
     if labels is not None and not any(task.labels for task in tasks):
         raise UsageError(
             f"'{labels}' holds no labels for any of the {len(audio)} recordings. "
-            f"Expected {printable(stems[0])}.csv there, or in a folder 'valence' or 'arousal' there, "
-            "and so on."
+            f"Expected {printable(stems[0])}.csv there, or in a folder 'valence' or 'arousal' "
+            "there, and so on."
         )
     return tasks
 

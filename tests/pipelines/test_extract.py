@@ -162,3 +162,30 @@ def test_a_worker_that_dies_costs_no_recording(
     summary = _extract(run, tiny_config, told)
     assert len(read_features(run.folder("features"))) == summary["sequences"] == 78
     assert (tmp_path / "died").exists()
+
+
+def test_values_that_are_no_numbers_stop_the_stage_and_keep_the_others(
+    run: Run, tiny_config: Config, told: Any
+) -> None:
+    _extract(run, tiny_config, told)
+    features = read_features(run.folder("features"))
+    names = np.unique(features.recording)
+    most = {
+        name: np.abs(features.rows(features.recording == name).prediction).max() for name in names
+    }
+    worst, second = sorted(most, key=lambda name: -most[name])[:2]
+    # Weights that are finite, with which one recording's predictions alone are not.
+    model, _ = load_model(run.model)
+    scale = float(np.finfo(np.float32).max / ((most[worst] + most[second]) / 2))
+    with torch.no_grad():
+        model.output.weight.mul_(scale)
+        model.output.bias.mul_(scale)
+    stage = run.stage("train")
+    stage.begin({"made_for": "overflow"}, overwrite=True)
+    digest = export_model(run.model, model, tiny_config, {})
+    stage.finish({"seconds": 0.0, "digest": digest})
+    with pytest.raises(ModelError, match=f"no numbers for 1 of 6 recordings: '{worst}'"):
+        _extract(run, tiny_config, told, overwrite=True)
+    kept = {file.stem for file in run.folder("features").files() if file.suffix == ".parquet"}
+    assert kept == {str(name) for name in names} - {str(worst)}
+    assert run.stage("features").record()["status"] == "running"
