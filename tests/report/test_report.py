@@ -541,3 +541,39 @@ def test_the_model_has_a_card(reported: Run) -> None:
     assert str(reported.root) not in card
     assert reported.record()["corpus"] not in card
     assert "has not been tested" not in card
+
+
+def test_the_model_folder_says_how_good_the_model_is(reported: Run, tmp_path: Path) -> None:
+    metrics = _json(reported)
+    quality = Predictor.load(reported.root).quality
+    assert quality.ccc == metrics["deep"]["test"]["ccc"]
+    assert quality.synthetic
+    assert quality.test_subjects == len(metrics["subjects"]["test"])
+    first = (reported.model / "README.md").read_text().splitlines()[0]
+    assert quality.sentence in first
+    assert quality.warnings[0] in first
+
+    run = _copy(reported, tmp_path / "run")
+    (run.model / "evaluation.json").delete()
+    assert "not evaluated" in Predictor.load(run.root).quality.sentence
+    write_report(run)
+    assert Predictor.load(run.root).quality == quality
+
+
+def test_a_run_closes_with_four_lines(reported: Run) -> None:
+    metrics = _json(reported)
+    head, *lines = closing_lines(metrics)
+    assert [line.split("  ")[0] for line in lines] == [
+        "deep model",
+        "best regressor",
+        "ridge baseline",
+        "mean of labels",
+    ]
+    assert all(len(line) <= 80 for line in (head, *lines))
+    assert "validation (" in head
+    assert f"test ({len(metrics['subjects']['test'])} subjects)" in head
+    deep = metrics["deep"]
+    for split in ("validation", "test"):
+        assert f"{deep[split]['ccc']:.3f}".replace("-", "−") in lines[0]
+    unswept = closing_lines({**metrics, "best_regressor": None, "baselines": None})
+    assert [line.split()[-2:] for line in unswept[2:]] == [["–", "–"]] * 3
