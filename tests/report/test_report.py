@@ -22,7 +22,9 @@ from valence.checkpoint import read_description
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
+from valence.prediction import Predictor
 from valence.report import _command, story, tables, write_report
+from valence.report.closing import closing_lines
 from valence.report.costs import costs
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import find, metrics_json
