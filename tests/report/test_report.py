@@ -573,7 +573,7 @@ def test_a_run_closes_with_four_lines(reported: Run) -> None:
     ]
     assert all(len(line) <= 80 for line in (head, *lines))
     assert "validation (" in head
-    assert f"test ({len(metrics['subjects']['test'])} subjects)" in head
+    assert f"test ({len(metrics['subjects']['test'])} subject" in head
     deep = metrics["deep"]
     for split in ("validation", "test"):
         assert f"{deep[split]['ccc']:.3f}".replace("-", "−") in lines[0]
