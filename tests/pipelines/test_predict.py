@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -382,7 +383,7 @@ def test_a_model_says_how_good_it_is(
     assert "test CCC −0.040 from 2 subjects" in lines[0]
     assert "do not use it on people" in lines[1]
     assert "no better than the mean of the labels" in lines[2]
-    assert lines[3].startswith("a: 28 rows")
+    assert any(line.startswith("a: 28 rows") for line in lines[3:])
     listed = (out / "prediction.json").read_json()
     assert listed == json.loads(json.dumps(summary))
     assert listed["quality"]["ccc"] == -0.04
@@ -461,40 +462,45 @@ def test_a_folder_that_is_read_only_will_do_where_nothing_is_to_be_done(
     stage.predict(files, model, Location.parse(out), report=Report())
     before = (out / "prediction.json").read_bytes()
     (out / ".left.0123.partial").touch()
-    for folder in (out, *out.parents):
-        if folder.stat().st_uid == 0 and folder != Path("/") and "pytest" in str(folder):
-            folder.chmod(0o555)
-    try:
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                os.setuid(65534)
-                assert not os.access(out, os.W_OK)
-                stage.predict(files, model, Location.parse(out), report=Report())
-                status = 0
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    finally:
-        for folder in (out, *out.parents):
-            if folder.stat().st_uid == 0 and folder != Path("/") and "pytest" in str(folder):
-                folder.chmod(0o700)
+    out.chmod(0o555)
+    # pytest keeps its folders from other users.
+    kept = [folder for place in (out, model.local) for folder in place.parents if _is_ours(folder)]
+    for folder in kept:
+        folder.chmod(0o755)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.setuid(65534)
+            assert not os.access(out, os.W_OK)
+            stage.predict(files, model, Location.parse(out), report=Report())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    ended = os.waitpid(child, 0)[1]
+    for folder in kept:
+        folder.chmod(0o700)
+    assert os.waitstatus_to_exitcode(ended) == 0
     assert (out / "prediction.json").read_bytes() == before
 
 
-def test_one_bad_name_costs_no_other(model: Location, audio: Path, tmp_path: Path) -> None:
+def _is_ours(folder: Path) -> bool:
+    return "pytest" in folder.as_posix()
+
+
+def test_one_bad_name_costs_no_other(
+    model: Location, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(audio / "b.wav", audio / os.fsdecode(b"caf\xe9.wav"))
     shutil.copy(audio / "b.wav", audio / ("n" * 251 + ".wav"))
     shutil.copy(audio / "b.wav", audio / "two\nlines \x1b[2J.wav")
     out = Location.parse(tmp_path / "out")
-    program = [sys.executable, "-m", "pipelines", "predict", str(audio)]
-    ran = subprocess.run(
-        [*program, "--model", str(model), "--out", str(out)], capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "\x1b" not in ran.stderr
-    assert "caf\\xe9: set aside." in ran.stderr
+    stage.predict([str(audio)], model, out, report=Report())
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "caf\\xe9: set aside." in said
     rows = {row["name"]: row for row in (out / "prediction.json").read_json()["recordings"]}
     assert [name for name, row in rows.items() if row["status"] == "failed"] == [
         "blink",
