@@ -270,7 +270,8 @@ class Predictor:
         ours = self.config.preprocess.sr
         if sr != ours:
             samples = soxr.resample(samples, sr, ours)
-        return replace(self._timeline([samples], name="The recording"), remarks=remarks)
+        timeline = self._timeline([samples], name="The recording")
+        return replace(timeline, remarks=(*remarks, *timeline.remarks))
 
     def predict_file(self, file: Location) -> Timeline:
         """The timeline of an audio file, decoded in blocks, whatever its length.
@@ -291,7 +292,8 @@ class Predictor:
         preprocess = self.config.preprocess
         reading = AudioReading(path, sr=preprocess.sr, channel=preprocess.channel, name=name)
         timeline = self._timeline(reading, name=f"'{name}'")
-        return replace(timeline, remarks=(*reading.remarks, *reading.mismatches()))
+        remarks = (*reading.remarks, *reading.mismatches(), *timeline.remarks)
+        return replace(timeline, remarks=remarks)
 
     def mel(self, y: Array) -> NDArray[Any]:
         """The mel `[n, n_mels, n_frames]` of samples `[samples]` at the model's rate, in dB.

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from valence.annotation import Annotation, join_annotation, read_annotation
+from valence.annotation import join_annotation, read_annotation
 from valence.audio import Witness, checksum, on_disk
 from valence.errors import (
     AudioError,
@@ -34,6 +34,7 @@ from valence.figures import timeline
 from valence.filenames import is_utf8, printable, shortened
 from valence.formats import ALL_SUFFIXES
 from valence.metrics import ConstantWarning, concordance
+from valence.names import normal
 from valence.prediction import Predictor, Stamps, Timeline
 from valence.quality import Quality
 from valence.run import fingerprint
@@ -403,18 +404,20 @@ def _labels_of(stem: str, labels: Location | None) -> dict[str, Location]:
         return {}
     if not labels.is_folder():
         return {"valence": labels}
+    # File systems write an accent in one of two ways, and both name the same recording.
+    forms = dict.fromkeys([stem, normal(stem), unicodedata.normalize("NFD", stem)])
     found = {}
     for target, folders in _LABEL_FOLDERS.items():
         for folder in folders:
-            for file in (
-                labels / folder / f"{stem}.csv",
-                labels / "label_segments" / folder / f"{stem}.csv",
-            ):
-                if target not in found and file.exists():
-                    found[target] = file
-    if not found and (labels / f"{stem}.csv").exists():
+            for place in (labels / folder, labels / "label_segments" / folder):
+                for name in forms:
+                    file = place / f"{name}.csv"
+                    if target not in found and file.exists():
+                        found[target] = file
+    beside = [file for name in forms if (file := labels / f"{name}.csv").exists()]
+    if not found and beside:
         named = [target for target, folders in _LABEL_FOLDERS.items() if labels.name in folders]
-        found[named[0] if named else "valence"] = labels / f"{stem}.csv"
+        found[named[0] if named else "valence"] = beside[0]
     return found
 
 
@@ -426,25 +429,27 @@ def _read_labels(
     A file that cannot be used is a remark.
     """
     found, remarks = {}, []
-    stamps = set()
+    stamps: set[Stamps] = set()
+    config = predictor.config
+    stated = config.labels
     for target, file in task.labels.items():
         try:
-            annotation = read_annotation(file, step_ms=predictor.config.preprocess.segment_ms)
+            annotation = read_annotation(
+                file, step_ms=config.preprocess.segment_ms, scale=stated.range if stated else None
+            )
         except CorpusError as error:
             remarks.append(f"{target} labels not used: {error}")
             continue
-        if len(annotation.timestamp):
-            stamps.add(_stamps(annotation))
+        if annotation.stamps is not None:
+            stamps.add(annotation.stamps)
         values, told = join_annotation(annotation, n)
+        stem = task.audio.stem
+        if file.stem != stem and normal(file.stem) == normal(stem):
+            remarks.append(f"{target}: the label file's name is in another Unicode form (NFC, NFD)")
         remarks += [f"{target}: {remark}" for remark in told]
         if np.isfinite(values).any():
             found[target] = values
     return found, remarks, stamps.pop() if len(stamps) == 1 else task.stamps
-
-
-def _stamps(annotation: Annotation) -> Stamps:
-    """Which end of a segment the timestamps of an annotation with rows name."""
-    return "start" if annotation.timestamp[0] == 0 else "end"
 
 
 def _common_stamps(tasks: Sequence[Task]) -> Stamps | None:
@@ -452,9 +457,9 @@ def _common_stamps(tasks: Sequence[Task]) -> Stamps | None:
     found: list[Stamps] = []
     for file in (file for task in tasks for file in task.labels.values()):
         with suppress(CorpusError):
-            annotation = read_annotation(file)
-            if len(annotation.timestamp):
-                found.append(_stamps(annotation))
+            stamps = read_annotation(file).stamps
+            if stamps is not None:
+                found.append(stamps)
         if len(found) == _ASKED_FILES:
             break
     return found[0] if len(set(found)) == 1 else None
@@ -462,7 +467,7 @@ def _common_stamps(tasks: Sequence[Task]) -> Stamps | None:
 
 def _alike(name: str) -> str:
     """What two names share that some file systems do not tell apart."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return normal(name).casefold()
 
 
 def _agreement(

@@ -170,16 +170,16 @@ def test_values_that_are_no_numbers_stop_the_stage_and_keep_the_others(
     _extract(run, tiny_config, told)
     features = read_features(run.folder("features"))
     names = np.unique(features.recording)
-    most = {
-        name: np.abs(features.rows(features.recording == name).prediction).max() for name in names
-    }
-    worst, second = sorted(most, key=lambda name: -most[name])[:2]
-    # Weights that are finite, with which one recording's predictions alone are not.
     model, _ = load_model(run.model)
-    scale = float(np.finfo(np.float32).max / ((most[worst] + most[second]) / 2))
+    weight = model.output.weight.detach().numpy()[0].astype(np.float64)
+    weight *= 1e38 / np.abs(weight).max()
+    sums = {name: (features.feature[features.recording == name] @ weight).max() for name in names}
+    worst, second = sorted(sums, key=lambda name: -sums[name])[:2]
+    # Weights that are finite, with which one recording's predictions alone are not.
     with torch.no_grad():
-        model.output.weight.mul_(scale)
-        model.output.bias.mul_(scale)
+        model.output.weight.copy_(torch.from_numpy(weight[None]))
+        largest = float(np.finfo(np.float32).max)
+        model.output.bias.fill_(largest - float(sums[worst] + sums[second]) / 2)
     stage = run.stage("train")
     stage.begin({"made_for": "overflow"}, overwrite=True)
     digest = export_model(run.model, model, tiny_config, {})
