@@ -448,3 +448,14 @@ def test_what_is_remarked_of_the_sound_stands_in_every_file(
     assert csv.columns.tolist() == ["timestamp", "valence", "end", "remarks"]
     about = json.loads(pq.read_schema(tmp_path / "out" / "talk.parquet").metadata[b"valence"])
     assert about["outcome"]["remarks"] == ["its channels were mixed"]
+
+
+def test_labels_in_another_unicode_form_are_joined_with_a_remark(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    audio = _write_audio(tmp_path / "Zoe\u0308.wav", 12)
+    _write_labels(tmp_path / "labels" / "valence" / "Zo\u00eb.csv", [i / 30 for i in range(24)])
+    (task,) = make_tasks([Location.parse(audio)], Location.parse(tmp_path / "labels"))
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert "another Unicode form" in outcome.reason
+    assert set(outcome.ccc or {}) == {"valence"}
