@@ -423,7 +423,7 @@ class Stage:
 
     def _wipe(self) -> None:
         """Remove all but the record, which says until the end that this is going on."""
-        for entry in self.folder.entries():
+        for entry in self.folder.everything():
             if entry.name != self.file.name:
                 entry.delete()
 

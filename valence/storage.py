@@ -150,7 +150,7 @@ class Location:
         )
         return sorted(found, key=lambda file: file.name)
 
-    def entries(self) -> list[Location]:
+    def everything(self) -> list[Location]:
         """Files and folders of this folder, hidden ones too, sorted by name."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
