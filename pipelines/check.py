@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from pipelines.terminal import PlainConsole
 from valence.config import Config
 from valence.corpus import Corpus
 from valence.errors import CorpusError
+from valence.filenames import printable
 from valence.inspection import Finding, check_corpus, remarks_on_stamps
 from valence.splits import assign_splits, resolve_protocol
 
-_PLAIN_WIDTH = 160
+# A terminal that is narrower, or that does not know its width, wraps lines by itself.
+_NARROWEST = 40
+_GAP = "  "
+_INDENT = "    "
+
+# The first two are names, of any length.
+_NAMES = 2
+_HEADER = ("Id", "subject", "split", "seconds", "Hz", "channels", "format", "labelled")
+_RIGHT = {"seconds", "Hz", "channels", "labelled"}
+_WRONG = "what is wrong, and remarks"
 
 
 def check(corpus: Corpus, config: Config) -> None:
@@ -28,23 +40,22 @@ def check(corpus: Corpus, config: Config) -> None:
     SplitError
         If the corpus cannot be divided as configured; the table is printed before.
     """
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PLAIN_WIDTH)
+    console = PlainConsole()
     findings = check_corpus(corpus, config)
-    console.print(_table(findings))
+    width = max(_NARROWEST, console.width) if console.is_terminal else None
+    for number, line in enumerate(listing(findings, width)):
+        console.print(line, style=None if number else "bold")
     for remark in (*corpus.remarks, *remarks_on_stamps(findings)):
-        console.print(f"remark: {remark}", markup=False)
+        console.print(f"remark: {printable(remark)}")
     usable = [finding for finding in findings if finding.problem is None]
     for line in _sums(findings, usable):
-        console.print(line, markup=False)
+        console.print(line)
     bad = sum(f.problem is not None for f in findings if f.id not in corpus.missing)
     most = config.preprocess.max_rejected_share
     if bad > most * len(corpus.recordings):
         console.print(
             f"remark: {bad} of {len(corpus.recordings)} recordings would be rejected, more than "
-            f"preprocess.max_rejected_share = {most:g} lets pass",
-            markup=False,
+            f"preprocess.max_rejected_share = {most:g} lets pass"
         )
     if not usable:
         raise CorpusError(
@@ -54,29 +65,94 @@ def check(corpus: Corpus, config: Config) -> None:
     _print_split(console, corpus, config, usable)
 
 
-def _table(findings: Sequence[Finding]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("Id", "subject", "split"):
-        table.add_column(name, no_wrap=True)
-    for name in ("seconds", "Hz", "channels"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("format", no_wrap=True)
-    table.add_column("labelled", justify="right", no_wrap=True)
-    table.add_column("what is wrong, and remarks", overflow="fold")
-    for finding in findings:
-        wrong = [] if finding.problem is None else [f"REJECTED: {finding.problem}"]
-        table.add_row(
-            escape(finding.id),
-            escape(finding.subject),
-            finding.split or "-",
-            "-" if finding.duration is None else f"{finding.duration:.1f}",
-            "-" if finding.sr is None else str(finding.sr),
-            "-" if finding.channels is None else str(finding.channels),
-            finding.format or "-",
-            "-" if finding.labelled is None else f"{finding.labelled:.0%}",
-            escape("; ".join([*wrong, *finding.remarks])),
-        )
-    return table
+def listing(findings: Sequence[Finding], width: int | None) -> list[str]:
+    """Lay out findings as lines: a header, then each recording and what is wrong with it.
+
+    Nothing is cut. What is wrong stands behind the facts where it fits there, else below them.
+    A recording whose facts do not fit beside one another is a paragraph.
+
+    Parameters
+    ----------
+    findings
+        In the order in which they are listed.
+    width
+        Columns of the terminal; None where lines may have any length.
+    """
+    rows = [_facts(finding) for finding in findings]
+    remarks = [_remarks(finding) for finding in findings]
+    longest = _longest_name(rows, width)
+    beside = [max(map(cell_len, row[:_NAMES])) <= longest for row in rows]
+    table = [_HEADER, *(row for row, fits in zip(rows, beside, strict=True) if fits)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    header = _aligned(_HEADER, widths)
+    whole = f"{header}{_GAP}{_WRONG}"
+    lines = [whole if width is None or cell_len(whole) <= width else header.rstrip()]
+    if not any(beside):
+        lines = ["recordings"]
+    for row, remark, fits in zip(rows, remarks, beside, strict=True):
+        facts = _aligned(row, widths) if fits else ""
+        line = f"{facts}{_GAP}{remark}".rstrip()
+        if width is None or (fits and cell_len(line) <= width):
+            lines.append(line)
+        elif fits:
+            lines += [facts.rstrip(), *_folded(remark, width)]
+        else:
+            lines += _paragraph(row, remark, width)
+    return lines
+
+
+def _longest_name(rows: Sequence[Sequence[str]], width: int | None) -> float:
+    """Find how long an Id and a subject may be for a row of `width`; below 0 where none fits."""
+    if width is None:
+        return math.inf
+    others = [max(map(cell_len, column)) for column in zip(_HEADER, *rows, strict=True)][_NAMES:]
+    longest = (width - sum(others) - len(_GAP) * (len(_HEADER) - 1)) // _NAMES
+    return longest if longest >= max(map(cell_len, _HEADER[:_NAMES])) else -1
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = []
+    for name, cell, size in zip(_HEADER, row, widths, strict=True):
+        space = " " * (size - cell_len(cell))
+        cells.append(space + cell if name in _RIGHT else cell + space)
+    return _GAP.join(cells)
+
+
+def _paragraph(row: Sequence[str], remark: str, width: int) -> list[str]:
+    """Write a recording's Id, then its facts with their names, then what is wrong."""
+    facts = (f"{name} {cell}" for name, cell in zip(_HEADER[1:], row[1:], strict=True))
+    return [row[0], *_folded(", ".join(facts), width), *_folded(remark, width)]
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Break text into indented lines; a word that is longer than a line stays whole."""
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
+        # A path that is broken cannot be copied; the terminal breaks it and knows that it is one.
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _facts(finding: Finding) -> tuple[str, ...]:
+    return (
+        printable(finding.id),
+        printable(finding.subject),
+        finding.split or "-",
+        "-" if finding.duration is None else f"{finding.duration:.1f}",
+        "-" if finding.sr is None else str(finding.sr),
+        "-" if finding.channels is None else str(finding.channels),
+        finding.format or "-",
+        "-" if finding.labelled is None else f"{finding.labelled:.0%}",
+    )
+
+
+def _remarks(finding: Finding) -> str:
+    wrong = [] if finding.problem is None else [f"REJECTED: {finding.problem}"]
+    return printable("; ".join([*wrong, *finding.remarks]))
 
 
 def _sums(findings: Sequence[Finding], usable: Sequence[Finding]) -> list[str]:
@@ -100,7 +176,7 @@ def _print_split(
 ) -> None:
     assign_splits(corpus, config.split)
     protocol = resolve_protocol(corpus, config.split)
-    console.print(f"split: protocol '{protocol}'", markup=False)
+    console.print(f"split: protocol '{protocol}'")
     for split, name in (("train", "training"), ("validation", "validation")):
         if not any(finding.split == split for finding in usable):
             raise CorpusError(

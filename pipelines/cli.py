@@ -7,22 +7,43 @@ torch nor Ray, and so that Ray's environment is set before Ray is imported.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
+from typer.core import TyperGroup
 
 from pipelines.progress import Report
 from pipelines.session import ray_session
+from pipelines.stopping import Stopping, exit_status, in_words
+from pipelines.terminal import leave_quietly, prepare_streams, read_no_more
 from valence.config import Config, Preset
 from valence.errors import UsageError, ValenceError
 from valence.run import Run
 from valence.storage import Location
 
+
+class _Raised(Exception):
+    """Carries what a command raised past Typer, which ends a program in its own way on some."""
+
+
+class _Commands(TyperGroup):
+    """The commands, which end on Ctrl-C and on a pipe without a reader in the program's words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that is named."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, OSError) as error:
+            raise _Raised from error
+
+
 app = typer.Typer(
     name="valence",
+    cls=_Commands,
     help="How positive or negative a voice sounds, moment by moment.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,32 +80,65 @@ _DEMO_SETTINGS = ("sequence.stride=10", "train.epochs=12", "train.patience=12")
 
 def main() -> None:
     """Run the program; errors end in one paragraph and the exit status of their kind."""
-    try:
-        app()
-    except ValenceError as error:
-        _end(str(error), error.exit_status)
-    except OSError as error:
-        _end(
-            f"A file could not be read or written: {error}. Check that the path is right, that you "
-            "may use it and that there is room, and run the command again: what is finished stays.",
-            1,
-        )
-    except KeyboardInterrupt:
-        _end("Stopped. What is finished is kept; the same command goes on from there.", 130)
-    except Exception as error:
-        # The last resort of a program: whatever it is, a user gets words and a status.
-        _end(
-            f"Something unexpected went wrong: {type(error).__name__}: {error}. What was finished "
-            "before is kept. Run the command again with --debug to see where, and report it.",
-            1,
-        )
-
-
-def _end(message: str, status: int) -> None:
-    if "--debug" in sys.argv:
-        traceback.print_exc()
-    print(f"valence: {message}", file=sys.stderr)
+    prepare_streams()
+    status = 0
+    with Stopping() as stopping:
+        try:
+            app()
+        except BaseException as error:
+            raised = error.__cause__ if isinstance(error, _Raised) else error
+            assert raised is not None, "what was raised is the cause"
+            if "--debug" in sys.argv and not isinstance(raised, SystemExit):
+                traceback.print_exception(raised)
+            message, status = _ending(raised, stopping.signum)
+            if message is not None:
+                print(f"valence: {message}", file=sys.stderr)
+    # All is done: a signal that comes as Python ends has nothing left to say.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        leave_quietly(stream)
     sys.exit(status)
+
+
+def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
+    """Find the words and the exit status that a command ends with.
+
+    Parameters
+    ----------
+    error
+        What the command raised; the program's own exit is a `SystemExit`.
+    signum
+        The signal that asked it to end, if one did. It decides, because what is raised in its wake
+        may be anything.
+    """
+    if signum is not None:
+        return in_words(signum), exit_status(signum)
+    if isinstance(error, BrokenPipeError) and any(map(read_no_more, (sys.stdout, sys.stderr))):
+        # As in `valence check CORPUS | head`: its reader has seen enough.
+        return None, exit_status(signal.SIGPIPE)
+    match error:
+        case SystemExit(code=int(status)):
+            return None, status
+        case SystemExit():
+            return None, 0 if error.code is None else 1
+        case ValenceError():
+            return str(error), error.exit_status
+        case OSError():
+            return (
+                f"A file could not be read or written: {error}. Check that the path is right, that "
+                "you may use it and that there is room, and run the command again: what is "
+                "finished stays."
+            ), 1
+        case KeyboardInterrupt():
+            # Raised by a library, without a signal.
+            return in_words(signal.SIGINT), exit_status(signal.SIGINT)
+        case _:
+            # The last resort of a program: whatever it is, a user gets words and a status.
+            return (
+                f"Something unexpected went wrong: {type(error).__name__}: {error}. What was "
+                "finished before is kept. Run the command again with --debug to see where, and "
+                "report it."
+            ), 1
 
 
 @app.command()
@@ -108,11 +162,11 @@ def demo(
         write_corpus(corpus, subjects=_DEMO_SUBJECTS, seconds=_DEMO_SECONDS)
     base = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
     resolved = _resolve(run, config, preset, set_, otherwise=base)
-    _all_stages(corpus, run, resolved, address, overwrite, told)
     told.say(
-        "These figures speak of synthetic sound: they show that the system works, and nothing "
+        "demo: what follows speaks of synthetic sound: it shows that the system works, and nothing "
         "about people. 'valence run CORPUS --out RUN' does the same with recordings."
     )
+    _all_stages(corpus, run, resolved, address, overwrite, told)
 
 
 @app.command()
@@ -397,9 +451,12 @@ def _all_stages(
         sweep(run, config, overwrite=overwrite, report=report)
         run.accept("sweep", config)
     from valence.report import write_report
+    from valence.report.closing import closing_lines
 
-    write_report(run, overwrite=overwrite)
+    written = write_report(run, overwrite=overwrite)
     report.say(f"report: {run.folder('report') / 'report.html'}")
+    for line in closing_lines(written["metrics"]):
+        report.say(line)
 
 
 def _load_torch() -> None:

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -31,11 +31,13 @@ from pipelines.nodes import (
     tell_of_absence,
 )
 from pipelines.progress import Report
+from pipelines.tally import some
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
 from valence.delivery import ahead
 from valence.errors import DamagedError, ModelError
 from valence.features import Features, made_of, write_features
+from valence.filenames import printable
 from valence.inference import SequenceOutputs, Sequences, outputs_of
 from valence.manifest import digest_of
 from valence.model import ValenceModel
@@ -76,7 +78,8 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     StaleError
         If features of another model or configuration stand there and `overwrite` is False.
     ModelError
-        If the model is damaged, or is not the one that the training left.
+        If the model is damaged, or is not the one that the training left; or, once the other
+        recordings are extracted, if it gives values that are not finite for one.
     """
     began = time.monotonic()
     segments = run.stage("segments").require()["summary"]["digest"]
@@ -113,12 +116,23 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     outputs = _kept(rows, stage, noted)
     todo = [row for row in rows if _file_name(row) not in outputs]
     skipped = len(rows) - len(todo)
+    bad: dict[str, int] = {}
     with report.bar("extract", total=len(todo)) as bar:
         for done in _outcomes(todo, run, config, report):
             if done["failure"]:
                 raise DamagedError(done["failure"])
-            outputs[_file_name(done)] = done["sha256"]
-            bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
+            bar.advance(1, f"{done['sequences']} sequences of {printable(done['Id'])}")
+            if done["not_finite"]:
+                bad[done["Id"]] = int(done["not_finite"])
+            else:
+                outputs[_file_name(done)] = done["sha256"]
+    if bad:
+        raise ModelError(
+            f"The model gives values that are no numbers for {len(bad)} of {len(frame)} "
+            f"recordings: {some(sorted(bad))}, in {sum(bad.values())} sequences. Scores without "
+            "them would flatter it, so the stage is not finished; the other recordings are kept. "
+            "Train again with a lower train.learning_rate and --overwrite."
+        )
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint({"made_of": making, "recordings": sorted(frame["Id"])}),
@@ -227,6 +241,18 @@ def _model(folder: Location, sha256: str, device: str) -> ValenceModel:
     return model.to(device)
 
 
+@dataclass(frozen=True)
+class _Extracted:
+    """A recording's sequences, the SHA-256 of its file, and how many are not finite.
+
+    Where one is not, there is no file.
+    """
+
+    sequences: int = 0
+    sha256: str = ""
+    not_finite: int = 0
+
+
 def extract_recordings(
     rows: dict[str, NDArray[Any]], *, run: Run, config: Config, threads: int, device: str
 ) -> dict[str, NDArray[Any]]:
@@ -234,23 +260,23 @@ def extract_recordings(
 
     Segments that are damaged are told as a `failure`: raised, Ray would hand on its traceback.
     """
+    failure = ""
     try:
-        counts, digests = _extract(rows, run, config, threads, device)
-        failure = ""
+        extracted = _extract(rows, run, config, threads, device)
     except DamagedError as error:
-        counts, digests, failure = [0] * len(rows["Id"]), [""] * len(rows["Id"]), str(error)
+        extracted, failure = [_Extracted() for _ in rows["Id"]], str(error)
     return {
         "Id": rows["Id"],
-        "sequences": np.array(counts),
-        "sha256": np.array(digests),
-        "failure": np.array([failure] * len(counts)),
+        "sequences": np.array([each.sequences for each in extracted]),
+        "sha256": np.array([each.sha256 for each in extracted]),
+        "not_finite": np.array([each.not_finite for each in extracted]),
+        "failure": np.array([failure] * len(extracted)),
     }
 
 
 def _extract(
     rows: dict[str, NDArray[Any]], run: Run, config: Config, threads: int, device: str
-) -> tuple[list[int], list[str]]:
-    """Counts of sequences, and the SHA-256 of each file."""
+) -> list[_Extracted]:
     record = run.stage("features").record()
     assert record is not None, "the stage has begun"
     torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
@@ -267,14 +293,22 @@ def _extract(
 
     precision = precision_on(torch.device(device), config.train.precision)
     found = outputs_of(model, sequences(), length, precision=precision)
-    digests = []
+    extracted = []
     for number, outputs in enumerate(found):
         labels, starts = read[number]
+        finite = np.isfinite(outputs.feature).all(axis=1) & np.isfinite(outputs.prediction).all(
+            axis=1
+        )
+        if not finite.all():
+            # Counted and not raised: the other recordings are still to be written.
+            extracted.append(_Extracted(len(starts), not_finite=int((~finite).sum())))
+            continue
         row = {key: str(rows[key][number]) for key in ("Id", "subject", "split")}
         table, others = _features(row, labels, starts, outputs, config)
         file = run.folder("features") / _file_name(row)
-        digests.append(write_features(file, table, others=others, made_of=record["fingerprint"]))
-    return [len(starts) for _, starts in read], digests
+        sha256 = write_features(file, table, others=others, made_of=record["fingerprint"])
+        extracted.append(_Extracted(len(starts), sha256))
+    return extracted
 
 
 def _features(

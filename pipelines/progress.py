@@ -9,7 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
+
+from pipelines.terminal import PlainConsole
+from valence.filenames import printable
 
 _PLAIN_SECONDS = 10.0
 
@@ -32,19 +37,29 @@ def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+class _NoteColumn(TextColumn):
+    """A note on one line, cut where it is long; what is said on lines of its own never is."""
+
+    def render(self, task: Task) -> Text:
+        """Give way to the columns beside it."""
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 class Report:
     """Tells what a stage is doing."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or PlainConsole(stderr=True)
         self._live = self._console.is_terminal
 
     def say(self, text: str) -> None:
         """One line, now."""
         if self._live:
-            self._console.print(text, markup=False)
+            self._console.print(printable(text))
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     @contextmanager
     def bar(self, title: str, total: float | None = None) -> Iterator[Bar]:
@@ -53,9 +68,9 @@ class Report:
             yield Bar(self, title, total, None, None)
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[note]}"),
+            _NoteColumn("{task.fields[note]}", markup=False, table_column=Column()),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console) as progress:
@@ -83,7 +98,7 @@ class Bar:
         """Count `amount` more as done; `note` says what is worth knowing now."""
         self._done += amount
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self._done, note=note)
+            self._progress.update(self._task, completed=self._done, note=printable(note))
             return
         now = time.monotonic()
         finished = self._total is not None and self._done >= self._total

@@ -17,13 +17,14 @@ import ray
 import torch
 from ray.runtime_env import RuntimeEnv
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
 from pipelines.nodes import require_shared
 from pipelines.placement import LIVE, Placement, place
 from pipelines.progress import Report
+from pipelines.rendezvous import Meeting
 from pipelines.streaming import StreamingSource
 from pipelines.watch import Watch
 from valence.checkpoint import (
@@ -331,6 +332,16 @@ class _Settings:
         return self.claim.folder
 
 
+class _Trainer(TorchTrainer):
+    """Ray's, which leaves Ctrl-C to the program."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Install no handler: Ray's would stay after the training, and end a stage with status 0.
+
+        The workers end with the session, or with this process.
+        """
+
+
 def _run_ray_train(
     settings: _Settings, stage: Stage, state: TrainingState | None, report: Report
 ) -> None:
@@ -357,10 +368,10 @@ def _run_ray_train(
         "failure_config": FailureConfig(**failures),
         "worker_runtime_env": RuntimeEnv(env_vars=_KEEP_MEMORY),
     }
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         work,
         train_loop_config={"settings": settings},
-        torch_config=TorchConfig(backend="nccl" if placement.gpu else "gloo"),
+        torch_config=Meeting(backend="nccl" if placement.gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
             use_gpu=placement.gpu,

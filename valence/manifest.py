@@ -8,9 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyarrow import fs
-
-from valence.storage import Location
+from valence.storage import FileEntry, Location
 
 _CHUNK = 2**20
 # Files that are read at once; hashing leaves the interpreter to others.
@@ -108,7 +106,7 @@ def take_down(folder: Location, outputs: Iterable[str] | Mapping[str, str]) -> M
     known |= _digests(folder, [name for name, digest in known.items() if not digest])
     return Manifest(
         {
-            name: Entry(int(found[name].size), int(found[name].mtime_ns or 0), digest)
+            name: Entry(found[name].size, found[name].mtime_ns, digest)
             for name, digest in known.items()
         }
     )
@@ -136,9 +134,9 @@ def _folders(names: Iterable[str]) -> set[str]:
     return {name.rpartition("/")[0] for name in names}
 
 
-def _listed(folder: Location, names: Iterable[str]) -> dict[str, fs.FileInfo]:
+def _listed(folder: Location, names: Iterable[str]) -> dict[str, FileEntry]:
     """The files among `names` that are there; one request a folder."""
-    found: dict[str, fs.FileInfo] = {}
+    found: dict[str, FileEntry] = {}
     for part in _folders(names):
         place = folder / part if part else folder
         for base, info in place.listing().items():

@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from valence.uncertainty import (
+    interval_of_ccc,
+    interval_of_mean_share,
+    shares_of_difference,
+    sums_by_subject,
+)
 
-_COVERAGE = (2.5, 97.5)
+Array = NDArray[np.float64]
 
 
 class ConstantWarning(RuntimeWarning):
@@ -127,7 +132,11 @@ class Moments:
 
 @dataclass(frozen=True)
 class Scores:
-    """How well predictions agree with labels; `ccc_ci` is a 95 % interval, or None."""
+    """How well predictions agree with labels.
+
+    `ccc_ci` is a 95 % interval over subjects, or None; `subjects` is their number, or None where
+    nobody asked for an interval.
+    """
 
     ccc: float
     ccc_ci: tuple[float, float] | None
@@ -135,22 +144,46 @@ class Scores:
     mse: float
     mae: float
     n: int
+    subjects: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `metrics.json`."""
-        return asdict(self) | {"ccc_ci": None if self.ccc_ci is None else list(self.ccc_ci)}
+        return asdict(self) | {
+            "ccc_ci": None if self.ccc_ci is None else list(self.ccc_ci),
+            "ccc_ci_method": None if self.ccc_ci is None else "jackknife",
+        }
 
 
 @dataclass(frozen=True)
 class Difference:
-    """CCC of a second predictor less that of a first; `ci` is a 95 % paired interval, or None."""
+    """CCC of a second predictor less that of a first, on the same rows.
+
+    Attributes
+    ----------
+    difference
+        The second's CCC less the first's.
+    ci
+        A 95 % interval over subjects that leaves out 0 where the two can be told apart, or None.
+    subjects
+        Number of subjects.
+    comparisons
+        Number of differences that are judged together, for which the interval is wide enough.
+    """
 
     difference: float
     ci: tuple[float, float] | None
+    subjects: int
+    comparisons: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for JSON."""
-        return {"difference": self.difference, "ci": None if self.ci is None else list(self.ci)}
+        return {
+            "difference": self.difference,
+            "ci": None if self.ci is None else list(self.ci),
+            "subjects": self.subjects,
+            "comparisons": self.comparisons,
+            "method": None if self.ci is None else "sign flips",
+        }
 
 
 def concordance(y: ArrayLike, prediction: ArrayLike) -> float:
@@ -185,7 +218,6 @@ def score(
     *,
     subjects: ArrayLike | None = None,
     bootstrap: int = 0,
-    seed: int = 0,
 ) -> Scores:
     """All scores of `prediction` against `y`, each `[n]`, at least one pair.
 
@@ -194,19 +226,18 @@ def score(
     y, prediction
         Labels and predictions, `[n]`.
     subjects
-        Who speaks, `[n]`. The interval comes from resampling whole subjects, because values of one
-        person are not independent; it is None with fewer than two of them.
+        Who speaks, `[n]`. The interval counts subjects, because values of one person are not
+        independent; it is None with fewer than `valence.uncertainty.FEWEST` of them.
     bootstrap
-        Number of resamples; 0 gives no interval.
-    seed
-        Seed of the resampling.
+        0 gives no interval; any other number gives the same one.
     """
     y, p = _pair(y, prediction)
     moments = Moments.of(y, p)
-    interval = None
-    if subjects is not None and bootstrap:
-        resampled = _bootstrap_ccc(y, p[:, None], np.asarray(subjects), bootstrap, seed)
-        interval = None if resampled is None else _interval(resampled[:, 0])
+    interval, people = None, None
+    if subjects is not None:
+        sums = _sums(y, p, subjects)
+        people = len(sums)
+        interval = interval_of_ccc(sums) if bootstrap else None
     return Scores(
         ccc=moments.ccc,
         ccc_ci=interval,
@@ -214,6 +245,7 @@ def score(
         mse=mean_squared_error(y, p),
         mae=mean_absolute_error(y, p),
         n=moments.n,
+        subjects=people,
     )
 
 
@@ -225,19 +257,45 @@ def paired_difference(
     *,
     bootstrap: int,
     seed: int = 0,
+    comparisons: int = 1,
 ) -> Difference:
     """CCC of `second` less CCC of `first` on the same rows, each `[n]`.
 
-    Both are scored on the same resamples of subjects, so that what makes a subject hard for both
-    cancels.
+    What makes a subject hard for both cancels: subjects are compared with themselves.
+
+    Parameters
+    ----------
+    y, first, second
+        Labels, and what two predictors say, `[n]`.
+    subjects
+        Who speaks, `[n]`.
+    bootstrap, seed
+        How many ways to turn the subjects' signs are drawn where there are too many to try all,
+        at least 1,000, and the seed. 0 gives no interval.
+    comparisons
+        Number of differences that are judged together.
     """
     y, a = _pair(y, first)
     _, b = _pair(y, second)
     difference = Moments.of(y, b).ccc - Moments.of(y, a).ccc
-    columns = np.stack([a, b], axis=1)
-    resampled = _bootstrap_ccc(y, columns, np.asarray(subjects), bootstrap, seed)
-    interval = None if resampled is None else _interval(resampled[:, 1] - resampled[:, 0])
-    return Difference(difference, interval)
+    ours, theirs = _sums(y, a, subjects), _sums(y, b, subjects)
+    interval = None
+    if bootstrap:
+        shares = shares_of_difference(ours, theirs)
+        interval = interval_of_mean_share(
+            shares, comparisons=comparisons, draws=bootstrap, seed=seed
+        )
+    return Difference(difference, interval, len(ours), comparisons)
+
+
+def _sums(y: Array, prediction: Array, subjects: ArrayLike) -> Array:
+    # One origin for all: sums of squares about a far one would lose digits.
+    origin = y.mean()
+    y, p = y - origin, prediction - origin
+    if np.ptp(prediction) == 0:
+        # A constant has no agreement, whatever rounding leaves of its products.
+        p = np.zeros_like(p)
+    return sums_by_subject(y, p, np.asarray(subjects))
 
 
 def _pair(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
@@ -249,39 +307,3 @@ def _pair(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("labels or predictions hold NaN or infinity")
     return first, second
-
-
-def _bootstrap_ccc(
-    y: Array, predictions: Array, subjects: NDArray[Any], resamples: int, seed: int
-) -> Array | None:
-    """CCC of every column of `predictions [n, k]` over resampled subjects: `[resamples, k]`."""
-    names, member = np.unique(subjects, return_inverse=True)
-    if len(names) < 2 or not resamples:
-        return None
-    # One origin for all: sums of squares about a far one would lose digits.
-    origin = y.mean()
-    y, p = y - origin, predictions - origin
-
-    def per_subject(values: Array) -> Array:
-        return np.bincount(member, values, minlength=len(names)).astype(np.float64)
-
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=resamples
-    )
-    n = drawn @ per_subject(np.ones_like(y))
-    mean_y = drawn @ per_subject(y) / n
-    square_y = drawn @ per_subject(y * y) / n - mean_y**2
-    found = np.zeros((resamples, p.shape[1]))
-    for column in np.flatnonzero(np.ptp(p, axis=0)):
-        value = p[:, column]
-        mean_p = drawn @ per_subject(value) / n
-        square_p = drawn @ per_subject(value * value) / n - mean_p**2
-        product = drawn @ per_subject(y * value) / n - mean_y * mean_p
-        bottom = square_y + square_p + (mean_y - mean_p) ** 2
-        np.divide(2 * product, bottom, out=found[:, column], where=bottom > 0)
-    return found
-
-
-def _interval(values: Array) -> tuple[float, float]:
-    low, high = np.percentile(values, _COVERAGE)
-    return float(low), float(high)

@@ -33,8 +33,8 @@ FORMAT: dict[StageName, int] = {
     "segments": 3,
     "train": 1,
     "features": 1,
-    "sweep": 2,
-    "report": 2,
+    "sweep": 3,
+    "report": 3,
 }
 
 # The sections of the configuration that each stage answers for.
@@ -423,7 +423,7 @@ class Stage:
 
     def _wipe(self) -> None:
         """Remove all but the record, which says until the end that this is going on."""
-        for entry in self.folder.everything():
+        for entry in self.folder.contents():
             if entry.name != self.file.name:
                 entry.delete()
 

@@ -1,7 +1,7 @@
 """Which combination is best, and whether the data say that it beats the deep model.
 
 Selection looks at the validation rows. The test rows are scored once, for the whole table, after
-it; `select_on = "test"` selects by them, as the paper did, and says so. Intervals come from
+it; `select_on = "test"` selects by them, as the paper did, and says so. Intervals count
 resampling subjects.
 """
 
@@ -140,7 +140,6 @@ def select(
                 prediction,
                 subjects=rows.subject,
                 bootstrap=config.bootstrap,
-                seed=config.seed,
             )
         return found.to_json()
 

@@ -26,7 +26,7 @@ Fake = Callable[..., Run]
 
 @pytest.fixture
 def fake(finished_run: Run, tmp_path: Path, tiny_config: Config) -> Fake:
-    """A run with features made up for four subjects, as good as asked for."""
+    """A run with features made up for eight test subjects, as good as asked for."""
 
     def make(name: str, *, noise: float, skip: int = 0, shift: float = 0.0, **changes: str) -> Run:
         run = Run.at(str(tmp_path / name))
@@ -40,7 +40,7 @@ def fake(finished_run: Run, tmp_path: Path, tiny_config: Config) -> Fake:
         target = run.folder("segments") / "recordings.parquet"
         target.write_bytes(source.read_bytes())
         rng = np.random.default_rng(3)
-        for number, split in enumerate(["validation", "test", "test", "test", "test"]):
+        for number, split in enumerate(["validation", *["test"] * 8]):
             n = 30 + number
             y = np.sin(np.arange(n) / 5 + number) + shift
             features = Features(
@@ -70,7 +70,7 @@ def test_differences_are_paired_on_shared_sequences(fake: Fake, tmp_path: Path) 
     ours = read_features(a.folder("features")).of("test")
     ours = ours.rows(ours.start >= 20)
     theirs = read_features(b.folder("features")).of("test")
-    assert first["n"] == second["n"] == len(theirs) == 31 + 32 + 33 + 34 - 16
+    assert first["n"] == second["n"] == len(theirs) == sum(range(31, 39)) - 8 * 4
     y = theirs.target[:, 0]
     assert first["ccc"] == pytest.approx(concordance(y, ours.prediction[:, 0]))
     assert second["ccc"] == pytest.approx(concordance(y, theirs.prediction[:, 0]))
@@ -83,7 +83,7 @@ def test_differences_are_paired_on_shared_sequences(fake: Fake, tmp_path: Path) 
     assert "b is better than a: the interval leaves out 0." in page
     assert "train.learning_rate" in page
     assert "train.epochs" not in page
-    assert "no interval, for which it takes two subjects" in page, "validation has one"
+    assert "cannot be told from so few: there is 1 subject, and a verdict takes 6" in page
     assert (out / "figures" / "comparison-test.png").exists()
     assert json.dumps(metrics).count("NaN") == 0
 
@@ -100,7 +100,12 @@ def test_every_two_of_three_runs_are_paired(fake: Fake, tmp_path: Path) -> None:
     b, c = (read_features(run.folder("features")).of("test") for run in runs[1:])
     b = b.rows(b.start >= 15)
     expected = paired_difference(
-        b.target[:, 0], b.prediction[:, 0], c.prediction[:, 0], c.subject, bootstrap=50
+        b.target[:, 0],
+        b.prediction[:, 0],
+        c.prediction[:, 0],
+        c.subject,
+        bootstrap=50,
+        comparisons=3,
     ).to_json()
     assert pairs["b", "c"] == {"first": "b", "second": "c", **expected}
     assert (
@@ -139,7 +144,13 @@ def test_best_regressors_are_compared_where_there_are_some(fake: Fake, tmp_path:
 def test_a_run_and_its_copy_cannot_be_told_apart(fake: Fake, tmp_path: Path) -> None:
     runs = [fake("a", noise=0.3), fake("b", noise=0.3)]
     metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
-    assert metrics["test"]["b"]["less_reference"] == {"difference": 0.0, "ci": [0.0, 0.0]}
+    assert metrics["test"]["b"]["less_reference"] == {
+        "difference": 0.0,
+        "ci": [0.0, 0.0],
+        "subjects": 8,
+        "comparisons": 1,
+        "method": "sign flips",
+    }
     page = (tmp_path / "out" / "report.html").read_text()
     assert "b and a cannot be told apart" in page
     assert "The runs have the same configuration" in page

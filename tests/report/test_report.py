@@ -22,7 +22,9 @@ from valence.checkpoint import read_description
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
+from valence.prediction import Predictor
 from valence.report import _command, story, tables, write_report
+from valence.report.closing import closing_lines
 from valence.report.costs import costs
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import find, metrics_json
@@ -108,7 +110,8 @@ def test_metrics_are_those_of_the_features(reported: Run) -> None:
         rows = features.of(split)
         y, p = rows.target[:, 0].astype(float), rows.prediction[:, 0].astype(float)
         found = metrics["deep"][split]
-        assert list(found) == ["ccc", "ccc_ci", "pcc", "mse", "mae", "n"]
+        assert list(found)[:6] == ["ccc", "ccc_ci", "pcc", "mse", "mae", "n"]
+        assert (found["subjects"], found["ccc_ci_method"]) == (1, None)
         assert found["ccc"] == pytest.approx(audmetric.concordance_cc(y, p), abs=1e-9)
         assert found["pcc"] == pytest.approx(np.corrcoef(y, p)[0, 1], abs=1e-9)
         assert found["mse"] == pytest.approx(((y - p) ** 2).mean())
@@ -338,9 +341,10 @@ def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None
         ([0.1, 0.3], "The deep model is better than that baseline"),
         ([-0.3, -0.1], "The deep model is worse than that baseline"),
         ([-0.1, 0.3], "cannot be told apart"),
-        (None, "no interval, for which it takes two subjects"),
+        (None, "cannot be told from so few: there are 2 subjects, and a verdict takes 6"),
     ):
-        pair = {"test": {"difference": 0.1, "ci": ci}, "validation": None}
+        paired = {"difference": 0.1, "ci": ci, "subjects": 8 if ci else 2, "comparisons": 1}
+        pair = {"test": paired, "validation": None}
         selection = {**evidence.selection, "deep_less_baseline": {"functionals": pair}}
         section = story.headline(replace(evidence, selection=selection), findings)
         assert words in " ".join(part.text for part in section.parts)
@@ -554,3 +558,39 @@ def test_the_model_has_a_card(reported: Run) -> None:
     assert str(reported.root) not in card
     assert reported.record()["corpus"] not in card
     assert "has not been tested" not in card
+
+
+def test_the_model_folder_says_how_good_the_model_is(reported: Run, tmp_path: Path) -> None:
+    metrics = _json(reported)
+    quality = Predictor.load(reported.root).quality
+    assert quality.ccc == metrics["deep"]["test"]["ccc"]
+    assert quality.synthetic
+    assert quality.test_subjects == len(metrics["subjects"]["test"])
+    first = (reported.model / "README.md").read_text().splitlines()[0]
+    assert quality.sentence in first
+    assert quality.warnings[0] in first
+
+    run = _copy(reported, tmp_path / "run")
+    (run.model / "evaluation.json").delete()
+    assert "not evaluated" in Predictor.load(run.root).quality.sentence
+    write_report(run)
+    assert Predictor.load(run.root).quality == quality
+
+
+def test_a_run_closes_with_four_lines(reported: Run) -> None:
+    metrics = _json(reported)
+    head, *lines = closing_lines(metrics)
+    assert [line.split("  ")[0] for line in lines] == [
+        "deep model",
+        "best regressor",
+        "ridge baseline",
+        "mean of labels",
+    ]
+    assert all(len(line) <= 80 for line in (head, *lines))
+    assert "validation (" in head
+    assert f"test ({len(metrics['subjects']['test'])} subject" in head
+    deep = metrics["deep"]
+    for split in ("validation", "test"):
+        assert f"{deep[split]['ccc']:.3f}".replace("-", "−") in lines[0]
+    unswept = closing_lines({**metrics, "best_regressor": None, "baselines": None})
+    assert [line.split()[-2:] for line in unswept[2:]] == [["–", "–"]] * 3

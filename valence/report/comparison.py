@@ -247,6 +247,7 @@ def _compare(
     if not len(rows) or not predictions:
         return None
     y, sweep = rows.target[:, 0], evidence[0].config.sweep
+    pairs = list(itertools.combinations(predictions, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantWarning)
         return Compared(
@@ -256,7 +257,6 @@ def _compare(
                     prediction,
                     subjects=rows.subject,
                     bootstrap=sweep.bootstrap,
-                    seed=sweep.seed,
                 )
                 for name, prediction in predictions.items()
             },
@@ -268,8 +268,10 @@ def _compare(
                     rows.subject,
                     bootstrap=sweep.bootstrap,
                     seed=sweep.seed,
+                    # The more pairs there are, the more would differ by chance.
+                    comparisons=len(pairs),
                 )
-                for first, second in itertools.combinations(predictions, 2)
+                for first, second in pairs
             },
         )
 
@@ -346,10 +348,12 @@ def _result(
                 target=target,
             ),
             f"CCC on {plural(n, 'shared sequence')} of the {split} set, with 95 % intervals over "
-            "subjects. Overlapping intervals do not mean that runs are equal: the difference below "
-            "is of the same resampled subjects in both.",
+            "subjects where there are enough. Overlapping intervals do not mean that runs are "
+            "equal: the difference below compares each subject with itself.",
         )
         section.tabulate(_scores_table(runs))
+        if split == "validation":
+            section.say("Each was chosen by its score on these same rows, which flatters it.")
         if runs.pairs:
             section.tabulate(_pairs_table(runs))
     return section
@@ -380,12 +384,14 @@ def _pairs_table(runs: Compared) -> Table:
         [
             Cell(f"{second} less {first}"),
             _difference(found),
-            Cell(verdict(second, first, found.ci)),
+            Cell(verdict(second, first, found.to_json())),
         ]
         for (first, second), found in runs.pairs.items()
     ]
     columns = [("runs", False), ("CCC", True), ("what the interval says", False)]
-    return Table("Every two runs, paired.", columns, rows)
+    return Table(
+        "Every two runs, paired; the intervals hold for all pairs together at 95 %.", columns, rows
+    )
 
 
 def _difference(found: Difference) -> Cell:

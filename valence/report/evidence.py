@@ -15,7 +15,7 @@ from valence.errors import StaleError
 from valence.features import Features, read_features
 from valence.history import HISTORY_FILE, read_history
 from valence.results import read_results, read_selection
-from valence.run import Run, StageName
+from valence.run import FORMAT, Run, StageName
 from valence.segments import SegmentStore
 
 SPLITS = ("train", "validation", "test", "unlabelled")
@@ -105,6 +105,11 @@ class Evidence:
     def why_no_sweep(self) -> str:
         """Why there are no results, and what adds them."""
         if "sweep" in self.stages:
+            if self.stages["sweep"]["made_of"].get("format") != FORMAT["sweep"]:
+                return (
+                    "The sweep is of another version of this program: 'valence sweep' with "
+                    "--overwrite repeats it."
+                )
             return "The sweep is of other features: 'valence sweep' with --overwrite repeats it."
         return "The sweep has not been run on this run: 'valence sweep' adds it."
 
@@ -153,7 +158,10 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
     }
     # What was swept are these features, or it says nothing of this model.
     made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
-    swept = made_of.get("features") == extracted["summary"]["digest"]
+    swept = (
+        made_of.get("features") == extracted["summary"]["digest"]
+        and made_of.get("format") == FORMAT["sweep"]
+    )
     sweep, summary = run.folder("sweep"), stages["sweep"]["summary"] if swept else {}
     return Evidence(
         run=run,

@@ -80,7 +80,6 @@ def find(evidence: Evidence) -> Findings:
                 rows.prediction[:, column],
                 subjects=rows.subject,
                 bootstrap=sweep.bootstrap,
-                seed=sweep.seed,
             )
 
     return Findings(

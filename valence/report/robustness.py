@@ -176,7 +176,6 @@ def measure(
                 np.concatenate(parts),
                 subjects=who,
                 bootstrap=config.sweep.bootstrap,
-                seed=config.sweep.seed,
             ),
         )
         for (key, told, _), parts in zip(conditions, predicted, strict=True)

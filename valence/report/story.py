@@ -16,10 +16,9 @@ from valence.report.examples import Examples
 from valence.report.findings import PAPER_DEEP, STEPS, Findings
 from valence.report.page import Section, Tile
 from valence.report.robustness import Robustness
-from valence.report.verdict import verdict
+from valence.report.verdict import interval_words, verdict
+from valence.uncertainty import FEWEST
 from valence.words import count, interval, number, plural, spread
-
-_FEW = 6
 
 
 def headline(evidence: Evidence, findings: Findings) -> Section:
@@ -342,10 +341,10 @@ def notices(evidence: Evidence, findings: Findings) -> list[str]:
         )
     split = findings.headline
     subjects = evidence.subjects(split)
-    if subjects < _FEW:
+    if subjects < FEWEST:
         told.append(
-            f"The {split} set has {plural(subjects, 'subject')}: "
-            + ("no interval can be given." if subjects < 2 else "the intervals are rough.")
+            f"The {split} set has {plural(subjects, 'subject')}: no interval can be given, and "
+            f"models cannot be told apart from so few. It takes {FEWEST}."
         )
     return told
 
@@ -366,7 +365,9 @@ def _verdict(evidence: Evidence, findings: Findings, split: str) -> str:
     paired = selection.get("deep_less_baseline", {}).get("functionals", {}).get(split)
     if paired is None:
         return told
-    return f"{told} {_difference('The deep model', 'that baseline', paired)}"
+    # Its best epoch is that of the best validation CCC.
+    chosen = "the deep model" if split == "validation" else ""
+    return f"{told} {_difference('The deep model', 'that baseline', paired, chosen=chosen)}"
 
 
 def _paired(evidence: Evidence) -> str:
@@ -375,17 +376,24 @@ def _paired(evidence: Evidence) -> str:
     split = "test" if pairs["test"] is not None else "validation"
     if pairs[split] is None:
         return ""
-    told = f"In {split}: {_difference('The best regressor', 'the deep model', pairs[split])}"
-    if split == evidence.select_on:
-        told += " It was chosen by these same rows, which flatters it."
-    return told
+    chosen = "the best regressor" if split == evidence.select_on else ""
+    found = _difference("The best regressor", "the deep model", pairs[split], chosen=chosen)
+    return f"In {split}: {found}"
 
 
-def _difference(name: str, other: str, paired: Mapping[str, Any]) -> str:
-    """The difference of two CCC on the same rows, its interval, and what they say."""
+def _difference(name: str, other: str, paired: Mapping[str, Any], *, chosen: str) -> str:
+    """The difference of two CCC on the same rows, its interval, and what they say.
+
+    `chosen` names the one that was chosen by these rows, if one was: no verdict holds then.
+    """
     told = f"{name}'s CCC less that of {other} is {number(paired['difference'])}"
     ends = f" {interval(paired['ci'])}" if paired["ci"] else ""
-    return f"{told}{ends}. {verdict(name, other, paired['ci'])}"
+    if chosen:
+        return (
+            f"{told}{ends}. No verdict is given: {chosen} was chosen by these same rows, which "
+            "flatters it."
+        )
+    return f"{told}{ends}. {verdict(name, other, paired)}"
 
 
 def _compact(toml: str) -> str:
@@ -398,8 +406,4 @@ def _compact(toml: str) -> str:
 
 
 def _ci(scores: Mapping[str, Any]) -> str:
-    return (
-        f"CCC, 95 % interval {interval(scores['ccc_ci'])}"
-        if scores["ccc_ci"]
-        else "CCC, no interval"
-    )
+    return f"CCC, {interval_words(scores)}"

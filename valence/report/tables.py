@@ -27,6 +27,7 @@ from valence.report.findings import (
 )
 from valence.report.robustness import Robustness
 from valence.report.seeds import SCORES, Seeds
+from valence.uncertainty import FEWEST
 from valence.words import MISSING, count, duration, interval, number, spread
 
 
@@ -83,7 +84,11 @@ def results_table(evidence: Evidence, findings: Findings) -> Table:
         rows.append(_scores_row(f"Deep model, {target}", further))
     columns = [("", False), ("CCC, validation", True), ("CCC, test", True)]
     columns += [(f"{name}, test", True) for name in ("PCC", "MSE", "MAE")] + [("n, test", True)]
-    return Table("CCC with its 95 % interval over subjects; n counts sequences.", columns, rows)
+    return Table(
+        f"CCC with its 95 % interval over subjects, from {FEWEST} of them on; n counts sequences.",
+        columns,
+        rows,
+    )
 
 
 _BASELINES = {
@@ -176,7 +181,10 @@ def sweep_table(evidence: Evidence) -> Table:
     columns += [("MAE, test", True), ("seconds", True), ("engine", False), ("rows fitted on", True)]
     columns += [("status", False)] if told else []
     limit = (evidence.selection or {}).get("svr_max_rows")
-    caption = f"All {len(rows)} combinations; 95 % intervals over subjects for the best."
+    caption = (
+        f"All {len(rows)} combinations; 95 % intervals over subjects for the best, where there are "
+        f"at least {FEWEST} subjects."
+    )
     if limit is not None:
         caption += f" SVR and NuSVR were fitted on at most {count(limit)} rows"
         caption += " (sweep.svr_max_rows)."

@@ -1,0 +1,136 @@
+"""How the workers of a training meet: on the address that they use, loopback on one machine.
+
+Ray would let torch's store of keys listen on all addresses of the machine, where anyone who reaches
+it may write to it; it asks for no token.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psutil  # Ray's own.
+import ray
+import torch.distributed as dist
+from ray.exceptions import GetTimeoutError
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig
+from ray.util import get_node_ip_address
+from torch._C._distributed_c10d import TCPStore
+
+_LOOPBACK = "127.0.0.1"
+_GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
+_LEAVE_SECONDS = 30.0
+
+# The first worker's store, from when it listens until the group has it.
+_listening: list[TCPStore] = []
+
+
+@dataclass
+class Meeting(TorchConfig):
+    """Joins the workers of a training to a process group; one alone needs none."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """What sets the group up."""
+        return _Joining
+
+
+class _Joining(Backend):
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Join the workers once they are there."""
+        world = len(worker_group)
+        if world == 1:
+            return
+        addresses = worker_group.execute(get_node_ip_address)
+        if len(set(addresses)) == 1:
+            addresses = [_LOOPBACK] * world
+        port = worker_group.execute_single(0, _listen, addresses[0], world)
+        ray.get(
+            [
+                worker_group.execute_single_async(
+                    rank,
+                    _join,
+                    backend_config.backend,
+                    (addresses[0], port),
+                    own=address,
+                    rank=rank,
+                    world=world,
+                    timeout=timedelta(seconds=backend_config.timeout_s),
+                )
+                for rank, address in enumerate(addresses)
+            ]
+        )
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        """Let the workers part."""
+        if len(worker_group) > 1:
+            parting = worker_group.execute_async(_part)
+            try:
+                ray.get(parting, timeout=_LEAVE_SECONDS)
+            except GetTimeoutError:
+                # A worker that hangs is ended by Ray right after.
+                return
+
+
+def _listen(address: str, world: int) -> int:
+    """Open the store on `address` alone, and return the port that it listens on."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family)
+    listener.bind((address, 0))
+    listener.listen()
+    port: int = listener.getsockname()[1]
+    store = TCPStore(
+        address,
+        port,
+        world,
+        is_master=True,
+        wait_for_workers=False,
+        # Given none, torch listens on all addresses. The store closes it.
+        master_listen_fd=listener.detach(),
+    )
+    _listening[:] = [store]
+    return port
+
+
+def _join(
+    backend: str,
+    meeting: tuple[str, int],
+    *,
+    own: str,
+    rank: int,
+    world: int,
+    timeout: timedelta,
+) -> None:
+    """Join the group as worker `rank`, whose address is `own`."""
+    interface = _interface(own)
+    if interface is not None:
+        # Given none, gloo takes whatever address the machine's name has.
+        os.environ.setdefault(_GLOO_INTERFACE, interface)
+    if rank == 0:
+        store = _listening.pop()
+    else:
+        store = TCPStore(*meeting, world, is_master=False, wait_for_workers=False)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+
+
+def _part() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _interface(address: str) -> str | None:
+    """Find the network interface that has an address, if one has it.
+
+    >>> _interface("127.0.0.1") in ("lo", "lo0")
+    True
+    """
+    for name, held in psutil.net_if_addrs().items():
+        if any(each.address.partition("%")[0] == address for each in held):
+            return str(name)
+    return None

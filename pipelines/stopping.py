@@ -1,0 +1,169 @@
+"""Ending on a signal: Ctrl-C, a scheduler's SIGTERM, and the SIGHUP of a terminal that is closed.
+
+Each raises `Stopped` in the main thread, so that what is under way cleans up behind itself. A
+second signal ends the process at once, and so does the end of a time of grace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# What cleans up has this long. Schedulers, Kubernetes among them, kill after 30 s.
+_GRACE_SECONDS = 25.0
+# `timeout`, for one, sends its signal to the process and to the group it is in: that is one wish.
+_SAME_SECONDS = 1.0
+
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class Stopped(KeyboardInterrupt):
+    """Raised where a signal asks the program to end."""
+
+
+def exit_status(signum: int) -> int:
+    """Give the exit status that shells know: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+
+    >>> exit_status(signal.SIGTERM)
+    143
+    """
+    return 128 + signum
+
+
+def in_words(signum: int) -> str:
+    """Say how the command ended.
+
+    >>> in_words(signal.SIGTERM)
+    'Stopped (SIGTERM). What is finished is kept; the same command goes on from there.'
+    """
+    name = "" if signum == signal.SIGINT else f" ({signal.Signals(signum).name})"
+    return f"Stopped{name}. What is finished is kept; the same command goes on from there."
+
+
+class Stopping:
+    """Turns signals into `Stopped` for the length of a `with` block, in the main thread.
+
+    Attributes
+    ----------
+    signum
+        The signal that came first; None while none has come. It counts also where a library
+        swallowed the exception.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, object] = {}
+        # The interpreter writes a signal's number here the moment that it comes, whatever the main
+        # thread is doing; a thread reads it.
+        self._news, self._inlet = socket.socketpair()
+        self._inlet.setblocking(False)
+
+    def __enter__(self) -> Stopping:
+        for signum in SIGNALS:
+            handler = signal.getsignal(signum)
+            # What is ignored stays so: nohup, and a shell that starts a command in the background.
+            if handler != signal.SIG_IGN:
+                self._before[signum] = handler
+                signal.signal(signum, self._stop)
+        signal.set_wakeup_fd(self._inlet.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._guard, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(-1)
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+        self._inlet.close()
+
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum = signum
+            raise Stopped
+
+    def _guard(self) -> None:
+        """End the process on a second signal, or when the time of grace is over."""
+        first: int | None = None
+        came = 0.0
+        while True:
+            left = None if first is None else max(0.0, came + _GRACE_SECONDS - time.monotonic())
+            self._news.settimeout(left)
+            try:
+                numbers = self._news.recv(1)
+            except TimeoutError:
+                break
+            if not numbers:
+                return
+            if numbers[0] not in self._before:
+                continue
+            if first is None:
+                first, came = numbers[0], time.monotonic()
+            elif time.monotonic() - came > _SAME_SECONDS:
+                break
+        assert first is not None, "only a signal sets a limit"
+        _end_at_once(first)
+
+
+def _end_at_once(signum: int) -> None:
+    """End the process, and those that it has started, without what cleans up."""
+    with contextlib.suppress(OSError):
+        cursor = _SHOW_CURSOR if os.isatty(2) else ""
+        os.write(2, f"{cursor}valence: {in_words(signum)}\n".encode())
+    # Ray brings psutil, and starts processes that would stay for some time.
+    psutil = sys.modules.get("psutil")
+    if psutil is not None:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    os._exit(exit_status(signum))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no signal break a block off, and no library take one over; `Stopped` comes after it.
+
+    For what leaves processes behind where it is broken off, such as the start of Ray. Nothing is
+    changed where the program's handlers are not installed.
+    """
+    own = {signum for signum in SIGNALS if isinstance(_owner(signum), Stopping)}
+    if not own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {signum: signal.getsignal(signum) for signum in own}
+    came: list[int] = []
+    install = signal.signal
+
+    def refuse(signum: int, handler: Any) -> Any:
+        return signal.getsignal(signum) if signum in own else install(signum, handler)
+
+    for signum in own:
+        install(signum, lambda number, _: came.append(number))
+    signal.signal = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = install
+        for signum, handler in handlers.items():
+            install(signum, handler)
+    if came:
+        # Raised as a signal, it would count as a second one.
+        _owner(came[0])._stop(came[0], None)
+
+
+def _owner(signum: int) -> Any:
+    return getattr(signal.getsignal(signum), "__self__", None)
