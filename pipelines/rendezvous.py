@@ -56,12 +56,13 @@ class _Joining(Backend):
                 worker_group.execute_single_async(
                     rank,
                     _join,
+                    # By their places: Ray's method has parameters of its own, `rank` among them.
                     backend_config.backend,
                     (addresses[0], port),
-                    own=address,
-                    rank=rank,
-                    world=world,
-                    timeout=timedelta(seconds=backend_config.timeout_s),
+                    address,
+                    rank,
+                    world,
+                    timedelta(seconds=backend_config.timeout_s),
                 )
                 for rank, address in enumerate(addresses)
             ]
@@ -101,7 +102,6 @@ def _listen(address: str, world: int) -> int:
 def _join(
     backend: str,
     meeting: tuple[str, int],
-    *,
     own: str,
     rank: int,
     world: int,
