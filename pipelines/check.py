@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.console import Console
 
-from pipelines.terminal import PlainConsole, printable
+from pipelines.terminal import PlainConsole
 from valence.config import Config
 from valence.corpus import Corpus
 from valence.errors import CorpusError
+from valence.filenames import printable
 from valence.inspection import Finding, check_corpus, remarks_on_stamps
 from valence.splits import assign_splits, resolve_protocol
 

@@ -162,11 +162,11 @@ def demo(
         write_corpus(corpus, subjects=_DEMO_SUBJECTS, seconds=_DEMO_SECONDS)
     base = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
     resolved = _resolve(run, config, preset, set_, otherwise=base)
-    _all_stages(corpus, run, resolved, address, overwrite, told)
     told.say(
-        "These figures speak of synthetic sound: they show that the system works, and nothing "
+        "demo: what follows speaks of synthetic sound: it shows that the system works, and nothing "
         "about people. 'valence run CORPUS --out RUN' does the same with recordings."
     )
+    _all_stages(corpus, run, resolved, address, overwrite, told)
 
 
 @app.command()
@@ -451,9 +451,12 @@ def _all_stages(
         sweep(run, config, overwrite=overwrite, report=report)
         run.accept("sweep", config)
     from valence.report import write_report
+    from valence.report.closing import closing_lines
 
-    write_report(run, overwrite=overwrite)
+    written = write_report(run, overwrite=overwrite)
     report.say(f"report: {run.folder('report') / 'report.html'}")
+    for line in closing_lines(written["metrics"]):
+        report.say(line)
 
 
 def _load_torch() -> None:

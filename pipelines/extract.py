@@ -31,11 +31,13 @@ from pipelines.nodes import (
     tell_of_absence,
 )
 from pipelines.progress import Report
+from pipelines.tally import some
 from valence.checkpoint import load_model, read_description
 from valence.config import Config
 from valence.delivery import ahead
 from valence.errors import DamagedError, ModelError
 from valence.features import Features, made_of, write_features
+from valence.filenames import printable
 from valence.inference import SequenceOutputs, Sequences, outputs_of
 from valence.manifest import digest_of
 from valence.model import ValenceModel
@@ -76,7 +78,8 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     StaleError
         If features of another model or configuration stand there and `overwrite` is False.
     ModelError
-        If the model is damaged, or is not the one that the training left.
+        If the model is damaged, or is not the one that the training left; or, once the other
+        recordings are extracted, if it gives values that are not finite for one.
     """
     began = time.monotonic()
     segments = run.stage("segments").require()["summary"]["digest"]
@@ -113,12 +116,23 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     outputs = _kept(rows, stage, noted)
     todo = [row for row in rows if _file_name(row) not in outputs]
     skipped = len(rows) - len(todo)
+    bad: dict[str, int] = {}
     with report.bar("extract", total=len(todo)) as bar:
         for done in _outcomes(todo, run, config, report):
             if done["failure"]:
                 raise DamagedError(done["failure"])
-            outputs[_file_name(done)] = done["sha256"]
-            bar.advance(1, f"{done['sequences']} sequences of {done['Id']}")
+            bar.advance(1, f"{done['sequences']} sequences of {printable(done['Id'])}")
+            if done["not_finite"]:
+                bad[done["Id"]] = int(done["not_finite"])
+            else:
+                outputs[_file_name(done)] = done["sha256"]
+    if bad:
+        raise ModelError(
+            f"The model gives values that are no numbers for {len(bad)} of {len(frame)} "
+            f"recordings: {some(sorted(bad))}, in {sum(bad.values())} sequences. Scores without "
+            "them would flatter it, so the stage is not finished; the other recordings are kept. "
+            "Train again with a lower train.learning_rate and --overwrite."
+        )
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint({"made_of": making, "recordings": sorted(frame["Id"])}),
@@ -235,22 +249,27 @@ def extract_recordings(
     Segments that are damaged are told as a `failure`: raised, Ray would hand on its traceback.
     """
     try:
-        counts, digests = _extract(rows, run, config, threads, device)
+        counts, digests, bad = _extract(rows, run, config, threads, device)
         failure = ""
     except DamagedError as error:
-        counts, digests, failure = [0] * len(rows["Id"]), [""] * len(rows["Id"]), str(error)
+        n, failure = len(rows["Id"]), str(error)
+        counts, digests, bad = [0] * n, [""] * n, [0] * n
     return {
         "Id": rows["Id"],
         "sequences": np.array(counts),
         "sha256": np.array(digests),
+        "not_finite": np.array(bad),
         "failure": np.array([failure] * len(counts)),
     }
 
 
 def _extract(
     rows: dict[str, NDArray[Any]], run: Run, config: Config, threads: int, device: str
-) -> tuple[list[int], list[str]]:
-    """Counts of sequences, and the SHA-256 of each file."""
+) -> tuple[list[int], list[str], list[int]]:
+    """Counts of sequences, the SHA-256 of each file, and how many sequences are not finite.
+
+    A recording with such sequences gets no file.
+    """
     record = run.stage("features").record()
     assert record is not None, "the stage has begun"
     torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
@@ -267,14 +286,23 @@ def _extract(
 
     precision = precision_on(torch.device(device), config.train.precision)
     found = outputs_of(model, sequences(), length, precision=precision)
-    digests = []
+    digests: list[str] = []
+    bad = [0] * len(rows["Id"])
     for number, outputs in enumerate(found):
         labels, starts = read[number]
+        finite = np.isfinite(outputs.feature).all(axis=1) & np.isfinite(outputs.prediction).all(
+            axis=1
+        )
+        bad[number] = int((~finite).sum())
+        if bad[number]:
+            # Counted and not raised: the other recordings are still to be written.
+            digests.append("")
+            continue
         row = {key: str(rows[key][number]) for key in ("Id", "subject", "split")}
         table, others = _features(row, labels, starts, outputs, config)
         file = run.folder("features") / _file_name(row)
         digests.append(write_features(file, table, others=others, made_of=record["fingerprint"]))
-    return [len(starts) for _, starts in read], digests
+    return [len(starts) for _, starts in read], digests, bad
 
 
 def _features(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,8 @@ from pipelines.tally import some
 from valence.audio import read_header
 from valence.config import ClusterConfig
 from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
+from valence.filenames import printable
+from valence.listing import Listing
 from valence.prediction import Predictor, model_folder
 from valence.storage import Location
 from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
@@ -51,11 +54,13 @@ def predict(
     model
         Folder of a run, or of a model.
     out
-        For each recording `<name>.csv` (`timestamp` in ms, a column a target, a row a segment),
-        `<name>.parquet` and `<name>.png`; and `prediction.json`, which lists them and what earlier
-        calls left there.
+        For each recording `<name>.csv` (a row a segment: `timestamp` of its start in ms, a column
+        a target, `end` in ms), `<name>.parquet` and `<name>.png`; and `prediction.json`, which
+        lists them, what other calls left there, and how good the model is.
     labels
         Annotations to draw: a CSV of the only recording, or a folder with `<target>/<stem>.csv`.
+        `timestamp` then names the end of a segment that it names in the labels, start or end, and
+        there is no column `end`.
     regressor
         `"best"`: predict with the best pipeline of the run's sweep in place of the model's head.
     address
@@ -89,55 +94,70 @@ def predict(
     began = time.monotonic()
     tasks = make_tasks(find_audio(audio), labels)
     predictor = Predictor.load(model, regressor=regressor)
-    listing = out / "prediction.json"
-    before = _listed(listing, overwrite=overwrite)
+    for line in predictor.quality.lines:
+        report.say(f"model: {line}")
+    listing = Listing(out / "prediction.json")
+    listing.check(overwrite=overwrite)
     out.remove_partial_files()
-    outcomes = []
-    with report.bar("predict", len(tasks)) as bar:
-        for outcome in _outcomes(
-            predictor, model, regressor, tasks, out, address, overwrite, report
-        ):
-            outcomes.append(outcome)
-            bar.advance(1, outcome.name)
-            if len(tasks) <= _TOLD or outcome.status == "failed":
-                report.say(_line(outcome))
-    order = {task.name: place for place, task in enumerate(tasks)}
-    outcomes.sort(key=lambda outcome: order[outcome.name])
-    sha256 = predictor.description.sha256
-    steps = predictor.regressor and predictor.regressor.about["steps"]
-    summary = {
-        "model": str(model_folder(model)),
-        "sha256": sha256,
-        "regressor": steps,
-        "weighting": WEIGHTING,
-        "recordings": [
-            *(row for row in before if row["name"] not in order),
-            *({**outcome.to_json(), "model": sha256, "regressor": steps} for outcome in outcomes),
-        ],
-        "seconds": time.monotonic() - began,
-    }
-    listing.write_json(summary)
+    outcomes: list[Outcome] = []
+    at_work = _outcomes(predictor, model, regressor, tasks, out, address, overwrite, report)
+
+    def keep() -> dict[str, Any]:
+        """Bring what is finished into the listing."""
+        order = {task.name: place for place, task in enumerate(tasks)}
+        outcomes.sort(key=lambda outcome: order[outcome.name])
+        return listing.merge(
+            _summary(predictor, model, time.monotonic() - began),
+            [_row(outcome, predictor) for outcome in outcomes],
+            order=list(order),
+            overwrite=overwrite,
+        )
+
+    try:
+        with report.bar("predict", len(tasks)) as bar, closing(at_work):
+            for outcome in at_work:
+                outcomes.append(outcome)
+                bar.advance(1, printable(outcome.name))
+                if len(tasks) <= _TOLD or outcome.status == "failed":
+                    report.say(_line(outcome))
+    except BaseException as error:
+        # Whatever ends it: what is finished is listed before the reason is told.
+        if outcomes:
+            try:
+                keep()
+            except OutputError:
+                raise error from None
+            report.say(
+                f"predict: ended after {len(outcomes)} of {len(tasks)} recordings, which are kept "
+                f"and listed in '{listing.file}'; the same command goes on with the others"
+            )
+        raise
+    summary = keep()
     _tell(report, outcomes, time.monotonic() - began, out)
     _refuse(outcomes, out)
     return summary
 
 
-def _listed(listing: Location, *, overwrite: bool) -> list[dict[str, Any]]:
-    """The rows that earlier calls left; a file of that name from elsewhere is not replaced."""
-    if not listing.exists():
-        return []
-    try:
-        content = listing.read_json()
-        if content["weighting"] and all("name" in row for row in content["recordings"]):
-            return list(content["recordings"])
-    except (ValueError, KeyError, TypeError):
-        pass
-    if overwrite:
-        return []
-    raise StaleError(
-        f"'{listing}' is damaged, or was not written by this program. Add --overwrite to replace "
-        "it, or choose another folder."
-    )
+def _summary(predictor: Predictor, model: Location, seconds: float) -> dict[str, Any]:
+    """What `prediction.json` says of this call."""
+    steps = predictor.regressor and predictor.regressor.about["steps"]
+    return {
+        "model": str(model_folder(model)),
+        "sha256": predictor.description.sha256,
+        "regressor": steps,
+        "quality": predictor.quality.to_json(),
+        "weighting": WEIGHTING,
+        "seconds": seconds,
+    }
+
+
+def _row(outcome: Outcome, predictor: Predictor) -> dict[str, Any]:
+    return {
+        **outcome.to_json(),
+        "model": predictor.description.sha256,
+        "regressor": predictor.regressor and predictor.regressor.about["steps"],
+        "quality": " ".join(predictor.quality.lines),
+    }
 
 
 def _outcomes(
@@ -149,7 +169,7 @@ def _outcomes(
     address: str | None,
     overwrite: bool,
     report: Report,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     # A cluster that is named does the work, whatever this machine has.
     named = cluster_address(address) is not None
     if not named and not _is_much(tasks):
@@ -252,30 +272,33 @@ def _task_to_json(task: Task) -> dict[str, Any]:
         "audio": task.audio.uri,
         "name": task.name,
         "labels": {target: file.uri for target, file in task.labels.items()},
+        "stamps": task.stamps,
     }
 
 
 def _task_from_json(content: dict[str, Any]) -> Task:
     labels = {target: Location.parse(uri) for target, uri in content["labels"].items()}
-    return Task(Location.parse(content["audio"]), content["name"], labels)
+    return Task(Location.parse(content["audio"]), content["name"], labels, content["stamps"])
 
 
 def _line(outcome: Outcome) -> str:
+    name = printable(outcome.name)
     match outcome.status:
         case "ok":
             remark = ", shorter than a sequence" if outcome.short else ""
             odd = f" ({outcome.reason})" if outcome.reason else ""
-            scores = "".join(f", {name} CCC {ccc:.3f}" for name, ccc in (outcome.ccc or {}).items())
+            scores = "".join(f", {of} CCC {ccc:.3f}" for of, ccc in (outcome.ccc or {}).items())
+            sound = f"; {'; '.join(outcome.remarks)}" if outcome.remarks else ""
             return (
-                f"{outcome.name}: {outcome.rows} rows, {outcome.sound_seconds:g} s of sound in "
-                f"{outcome.seconds:.1f} s{remark}{scores}{odd}"
+                f"{name}: {outcome.rows} rows, {outcome.sound_seconds:g} s of sound in "
+                f"{outcome.seconds:.1f} s{remark}{scores}{odd}{sound}"
             )
         case "skipped":
-            return f"{outcome.name}: nothing to do"
+            return f"{name}: nothing to do"
         case "stale":
-            return f"{outcome.name}: files of another model or sound stand there"
+            return f"{name}: files of another model, sound or version stand there"
         case "failed":
-            return f"{outcome.name}: set aside. {outcome.reason}"
+            return f"{name}: set aside. {outcome.reason}"
 
 
 def _tell(report: Report, outcomes: Sequence[Outcome], seconds: float, out: Location) -> None:
@@ -289,6 +312,8 @@ def _tell(report: Report, outcomes: Sequence[Outcome], seconds: float, out: Loca
         report.say(
             f"predict: shorter than a sequence, so that one value holds throughout: {some(short)}"
         )
+    if len(outcomes) > _TOLD:
+        _tell_remarks(report, outcomes)
     report.say(
         f"predict: {count['ok']} predicted ({sound:g} s of sound in {seconds:.1f} s), "
         f"{count['skipped']} stood there already, {count['failed'] + count['stale']} set aside; "
@@ -296,13 +321,26 @@ def _tell(report: Report, outcomes: Sequence[Outcome], seconds: float, out: Loca
     )
 
 
+def _tell_remarks(report: Report, outcomes: Sequence[Outcome]) -> None:
+    """What is remarked of the sound of recordings that got no line of their own, by remark."""
+    names: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for remark in outcome.remarks:
+            names.setdefault(remark, []).append(outcome.name)
+    for remark, of in list(names.items())[:_TOLD]:
+        report.say(f"predict: {remark}: {some(of)}")
+    if len(names) > _TOLD:
+        report.say(f"predict: and {len(names) - _TOLD} more remarks: see prediction.json")
+
+
 def _refuse(outcomes: Sequence[Outcome], out: Location) -> None:
     stale = [outcome.name for outcome in outcomes if outcome.status == "stale"]
     if stale:
         more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
         raise StaleError(
-            f"'{out}' holds files of another model, sound or annotation for '{stale[0]}'{more}. "
-            "Add --overwrite to replace them, or choose another folder."
+            f"'{out}' holds files of another model, sound, annotation or version of this program "
+            f"for '{printable(stale[0])}'{more}. Add --overwrite to replace them, or choose "
+            "another folder."
         )
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if len(failed) == len(outcomes):

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pyarrow import fs
-
 from pipelines.metrics import stage_metrics
 from pipelines.nodes import cpu_nodes, require_cpus, require_shared, tell_of_absence
 from pipelines.progress import Report
@@ -196,11 +194,12 @@ def _list_files(corpus: Corpus) -> tuple[dict[str, int], str]:
     sizes: dict[str, int] = {}
     touched = []
     for folder in folders:
-        for info in corpus.root.filesystem.get_file_info(fs.FileSelector(folder)):
-            if info.path in files:
-                sizes[info.path] = info.size or 0
-                relative = info.path.removeprefix(corpus.root.path)
-                touched.append([relative, info.size or 0, info.mtime_ns or 0])
+        place = replace(corpus.root, path=folder)
+        for entry in place.entries_of_files():
+            path = f"{folder}/{entry.name}"
+            if path in files:
+                sizes[path] = entry.size
+                touched.append([path.removeprefix(corpus.root.path), entry.size, entry.mtime_ns])
     return sizes, fingerprint({"files": sorted(touched), "format": FORMAT["segments"]})
 
 

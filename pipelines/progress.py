@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeEla
 from rich.table import Column
 from rich.text import Text
 
-from pipelines.terminal import PlainConsole, printable
+from pipelines.terminal import PlainConsole
+from valence.filenames import printable
 
 _PLAIN_SECONDS = 10.0
 

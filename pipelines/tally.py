@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipelines.progress import Report
+from valence.filenames import printable
 from valence.jobs import Outcome, PartOutcome
 
 _TOLD = 10
@@ -84,7 +85,7 @@ class Tally:
         """Say what was rejected and why, and what was done."""
         rejected = [outcome for outcome in outcomes if outcome.status == "rejected"]
         for outcome in rejected[:_TOLD]:
-            report.say(f"  rejected {outcome.id}: {outcome.reason}")
+            report.say(f"  rejected {printable(outcome.id)}: {outcome.reason}")
         if len(rejected) > _TOLD:
             report.say(f"  and {len(rejected) - _TOLD} more: see recordings.parquet")
         summary = self.summary()
@@ -107,4 +108,4 @@ class Tally:
 def some(names: Sequence[str]) -> str:
     """The first names, quoted, and how many more there are."""
     more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
-    return ", ".join(f"'{name}'" for name in names[:_TOLD]) + more
+    return ", ".join(f"'{printable(name)}'" for name in names[:_TOLD]) + more

@@ -27,17 +27,6 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     return plain.encode("ascii", "backslashreplace").decode(), error.end
 
 
-def printable(text: str) -> str:
-    r"""Give a name as a line of a terminal can show it: what would steer the terminal is escaped.
-
-    >>> print(printable("a\x1b[31m\n[é]"))
-    a\x1b[31m\n[é]
-    """
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
-
-
 def prepare_streams() -> None:
     """Let standard output and standard error take every character, and be there where closed."""
     for descriptor in (0, 1, 2):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from valence.preprocessing import Job, process_recording
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
 from valence.storage import Location
+from valence.synthesis import write_corpus
 
 
 def _make(root: Path, files: Iterable[str]) -> Location:
@@ -610,3 +612,39 @@ def test_labels_that_are_no_file_are_not_passed_over(small: Path, kind: str) -> 
         os.mkfifo(file)
     found = _check(small)["a"]
     assert "cannot be read" in " ".join([str(found.problem), *found.remarks])
+
+
+def test_a_bad_name_costs_no_other_recording(tmp_path: Path) -> None:
+    """One that is not UTF-8 and one that leaves no room for a suffix are rejected, each alone."""
+    from pipelines.preprocess import _list_files
+    from pipelines.segmenting import _job_from_json, _job_to_json
+
+    root = Location.parse(tmp_path / "corpus")
+    write_corpus(root, subjects=3, seconds=4.0)
+    audio = tmp_path / "corpus" / "raw_data" / "audio"
+    long = "n" * 251
+    for name in (os.fsdecode(b"caf\xe9"), long, "n" * 247):
+        shutil.copy(audio / "01.wav", audio / f"{name}.wav")
+    (tmp_path / "corpus/label_segments/valence" / os.fsdecode(b"caf\xe9.csv")).write_text("")
+    config = Config.resolve(
+        Config(), assignments=["sequence.length=4", "split.protocol=paper", "augment.copies=0"]
+    )
+    corpus = read_corpus(root)
+    ids = [recording.id for recording in corpus.recordings]
+    assert ids == sorted(["01", "02", "03", "caf\\xe9", long, "n" * 247])
+    problems = {finding.id: finding.problem for finding in check_corpus(corpus, config)}
+    assert "not UTF-8" in str(problems["caf\\xe9"])
+    assert "has an Id of 251 bytes" in str(problems[long])
+    assert problems["01"] is None
+    sizes, _ = _list_files(corpus)
+    assert len([path for path in sizes if path.endswith(".wav")]) == 6
+    store = SegmentStore(Location.parse(tmp_path / "run"))
+    status = {}
+    for recording in corpus.recordings:
+        job = Job(recording, "test", 0)
+        text = json.dumps(_job_to_json(job))
+        outcome = process_recording(_job_from_json(json.loads(text), root), store, config)
+        status[recording.id] = outcome.status
+        json.dumps(outcome.row(), default=str).encode()
+        store.write_recordings([outcome.row()])
+    assert status == dict.fromkeys(ids, "ok") | {"caf\\xe9": "rejected", long: "rejected"}

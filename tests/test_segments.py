@@ -210,8 +210,10 @@ def test_any_scope_comes_from_the_stored_moments(tmp_path: Path) -> None:
 
 
 def test_reserved_names(tmp_path: Path) -> None:
-    assert _store(tmp_path).is_reserved("recordings")
-    assert not _store(tmp_path).is_reserved("recording")
+    assert "a file of the store itself" in str(_store(tmp_path).why_not("recordings"))
+    assert _store(tmp_path).why_not("recording") is None
+    assert _store(tmp_path).why_not("r" * 247) is None
+    assert "has an Id of 248 bytes" in str(_store(tmp_path).why_not("r" * 248))
 
 
 _TABLES = ("recordings.parquet", "standardization.json")

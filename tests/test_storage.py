@@ -107,6 +107,40 @@ def test_partial_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     assert (folder / "absent").remove_partial_files() == 0
 
 
+def test_a_name_of_255_bytes_is_written_and_read(tmp_path: Path) -> None:
+    file = Location.parse(tmp_path) / ("é" * 127 + "a")
+    file.write_text("whole")
+    assert file.read_text() == "whole"
+    assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
+
+
+def test_the_partial_file_of_a_writer_at_work_stays(tmp_path: Path) -> None:
+    folder = Location.parse(tmp_path)
+    with (folder / "a").writer() as target:
+        target.write(b"whole")
+        assert folder.remove_partial_files() == 0
+    assert (folder / "a").read_text() == "whole"
+
+
+def test_a_name_that_is_not_utf8_costs_no_listing(tmp_path: Path) -> None:
+    bad = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    bad.write_text("sound")
+    (tmp_path / "good.wav").write_text("good sound")
+    folder = Location.parse(tmp_path)
+    assert [str(file) for file in folder.files()] == [
+        f"{tmp_path}/caf\\xe9.wav",
+        f"{tmp_path}/good.wav",
+    ]
+    assert sorted(entry.size for entry in folder.entries_of_files()) == [5, 10]
+    file = folder.files()[0]
+    assert file.exists()
+    assert file.info().size == 5
+    with pytest.raises(OSError, match="not UTF-8"):
+        file.open()
+    file.delete()
+    assert not bad.exists()
+
+
 def test_delete(tmp_path: Path) -> None:
     root = Location.parse(tmp_path)
     for name in ("a/b/c", "a/d", "e"):

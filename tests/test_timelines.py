@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from valence.config import Config
 from valence.errors import UsageError
 from valence.model import ValenceModel
 from valence.prediction import Predictor, Timeline
+from valence.quality import Quality
 from valence.standardization import Standardizer
 from valence.storage import Location
 from valence.timelines import find_audio, make_tasks, predict_task
@@ -86,8 +89,9 @@ def test_csv_parquet_and_figure(predictor: Predictor, tmp_path: Path) -> None:
     assert (outcome.status, outcome.rows, outcome.short) == ("ok", 27, False)
     assert sorted(file.name for file in out.iterdir()) == ["talk.csv", "talk.parquet", "talk.png"]
     csv = pd.read_csv(out / "talk.csv")
-    assert csv.columns.tolist() == ["timestamp", "valence"]
+    assert csv.columns.tolist() == ["timestamp", "valence", "end"]
     assert csv["timestamp"].tolist() == [500 * i for i in range(27)]
+    assert csv["end"].tolist() == [500 * (i + 1) for i in range(27)]
     expected = predictor.predict_file(task.audio).to_frame()
     np.testing.assert_allclose(csv["valence"], expected["valence"], atol=1e-6)
     parquet = pd.read_parquet(out / "talk.parquet")
@@ -213,7 +217,7 @@ def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: P
     assert "shorter than 0.5 s" in blink.reason
     assert (short.status, short.short, short.rows) == ("ok", True, 6)
     marked = pd.read_csv(out / "short.csv")
-    assert marked.columns.tolist() == ["timestamp", "valence", "short"]
+    assert marked.columns.tolist() == ["timestamp", "valence", "end", "short"]
     assert marked["short"].all()
     assert text.status == "failed"
     assert "text.wav" in text.reason
@@ -320,3 +324,138 @@ def test_folders_of_labels(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match=r"no labels for any of the 2.*Expected talk\.csv"):
         make_tasks(audio, Location.parse(tmp_path / "none"))
+
+
+def test_names_that_no_file_can_have_are_shortened_and_told_apart(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    long = ["n" * 247 + end for end in ("a.wav", "b.wav")]
+    for name in long:
+        _write_audio(tmp_path / name, 12)
+    for name in ("Case.wav", "case.wav"):
+        _write_audio(tmp_path / name, 12)
+    tasks = make_tasks(find_audio([str(tmp_path)]))
+    assert len({task.name.casefold() for task in tasks}) == 4
+    out = Location.parse(tmp_path / "out")
+    assert [predict_task(predictor, task, out).status for task in tasks] == ["ok"] * 4
+    assert len(out.files()) == 12
+
+
+def test_a_name_that_is_not_utf8_costs_its_own_recording_alone(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    shutil.copy(_write_audio(tmp_path / "good.wav", 12), tmp_path / os.fsdecode(b"caf\xe9.wav"))
+    (tmp_path / "labels").mkdir()
+    _write_labels(tmp_path / "labels" / "good.csv", [0.1] * 24)
+    bad, good = make_tasks(find_audio([str(tmp_path)]), Location.parse(tmp_path / "labels"))
+    out = Location.parse(tmp_path / "out")
+    outcome = predict_task(predictor, bad, out)
+    assert (outcome.status, outcome.name) == ("failed", "caf\\xe9")
+    assert "caf\\xe9.wav' has a path that is not UTF-8" in outcome.reason
+    json.dumps(outcome.to_json()).encode()
+    assert predict_task(predictor, good, out).status == "ok"
+
+
+@pytest.mark.parametrize(("first", "stamps"), [(0, "start"), (500, "end")])
+def test_timestamps_follow_the_labels(
+    predictor: Predictor, tmp_path: Path, first: int, stamps: str
+) -> None:
+    audio = [_write_audio(tmp_path / f"{name}.wav", 12) for name in ("talk", "unlabelled")]
+    labels = tmp_path / "corpus" / "label_segments" / "valence" / "talk.csv"
+    labels.parent.mkdir(parents=True)
+    rows = [f"{first + 500 * i},{i / 50}" for i in range(24)]
+    labels.write_text("\n".join(["timestamp,value", *rows]))
+    tasks = make_tasks(
+        [Location.parse(file) for file in audio], Location.parse(tmp_path / "corpus")
+    )
+    out = tmp_path / "out"
+    for task in tasks:
+        assert predict_task(predictor, task, Location.parse(out)).timestamp == stamps
+        csv = pd.read_csv(out / f"{task.name}.csv")
+        assert csv.columns.tolist() == ["timestamp", "valence"]
+        assert csv["timestamp"].tolist() == [first + 500 * i for i in range(24)]
+        assert pd.read_parquet(out / f"{task.name}.parquet")["timestamp"].tolist()[0] == first
+    merged = pd.read_csv(labels).merge(pd.read_csv(out / "talk.csv"), on="timestamp")
+    assert len(merged) == 24
+
+
+def test_labels_of_two_conventions_leave_both_ends_named(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    audio = [_write_audio(tmp_path / f"{name}.wav", 12) for name in ("a", "b", "c")]
+    (tmp_path / "labels").mkdir()
+    for name, first in (("a", 0), ("b", 500)):
+        rows = [f"{first + 500 * i},0.1" for i in range(24)]
+        (tmp_path / "labels" / f"{name}.csv").write_text("\n".join(["timestamp,value", *rows]))
+    files = [Location.parse(file) for file in audio]
+    tasks = make_tasks(files, Location.parse(tmp_path / "labels"))
+    first_rows = []
+    for task in tasks:
+        predict_task(predictor, task, Location.parse(tmp_path / "out"))
+        csv = pd.read_csv(tmp_path / "out" / f"{task.name}.csv")
+        first_rows.append(csv.drop(columns="valence").iloc[0].to_dict())
+    assert first_rows == [{"timestamp": 0}, {"timestamp": 500}, {"timestamp": 0, "end": 500}]
+
+
+@pytest.mark.parametrize("seconds", [12, 3])
+@pytest.mark.parametrize("weight", [3e38, 1e20])
+def test_predictions_that_are_no_numbers_fail_their_file(
+    tmp_path: Path, tiny_config: Config, seconds: float, weight: float
+) -> None:
+    predictor = _predictor(tmp_path / "model", tiny_config, seed=0)
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", seconds))])
+    # Finite weights, which a model's file may hold, and sums that are not.
+    with torch.no_grad():
+        predictor.model.output.weight.fill_(weight)
+        predictor.model.output.bias.fill_(weight)
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert outcome.status == "failed"
+    assert "talk.wav' has no prediction that is a number" in outcome.reason
+    assert "sequences, the first at 0 s" in outcome.reason
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_figure_is_drawn_again_once_the_model_is_evaluated(
+    tmp_path: Path, tiny_config: Config
+) -> None:
+    predictor = _predictor(tmp_path / "model", tiny_config, seed=0)
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    predict_task(predictor, task, out)
+    png, csv = ((tmp_path / "out" / f"talk.{kind}").read_bytes() for kind in ("png", "csv"))
+    predictor.quality = Quality(corpus="nemo", ccc=-0.04, test_subjects=2)
+    assert predict_task(predictor, task, out).status == "ok"
+    assert (tmp_path / "out" / "talk.png").read_bytes() != png
+    assert (tmp_path / "out" / "talk.csv").read_bytes() == csv
+    about = json.loads(pq.read_schema(tmp_path / "out" / "talk.parquet").metadata[b"valence"])
+    assert "do not use it" in about["quality"]["warnings"][0]
+    assert predict_task(predictor, task, out).status == "skipped"
+
+
+def test_what_is_remarked_of_the_sound_stands_in_every_file(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    heard = predictor.predict_path
+
+    def remarking(*arguments: Any, **named: Any) -> Any:
+        return replace(heard(*arguments, **named), remarks=("its channels were mixed",))
+
+    monkeypatch.setattr(predictor, "predict_path", remarking)
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert outcome.to_json()["remarks"] == ["its channels were mixed"]
+    csv = pd.read_csv(tmp_path / "out" / "talk.csv")
+    assert csv.columns.tolist() == ["timestamp", "valence", "end", "remarks"]
+    about = json.loads(pq.read_schema(tmp_path / "out" / "talk.parquet").metadata[b"valence"])
+    assert about["outcome"]["remarks"] == ["its channels were mixed"]
+
+
+def test_labels_in_another_unicode_form_are_joined_with_a_remark(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    audio = _write_audio(tmp_path / "Zoe\u0308.wav", 12)
+    _write_labels(tmp_path / "labels" / "valence" / "Zo\u00eb.csv", [i / 30 for i in range(24)])
+    (task,) = make_tasks([Location.parse(audio)], Location.parse(tmp_path / "labels"))
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert "another Unicode form" in outcome.reason
+    assert set(outcome.ccc or {}) == {"valence"}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from valence.containers import lay_out, truncated
 from valence.errors import AudioError, UnreadableError
+from valence.filenames import is_utf8
 from valence.flac import count_flac
 from valence.formats import MEDIA_SUFFIXES
 from valence.layout import Layout, Part, PartFile
@@ -161,9 +162,16 @@ def on_disk(file: Location) -> Iterator[Path]:
     UnreadableError
         If the file cannot be read, is a link to nothing, or is no file but a folder, a pipe or a
         device.
+    AudioError
+        If its path is not UTF-8.
     OSError
         If there is no room for the copy.
     """
+    if not is_utf8(file.path):
+        raise AudioError(
+            f"'{file}' has a path that is not UTF-8: the bytes that are none stand here as \\x and "
+            "two digits. Expected UTF-8, which tables and label files can hold. Rename it."
+        )
     if file.local is not None:
         _require_file(file.local, file)
         yield file.local

@@ -17,6 +17,7 @@ from typing import Literal
 
 from valence.config import Target
 from valence.errors import ConfigError, CorpusError
+from valence.filenames import is_utf8, printable
 from valence.formats import ALL_SUFFIXES
 from valence.metadata import Column, Ids, Pairs, read_pairs
 from valence.names import normal
@@ -143,9 +144,10 @@ def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
         chosen, *unused = audio[name]
         remarks = []
         if unused:
-            also = ", ".join(f"'{file.name}'" for file in unused)
+            also = ", ".join(f"'{printable(file.name)}'" for file in unused)
+            used = printable(chosen.name)
             remarks.append(
-                f"has {len(unused) + 1} audio files; '{chosen.name}' is used, not {also}"
+                f"has {len(unused) + 1} audio files; '{used}' is used, not {also}"
                 + _alike([file.name for file in audio[name]])
             )
         if partition and name not in partition:
@@ -216,10 +218,11 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
     forms: dict[str, str] = {}
     for file in _list(folder, entries=True):
         if file.suffix in ALL_SUFFIXES:
+            name = _id_of(file)
             # Names that differ only in their Unicode form are one recording's.
-            audio[forms.setdefault(normal(file.stem), file.stem)].append(file)
+            audio[forms.setdefault(normal(name), name)].append(file)
         else:
-            other.append(file.name)
+            other.append(printable(file.name))
     if not audio:
         raise CorpusError(
             f"'{root}' is no corpus: {_what_is_there(root)}. Expected the MuSe layout, with "
@@ -229,6 +232,14 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
     for files in audio.values():
         files.sort(key=lambda file: ALL_SUFFIXES.index(file.suffix))
     return audio, other
+
+
+def _id_of(file: Location) -> str:
+    """The Id that a file's name gives; of a name that is no UTF-8, what can be printed of it.
+
+    Such a recording is set aside where its audio is opened: tables cannot hold its name.
+    """
+    return file.stem if is_utf8(file.stem) else printable(file.stem)
 
 
 def _what_is_there(root: Location) -> str:
@@ -252,7 +263,7 @@ def _list_labels(
             found: dict[str, list[Location]] = defaultdict(list)
             for file in _list(root / "label_segments" / folder, entries=True):
                 if file.suffix == ".csv":
-                    name = file.stem
+                    name = _id_of(file)
                     # No ending is taken away: 'a.wav.csv' is not known to be the labels of 'a'.
                     known = ids.find(name)
                     same = known is not None and normal(known) == normal(name)
@@ -261,14 +272,14 @@ def _list_labels(
                 if target in labels[name]:
                     continue
                 # Of names that look alike, the one that is written as the audio's is taken.
-                files.sort(key=lambda file: file.stem != name)
+                files.sort(key=lambda file: _id_of(file) != name)
                 labels[name][target] = files[0]
                 place = f"label_segments/{folder}"
                 if len(files) > 1:
                     remarks[name].append(
                         f"has {len(files)} label files in {place}" + _alike([f.name for f in files])
                     )
-                elif files[0].stem != name and ids.find(name) is not None:
+                elif _id_of(files[0]) != name and ids.find(name) is not None:
                     remarks[name].append(
                         f"is joined to a label file in {place} whose name is written in another "
                         "Unicode form (NFC, NFD)"

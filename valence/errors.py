@@ -42,6 +42,10 @@ class UnreadableError(AudioError):
     """An audio file that cannot be read now, whatever is in it."""
 
 
+class PredictionError(CorpusError):
+    """A recording for which the model gives values that are no numbers."""
+
+
 class StaleError(ValenceError):
     """Outputs made by another configuration or input stand where new ones would go."""
 

@@ -125,8 +125,9 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
     problems = [told for target, told in damaged if target in needed]
     # Where its labels are not needed, a damaged label file does not cost the recording.
     remarks += [f"labels not used: {told}" for target, told in damaged if target not in needed]
-    if SegmentStore.is_reserved(recording.id):
-        problems.append("has the name of a file of the segment store as its Id; rename it")
+    unusable = SegmentStore.why_not(recording.id)
+    if unusable is not None:
+        problems.append(f"{unusable}; rename the recording and its label files")
     if n_segments < config.sequence.length:
         problems.append(
             f"has {n_segments} segments ({header.duration:.1f} s), fewer than the "

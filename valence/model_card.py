@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from valence.config import versions
+from valence.quality import Quality, quality_of_record
 from valence.words import count, number, plural
 
 _UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done with a model of it"
@@ -40,6 +41,8 @@ class Card:
         subjects`. Empty before there is a report.
     remarks
         Lines that follow the scores.
+    quality
+        What its first line tells; by default what the record says, of a model not yet evaluated.
     """
 
     targets: Sequence[str]
@@ -52,6 +55,7 @@ class Card:
     splits: Sequence[str] = ()
     scores: Sequence[Mapping[str, str]] = ()
     remarks: Sequence[str] = ()
+    quality: Quality | None = None
 
     def markdown(self) -> str:
         """The text of `README.md` beside the model; no path of the machine stands in it."""
@@ -63,12 +67,17 @@ class Card:
             keep_trailing_newline=True,
         )
         corpus = self.record.get("corpus")
+        quality = self.quality or Quality(
+            **quality_of_record(self.record),
+            target=self.targets[0],
+            not_evaluated="'valence report' writes its scores here",
+        )
         return environment.get_template("model_card.md.j2").render(
             card=self,
+            quality=" ".join([quality.sentence, *quality.warnings]),
             targets=" and ".join(self.targets),
             parameters=count(self.parameters),
             version=versions()["valence"],
-            synthetic=bool(self.record.get("synthetic", False)),
             corpus=PurePosixPath(corpus).name if corpus else "not recorded",
             licence=self.record.get("licence", _UNKNOWN_LICENCE),
             splits=self.splits or _splits(self.record),

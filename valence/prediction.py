@@ -22,11 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from valence.audio import AudioReading, iter_segments, mismatches, normalize, on_disk
 from valence.checkpoint import ModelDescription, ModelSections, load_model
-from valence.errors import AudioError, ModelError
+from valence.errors import AudioError, ModelError, PredictionError
 from valence.inference import sequence_outputs
 from valence.mel import log_mel
 from valence.mixing import Mixer
 from valence.model import ValenceModel
+from valence.quality import Quality, quality_of_record, read_quality
 from valence.regressor import Regressor, load_regressor
 from valence.run import Run
 from valence.storage import Location
@@ -36,10 +37,15 @@ _CHUNK_SEGMENTS = 20
 _BLOCK_SEGMENTS = 1200
 # The highest rate that sound is recorded at, and more.
 _MOST_SR = 10_000_000
+# Labels lie in [-1, 1]; beyond twice that a value speaks of no label.
+_MOST_VALUE = 2.0
+# Beyond this it is a failure.
+_LARGEST_VALUE = 1e6
 # Parts of a segment that the envelope tells of.
 _PARTS = 10
 
 Array = NDArray[np.float32]
+Stamps = Literal["start", "end"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +66,8 @@ class Timeline:
     envelope
         Least and greatest sample of each tenth of a segment relative to the loudest, float32
         `[2, 10 * n]`.
+    step
+        Seconds of a segment.
     remarks
         What was odd about the sound, or other than what the model was trained on.
     """
@@ -69,19 +77,38 @@ class Timeline:
     targets: tuple[str, ...]
     short: bool
     envelope: Array
+    step: float = 0.5
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.time)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Columns `timestamp` (ms) and each target; `short`, true throughout, if it is short."""
-        columns: dict[str, Any] = {"timestamp": np.rint(1000 * self.time).astype(np.int64)}
+    def to_frame(self, *, stamps: Stamps | None = None) -> pd.DataFrame:
+        """The timeline as a table, a row a segment.
+
+        Parameters
+        ----------
+        stamps
+            Which end of a segment `timestamp` names, `"start"` or `"end"`, as label files do whose
+            first timestamp is 0 or 500. By default it names the start, and `end` the end.
+
+        Returns
+        -------
+        Columns `timestamp` [ms] and each target; `end` [ms], if `stamps` is None; `short`, true
+        throughout, if the recording is short; `remarks`, if there are any.
+        """
+        start = np.rint(1000 * self.time).astype(np.int64)
+        end = np.rint(1000 * (self.time + self.step)).astype(np.int64)
+        columns: dict[str, Any] = {"timestamp": end if stamps == "end" else start}
         for column, target in enumerate(self.targets):
             columns[target] = self.values[:, column]
+        if stamps is None:
+            columns["end"] = end
+        # A table on its own must not pass for one of full sequences, or of any sound.
         if self.short:
-            # A table on its own must not pass for one of full sequences.
             columns["short"] = True
+        if self.remarks:
+            columns["remarks"] = "; ".join(self.remarks)
         return pd.DataFrame(columns)
 
 
@@ -96,6 +123,8 @@ class Predictor:
         Its configuration.
     regressor
         What predicts from the model's features in place of its own head, if anything does.
+    quality
+        How good the predictor is known to be; by default what the description says.
     """
 
     def __init__(
@@ -103,10 +132,16 @@ class Predictor:
         model: ValenceModel,
         description: ModelDescription,
         regressor: Regressor | None = None,
+        quality: Quality | None = None,
     ) -> None:
         self.model = model
         self.description = description
         self.regressor = regressor
+        self.quality = quality or Quality(
+            **quality_of_record(description.record),
+            target=self.targets[0],
+            not_evaluated="it was not loaded from a folder that says how good it is",
+        )
 
     @classmethod
     def load(
@@ -137,7 +172,8 @@ class Predictor:
         if isinstance(where, Run):
             where = where.root
         root = where if isinstance(where, Location) else Location.parse(where)
-        model, description = load_model(model_folder(root))
+        folder_of_model = model_folder(root)
+        model, description = load_model(folder_of_model)
         best = None
         if regressor is not None:
             folder = root / "sweep" / "best"
@@ -149,7 +185,14 @@ class Predictor:
                 )
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), description, best)
+        quality = read_quality(
+            folder_of_model,
+            sha256=description.sha256,
+            record=description.record,
+            target=model.config.targets[0] if best is None else best.about["target"],
+            regressor=None if best is None else best.about,
+        )
+        return cls(model.to(device), description, best, quality)
 
     @property
     def config(self) -> ModelSections:
@@ -182,6 +225,8 @@ class Predictor:
         AudioError
             If there is less than one segment (0.5 s), no sound, a sample that is not finite, an
             array of another shape, or a rate that is none.
+        PredictionError
+            If a prediction is not finite.
         """
         samples = _samples(y)
         number = isinstance(sr, (int, float, np.number)) and not isinstance(sr, (bool, np.bool_))
@@ -225,7 +270,8 @@ class Predictor:
         ours = self.config.preprocess.sr
         if sr != ours:
             samples = soxr.resample(samples, sr, ours)
-        return replace(self._timeline([samples], name="The recording"), remarks=remarks)
+        timeline = self._timeline([samples], name="The recording")
+        return replace(timeline, remarks=(*remarks, *timeline.remarks))
 
     def predict_file(self, file: Location) -> Timeline:
         """The timeline of an audio file, decoded in blocks, whatever its length.
@@ -234,6 +280,8 @@ class Predictor:
         ------
         AudioError
             If it cannot be decoded, is silent, or has less than one segment (0.5 s).
+        PredictionError
+            If a prediction is not finite.
         """
         with on_disk(file) as path:
             return self.predict_path(path, name=file)
@@ -244,7 +292,8 @@ class Predictor:
         preprocess = self.config.preprocess
         reading = AudioReading(path, sr=preprocess.sr, channel=preprocess.channel, name=name)
         timeline = self._timeline(reading, name=f"'{name}'")
-        return replace(timeline, remarks=(*reading.remarks, *reading.mismatches()))
+        remarks = (*reading.remarks, *reading.mismatches(), *timeline.remarks)
+        return replace(timeline, remarks=remarks)
 
     def mel(self, y: Array) -> NDArray[Any]:
         """The mel `[n, n_mels, n_frames]` of samples `[samples]` at the model's rate, in dB.
@@ -268,7 +317,8 @@ class Predictor:
             held = np.concatenate([held, mel])
             starts = np.arange(len(held) - length + 1)
             if len(starts):
-                average.add(first + starts, self._predict(held, starts, length))
+                predicted = self._predict(held, starts, length, first=first, name=name)
+                average.add(first + starts, predicted)
                 held, first = held[len(starts) :], first + len(starts)
         n = first + len(held)
         if n == 0:
@@ -279,7 +329,8 @@ class Predictor:
             )
         short = n < length
         if short:
-            values = np.repeat(self._predict(held, np.zeros(1, np.int64), n), n, axis=0)
+            whole = self._predict(held, np.zeros(1, np.int64), n, first=0, name=name)
+            values = np.repeat(whole, n, axis=0)
         else:
             values = average.values(n)
         ranges = np.concatenate(envelope, axis=1)
@@ -290,6 +341,8 @@ class Predictor:
             targets=self.targets,
             short=short,
             envelope=ranges / (loudest if loudest > 0 else 1),
+            step=config.preprocess.segment_seconds,
+            remarks=_remarks(values),
         )
 
     def _mel(self, blocks: Iterable[Array]) -> Iterator[tuple[NDArray[Any], Array]]:
@@ -300,11 +353,27 @@ class Predictor:
             mel = log_mel(levelled, self.config.mel, sr=preprocess.sr)
             yield mel.astype(preprocess.dtype), _ranges(segments)
 
-    def _predict(self, mel: NDArray[Any], starts: NDArray[np.int64], length: int) -> Array:
+    def _predict(
+        self, mel: NDArray[Any], starts: NDArray[np.int64], length: int, *, first: int, name: str
+    ) -> Array:
+        """Predictions of the sequences that begin at `starts`, counted from segment `first`."""
         outputs = sequence_outputs(self.model, mel, starts, length)
-        if self.regressor is None:
-            return outputs.prediction
-        return self.regressor.predict(outputs.feature).astype(np.float32)[:, None]
+        found = outputs.prediction
+        if self.regressor is not None and np.isfinite(outputs.feature).all():
+            found = self.regressor.predict(outputs.feature).astype(np.float32)[:, None]
+        elif self.regressor is not None:
+            found = outputs.feature
+        # NaN compares as false.
+        bad = np.flatnonzero(~(np.abs(found) <= _LARGEST_VALUE).all(axis=1))
+        if len(bad):
+            seconds = (first + int(starts[bad[0]])) * self.config.preprocess.segment_seconds
+            raise PredictionError(
+                f"{name} has no prediction that is a number, or one beyond {_LARGEST_VALUE:g}, in "
+                f"{len(bad)} of {len(found)} sequences, the first at {seconds:g} s. Expected "
+                "values near the labels' range of -1 to 1. Use another model, or train this one "
+                "again with a lower train.learning_rate."
+            )
+        return found
 
 
 class OverlapAverage:
@@ -370,6 +439,17 @@ def _ranges(segments: Array) -> Array:
     low = np.minimum.reduceat(segments, edges, axis=1)
     high = np.maximum.reduceat(segments, edges, axis=1)
     return np.stack([low.ravel(), high.ravel()])
+
+
+def _remarks(values: Array) -> tuple[str, ...]:
+    """What a reader must know of predicted values `[n, targets]`."""
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) <= _MOST_VALUE:
+        return ()
+    return (
+        f"its predicted values go from {low:.3g} to {high:.3g}, far outside the labels' range of "
+        "-1 to 1: the sound is unlike what the model was trained on",
+    )
 
 
 def model_folder(root: Location) -> Location:

@@ -164,11 +164,11 @@ class _Processing:
     def begun(self, part_segments: int | None) -> Outcome | Cut:
         """The recording's outcome, or its cut if it has more than `part_segments`."""
         recording = self._job.recording
-        if self._store.is_reserved(recording.id):
+        problem = self._store.why_not(recording.id)
+        if problem is not None:
             return self._told(
                 "rejected",
-                reason=f"'{recording.audio}' has the Id '{recording.id}', the name of a file of "
-                "the store itself. Rename the recording and its label files.",
+                reason=f"'{recording.audio}' {problem}. Rename the recording and its label files.",
             )
         try:
             with self._fetched() as path:

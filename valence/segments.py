@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from valence.errors import MissingStageError, ModelError, first_line
+from valence.filenames import MOST_BYTES
 from valence.kept_file import KeptFile
 from valence.manifest import digest_of
 from valence.run import Stage, fingerprint
@@ -90,20 +91,27 @@ class SegmentStore:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of the file of each recording that has one, by Id; one request, however many."""
-        selector = fs.FileSelector(self.root.path, allow_not_found=True)
         return {
-            info.base_name.removesuffix(".parquet"): int(info.size)
-            for info in self.root.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File
-            and info.base_name.endswith(".parquet")
-            and not info.base_name.startswith(".")
-            and info.base_name != _RECORDINGS
+            entry.name.removesuffix(".parquet"): entry.size
+            for entry in self.root.entries_of_files()
+            if entry.name.endswith(".parquet")
+            and not entry.name.startswith(".")
+            and entry.name != _RECORDINGS
         }
 
     @staticmethod
-    def is_reserved(recording: str) -> bool:
-        """Whether the file of a recording of this Id would be one of the store's own."""
-        return f"{recording}.parquet" == _RECORDINGS
+    def why_not(recording: str) -> str | None:
+        """Why no file of the store can be named for a recording of this Id, or None if one can."""
+        name = f"{recording}.parquet"
+        if name == _RECORDINGS:
+            return f"has the Id '{recording}', the name of a file of the store itself"
+        size = len(name.encode())
+        if size > MOST_BYTES:
+            return (
+                f"has an Id of {len(recording.encode())} bytes, and a run names files for it that "
+                f"end in '.parquet'; a file name has at most {MOST_BYTES} bytes"
+            )
+        return None
 
     def recordings(self) -> pd.DataFrame:
         """All recordings, sorted by Id, rejected ones too.

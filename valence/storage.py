@@ -7,13 +7,17 @@ what is complete.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -22,8 +26,32 @@ from urllib.parse import quote, unquote, urlsplit
 from pyarrow import fs
 
 from valence.errors import UsageError
+from valence.filenames import begin, is_utf8, printable
 
 _SPOOL_BYTES = 64 * 2**20
+# Bytes of a file's name that the name of its partial file begins with: the rest is for the id.
+_PARTIAL_NAME_BYTES = 48
+# Where a file system knows no locks, a partial file that is older has no writer any more.
+_ABANDONED_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file in the listing of a folder.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    size
+        Bytes.
+    mtime_ns
+        Time of modification in nanoseconds.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -85,7 +113,8 @@ class Location:
         return hash((self.scheme, self.path))
 
     def __str__(self) -> str:
-        return self.uri if self.scheme else self.path
+        """The address as a message shows it: what cannot be printed stands there as escapes."""
+        return self.uri if self.scheme else printable(self.path)
 
     @property
     def uri(self) -> str:
@@ -122,7 +151,25 @@ class Location:
 
     def info(self) -> fs.FileInfo:
         """Type, size and time of modification; of type NotFound if nothing is there."""
-        return self.filesystem.get_file_info(self.path)
+        if self.local is None:
+            return self.filesystem.get_file_info(self.path)
+        # pyarrow takes names in UTF-8 alone, and a file that is named otherwise is there, too.
+        try:
+            found = self.local.stat()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+                return fs.FileInfo(printable(self.path), type=fs.FileType.NotFound)
+            raise
+        kind = (
+            fs.FileType.Directory
+            if stat.S_ISDIR(found.st_mode)
+            else fs.FileType.File
+            if stat.S_ISREG(found.st_mode)
+            else fs.FileType.Unknown
+        )
+        return fs.FileInfo(
+            printable(self.path), type=kind, size=found.st_size, mtime_ns=found.st_mtime_ns
+        )
 
     def files(self) -> list[Location]:
         """The files of this folder, sorted by name, hidden ones left out; empty if it is absent."""
@@ -143,18 +190,36 @@ class Location:
         return self._visible(names)
 
     def _visible(self, names: Iterable[str]) -> list[Location]:
-        found = (
-            Location(self.filesystem, f"{self.path}/{name}", self.scheme, self.query)
-            for name in names
-            if not name.startswith(".")
-        )
+        found = (self / name for name in names if not name.startswith("."))
         return sorted(found, key=lambda file: file.name)
 
     def contents(self) -> list[Location]:
         """Files and folders of this folder, hidden ones too, sorted by name."""
+        if self.local is not None:
+            inside = self.local.iterdir() if self.local.is_dir() else ()
+            return [self / name for name in sorted(path.name for path in inside)]
         selector = fs.FileSelector(self.path, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         return [self / name for name in sorted(info.base_name for info in infos)]
+
+    def entries_of_files(self) -> list[FileEntry]:
+        """The files of this folder with size and time, hidden ones too; empty if it is absent."""
+        if self.local is None:
+            selector = fs.FileSelector(self.path, allow_not_found=True)
+            return [
+                FileEntry(info.base_name, int(info.size), int(info.mtime_ns or 0))
+                for info in self.filesystem.get_file_info(selector)
+                if info.type == fs.FileType.File
+            ]
+        found = []
+        with suppress(FileNotFoundError), os.scandir(self.local) as entries:
+            for entry in entries:
+                # One that is deleted meanwhile is not there.
+                with suppress(FileNotFoundError):
+                    if entry.is_file():
+                        about = entry.stat()
+                        found.append(FileEntry(entry.name, about.st_size, about.st_mtime_ns))
+        return found
 
     def _file_names(self) -> list[str]:
         if self.local is None:
@@ -174,8 +239,11 @@ class Location:
         Raises
         ------
         OSError
-            If it cannot be read, or is a pipe or a device, which would be waited for.
+            If it cannot be read, is a pipe or a device, which would be waited for, or has a path
+            that is not UTF-8.
         """
+        if not is_utf8(self.path):
+            raise OSError(errno.EILSEQ, "a path that is not UTF-8", printable(self.path))
         if self.local is not None and self.local.exists() and not self.local.is_file():
             kind = "a folder" if self.local.is_dir() else "a pipe, a socket or a device"
             raise OSError(f"it is {kind} and no file")
@@ -200,9 +268,11 @@ class Location:
         if self.local is not None:
             folder = self.local.parent
             folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f".{self.name}.{uuid.uuid4().hex}.partial"
+            # A name may have 255 bytes, and that of the partial file must not have more.
+            name = begin(self.name, _PARTIAL_NAME_BYTES)
+            partial = folder / f".{name}.{uuid.uuid4().hex}.partial"
             try:
-                with partial.open("wb") as file:
+                with _claimed(partial) as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
@@ -230,8 +300,37 @@ class Location:
         """Write JSON, indented, atomically; NaN is refused because JSON has none."""
         self.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this file for the block: another process that asks for it waits.
+
+        The lock is `.NAME.lock` beside the file and counts among processes of this program. An
+        object store has no locks, and there nothing is held.
+
+        Raises
+        ------
+        OSError
+            If the lock's file cannot be made.
+        """
+        if self.local is None:
+            yield
+            return
+        self.local.parent.mkdir(parents=True, exist_ok=True)
+        name = begin(self.name, _PARTIAL_NAME_BYTES)
+        with (self.local.parent / f".{name}.lock").open("ab") as file:
+            with suppress(OSError):  # Some network file systems know no locks.
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def delete(self) -> None:
         """Remove the file, or the folder and all it holds; nothing happens if it is absent."""
+        if self.local is not None:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if self.local.is_dir() and not self.local.is_symlink():
+                    shutil.rmtree(self.local)
+                else:
+                    self.local.unlink()
+            return
         kind = self.info().type
         if kind == fs.FileType.Directory:
             self.filesystem.delete_dir(self.path)
@@ -240,6 +339,8 @@ class Location:
 
     def listing(self) -> dict[str, fs.FileInfo]:
         """The files of this folder by name, with size and time of modification; one request."""
+        if self.local is not None:
+            return {entry.name: (self / entry.name).info() for entry in self.entries_of_files()}
         selector = fs.FileSelector(self.path, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         return {info.base_name: info for info in infos if info.type == fs.FileType.File}
@@ -264,10 +365,45 @@ class Location:
         return aside
 
     def remove_partial_files(self) -> int:
-        """Remove what interrupted writers left in this folder; returns how many files."""
+        """Remove what interrupted writers left in this folder; returns how many files.
+
+        The file of a writer that is still at work stays. So does everything in a folder that
+        cannot be written.
+        """
         if self.local is None or not self.local.is_dir():
             return 0
-        partial = list(self.local.glob(".*.partial"))
-        for file in partial:
-            file.unlink(missing_ok=True)
-        return len(partial)
+        removed = 0
+        for file in self.local.glob(".*.partial"):
+            try:
+                if _is_abandoned(file):
+                    file.unlink()
+                    removed += 1
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+        return removed
+
+
+@contextmanager
+def _claimed(partial: Path) -> Iterator[BinaryIO]:
+    """A new file, locked for as long as it is written: whoever clears the folder leaves it."""
+    while True:
+        with partial.open("wb") as file:
+            with suppress(OSError):  # Some network file systems know no locks.
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # It may have been cleared away before it was locked.
+            if os.fstat(file.fileno()).st_nlink:
+                yield file
+                return
+
+
+def _is_abandoned(partial: Path) -> bool:
+    """Whether no writer is at work on a partial file any more."""
+    with partial.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS
+    return True

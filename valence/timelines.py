@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import time
+import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,19 +22,32 @@ from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
 from valence.audio import Witness, checksum, on_disk
-from valence.errors import AudioError, CorpusError, OutputError, UsageError, ValenceError
+from valence.errors import (
+    AudioError,
+    CorpusError,
+    OutputError,
+    PredictionError,
+    UsageError,
+    ValenceError,
+)
 from valence.figures import timeline
+from valence.filenames import is_utf8, printable, shortened
 from valence.formats import ALL_SUFFIXES
 from valence.metrics import ConstantWarning, concordance
-from valence.prediction import Predictor, Timeline
+from valence.names import normal
+from valence.prediction import Predictor, Stamps, Timeline
+from valence.quality import Quality
 from valence.run import fingerprint
 from valence.storage import Location
 
 Status = Literal["ok", "skipped", "stale", "failed"]
 
 # The version of what these files hold: raised when the same input gives other files.
-_FORMAT = 3
+_FORMAT = 4
 _METADATA = b"valence"
+_SUFFIX_BYTES = len(".parquet") + len("_9999")
+# Label files that are asked which end of a segment they name, for recordings that have none.
+_ASKED_FILES = 10
 _LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
 
 WEIGHTING = (
@@ -51,11 +68,15 @@ class Task:
         Stem of the files that it gets.
     labels
         Annotations to draw beside the prediction, by target.
+    stamps
+        Which end of a segment the timestamps of the other recordings' labels name, for a recording
+        that has none of its own; None where that is not known.
     """
 
     audio: Location
     name: str
     labels: Mapping[str, Location]
+    stamps: Stamps | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,11 @@ class Outcome:
         Length of what was predicted, and how long that took.
     ccc
         Agreement with the annotation, by target, where there is one.
+    remarks
+        What a reader must know of its sound, such as that its rate is below the model's.
+    timestamp
+        Which end of a segment the table's `timestamp` names: that of the labels where there are
+        some, else the start, and the column `end` names the end.
     """
 
     name: str
@@ -90,10 +116,12 @@ class Outcome:
     sound_seconds: float = 0.0
     seconds: float = 0.0
     ccc: Mapping[str, float] | None = None
+    remarks: Sequence[str] = ()
+    timestamp: Stamps = "start"
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for JSON; `Outcome(**content)` reads it back."""
-        return asdict(self)
+        return {**asdict(self), "remarks": list(self.remarks)}
 
 
 def find_audio(texts: Sequence[str]) -> list[Location]:
@@ -122,10 +150,10 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
             files = [Location.parse(match) for match in sorted(matches) if match.is_file()]
         if not files:
             raise UsageError(
-                f"'{text}' names no audio. Expected a file, a folder with files such as "
+                f"'{printable(text)}' names no audio. Expected a file, a folder with files such as "
                 f"{', '.join(ALL_SUFFIXES[:6])}, or a pattern that matches some."
             )
-        found |= {str(file): file for file in files}
+        found |= {file.uri: file for file in files}
     return list(found.values())
 
 
@@ -133,7 +161,7 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
     """A task for each file, each with a name of its own.
 
     The name is the file's stem; where two share it, the folder's name precedes it, and where even
-    that is shared, a number follows.
+    that is shared, a number follows. A name that leaves no room for the suffixes is shortened.
 
     Parameters
     ----------
@@ -157,19 +185,28 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
             "valence/<name>.csv for each."
         )
     stems = [file.stem for file in audio]
+    often = Counter(stems)
     taken: set[str] = set()
     tasks = []
     for file, stem in zip(audio, stems, strict=True):
-        name = stem if stems.count(stem) == 1 else f"{file.path.split('/')[-2]}_{stem}"
-        base, number = name, 2
-        while name in taken:
+        name = stem if often[stem] == 1 else f"{file.path.split('/')[-2]}_{stem}"
+        # A name that is no UTF-8 goes into messages alone: its recording is set aside.
+        name = name if is_utf8(name) else printable(name)
+        name = base = shortened(name, suffix_bytes=_SUFFIX_BYTES)
+        number = 2
+        # Some file systems hold one file for names that differ only in case or Unicode form.
+        while _alike(name) in taken:
             name, number = f"{base}_{number}", number + 1
-        taken.add(name)
+        taken.add(_alike(name))
         tasks.append(Task(file, name, _labels_of(stem, labels)))
+    if any(task.labels for task in tasks):
+        stamps = _common_stamps(tasks)
+        tasks = [task if task.labels else replace(task, stamps=stamps) for task in tasks]
     if labels is not None and not any(task.labels for task in tasks):
         raise UsageError(
-            f"'{labels}' holds no labels for any of the {len(audio)} recordings. Expected "
-            f"{stems[0]}.csv there, or in a folder 'valence' or 'arousal' there, and so on."
+            f"'{labels}' holds no labels for any of the {len(audio)} recordings. "
+            f"Expected {printable(stems[0])}.csv there, or in a folder 'valence' or 'arousal' "
+            "there, and so on."
         )
     return tasks
 
@@ -220,13 +257,15 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
         made_of = _made_of(predictor, task, path)
         before = _read_about(out, task.name)
         if before is not None and before["made_of"] == made_of:
-            if before["whole"]:
+            # The figure tells how good the model is, which is known only once it was evaluated.
+            told_so = before.get("quality") == json.loads(json.dumps(predictor.quality.to_json()))
+            if before["whole"] and told_so:
                 return Outcome(**{**before["outcome"], "status": "skipped"})
         elif before is not None and not overwrite:
             return Outcome(**known, status="stale")
         predicted = predictor.predict_path(path, name=task.audio)
         witness.require_unchanged()
-    annotation, remarks = _read_labels(task, len(predicted))
+    annotation, remarks, stamps = _read_labels(task, len(predicted), predictor)
     step = predictor.config.preprocess.segment_seconds
     outcome = Outcome(
         **known,
@@ -237,8 +276,10 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
         sound_seconds=len(predicted) * step,
         seconds=time.monotonic() - began,
         ccc=_agreement(predicted, annotation) or None,
+        remarks=predicted.remarks,
+        timestamp=stamps or "start",
     )
-    _write(out, outcome, predicted, annotation, made_of, step=step)
+    _write(out, outcome, predicted, annotation, made_of, stamps=stamps, quality=predictor.quality)
     return outcome
 
 
@@ -249,7 +290,8 @@ def _write(
     annotation: Mapping[str, NDArray[np.float32]],
     made_of: str,
     *,
-    step: float,
+    stamps: Stamps | None,
+    quality: Quality,
 ) -> None:
     notes = [f"CCC {value:.2f}" for value in (outcome.ccc or {}).values()]
     if predicted.short:
@@ -259,16 +301,23 @@ def _write(
         predicted.values,
         targets=predicted.targets,
         envelope=(predicted.envelope[0], predicted.envelope[1]),
-        name=outcome.name,
-        step=step,
+        name=printable(outcome.name),
+        step=predicted.step,
         note=", ".join(notes),
+        caption=[*quality.lines, *(f"Sound: {remark}." for remark in predicted.remarks)],
         annotation=annotation,
     ).png()
-    frame = predicted.to_frame()
+    frame = predicted.to_frame(stamps=stamps)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     # How long it took is left out: the same input gives the same bytes.
     told = replace(outcome, seconds=0.0).to_json()
-    about = {"made_of": made_of, "outcome": told, "weighting": WEIGHTING}
+    about = {
+        "format": _FORMAT,
+        "made_of": made_of,
+        "outcome": told,
+        "weighting": WEIGHTING,
+        "quality": quality.to_json(),
+    }
     parquet, csv, png = _files(out, outcome.name)
     try:
         # The Parquet comes first and says that what stands beside it is ours: another program's
@@ -285,6 +334,11 @@ def _write(
         csv.write_text(frame.to_csv(index=False))
         png.write_bytes(drawing)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PredictionError(
+                f"'{outcome.audio}' has a name that is too long for files beside it in '{out}': "
+                f"{error}. Rename it, or choose a folder on another file system."
+            ) from error
         raise OutputError(
             f"'{out}' could not be written: {error}. What was finished is there; make room or "
             "restore the access, and run the command again to go on."
@@ -323,6 +377,7 @@ def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
             "config": predictor.config.model_dump(mode="json", exclude_none=True),
             "audio": _checksum(path, task),
             "labels": {name: _label_digest(file) for name, file in task.labels.items()},
+            "stamps": task.stamps,
         }
     )
 
@@ -349,34 +404,70 @@ def _labels_of(stem: str, labels: Location | None) -> dict[str, Location]:
         return {}
     if not labels.is_folder():
         return {"valence": labels}
+    # File systems write an accent in one of two ways, and both name the same recording.
+    forms = dict.fromkeys([stem, normal(stem), unicodedata.normalize("NFD", stem)])
     found = {}
     for target, folders in _LABEL_FOLDERS.items():
         for folder in folders:
-            for file in (
-                labels / folder / f"{stem}.csv",
-                labels / "label_segments" / folder / f"{stem}.csv",
-            ):
-                if target not in found and file.exists():
-                    found[target] = file
-    if not found and (labels / f"{stem}.csv").exists():
+            for place in (labels / folder, labels / "label_segments" / folder):
+                for name in forms:
+                    file = place / f"{name}.csv"
+                    if target not in found and file.exists():
+                        found[target] = file
+    beside = [file for name in forms if (file := labels / f"{name}.csv").exists()]
+    if not found and beside:
         named = [target for target, folders in _LABEL_FOLDERS.items() if labels.name in folders]
-        found[named[0] if named else "valence"] = labels / f"{stem}.csv"
+        found[named[0] if named else "valence"] = beside[0]
     return found
 
 
-def _read_labels(task: Task, n: int) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
-    """Annotated values by target, float32 `[n]`; a file that cannot be used is a remark."""
+def _read_labels(
+    task: Task, n: int, predictor: Predictor
+) -> tuple[dict[str, NDArray[np.float32]], list[str], Stamps | None]:
+    """Annotated values by target, float32 `[n]`, remarks, and which end their timestamps name.
+
+    A file that cannot be used is a remark.
+    """
     found, remarks = {}, []
+    stamps: set[Stamps] = set()
+    config = predictor.config
+    stated = config.labels
     for target, file in task.labels.items():
         try:
-            values, told = join_annotation(read_annotation(file), n)
+            annotation = read_annotation(
+                file, step_ms=config.preprocess.segment_ms, scale=stated.range if stated else None
+            )
         except CorpusError as error:
             remarks.append(f"{target} labels not used: {error}")
             continue
+        if annotation.stamps is not None:
+            stamps.add(annotation.stamps)
+        values, told = join_annotation(annotation, n)
+        stem = task.audio.stem
+        if file.stem != stem and normal(file.stem) == normal(stem):
+            remarks.append(f"{target}: the label file's name is in another Unicode form (NFC, NFD)")
         remarks += [f"{target}: {remark}" for remark in told]
         if np.isfinite(values).any():
             found[target] = values
-    return found, remarks
+    return found, remarks, stamps.pop() if len(stamps) == 1 else task.stamps
+
+
+def _common_stamps(tasks: Sequence[Task]) -> Stamps | None:
+    """Which end of a segment the first label files name that can be read, if they agree."""
+    found: list[Stamps] = []
+    for file in (file for task in tasks for file in task.labels.values()):
+        with suppress(CorpusError):
+            stamps = read_annotation(file).stamps
+            if stamps is not None:
+                found.append(stamps)
+        if len(found) == _ASKED_FILES:
+            break
+    return found[0] if len(set(found)) == 1 else None
+
+
+def _alike(name: str) -> str:
+    """What two names share that some file systems do not tell apart."""
+    return normal(name).casefold()
 
 
 def _agreement(

@@ -159,3 +159,30 @@ def test_a_worker_that_dies_costs_no_recording(
     summary = _extract(run, tiny_config, told)
     assert len(read_features(run.folder("features"))) == summary["sequences"] == 78
     assert (tmp_path / "died").exists()
+
+
+def test_values_that_are_no_numbers_stop_the_stage_and_keep_the_others(
+    run: Run, tiny_config: Config, told: Any
+) -> None:
+    _extract(run, tiny_config, told)
+    features = read_features(run.folder("features"))
+    names = np.unique(features.recording)
+    model, _ = load_model(run.model)
+    weight = model.output.weight.detach().numpy()[0].astype(np.float64)
+    weight *= 1e38 / np.abs(weight).max()
+    sums = {name: (features.feature[features.recording == name] @ weight).max() for name in names}
+    worst, second = sorted(sums, key=lambda name: -sums[name])[:2]
+    # Weights that are finite, with which one recording's predictions alone are not.
+    with torch.no_grad():
+        model.output.weight.copy_(torch.from_numpy(weight[None]))
+        largest = float(np.finfo(np.float32).max)
+        model.output.bias.fill_(largest - float(sums[worst] + sums[second]) / 2)
+    stage = run.stage("train")
+    stage.begin({"made_for": "overflow"}, overwrite=True)
+    digest = export_model(run.model, model, tiny_config, {})
+    stage.finish({"seconds": 0.0, "digest": digest})
+    with pytest.raises(ModelError, match=f"no numbers for 1 of 6 recordings: '{worst}'"):
+        _extract(run, tiny_config, told, overwrite=True)
+    kept = {file.stem for file in run.folder("features").files() if file.suffix == ".parquet"}
+    assert kept == {str(name) for name in names} - {str(worst)}
+    assert run.stage("features").record()["status"] == "running"

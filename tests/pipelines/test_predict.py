@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 
 from pipelines import predict as stage
 from pipelines.progress import Report
-from valence.checkpoint import export_model
+from valence.checkpoint import export_model, read_description
 from valence.config import Config
 from valence.errors import (
     CorpusError,
@@ -34,6 +35,7 @@ from valence.errors import (
 from valence.features import read_features
 from valence.model import ValenceModel
 from valence.prediction import OverlapAverage
+from valence.quality import write_evaluation
 from valence.run import Run
 from valence.segments import SegmentStore
 from valence.standardization import Standardizer
@@ -357,3 +359,154 @@ def test_a_few_files_start_no_ray(model: Location, audio: Path, tmp_path: Path) 
         "assert 'ray' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_model_says_how_good_it_is(
+    audio: Path, tmp_path: Path, tiny_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _export(tmp_path / "model", tiny_config, seed=1)
+    evaluation = {
+        "model": read_description(folder).sha256,
+        "corpus": "voices",
+        "synthetic": True,
+        "recordings": 3,
+        "subjects": 2,
+        "seconds": 90.0,
+        "subjects_remark": "",
+        "test": {"valence": {"ccc": -0.04, "ccc_ci": None, "subjects": 2}},
+    }
+    write_evaluation(folder, evaluation)
+    out = Location.parse(tmp_path / "out")
+    summary = stage.predict([str(audio / "a.flac")], folder, out, report=Report())
+    lines = capsys.readouterr().err.splitlines()
+    assert "on synthetic sound, 'voices' (3 recordings, 2 subjects, 1 min 30 s)" in lines[0]
+    assert "test CCC −0.040 from 2 subjects" in lines[0]
+    assert "do not use it on people" in lines[1]
+    assert "no better than the mean of the labels" in lines[2]
+    assert any(line.startswith("a: 28 rows") for line in lines[3:])
+    listed = (out / "prediction.json").read_json()
+    assert listed == json.loads(json.dumps(summary))
+    assert listed["quality"]["ccc"] == -0.04
+    assert listed["quality"]["synthetic"] is True
+    assert "do not use it" in listed["recordings"][0]["quality"]
+
+
+def test_two_calls_at_once_keep_the_rows_of_both(
+    model: Location, audio: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from pipelines import predict as stage\n"
+        "from pipelines.progress import Report\n"
+        "from valence.storage import Location\n"
+        "audio, model, out, ready = sys.argv[1:]\n"
+        # Both have read the listing before either writes.
+        "check = stage.Listing.check\n"
+        "def wait(self, **named):\n"
+        "    check(self, **named)\n"
+        "    Path(ready, str(id(audio))).touch()\n"
+        "    while len(list(Path(ready).iterdir())) < 2: pass\n"
+        "stage.Listing.check = wait\n"
+        "stage.predict([audio], Location.parse(model), Location.parse(out), report=Report())\n"
+    )
+    ready, out = tmp_path / "ready", tmp_path / "out"
+    ready.mkdir()
+    script = script.replace("str(id(audio))", "Path(audio).name")
+    calls = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(audio / name), str(model), str(out), str(ready)]
+        )
+        for name in ("a.flac", "b.wav")
+    ]
+    assert [call.wait(timeout=120) for call in calls] == [0, 0]
+    rows = json.loads((out / "prediction.json").read_text())["recordings"]
+    assert sorted((row["name"], row["status"]) for row in rows) == [("a", "ok"), ("b", "ok")]
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, SystemExit])
+def test_what_is_finished_is_listed_whatever_ends_the_call(
+    model: Location,
+    audio: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    reason: type[BaseException],
+) -> None:
+    whole = stage.predict_task
+
+    def stopped(predictor: Any, task: Any, out: Any, **named: Any) -> Any:
+        if task.name == "b":
+            raise reason
+        return whole(predictor, task, out, **named)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "predict_task", stopped)
+        with pytest.raises(reason):
+            stage.predict([str(audio)], model, Location.parse(out), report=Report())
+    rows = json.loads((out / "prediction.json").read_text())["recordings"]
+    assert [(row["name"], row["status"]) for row in rows] == [("a", "ok")]
+    assert "ended after 1 of 5 recordings" in capsys.readouterr().err
+    summary = stage.predict([str(audio)], model, Location.parse(out), report=Report())
+    status = {row["name"]: row["status"] for row in summary["recordings"]}
+    assert status == {"a": "skipped", "b": "ok", "blink": "failed", "c": "ok", "d": "failed"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes itself another user")
+def test_a_folder_that_is_read_only_will_do_where_nothing_is_to_be_done(
+    model: Location, audio: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    files = [str(audio / "a.flac"), str(audio / "c.ogg")]
+    stage.predict(files, model, Location.parse(out), report=Report())
+    before = (out / "prediction.json").read_bytes()
+    (out / ".left.0123.partial").touch()
+    out.chmod(0o555)
+    # pytest keeps its folders from other users.
+    kept = [folder for place in (out, model.local) for folder in place.parents if _is_ours(folder)]
+    for folder in kept:
+        folder.chmod(0o755)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.setuid(65534)
+            assert not os.access(out, os.W_OK)
+            stage.predict(files, model, Location.parse(out), report=Report())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    ended = os.waitpid(child, 0)[1]
+    for folder in kept:
+        folder.chmod(0o700)
+    assert os.waitstatus_to_exitcode(ended) == 0
+    assert (out / "prediction.json").read_bytes() == before
+
+
+def _is_ours(folder: Path) -> bool:
+    return "pytest" in folder.as_posix()
+
+
+def test_one_bad_name_costs_no_other(
+    model: Location, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(audio / "b.wav", audio / os.fsdecode(b"caf\xe9.wav"))
+    shutil.copy(audio / "b.wav", audio / ("n" * 251 + ".wav"))
+    shutil.copy(audio / "b.wav", audio / "two\nlines \x1b[2J.wav")
+    out = Location.parse(tmp_path / "out")
+    stage.predict([str(audio)], model, out, report=Report())
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "caf\\xe9: set aside." in said
+    rows = {row["name"]: row for row in (out / "prediction.json").read_json()["recordings"]}
+    assert [name for name, row in rows.items() if row["status"] == "failed"] == [
+        "blink",
+        "caf\\xe9",
+        "d",
+    ]
+    (long,) = (name for name in rows if name.startswith("nnn"))
+    for name in (long, "two\nlines \x1b[2J"):
+        assert len(pd.read_csv((out / f"{name}.csv").path)) == 66

@@ -22,7 +22,9 @@ from valence.checkpoint import read_description
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
+from valence.prediction import Predictor
 from valence.report import _command, story, tables, write_report
+from valence.report.closing import closing_lines
 from valence.report.costs import costs
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import find, metrics_json
@@ -556,3 +558,39 @@ def test_the_model_has_a_card(reported: Run) -> None:
     assert str(reported.root) not in card
     assert reported.record()["corpus"] not in card
     assert "has not been tested" not in card
+
+
+def test_the_model_folder_says_how_good_the_model_is(reported: Run, tmp_path: Path) -> None:
+    metrics = _json(reported)
+    quality = Predictor.load(reported.root).quality
+    assert quality.ccc == metrics["deep"]["test"]["ccc"]
+    assert quality.synthetic
+    assert quality.test_subjects == len(metrics["subjects"]["test"])
+    first = (reported.model / "README.md").read_text().splitlines()[0]
+    assert quality.sentence in first
+    assert quality.warnings[0] in first
+
+    run = _copy(reported, tmp_path / "run")
+    (run.model / "evaluation.json").delete()
+    assert "not evaluated" in Predictor.load(run.root).quality.sentence
+    write_report(run)
+    assert Predictor.load(run.root).quality == quality
+
+
+def test_a_run_closes_with_four_lines(reported: Run) -> None:
+    metrics = _json(reported)
+    head, *lines = closing_lines(metrics)
+    assert [line.split("  ")[0] for line in lines] == [
+        "deep model",
+        "best regressor",
+        "ridge baseline",
+        "mean of labels",
+    ]
+    assert all(len(line) <= 80 for line in (head, *lines))
+    assert "validation (" in head
+    assert f"test ({len(metrics['subjects']['test'])} subject" in head
+    deep = metrics["deep"]
+    for split in ("validation", "test"):
+        assert f"{deep[split]['ccc']:.3f}".replace("-", "−") in lines[0]
+    unswept = closing_lines({**metrics, "best_regressor": None, "baselines": None})
+    assert [line.split()[-2:] for line in unswept[2:]] == [["–", "–"]] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,10 @@ from valence.figures.drawing import (
 
 Values = NDArray[np.floating]
 _MOST_PARTS = 1500
+_CAPTION_SIZE = 7.5
+# At that size, of DejaVu Sans.
+_CHARACTERS_AN_INCH = 16.5
+_LINE_INCHES = 0.13
 _COLOURS = {"valence": BLUE, "arousal": VERMILION}
 
 
@@ -35,6 +40,7 @@ def timeline(
     name: str,
     step: float = 0.5,
     note: str = "",
+    caption: Sequence[str] = (),
     annotation: Mapping[str, Values] | None = None,
 ) -> Drawing:
     """Predicted values over the time of a recording.
@@ -55,6 +61,8 @@ def timeline(
         Seconds of a row.
     note
         What a reader must know of it, such as that it is short.
+    caption
+        Lines in small below the curves, such as how good the model is.
     annotation
         Annotated values of a target, `[n]`, NaN where there is none.
     """
@@ -90,6 +98,13 @@ def timeline(
                 axes.legend(handles=handles, loc="best", ncols=2)
             quiet_grid(axes)
         curves[-1].set_xlabel("time [s]")
+        if caption:
+            columns = int(width * _CHARACTERS_AN_INCH)
+            lines = [part for line in caption for part in textwrap.wrap(line, columns)]
+            figure.supxlabel(
+                "\n".join(lines), x=0.01, ha="left", fontsize=_CAPTION_SIZE, color=MUTED
+            )
+            figure.set_figheight(figure.get_figheight() + _LINE_INCHES * len(lines))
         return figure
 
     told = "; ".join(
@@ -98,6 +113,7 @@ def timeline(
         for k, target in enumerate(targets)
     )
     alt = f"Predicted timeline of {name}, {edges[-1]:g} s: {told}. {note}".strip()
+    alt = " ".join([alt, *caption])
     return Drawing(name, alt, draw)
 
 

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from valence.checkpoint import load_model
+from valence.checkpoint import load_model, read_description
 from valence.config import Config
 from valence.kept_file import parse_json
 from valence.prediction import Predictor
+from valence.quality import is_evaluated, read_quality, write_evaluation
 from valence.report import story
 from valence.report.comparison import compare_runs
 from valence.report.costs import costs, machine
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.examples import read_examples
 from valence.report.findings import find, metrics_json, predictions
-from valence.report.model_card import model_card
+from valence.report.model_card import evaluation, model_card
 from valence.report.page import Page
 from valence.report.robustness import NO_LABELS, Robustness, measure
 from valence.run import FORMAT, Run, Stage, fingerprint
@@ -32,7 +33,8 @@ __all__ = ["compare_runs", "write_report"]
 def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
 
-    The model's card, `README.md` in its folder, is written with them, since it tells the scores.
+    The model's card, `README.md` in its folder, and `evaluation.json` beside it are written with
+    them, since they tell the scores.
     A report that was written before the sweep is written again once there is one, and so is one
     whose files are no longer all there, or that could not measure robustness.
 
@@ -83,7 +85,13 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         for drawing in section.drawings:
             (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
     (folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
-    card = model_card(evidence, findings, description, found, parameters=examples.parameters)
+    write_evaluation(run.model, evaluation(evidence, findings, description.sha256))
+    quality = read_quality(
+        run.model, sha256=description.sha256, record=description.record, target=evidence.target
+    )
+    card = model_card(
+        evidence, findings, description, found, parameters=examples.parameters, quality=quality
+    )
     (run.model / "README.md").write_text(card)
     spent, where = costs(evidence, report=time.monotonic() - began), machine(evidence)
     command, seeds = _command(evidence), _seeds(evidence.config)
@@ -146,6 +154,8 @@ def _is_whole(summary: Mapping[str, Any], run: Run) -> bool:
     missed = summary["not_measured"] not in (None, NO_LABELS)
     written = summary.get("sha256")
     if missed or written is None or not (run.model / "README.md").exists():
+        return False
+    if not is_evaluated(run.model, read_description(run.model).sha256):
         return False
     folder = run.folder("report")
     return all(_sha256(folder / name) == written.get(name) for name in summary["files"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from valence.checkpoint import ModelDescription
 from valence.model_card import Card
+from valence.quality import Quality, quality_of_record
 from valence.report.evidence import Evidence
 from valence.report.findings import Findings, split_rows
 from valence.report.robustness import Robustness
@@ -18,6 +21,7 @@ def model_card(
     robustness: Robustness | str,
     *,
     parameters: int,
+    quality: Quality,
 ) -> str:
     """The card in Markdown, for `README.md` beside the model.
 
@@ -31,6 +35,8 @@ def model_card(
         Scores on degraded sound, or why there are none.
     parameters
         Number of the model's parameters.
+    quality
+        What its first line tells.
     """
     config = evidence.config
     remarks = []
@@ -61,7 +67,43 @@ def model_card(
         ],
         scores=_scores(evidence, findings),
         remarks=remarks,
+        quality=quality,
     ).markdown()
+
+
+def evaluation(evidence: Evidence, findings: Findings, sha256: str) -> dict[str, Any]:
+    """The content of `evaluation.json`, for `valence.quality.write_evaluation`.
+
+    Parameters
+    ----------
+    evidence, findings
+        Of the run that made the model.
+    sha256
+        Digest of the weights.
+    """
+    usable = evidence.usable
+    train = usable[usable["split"] == "train"]
+    known_by = evidence.stages["segments"]["summary"].get("subjects", {})
+    subjects = evidence.subjects("test")
+    return {
+        "model": sha256,
+        **quality_of_record(evidence.record),
+        "recordings": len(train),
+        "subjects": int(train["subject"].nunique()),
+        "seconds": float(train["duration"].sum()),
+        "subjects_remark": known_by.get("remark", ""),
+        "test": {
+            target: None
+            if (scores := by_split["test"]) is None
+            else {
+                "ccc": scores.ccc,
+                "ccc_ci": None if scores.ccc_ci is None else list(scores.ccc_ci),
+                "n": scores.n,
+                "subjects": subjects,
+            }
+            for target, by_split in findings.deep.items()
+        },
+    }
 
 
 def _scores(evidence: Evidence, findings: Findings) -> list[dict[str, str]]:

@@ -1,0 +1,55 @@
+"""The last lines of a run: what each predictor reached, the plain ones beside the deep model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from valence.words import MISSING, interval, number
+
+_SPLITS = ("validation", "test")
+
+
+def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Lay out CCC on validation and test sets of four predictors, in columns of 80 characters.
+
+    Parameters
+    ----------
+    metrics
+        Content of `metrics.json`.
+
+    Returns
+    -------
+    A header with the numbers of subjects, and a line each for the deep model, the best regressor,
+    ridge on plain statistics of the spectrogram, and the mean of the training labels.
+    """
+    baselines = metrics["baselines"] or {}
+    named = {
+        "deep model": metrics["deep"],
+        "best regressor": metrics["best_regressor"],
+        "ridge baseline": baselines.get("functionals"),
+        "mean of labels": baselines.get("constant"),
+    }
+    rows = [
+        ("CCC", *(_head(metrics, split) for split in _SPLITS)),
+        *((name, *(_cell(scores, split) for split in _SPLITS)) for name, scores in named.items()),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _head(metrics: Mapping[str, Any], split: str) -> str:
+    subjects = len(metrics["subjects"].get(split, {}))
+    return f"{split} ({subjects} {'subject' if subjects == 1 else 'subjects'})"
+
+
+def _cell(scores: Mapping[str, Any] | None, split: str) -> str:
+    found = None if scores is None else scores.get(split)
+    if found is None:
+        return MISSING
+    text = number(found["ccc"])
+    if not text.startswith("−"):
+        text = f" {text}"
+    # The mean is 0 by definition, and nothing is uncertain about that.
+    ends = None if found.get("ccc_ci") in (None, [0.0, 0.0], (0.0, 0.0)) else found["ccc_ci"]
+    return f"{text} {interval(ends)}".rstrip()
