@@ -9,6 +9,8 @@ import unicodedata
 MOST_BYTES = 255
 # Hexadecimal digits that tell shortened names apart.
 _DIGITS = 12
+# Invisible, and a part of words and pictures in many scripts.
+_JOINERS = "\u200c\u200d"
 
 
 def printable(text: str) -> str:
@@ -28,6 +30,8 @@ def _shown(character: str) -> str:
     # Python keeps a byte of a name that is no UTF-8 as one of these (PEP 383).
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
+    if character in _JOINERS:
+        return character
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character.encode("unicode_escape").decode()
     return character

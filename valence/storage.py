@@ -192,6 +192,9 @@ class Location:
 
     def everything(self) -> list[Location]:
         """Files and folders of this folder, hidden ones too, sorted by name."""
+        if self.local is not None:
+            inside = self.local.iterdir() if self.local.is_dir() else ()
+            return [self / name for name in sorted(path.name for path in inside)]
         selector = fs.FileSelector(self.path, allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         return [self / name for name in sorted(info.base_name for info in infos)]
