@@ -13,7 +13,7 @@ import pytest
 
 from valence.config import Config
 from valence.errors import DamagedError, MissingStageError
-from valence.features import Features, read_features, write_features
+from valence.features import Features, made_of, read_features, write_features
 from valence.run import Run, Stage
 from valence.storage import Location
 
@@ -173,6 +173,26 @@ def test_a_foreign_file_is_not_mixed_in_and_another_of_the_name_is_refused(
     with pytest.raises(DamagedError, match="its digest is not the one that was noted"):
         read_features(extracted.folder)
     with pytest.raises(DamagedError, match=r"a\.parquet' is missing"):
+        read_features(extracted.folder)
+
+
+def test_a_file_with_the_sequences_of_another_recording_is_not_kept(extracted: Stage) -> None:
+    a, b = (extracted.folder / f"{name}.parquet" for name in "ab")
+    assert made_of(a) == made_of(b) == ""
+    shutil.copy(a.path, b.path)
+    assert made_of(b) is None
+    # An older version noted no digests.
+    extracted.begin({"model": "m"}, again=True)
+    with pytest.raises(DamagedError, match=r"b\.parquet' is damaged: .* sequences of 'a'.*extract"):
+        read_features(extracted.folder)
+
+
+def test_features_that_an_older_version_made_are_counted(extracted: Stage) -> None:
+    extracted.begin({"model": "m"}, again=True)
+    extracted.finish({"digest": "d", "recordings": 2})
+    assert len(read_features(extracted.folder)) == 6
+    (extracted.folder / "a.parquet").delete()
+    with pytest.raises(DamagedError, match=r"of 1 recordings, and 2 were.*valence extract"):
         read_features(extracted.folder)
 
 

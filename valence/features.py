@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from valence.errors import MissingStageError, first_line
+from valence.errors import DamagedError, MissingStageError, first_line
 from valence.run import Stage
 from valence.seal import SealError, read_sealed, write_sealed
 from valence.storage import Location
@@ -112,14 +112,17 @@ def write_features(
 
 
 def made_of(file: Location) -> str | None:
-    """The fingerprint of what made a file of features; None where the file is damaged or has none.
+    """The fingerprint of what made a file of features.
 
-    The whole file is read and checked.
+    The whole file is read and checked. None where it is damaged, has none, or is another
+    recording's.
     """
     try:
         with file.open() as source:
-            found = (read_sealed(source).schema.metadata or {}).get(_MADE_OF.encode())
-    except (FileNotFoundError, SealError):
+            table = read_sealed(source)
+        _require_own(table, file)
+        found = (table.schema.metadata or {}).get(_MADE_OF.encode())
+    except (FileNotFoundError, SealError, KeyError):
         return None
     return None if found is None else str(found.decode())
 
@@ -142,6 +145,7 @@ def read_features(folder: Location) -> Features:
     if not noted:
         # Made by an older version, or by another program.
         noted = {file.name: "" for file in folder.files() if file.suffix == ".parquet"}
+        _require_all(stage, len(noted))
     parts = []
     for name, sha256 in sorted(noted.items(), key=lambda each: each[0].removesuffix(".parquet")):
         parts.append(_read_file(stage, name, sha256))
@@ -173,11 +177,32 @@ def _read_file(stage: Stage, name: str, sha256: str) -> Features:
         content = file.read_bytes()
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
             raise SealError("its digest is not the one that was noted")
-        return _parse(read_sealed(io.BytesIO(content)))
+        table = read_sealed(io.BytesIO(content))
+        _require_own(table, file)
+        return _parse(table)
     except FileNotFoundError as error:
         raise stage.lost(file) from error
     except (SealError, KeyError, ValueError) as error:
         raise stage.damaged(file, first_line(error)) from error
+
+
+def _require_own(table: pa.Table, file: Location) -> None:
+    """See that the rows of a file are those of the recording that it is named for."""
+    others = set(table["recording"].to_pylist()) - {file.name.removesuffix(".parquet")}
+    if others:
+        raise SealError(f"it holds the sequences of '{min(others)}'")
+
+
+def _require_all(stage: Stage, files: int) -> None:
+    """See that as many files are there as an older version made, which noted no names."""
+    record = stage.record()
+    made = None if record is None else record["summary"].get("recordings")
+    if record is not None and record["status"] == "done" and made not in (None, files):
+        raise DamagedError(
+            f"'{stage.folder}' holds the features of {files} recordings, and {made} were "
+            f"extracted. Expected a file for each. Run '{stage.command()}' to make again those "
+            "that are missing."
+        )
 
 
 def _parse(table: pa.Table) -> Features:
