@@ -192,7 +192,7 @@ def test_features_that_an_older_version_made_are_counted(extracted: Stage) -> No
     extracted.finish({"digest": "d", "recordings": 2})
     assert len(read_features(extracted.folder)) == 6
     (extracted.folder / "a.parquet").delete()
-    with pytest.raises(DamagedError, match=r"of 1 recordings, and 2 were.*valence extract"):
+    with pytest.raises(DamagedError, match=r"1 file, and 2 recordings were.*valence extract"):
         read_features(extracted.folder)
 
 

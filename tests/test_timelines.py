@@ -187,6 +187,27 @@ def test_a_damaged_parquet_costs_only_its_own_recording(
     assert parquet.read_bytes() == good
 
 
+def test_what_was_changed_since_is_made_again_or_refused(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    first = predict_task(predictor, task, out)
+    files = {file: file.read_bytes() for file in sorted((tmp_path / "out").iterdir())}
+    csv, parquet, png = files
+    for file in (csv, png):
+        file.write_bytes(files[file][:-20] + b"0" + files[file][-19:])
+        assert predict_task(predictor, task, out).status == "ok"
+        assert file.read_bytes() == files[file]
+    # A digit of the number of rows, which a second call hands on.
+    changed = files[parquet].replace(b'"rows": %d' % first.rows, b'"rows": %d' % (first.rows + 1))
+    assert changed != files[parquet]
+    parquet.write_bytes(changed)
+    assert predict_task(predictor, task, out).status == "stale"
+    assert predict_task(predictor, task, out, overwrite=True).rows == first.rows
+    assert parquet.read_bytes() == files[parquet]
+
+
 @pytest.mark.parametrize("name", [r"take$1_$2 \frac{", "会議 été", "a\nb <&>", "-x"])
 def test_a_name_is_a_name(predictor: Predictor, tmp_path: Path, name: str) -> None:
     (task,) = make_tasks([Location.parse(_write_audio(tmp_path / f"{name}.wav", 12))])

@@ -15,6 +15,7 @@ from valence.errors import DamagedError, MissingStageError, first_line
 from valence.run import Stage
 from valence.seal import SealError, read_sealed, write_sealed
 from valence.storage import Location
+from valence.words import plural
 
 _MADE_OF = "made_of"
 
@@ -199,9 +200,9 @@ def _require_all(stage: Stage, files: int) -> None:
     made = None if record is None else record["summary"].get("recordings")
     if record is not None and record["status"] == "done" and made not in (None, files):
         raise DamagedError(
-            f"'{stage.folder}' holds the features of {files} recordings, and {made} were "
-            f"extracted. Expected a file for each. Run '{stage.command()}' to make again those "
-            "that are missing."
+            f"'{stage.folder}' holds {plural(files, 'file')}, and {plural(made, 'recording')} "
+            f"were extracted. Expected a file for each. Run '{stage.command()}' to make again "
+            "those that are missing."
         )
 
 

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
@@ -33,11 +32,14 @@ from valence.errors import (
 from valence.figures import timeline
 from valence.filenames import is_utf8, printable, shortened
 from valence.formats import ALL_SUFFIXES
+from valence.kept_file import parse_json
+from valence.manifest import digest_of
 from valence.metrics import ConstantWarning, concordance
 from valence.names import normal
 from valence.prediction import Predictor, Stamps, Timeline
 from valence.quality import Quality
 from valence.run import fingerprint
+from valence.seal import read_sealed, write_sealed
 from valence.storage import Location
 
 Status = Literal["ok", "skipped", "stale", "failed"]
@@ -311,27 +313,32 @@ def _write(
     table = pa.Table.from_pandas(frame, preserve_index=False)
     # How long it took is left out: the same input gives the same bytes.
     told = replace(outcome, seconds=0.0).to_json()
+    text = frame.to_csv(index=False)
+    parquet, csv, png = _files(out, outcome.name)
     about = {
         "format": _FORMAT,
         "made_of": made_of,
         "outcome": told,
         "weighting": WEIGHTING,
         "quality": quality.to_json(),
+        "beside": {
+            suffix: hashlib.sha256(content).hexdigest()
+            for suffix, content in ((csv.suffix, text.encode()), (png.suffix, drawing))
+        },
     }
-    parquet, csv, png = _files(out, outcome.name)
     try:
         # The Parquet comes first and says that what stands beside it is ours: another program's
         # table of that name is never taken for one. What it said before goes before it changes.
         csv.delete()
         png.delete()
         with parquet.writer() as target:
-            pq.write_table(
+            write_sealed(
+                target,
                 table.replace_schema_metadata(
                     {**(table.schema.metadata or {}), _METADATA: json.dumps(about)}
                 ),
-                target,
             )
-        csv.write_text(frame.to_csv(index=False))
+        csv.write_text(text)
         png.write_bytes(drawing)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
@@ -353,7 +360,8 @@ def _files(out: Location, name: str) -> tuple[Location, Location, Location]:
 def _read_about(out: Location, name: str) -> dict[str, Any] | None:
     """What the files of an earlier prediction say of themselves, or None where there are none.
 
-    `whole` says whether all are there; `made_of` is None where they are not known to be ours.
+    `whole` says whether all are there as they were written; older versions noted no digests.
+    `made_of` is None where the files are not known to be ours.
     """
     parquet, csv, png = _files(out, name)
     found = [file.exists() for file in (parquet, csv, png)]
@@ -361,9 +369,15 @@ def _read_about(out: Location, name: str) -> dict[str, Any] | None:
         return None
     try:
         with parquet.open() as source:
-            about: dict[str, Any] = json.loads(pq.read_schema(source).metadata[_METADATA])
-        return {**about, "whole": all(found), "made_of": about["made_of"]}
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            about: dict[str, Any] = parse_json(read_sealed(source).schema.metadata[_METADATA])
+        Outcome(**about["outcome"])
+        beside = about.get("beside", {})
+        whole = all(found) and all(
+            file.suffix not in beside or digest_of(file) == beside[file.suffix]
+            for file in (csv, png)
+        )
+        return {**about, "whole": whole, "made_of": about["made_of"]}
+    except (OSError, KeyError, TypeError, ValueError):
         # No Parquet, a damaged one, or another program's: not ours to replace without being told.
         return {"made_of": None, "whole": False}
 
