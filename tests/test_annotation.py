@@ -145,6 +145,7 @@ def test_a_timestamp_names_one_end_of_its_segment(tmp_path: Path) -> None:
         "sep=;\ntimestamp;value\n500;0.1963\n1000;-0.5\n1500;\n",
         "# made by hand\ntimestamp,value\n# no, by me\n500,0.1963\n1000,-0.5\n1500,#N/A\n",
         "# timestamp,value\n500,0.1963\n1000,-0.5\n1500,\n",
+        "timestamp,value,segment_id\n500,0.1963,002\n1000,-0.5,001\n1500,,001\n",
         " Timestamp , VALUE ,note\n 500 , 0.1963 ,x\n\n1000,\u22120.5\n1500,<NA>,y\n",
         "timestamp,value\n500,0.1963\n1000,-5e-1\n1500\n",
         "timestamp\tvalue\n500\t0,1963\n1000\t-0,5\n1500\t\n".encode("utf-16"),
@@ -164,9 +165,18 @@ def test_a_file_means_what_its_writer_meant(tmp_path: Path, text: str | bytes) -
         ("timestamp,value,\n500,0,1963,\n", "line 2: .* 3 filled cells"),
         ("timestamp,value,segment_id\n500,0,1963,1\n", "line 2: .* 4 filled cells"),
         ("timestamp,value,id\n500,0,19\n1000,-0,2\n", "line 3: .* the number -0,2 in two cells"),
+        ("timestamp,value,id\n500,0.5,1\n1000,-0,2\n", "line 3: .* the number -0,2 in two cells"),
         ("timestamp,value,id\n500,0,19\n1000,0,05\n", "line 3: .* the number 0,05 in two cells"),
         (
             "timestamp,value,segment_id\n500,0,1963\n1000,0,2011\n1500,0,1987\n",
+            r"line 2: .* whole numbers.* \(segment_id\) are in no order",
+        ),
+        (
+            "timestamp,value,comment\n500,0,1963,\n1000,-1,25,\n1500,0,3,\n",
+            r"line 2: .* whole numbers.* \(comment\) are in no order",
+        ),
+        (
+            "timestamp,value,segment_id\n500,3,5\n1000,2,25\n1500,6,1\n",
             r"line 2: .* whole numbers.* \(segment_id\) are in no order",
         ),
         ("timestamp,value\n0,500,0.2\n1,1000,0.3\n", "line 2: .* 3 filled cells"),
@@ -206,6 +216,19 @@ def test_whole_values_beside_ids_in_order_are_labels(tmp_path: Path, ids: tuple[
     rows = [f"{500 * k},{value},{ids[k]}" for k, value in enumerate((1, -1, 0))]
     annotation = _read(tmp_path, "\n".join(["timestamp,value,segment_id", *rows]))
     assert annotation.value.tolist() == [1, -1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("timestamp,value,segment_id\n0,0,002\n500,0.25,001\n1000,1,01\n", [0, 0.25, 1]),
+        ("timestamp,value,pitch\n0,3,220\n500,7,180\n1000,5,200\n", [3, 7, 5]),
+    ],
+)
+def test_a_zero_beside_a_number_is_a_label_where_commas_divide_none(
+    tmp_path: Path, text: str, values: list[float]
+) -> None:
+    assert _read(tmp_path, text).value.tolist() == values
 
 
 def test_rows_that_end_before_their_value_are_remarked(tmp_path: Path) -> None:

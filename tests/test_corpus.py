@@ -129,6 +129,14 @@ def test_partition_is_read_by_name_else_by_content(tmp_path: Path, text: str) ->
     assert partition == {"1": "train", "2": "devel", "3": "test"}
 
 
+def test_an_index_is_never_taken_for_ids_that_stand_beside_it(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "01"])
+    _write(tmp_path, "metadata/partition.csv", ",file,Partition\n0,7.wav,train\n1,8.wav,test\n")
+    corpus = read_corpus(root)
+    assert [recording.partition for recording in corpus.recordings] == [None, None]
+    assert corpus.missing == ("7.wav", "8.wav")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -156,6 +164,50 @@ def test_a_subject_in_two_parts_is_found_through_a_table_with_further_columns(
     _write(tmp_path, "metadata/subjects.csv", "Id,speaker,group\n1,anna,x\n2,anna,y\n")
     with pytest.raises(SplitError, match="Subject 'anna' is in train"):
         assign_splits(read_corpus(root), SplitConfig())
+
+
+@pytest.mark.parametrize(
+    ("text", "subjects"),
+    [
+        ("8_train,tom\n9_train,tom\n", {"tom"}),
+        ("8,tom\n9.wav,tom\n", {"tom"}),
+        ("8_train,tom\n", {"tom", "9"}),
+    ],
+    ids=["of one part", "less the suffix", "one of two"],
+)
+def test_whoever_speaks_in_one_part_of_an_id_speaks_in_all(
+    tmp_path: Path, text: str, subjects: set[str]
+) -> None:
+    names = ("8_train", "8_devel", "8_test", "9_train", "9_test")
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in names])
+    _write(tmp_path, "metadata/subjects.csv", "Id,subject\n" + text)
+    corpus = read_corpus(root)
+    by_id = {recording.id: recording.subject for recording in corpus.recordings}
+    assert set(by_id.values()) == subjects
+    assert by_id["8_train"] == by_id["8_devel"] == by_id["8_test"] == "tom"
+    assert corpus.subjects_remark == ""
+    assert "they take the subject of the same Id" in "".join(corpus.remarks)
+    assert "without audio" not in "".join(corpus.remarks)
+
+
+def test_a_part_whose_other_parts_have_two_subjects_is_unknown(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/8_{part}.wav" for part in ("train", "devel", "test")])
+    _write(tmp_path, "metadata/subjects.csv", "Id,subject\n8_train,tom\n8_devel,ann\n")
+    assert "does not name 1 of 3 recordings: '8_test'" in read_corpus(root).subjects_remark
+
+
+def test_a_name_in_two_spellings_is_one_subject_or_remarked(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "1234"])
+    text = "Id,subject\n1,Zo\u00eb\n2,Zoe\u0308\n3,Anna\n4,anna\n"
+    _write(tmp_path, "metadata/subjects.csv", text)
+    corpus = read_corpus(root)
+    assert [r.subject for r in corpus.recordings] == ["Zo\u00eb", "Zo\u00eb", "Anna", "anna"]
+    assert "writes 'Anna', 'anna', which count as 2 subjects" in "".join(corpus.remarks)
+
+
+def test_parts_of_an_id_in_two_unicode_forms_have_one_subject(tmp_path: Path) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{n}.wav" for n in ("Zo\u00eb_train", "Zoe\u0308_test")])
+    assert {recording.subject for recording in read_corpus(root).recordings} == {"Zo\u00eb"}
 
 
 def test_what_a_table_leaves_out_is_told_with_its_effect(tmp_path: Path) -> None:
@@ -258,6 +310,8 @@ def test_two_files_whose_names_look_alike_are_not_mixed(tmp_path: Path) -> None:
         ),
         ("partition", "Id,Proposal\n1\n", "line 2: '1' was found"),
         ("subjects", "Id,subject\n1,\n", "line 2: recording '1' has no subject"),
+        ("subjects", "Id,subject\n1,NaN\n2,NaN\n", "line 2: recording '1' has no subject"),
+        ("partition", ",utterance,x\n0,7,train\n1,8,test\n", "none holds Ids of the recordings"),
         ("subjects", "Id,subject\n1,a\n1,b\n", "line 3: recording '1' has subject 'b'"),
         ("partition", "Id,Proposal\n1,train,x\n", "line 2: .* 3 filled cells"),
         ("partition", "Id,file,Partition\n1,2,train\n2,1,devel\n", "'Id' .* 'file'"),

@@ -381,9 +381,10 @@ def test_a_name_that_is_not_utf8_costs_its_own_recording_alone(
 def test_timestamps_follow_the_labels(
     predictor: Predictor, tmp_path: Path, first: int, stamps: str
 ) -> None:
-    audio = [_write_audio(tmp_path / f"{name}.wav", 12) for name in ("talk", "unlabelled")]
+    audio = [_write_audio(tmp_path / f"{n}.wav", 12) for n in ("empty", "talk", "unlabelled")]
     labels = tmp_path / "corpus" / "label_segments" / "valence" / "talk.csv"
     labels.parent.mkdir(parents=True)
+    labels.with_stem("empty").write_text("timestamp,value\n")
     rows = [f"{first + 500 * i},{i / 50}" for i in range(24)]
     labels.write_text("\n".join(["timestamp,value", *rows]))
     tasks = make_tasks(

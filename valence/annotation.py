@@ -7,6 +7,7 @@ where it begins at 500, which MuSe's files do. Row i labels segment i in both.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,7 @@ STEP_MS = 500
 _TOLERANCE_MS = 1000
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _WHOLE = {"0", "-0", "1", "-1"}
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 # A hundred thousand years: what is beyond is no time.
 _MOST_MS = 2**52
 
@@ -175,8 +177,12 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
                 "rename the others."
             )
         columns[name] = found[0]
-    _refuse_split_numbers(table, rows, columns["value"])
-    _refuse_scattered_ids(table, header, rows, columns["value"])
+    if table.delimiter == ",":
+        # A comma divides no number in a file whose values have a decimal point.
+        pointed = any("." in cell_at(cells, columns["value"]) for _, cells in rows)
+        _refuse_split_numbers(table, rows, columns["value"], pointed=pointed)
+        if not pointed:
+            _refuse_scattered_fractions(table, header, rows, columns["value"])
     for line, cells in rows:
         if len(cells) <= columns["value"] and sum(map(bool, cells)) > 1:
             raise AnnotationError(
@@ -187,17 +193,18 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
     return table, rows, columns
 
 
-def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int) -> None:
+def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int, *, pointed: bool) -> None:
     """Refuse `-0,25` and `0,05` that lie in two cells because commas divide the file.
 
     Where the header has a further column behind the value, no row is too long for it. A zero with
-    a sign, or digits that begin with 0, show that the cell behind is the rest of a number.
+    a sign, or digits that begin with 0, show that the cell behind is the rest of a number; where
+    other values are `pointed`, such digits are an Id.
     """
     for line, cells in rows:
         whole, rest = cell_at(cells, column), cell_at(cells, column + 1)
-        if table.delimiter != "," or whole not in _WHOLE or not rest.isdigit():
+        if whole not in _WHOLE or not rest.isdigit():
             continue
-        if whole == "-0" or (rest[0] == "0" and len(rest) > 1):
+        if whole == "-0" or (rest[0] == "0" and len(rest) > 1 and not pointed):
             raise AnnotationError(
                 f"'{table.file}', line {line}: '{table.text(cells)}' seems to hold the number "
                 f"{whole},{rest} in two cells. Expected a decimal point, since commas stand "
@@ -205,28 +212,31 @@ def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int) -> Non
             )
 
 
-def _refuse_scattered_ids(
+def _refuse_scattered_fractions(
     table: Table, header: Sequence[str], rows: Sequence[Row], column: int
 ) -> None:
-    """Refuse `0,1963` under `value,segment_id`: whole values, beside Ids in no order.
+    """Refuse `0,1963` under `value,segment_id` or `value,comment`: whole values, then numbers.
 
     Ids of segments count upwards and an Id of a subject is the same in every row, so numbers that
-    go up and down behind values without a fraction are the fractions.
+    go up and down behind values without a fraction are the fractions. Behind a column that is no
+    Id's, the values must look like parts of numbers in [-1, 1] too: there a rating of 1 to 7 may
+    well stand beside a number in no order.
     """
-    if table.delimiter != "," or not cell_at(header, column + 1).lower().endswith("id"):
-        return
+    name = cell_at(header, column + 1)
     pairs = [(cell_at(cells, column), cell_at(cells, column + 1)) for _, cells in rows]
     filled = [(whole, rest) for whole, rest in pairs if not is_missing(whole)]
-    if not all(whole in _WHOLE and rest.isdigit() for whole, rest in filled):
+    if not all(_INTEGER.fullmatch(whole) and rest.isdigit() for whole, rest in filled):
         return
-    ids = [int(rest) for _, rest in filled]
-    if ids != sorted(ids):
+    if not name.lower().endswith("id") and not all(whole in _WHOLE for whole, _ in filled):
+        return
+    numbers = [int(rest) for _, rest in filled]
+    if numbers != sorted(numbers):
         line, cells = rows[0]
         raise AnnotationError(
             f"'{table.file}', line {line}: in '{table.text(cells)}' and the rows after it all "
-            f"values are whole numbers, and the Ids behind them ({header[column + 1]}) are in no "
-            "order, so a decimal comma seems to divide each value. Expected a decimal point; "
-            "write it so, or put another column behind the value."
+            f"values are whole numbers, and the numbers behind them ({name}) are in no order, so a "
+            "decimal comma seems to divide each value. Expected a decimal point; write it so, or "
+            "put another column behind the value."
         )
 
 

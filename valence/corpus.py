@@ -20,9 +20,10 @@ from valence.errors import ConfigError, CorpusError
 from valence.filenames import is_utf8, printable
 from valence.formats import ALL_SUFFIXES
 from valence.metadata import Column, Ids, Pairs, read_pairs
-from valence.names import normal
+from valence.names import bare, normal
 from valence.storage import Location
 from valence.subjects import SubjectSource, known_corpus, subjects_by_rule, unknown_subjects
+from valence.tables import is_missing
 
 Partition = Literal["train", "devel", "test"]
 Suffix = Literal["_train", "_devel", "_test"]
@@ -188,12 +189,12 @@ def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
 
 
 def subject_of(recording: str) -> str:
-    """The subject that an Id stands for: the Id less `_train`, `_devel`, `_test`.
+    """The subject that an Id stands for: the Id less `_train`, `_devel`, `_test`, composed (NFC).
 
     >>> subject_of("8_devel"), subject_of("12")
     ('8', '12')
     """
-    return recording.removesuffix(_suffix(recording) or "")
+    return normal(recording.removesuffix(_suffix(recording) or ""))
 
 
 def _suffix(recording: str) -> Suffix | None:
@@ -354,27 +355,43 @@ def _voices(root: Location, ids: Ids, rule: str | None) -> _Voices:
 
 def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voices:
     """What `metadata/subjects.csv` says."""
-    subjects: dict[str, str] = {}
-    for line, name, subject in named.rows:
-        if not subject or subjects.setdefault(name, subject) != subject:
-            found = f"has subject '{subject}'" if subject else "has no subject"
-            also = f" and '{subjects[name]}' in a line before" if subject else ""
+    said: dict[str, str] = {}
+    for line, name, text in named.rows:
+        subject = normal(text)
+        # Where pandas knows no subject it writes NaN, which is no person's name.
+        if is_missing(subject) or said.setdefault(name, subject) != subject:
+            lacks = is_missing(subject)
+            found = "has no subject" if lacks else f"has subject '{subject}'"
+            also = "" if lacks else f" and '{said[name]}' in a line before"
             raise CorpusError(
                 f"'{file}', line {line}: recording '{name}' {found}{also}. Expected one subject "
                 "for each recording; correct that line."
             )
-    unknown = sorted(subjects.keys() - shorn.keys())
-    if len(unknown) == len(subjects):
+    subjects, inherited = _spread(said, shorn)
+    used = {*shorn, *(shorn[name] for name in inherited)}
+    unknown = sorted(name for name in said if name not in used and bare(name) not in used)
+    if not subjects:
         raise CorpusError(
             f"'{file}' names {_some(unknown)}, and none of the {len(shorn)} recordings "
             f"({_some(sorted(shorn))}). Expected their Ids, the names of the audio files without "
             "ending; correct them, or remove the file."
         )
     remarks = _about_endings("subjects", named)
+    if inherited:
+        remarks.append(
+            f"metadata/subjects.csv does not name {_count(inherited, 'recording')} as a whole; "
+            "they take the subject of the same Id without or with another suffix"
+        )
     if unknown:
         remarks.append(f"metadata/subjects.csv names {_count(unknown, 'recording')} without audio")
-    # An Id with a suffix carries its subject.
-    unnamed = [name for name in sorted(shorn) if name not in subjects and name == shorn[name]]
+    remarks += _about_spelling(sorted(set(subjects.values())))
+    # An Id with a suffix carries its subject, unless the table says others of it are several.
+    several = {shorn[name] for name in shorn if name in subjects}
+    unnamed = [
+        name
+        for name in sorted(shorn)
+        if name not in subjects and (name == shorn[name] or shorn[name] in several)
+    ]
     remark = ""
     if unnamed:
         remark = (
@@ -384,6 +401,46 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
             "in test"
         )
     return _Voices("file", subjects, remark, tuple(remarks))
+
+
+def _spread(said: Mapping[str, str], shorn: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Subjects by Id, also of Ids that only their other parts name, and which those are.
+
+    `8_train`, `8_devel` and `8` are one person's: whoever the table names for one of them speaks in
+    the others as well.
+
+    Parameters
+    ----------
+    said
+        Subjects by the Ids of the table.
+    shorn
+        Each recording's Id less its suffix.
+    """
+    families: dict[str, set[str]] = defaultdict(set)
+    for name, subject in said.items():
+        families[shorn.get(name, bare(name))].add(subject)
+    subjects = {name: said[name] for name in shorn if name in said}
+    inherited = [
+        name for name in sorted(shorn) if name not in said and len(families[shorn[name]]) == 1
+    ]
+    return subjects | {name: next(iter(families[shorn[name]])) for name in inherited}, inherited
+
+
+def _about_spelling(subjects: Sequence[str]) -> list[str]:
+    """Remark subjects that may be one person whose name is written in two ways."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for subject in subjects:
+        plain = "".join(subject.casefold().split()).removesuffix(".0")
+        spellings[plain.lstrip("0") if plain.isdigit() else plain].append(subject)
+    alike = [names for names in spellings.values() if len(names) > 1]
+    if not alike:
+        return []
+    return [
+        f"metadata/subjects.csv writes {_some(alike[0])}, which count as {len(alike[0])} subjects; "
+        "if they are one person, write the name in one way, or that person may stand in training "
+        "and in test"
+        + (f" ({len(alike) - 1} more names are written in several ways)" if alike[1:] else "")
+    ]
 
 
 def _about_endings(table: str, named: Pairs) -> list[str]:

@@ -162,7 +162,11 @@ def _by_content(
     width = max((len(cells) for _, cells in rows), default=0)
     found = [c for c in range(width) if c not in taken and 2 * _share(rows, c, ids) >= 1]
     counting = [c for c in found if _is_index(header, rows, c)]
-    return [c for c in found if c not in counting] if len(found) > len(counting) else found
+    if len(found) > len(counting):
+        return [c for c in found if c not in counting]
+    # What pandas counts are Ids only where nothing else can be.
+    others = [c for c in range(width) if c not in (*counting, *taken)]
+    return found if all(_holds_only(rows, c, sought.values) for c in others) else []
 
 
 def _value_column(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from valence.errors import ConfigError
+from valence.names import normal
 
 SubjectSource = Literal["file", "rule", "id", "synthetic", "unknown"]
 """How subjects are known: `metadata/subjects.csv`, `corpus.subjects`, several recordings that share
@@ -92,7 +93,7 @@ def subjects_by_rule(names: Sequence[str], rule: str) -> dict[str, str]:
             f"({_some(others)}). Expected a rule that matches every Id as a whole; correct it, or "
             "write metadata/subjects.csv with Id,subject instead."
         )
-    return {name: match[1] for name, match in found.items()}
+    return {name: normal(match[1]) for name, match in found.items()}
 
 
 def known_corpus(names: Sequence[str]) -> str | None:

@@ -71,8 +71,8 @@ class Task:
     labels
         Annotations to draw beside the prediction, by target.
     stamps
-        Which end of a segment the timestamps of the other recordings' labels name, for a recording
-        that has none of its own; None where that is not known.
+        Which end of a segment the timestamps of the recordings' labels name, for a recording whose
+        own labels do not say so; None where that is not known.
     """
 
     audio: Location
@@ -203,7 +203,7 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
         tasks.append(Task(file, name, _labels_of(stem, labels)))
     if any(task.labels for task in tasks):
         stamps = _common_stamps(tasks)
-        tasks = [task if task.labels else replace(task, stamps=stamps) for task in tasks]
+        tasks = [replace(task, stamps=stamps) for task in tasks]
     if labels is not None and not any(task.labels for task in tasks):
         raise UsageError(
             f"'{labels}' holds no labels for any of the {len(audio)} recordings. "
