@@ -125,6 +125,12 @@ def test_an_aiff_that_sox_wrote_to_a_pipe(tmp_path: Path) -> None:
     assert remarks == (_TO_ITS_END,)
 
 
+def test_a_caf_of_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    content = _written("CAF", "PCM_16").replace(b"lpcm", b"lpcx")
+    with pytest.raises(AudioError, match="its codec is not known"):
+        _read(tmp_path, content)
+
+
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "AIFF", "AU", "W64", "CAF"])
 @pytest.mark.parametrize("share", [0.06, 0.5, 0.99])
 def test_a_file_that_was_copied_in_part(tmp_path: Path, kind: str, share: float) -> None:
