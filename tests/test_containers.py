@@ -114,6 +114,23 @@ def test_sound_of_unknown_length_is_read_to_its_end(
         assert remarks == (_TO_ITS_END,)
 
 
+def test_an_aiff_that_sox_wrote_to_a_pipe(tmp_path: Path) -> None:
+    content = bytearray(_written("AIFF", "PCM_16"))
+    frames, sound = content.index(b"COMM") + 10, content.index(b"SSND") + 4
+    # SoX cannot go back, and leaves the most sound that it allows for in both places.
+    content[frames : frames + 4] = struct.pack(">I", 0x7F00_0000 // 2)
+    content[sound : sound + 4] = struct.pack(">I", 0x7F00_0008)
+    y, remarks = _read(tmp_path, bytes(content))
+    np.testing.assert_array_equal(y, _Y / np.float32(2**15))
+    assert remarks == (_TO_ITS_END,)
+
+
+def test_a_caf_of_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    content = _written("CAF", "PCM_16").replace(b"lpcm", b"lpcx")
+    with pytest.raises(AudioError, match="its codec is not known"):
+        _read(tmp_path, content)
+
+
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "AIFF", "AU", "W64", "CAF"])
 @pytest.mark.parametrize("share", [0.06, 0.5, 0.99])
 def test_a_file_that_was_copied_in_part(tmp_path: Path, kind: str, share: float) -> None:

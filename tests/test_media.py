@@ -21,6 +21,9 @@ _KINDS = {
     ".webm": "libopus",
     ".mka": "flac",
     ".wma": "wmav2",
+    # libsndfile opens these containers, but not with these codecs inside.
+    ".ogg": "flac",
+    ".caf": "alac",
 }
 
 

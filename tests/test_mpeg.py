@@ -71,6 +71,18 @@ def test_variable_bit_rate_without_a_header(tmp_path: Path, sr: int, channels: i
     assert best < 1e-3
 
 
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.5])
+def test_a_stream_that_begins_within_a_frame(tmp_path: Path, share: float) -> None:
+    content = _mp3(tmp_path / "whole.mp3", xing=False).read_bytes()
+    file = tmp_path / "cut.mp3"
+    file.write_bytes(content[int(share * len(content)) + 7 :])
+    reading = AudioReading(file, sr=44_100)
+    n = sum(map(len, reading))
+    assert abs(n - len(_decoded_by_ffmpeg(file))) <= 1152
+    assert len(reading.remarks) == 1
+    assert "no whole frame" in reading.remarks[0]
+
+
 def test_ordinary_files_are_decoded_as_they_stand(tmp_path: Path) -> None:
     for codec in (_VARIABLE, {"b": "64000"}):
         file = _mp3(tmp_path / "a.mp3", **codec)

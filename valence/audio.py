@@ -38,6 +38,8 @@ _HASHED_BYTES = 2**18
 # The length that FFmpeg's containers state is rounded, and may count what an encoder added.
 _MEDIA_SECONDS = 0.25
 _POINTER_BYTES = 64
+# Ogg and CAF hold codecs that libsndfile decodes and others.
+_SHARED = (b"OggS", b"caff")
 # What libsndfile gives as the number of frames where a header does not tell.
 _UNKNOWN_FRAMES = 2**63 - 1
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
@@ -71,6 +73,10 @@ class AudioHeader:
     def duration(self) -> float:
         """Seconds."""
         return self.frames / self.sr
+
+
+class _UndecodableError(AudioError):
+    """A file that libsndfile cannot open; another decoder may."""
 
 
 class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
@@ -590,8 +596,9 @@ def _decoder(path: Path, part: Part | None, name: Location | Path) -> Iterator[s
         try:
             sound = _Forwards(target)
         except soundfile.SoundFileError as error:
-            raise AudioError(
-                f"'{name}' is not audio that can be decoded: {error} Expected WAV, FLAC, Ogg or "
+            why = str(error).replace(f"Error opening {target!r}: ", "")
+            raise _UndecodableError(
+                f"'{name}' is not audio that can be decoded: {why} Expected WAV, FLAC, Ogg or "
                 "MP3; it may be damaged, or another kind of file under that name."
             ) from error
         yield stack.enter_context(sound)
@@ -605,16 +612,19 @@ def _opened(path: Path, name: Location | Path) -> Iterator[_Source]:
         raise AudioError(f"'{name}' is empty: it has no bytes. Restore it from its source.")
     try:
         with path.open("rb") as file:
-            _require_content(file.read(_POINTER_BYTES), name)
+            start = file.read(_POINTER_BYTES)
+            _require_content(start, name)
             file.seek(0)
             layout = lay_out(file, size, name)
     except OSError as error:
         raise _unreadable(name, error) from error
     try:
         source = _Source(name, layout, path)
-    except AudioError:
-        # What libsndfile does not know may be one of FFmpeg's formats without a mark of its own.
-        if layout != Layout() or Path(str(name)).suffix.lower() not in MEDIA_SUFFIXES:
+    except _UndecodableError:
+        # What libsndfile does not know may be one of FFmpeg's formats without a mark of its own,
+        # or a codec that FFmpeg alone decodes in a container of both (Speex in Ogg, ALAC in CAF).
+        by_suffix = layout == Layout() and Path(str(name)).suffix.lower() in MEDIA_SUFFIXES
+        if not (by_suffix or start.startswith(_SHARED)):
             raise
         source = _Source(name, Layout(decoder="ffmpeg"), path)
     with closing(source):

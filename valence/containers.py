@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,10 +18,12 @@ from valence.mpeg import find_mpeg, lay_out_mpeg
 from valence.ogg import lay_out_ogg
 from valence.storage import Location
 
-# Writers that cannot seek back leave a size of 0 or near 2 or 4 GiB: it says nothing.
-_UNKNOWN_SIZE = 0x7FFF_0000
+# Writers that cannot seek back leave a size of 0 or near 2 or 4 GiB: it says nothing. SoX leaves
+# 0x7F00_0000 bytes of sound in AIFF.
+_UNKNOWN_SIZE = 0x7F00_0000
 _UNKNOWN_LONG = 0x7FFF_FFFF_0000_0000
 _MPEG_IN_WAV = (0x50, 0x55)
+_MPEG_SUFFIXES = (".mp3", ".mp2")
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 _MEDIA = (b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"#!AMR", b"ADIF")
@@ -64,7 +67,18 @@ def lay_out(file: BinaryIO, size: int, name: Location | Path) -> Layout:
         return lay_out_mpeg(file, first, size, name)
     if magic == b"fLaC":
         return _flac(file, size)
+    if Path(str(name)).suffix.lower() in _MPEG_SUFFIXES:
+        return _mpeg_cut_at_its_beginning(file, size, name)
     return Layout()
+
+
+def _mpeg_cut_at_its_beginning(file: BinaryIO, size: int, name: Location | Path) -> Layout:
+    """Lay out a stream that was recorded from its middle: it begins within a frame."""
+    first = find_mpeg(file, 0, size, within=True)
+    if first is None:
+        return Layout()
+    remark = f"its first {first} bytes are no whole frame, and were passed over"
+    return replace(lay_out_mpeg(file, first, size, name), remarks=(remark,))
 
 
 def truncated(
@@ -168,7 +182,7 @@ def _aiff(file: BinaryIO, size: int, name: Location | Path) -> Layout:
             if (length == 0 or length >= _UNKNOWN_SIZE) and size > at + 8:
                 told = struct.pack(">I", min(size - at, 0xFFFF_FFFF))
                 changes: list[tuple[int, bytes]] = [(at - 4, told)]
-                if frames_at is not None and frames == 0 and frame_bytes:
+                if frames_at is not None and frame_bytes:
                     counted = struct.pack(">I", (size - at - 8) // frame_bytes)
                     changes.insert(0, (frames_at, counted))
                 part = Part(0, size, changes=tuple(changes))

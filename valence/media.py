@@ -80,6 +80,13 @@ class MediaSound:
                 "right one."
             )
         self._stream = streams[0]
+        # PyAV's types leave out that it has none where FFmpeg does not know the codec.
+        if getattr(self._stream, "codec_context", None) is None or not self._stream.rate:
+            self._container.close()
+            raise AudioError(
+                f"'{name}' is not audio that can be decoded: its codec is not known. It may be "
+                "damaged; restore it from its source, or convert it to WAV or FLAC."
+            )
         self.samplerate, self.channels = self._stream.rate, self._stream.channels
         self.remarks = list[str]()
         if len(streams) > 1:

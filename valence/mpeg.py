@@ -88,17 +88,19 @@ class _Reader:
         return self._piece[where - self._from : where - self._from + n]
 
 
-def find_mpeg(file: BinaryIO, start: int, stop: int) -> int | None:
+def find_mpeg(file: BinaryIO, start: int, stop: int, *, within: bool = False) -> int | None:
     """Find where a stream of MPEG audio begins, or None where the file is another kind.
 
     Two frames have to follow each other: four bytes that look like a header are found anywhere.
+    The bytes before the first frame are passed over behind a tag, and `within` a stream that was
+    cut at its beginning.
     """
     reader = _Reader(file, start, stop)
     where = _past_tags(reader, start)
     first = _frame(reader.at(where, 4))
     if first is not None and _goes_on(reader, where, first):
         return where
-    if where == start or reader.at(where, 4) == b"fLaC":
+    if (where == start and not within) or reader.at(where, 4) == b"fLaC":
         return None
     # Some programs fill the space behind their tag.
     found = _resume(_Reader(file, where, min(stop, where + _MOST_FOREIGN)), where)
