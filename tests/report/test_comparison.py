@@ -28,7 +28,15 @@ Fake = Callable[..., Run]
 def fake(finished_run: Run, tmp_path: Path, tiny_config: Config) -> Fake:
     """A run with features made up for eight test subjects, as good as asked for."""
 
-    def make(name: str, *, noise: float, skip: int = 0, shift: float = 0.0, **changes: str) -> Run:
+    def make(
+        name: str,
+        *,
+        noise: float,
+        skip: int = 0,
+        shift: float = 0.0,
+        validation: int = 1,
+        **changes: str,
+    ) -> Run:
         run = Run.at(str(tmp_path / name))
         assignments = [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
         config = Config.resolve(tiny_config, assignments=assignments)
@@ -40,7 +48,7 @@ def fake(finished_run: Run, tmp_path: Path, tiny_config: Config) -> Fake:
         target = run.folder("segments") / "recordings.parquet"
         target.write_bytes(source.read_bytes())
         rng = np.random.default_rng(3)
-        for number, split in enumerate(["validation", *["test"] * 8]):
+        for number, split in enumerate([*["validation"] * validation, *["test"] * 8]):
             n = 30 + number
             y = np.sin(np.arange(n) / 5 + number) + shift
             features = Features(
@@ -86,6 +94,36 @@ def test_differences_are_paired_on_shared_sequences(fake: Fake, tmp_path: Path) 
     assert "cannot be told from so few: there is 1 subject, and a verdict takes 6" in page
     assert (out / "figures" / "comparison-test.png").exists()
     assert json.dumps(metrics).count("NaN") == 0
+
+
+def test_rows_that_chose_the_models_give_no_verdict(fake: Fake, tmp_path: Path) -> None:
+    runs = [fake("a", noise=0.9, validation=8), fake("b", noise=0.2, validation=8)]
+    metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
+    # The difference is as clear in both, and only the test rows may say so.
+    assert min(metrics["pairs"][split][0]["ci"][0] for split in ("validation", "test")) > 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("b is better than a") == 1
+    assert page.count("No verdict is given: these same rows chose") == 1
+
+
+def test_regressors_that_were_chosen_by_the_test_rows_get_no_verdict(
+    fake: Fake, tmp_path: Path
+) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.3, sweep__select_on="test")]
+    for run in runs:
+        run.stage("sweep").begin({"features": "features"})
+        folder = run.folder("sweep")
+        (folder / "results.csv").write_text("scaler,reducer,regressor\nnone,none,dummy\n")
+        (folder / "selection.json").write_json({"select_on": "test" if run is runs[1] else ""})
+        run.stage("sweep").finish({"seconds": 1.0})
+        pipeline = Pipeline([("r", Ridge())]).fit(np.eye(4), np.ones(4))
+        about = {"target": "valence", "model": None, "steps": {}}
+        save_regressor(folder / "best", pipeline, columns=4, about=about)
+    compare_runs(runs, Location.parse(tmp_path / "out"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    # Of the deep models the test rows chose neither.
+    assert page.count("b and a cannot be told apart") == 1
+    assert page.count("No verdict is given: these same rows chose") == 1
 
 
 def test_every_two_of_three_runs_are_paired(fake: Fake, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -155,7 +155,14 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
     }
     sections = [
         _result("result", "Result", evidence[0].target, deep),
-        _result("regressors", "Best regressors", evidence[0].target, regressors, remarks),
+        _result(
+            "regressors",
+            "Best regressors",
+            evidence[0].target,
+            regressors,
+            remarks,
+            chosen_by={"validation", *(each.select_on for each in evidence if each.selection)},
+        ),
         _settings(evidence, names),
     ]
     for section in sections:
@@ -329,7 +336,10 @@ def _result(
     target: str,
     compared: Mapping[str, Compared | None],
     remarks: Sequence[str] = (),
+    *,
+    chosen_by: Collection[str] = ("validation",),
 ) -> Section:
+    """Show what was compared; rows of the splits in `chosen_by` chose it and give no verdict."""
     section = Section(id, title)
     for remark in remarks:
         section.say(remark)
@@ -355,7 +365,7 @@ def _result(
         if split == "validation":
             section.say("Each was chosen by its score on these same rows, which flatters it.")
         if runs.pairs:
-            section.tabulate(_pairs_table(runs))
+            section.tabulate(_pairs_table(runs, chosen=split in chosen_by))
     return section
 
 
@@ -379,12 +389,17 @@ def _scores_table(runs: Compared) -> Table:
     return Table("", [("run", False), *((title, True) for title in titles)], rows, sortable=True)
 
 
-def _pairs_table(runs: Compared) -> Table:
+def _pairs_table(runs: Compared, *, chosen: bool) -> Table:
+    """Show every two; no verdict holds where the same rows chose what is compared."""
     rows = [
         [
             Cell(f"{second} less {first}"),
             _difference(found),
-            Cell(verdict(second, first, found.to_json())),
+            Cell(
+                "No verdict is given: these same rows chose what is compared, which flatters it."
+                if chosen and found.ci is not None
+                else verdict(second, first, found.to_json())
+            ),
         ]
         for (first, second), found in runs.pairs.items()
     ]
