@@ -68,6 +68,7 @@ class Stopping:
         # thread is doing; a thread reads it.
         self._news, self._inlet = socket.socketpair()
         self._inlet.setblocking(False)
+        self._guardian = threading.Thread(target=self._guard, daemon=True)
 
     def __enter__(self) -> Stopping:
         for signum in SIGNALS:
@@ -77,7 +78,7 @@ class Stopping:
                 self._before[signum] = handler
                 signal.signal(signum, self._stop)
         signal.set_wakeup_fd(self._inlet.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._guard, daemon=True).start()
+        self._guardian.start()
         return self
 
     def __exit__(
@@ -90,6 +91,9 @@ class Stopping:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
         self._inlet.close()
+        # It ends at once, since nothing can come any more.
+        self._guardian.join()
+        self._news.close()
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is None:

@@ -23,6 +23,7 @@ from valence.config import Config
 from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
 from valence.prediction import Predictor
+from valence.quality import Quality
 from valence.report import _command, story, tables, write_report
 from valence.report.closing import closing_lines
 from valence.report.costs import costs
@@ -330,7 +331,9 @@ def test_unknown_subjects_are_told_by_page_numbers_and_card(reported: Run, tmp_p
     assert metrics["subjects_known_by"] == "unknown"
     assert metrics["subjects_remark"] == known["remark"]
     description = read_description(run.model)
-    card = model_card(changed, find(changed), description, "not measured", parameters=1)
+    card = model_card(
+        changed, find(changed), description, "not measured", parameters=1, quality=Quality()
+    )
     assert "- Subjects are unknown: nobody says who speaks.\n" in card
 
 
