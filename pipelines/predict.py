@@ -273,12 +273,14 @@ def _task_to_json(task: Task) -> dict[str, Any]:
         "name": task.name,
         "labels": {target: file.uri for target, file in task.labels.items()},
         "stamps": task.stamps,
+        "namesakes": task.namesakes,
     }
 
 
 def _task_from_json(content: dict[str, Any]) -> Task:
     labels = {target: Location.parse(uri) for target, uri in content["labels"].items()}
-    return Task(Location.parse(content["audio"]), content["name"], labels, content["stamps"])
+    stamps, namesakes = content["stamps"], content["namesakes"]
+    return Task(Location.parse(content["audio"]), content["name"], labels, stamps, namesakes)
 
 
 def _line(outcome: Outcome) -> str:

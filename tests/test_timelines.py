@@ -330,6 +330,22 @@ def test_annotations_are_joined_and_scored(predictor: Predictor, tmp_path: Path)
         make_tasks([Location.parse(audio)], Location.parse(tmp_path / "absent"))
 
 
+def test_labels_that_fit_two_recordings_are_of_neither(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    files = []
+    for folder in ("north", "south"):
+        (tmp_path / folder).mkdir()
+        files.append(Location.parse(_write_audio(tmp_path / folder / "talk.wav", 1.5)))
+    labels = Location.parse(tmp_path / "labels")
+    _write_labels(tmp_path / "labels" / "valence" / "talk.csv", [0.1, 0.2, 0.3])
+    for task in make_tasks(files, labels):
+        outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+        assert outcome.status == "ok"
+        assert outcome.ccc is None
+        assert "2 recordings are called 'talk'" in outcome.reason
+
+
 def test_folders_of_labels(tmp_path: Path) -> None:
     audio = [Location.parse(tmp_path / f"{name}.wav") for name in ("talk", "song")]
     for folder, target in (

@@ -73,12 +73,16 @@ class Task:
     stamps
         Which end of a segment the timestamps of the recordings' labels name, for a recording whose
         own labels do not say so; None where that is not known.
+    namesakes
+        Recordings of the same call that bear the audio's name, this one among them. Labels go by
+        the name, so with more than one it is not known whose they are.
     """
 
     audio: Location
     name: str
     labels: Mapping[str, Location]
     stamps: Stamps | None = None
+    namesakes: int = 1
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
         while _alike(name) in taken:
             name, number = f"{base}_{number}", number + 1
         taken.add(_alike(name))
-        tasks.append(Task(file, name, _labels_of(stem, labels)))
+        tasks.append(Task(file, name, _labels_of(stem, labels), namesakes=often[stem]))
     if any(task.labels for task in tasks):
         stamps = _common_stamps(tasks)
         tasks = [replace(task, stamps=stamps) for task in tasks]
@@ -444,6 +448,13 @@ def _read_labels(
     """
     found, remarks = {}, []
     stamps: set[Stamps] = set()
+    if task.labels and task.namesakes > 1:
+        stem = printable(task.audio.stem)
+        remark = (
+            f"labels not used: {task.namesakes} recordings are called '{stem}', and which of them "
+            "the labels belong to is not known; predict them in calls of their own"
+        )
+        return {}, [remark], task.stamps
     config = predictor.config
     stated = config.labels
     for target, file in task.labels.items():
