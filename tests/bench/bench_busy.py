@@ -2,9 +2,9 @@
 
     python tests/bench/bench_busy.py [NICENESS ...]
 
-A training on a small synthetic corpus with nothing beside it, then with one and with two processes
-that keep a core busy, for workers at niceness 15, which is Ray's default, and 0, which is this
-program's. The machine should have nothing else to do.
+A small model is trained on a small synthetic corpus with nothing beside it, then with one and with
+two processes that keep a core busy, for workers at niceness 15, which is Ray's default, and 0, which
+is this program's. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,13 @@ from valence.synthesis import write_corpus
 
 _BUSY = (0, 1, 2)
 _NICENESS = (15, 0)
-_SETTINGS = ("train.epochs=3", "train.patience=3", "sequence.stride=5")
+_SETTINGS = (
+    "train.epochs=2",
+    "train.patience=2",
+    "sequence.stride=5",
+    "model.channels=[2,4,8]",
+    "model.lstm_hidden=16",
+)
 
 
 @contextlib.contextmanager
@@ -48,9 +55,12 @@ def valence(*arguments: str, niceness: int) -> None:
 
 def measure(run: Path, *, niceness: int, processes: int) -> float:
     """Return the sequences per second of a training's last epoch."""
+    for name in ("train", "model"):
+        # What is done would not be done again.
+        shutil.rmtree(run / name, ignore_errors=True)
     settings = [part for setting in _SETTINGS for part in ("--set", setting)]
     with busy(processes):
-        valence("train", str(run), "--overwrite", *settings, niceness=niceness)
+        valence("train", str(run), *settings, niceness=niceness)
     state = json.loads((run / "train" / "state.json").read_text())
     return float(state["progress"]["sequences_per_second"])
 
@@ -59,7 +69,7 @@ def main() -> None:
     niceness = [int(each) for each in sys.argv[1:]] or _NICENESS
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        write_corpus(Location.parse(Path(folder) / "corpus"), subjects=6, seconds=100.0, seed=1)
+        write_corpus(Location.parse(Path(folder) / "corpus"), subjects=6, seconds=60.0, seed=1)
         valence("preprocess", str(Path(folder) / "corpus"), "--out", str(run), niceness=0)
         print("niceness  " + "  ".join(f"{processes} busy" for processes in _BUSY))
         for each in niceness:
