@@ -2,9 +2,9 @@
 
     python tests/bench/bench_busy.py [NICENESS ...]
 
-A small model is trained on a small synthetic corpus with nothing beside it, then with one and with
-two processes that keep a core busy, for workers at niceness 15, which is Ray's default, and 0, which
-is this program's. The machine should have nothing else to do.
+A small model is trained on a small synthetic corpus with nothing beside it, then with one and
+with two processes that keep a core busy, for workers at niceness 15, which is Ray's default, and
+0, which is the default here. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
