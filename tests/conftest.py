@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from valence.config import Config
 from valence.features import Features
@@ -23,6 +24,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("valence", deadline=None)
+settings.load_profile("valence")
 
 _NEEDS_A_GPU = "needs a GPU"
 
