@@ -116,14 +116,18 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "sweep": config.sweep.model_dump(mode="json"),
         "allow_subject_overlap": config.split.allow_subject_overlap,
     }
+    # What an older version made of the same is made again without being asked for.
+    older = not overwrite and stage.is_of_other_version(made_of)
     # Nothing that stands here is touched before all that may refuse the call has been asked.
-    standing = stage.standing(made_of, overwrite=overwrite)
+    standing = stage.standing(made_of, overwrite=overwrite or older)
     lost = None
     if standing == "done":
         summary = dict(stage.require()["summary"])
         lost = _what_is_lost(stage.folder, summary, features)
     if lost is not None:
         report.say(f"sweep: {lost} The results are made again")
+    elif older:
+        report.say("sweep: another version of this program made the results; they are made again")
     elif standing == "done":
         amiss = list(summary.get("remarks", ()))
         if summary["failed"]:
@@ -138,7 +142,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     asked = "a combination asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
     require_shared(stage.folder)
-    stage.begin(made_of, overwrite=overwrite, wipe=False, again=True)
+    stage.begin(made_of, overwrite=overwrite or older, wipe=False, again=True)
     store = OutcomeStore(stage.folder / "combinations")
     if overwrite or (standing != "resumed" and lost is None):
         # A failure under another configuration, such as a shorter limit, says nothing here.

@@ -96,7 +96,7 @@ def test_without_pyav_it_is_said_how_to_install_it(
 ) -> None:
     file = _write(tmp_path / "a.webm")
     monkeypatch.setattr(media.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(AudioError, match=r"pip install 'valence\[media\]'"):
+    with pytest.raises(AudioError, match=r"pip install -e '\.\[media\]'"):
         list(AudioReading(file, sr=_SR))
 
 

@@ -124,8 +124,12 @@ def test_a_new_format_of_the_outputs_is_another_making(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("valence.run.FORMAT", {"train": 7})
+    assert not stage.is_of_other_version(_MADE_OF)
     stage.begin(_MADE_OF)
+    assert not stage.is_of_other_version(_MADE_OF)
     monkeypatch.setattr("valence.run.FORMAT", {"train": 8})
+    assert stage.is_of_other_version(_MADE_OF)
+    assert not stage.is_of_other_version(_with(dropout=0.5))
     with pytest.raises(StaleError, match="format is 7 there and 8 here"):
         stage.begin(_MADE_OF)
 

@@ -56,9 +56,9 @@ class MediaSound:
     def __init__(self, path: Path, name: Location | Path) -> None:
         if importlib.util.find_spec("av") is None:
             raise AudioError(
-                f"'{name}' is of a kind that PyAV decodes, which is not installed. Run "
-                "pip install 'valence[media]', or convert the file to WAV or FLAC "
-                "(ffmpeg -i IN out.flac)."
+                f"'{name}' is of a kind that PyAV decodes, which is not installed. In the folder "
+                "that this program was installed from, run: pip install -e '.[media]'. Or convert "
+                "the file to WAV or FLAC (ffmpeg -i IN out.flac)."
             )
         import av
 

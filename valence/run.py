@@ -389,6 +389,21 @@ class Stage:
             )
         return "replacing"
 
+    def is_of_other_version(self, made_of: Mapping[str, Any]) -> bool:
+        """Whether the outputs are made of `made_of` by a version that stored another format.
+
+        Raises
+        ------
+        DamagedError
+            If the record is damaged.
+        """
+        record = self.record()
+        if record is None:
+            return False
+        complete = self._complete(made_of)
+        there = record["made_of"]
+        return there != complete and {**there, "format": None} == {**complete, "format": None}
+
     def finish(
         self, summary: Mapping[str, Any], outputs: Iterable[str] | Mapping[str, str] = ()
     ) -> None:

@@ -31,7 +31,7 @@ from valence.features import Features, read_features
 from valence.model import ValenceModel
 from valence.prediction import Predictor
 from valence.regressor import load_regressor
-from valence.run import Run
+from valence.run import FORMAT, Run
 from valence.segments import SegmentStore
 from valence.storage import Location
 from valence.transforms import divide, training_target, untransformed
@@ -211,6 +211,26 @@ def test_a_sweep_that_is_refused_leaves_the_one_that_stands(
         run_sweep(run, sweep_config(*small, "sweep.select_on=test"), overwrite=True)
     assert {file.name: file.read_bytes() for file in run.folder("sweep").files()} == before
     assert run_sweep(run, sweep_config(*small)) == summary
+
+
+def test_what_an_older_version_swept_is_made_again_unasked(
+    ray_local: None,
+    make_features: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = run_with(make_features(), tmp_path)
+    small = ('sweep.scalers=["none"]', 'sweep.reducers=["none"]', 'sweep.regressors=["ridge"]')
+    with monkeypatch.context() as patch:
+        patch.setitem(FORMAT, "sweep", FORMAT["sweep"] - 1)
+        run_sweep(run, sweep_config(*small))
+    with pytest.raises(StaleError, match=r"sweep\.seed is 0 there and 1 here"):
+        run_sweep(run, sweep_config(*small, "sweep.seed=1"))
+    capsys.readouterr()
+    run_sweep(run, sweep_config(*small))
+    assert "another version of this program made the results" in capsys.readouterr().err
+    assert run.stage("sweep").require()["made_of"]["format"] == FORMAT["sweep"]
 
 
 def test_a_failing_combination_is_a_row_and_the_others_stand(

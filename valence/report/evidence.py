@@ -107,8 +107,7 @@ class Evidence:
         if "sweep" in self.stages:
             if self.stages["sweep"]["made_of"].get("format") != FORMAT["sweep"]:
                 return (
-                    "The sweep is of another version of this program: 'valence sweep' with "
-                    "--overwrite repeats it."
+                    "The sweep is of another version of this program: 'valence sweep' repeats it."
                 )
             return "The sweep is of other features: 'valence sweep' with --overwrite repeats it."
         return "The sweep has not been run on this run: 'valence sweep' adds it."
