@@ -50,7 +50,7 @@ from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import assemble, expected_seconds, thin
 from valence.regressor import holds_regressor, save_regressor
-from valence.results import read_results, read_selection, write_results, write_selection
+from valence.results import RESULTS_FILE, SELECTION_FILE, read_results, read_selection
 from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
 from valence.selection import check_rows, constant_outcome, rank, select, tabulate
@@ -122,8 +122,10 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     standing = stage.standing(made_of, overwrite=overwrite or older)
     lost = None
     if standing == "done":
-        summary = dict(stage.require()["summary"])
-        lost = _what_is_lost(stage.folder, summary, features)
+        record = stage.record()
+        assert record is not None, "what is done has a record"
+        summary = dict(record["summary"])
+        lost = _what_is_lost(stage.folder, record, features)
     if lost is not None:
         report.say(f"sweep: {lost} The results are made again")
     elif older:
@@ -148,7 +150,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         # A failure under another configuration, such as a shorter limit, says nothing here.
         store.forget_failures()
     if standing != "resumed":
-        for name in ("results.csv", "selection.json", "best"):
+        for name in (RESULTS_FILE, SELECTION_FILE, "best"):
             (stage.folder / name).delete()
     for folder in (stage.folder, store.root, stage.folder / "best"):
         folder.remove_partial_files()
@@ -189,7 +191,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
 
     ranking = rank(outcomes, division, on=config.sweep.select_on)
     table = tabulate(ranking, outcomes, division)
-    digest_of_results = write_results(stage.folder, table)
+    (stage.folder / RESULTS_FILE).write_text(table.to_csv(index=False))
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
     with report.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
         began = time.monotonic()
@@ -205,7 +207,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     for remark in remarks:
         report.say(f"sweep: {remark}")
     selection["remarks"] = remarks
-    digest_of_selection = write_selection(stage.folder, selection)
+    (stage.folder / SELECTION_FILE).write_json(selection)
     store.clear(keep=set(made_of_each))
     best = selection["best"]
     summary = {
@@ -215,11 +217,9 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "best": "-".join(ranking[0].names),
         "ccc_validation": best["validation"]["ccc"],
         "digest": fingerprint({"selection": selection}),
-        "results": digest_of_results,
-        "selection": digest_of_selection,
         "remarks": remarks,
     }
-    stage.finish(summary)
+    stage.finish(summary, [RESULTS_FILE, SELECTION_FILE])
     report.say(
         f"sweep: best of {len(grid)} is {summary['best']}, validation CCC "
         f"{summary['ccc_validation']:.3f}"
@@ -228,11 +228,11 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     return summary
 
 
-def _what_is_lost(folder: Location, summary: Mapping[str, Any], features: str) -> str | None:
+def _what_is_lost(folder: Location, record: Mapping[str, Any], features: str) -> str | None:
     """What of a finished sweep is absent or damaged, in words, or None."""
     try:
-        read_results(folder, summary)
-        read_selection(folder, summary)
+        read_results(folder, record)
+        read_selection(folder, record)
     except DamagedError as error:
         return str(error).partition(". ")[0] + "."
     if not holds_regressor(folder / "best", features=features):

@@ -48,7 +48,7 @@ from valence.errors import (
     TrainingError,
     ValenceError,
 )
-from valence.history import HISTORY_FILE, history_digest, read_history
+from valence.history import HISTORY_FILE, read_history
 from valence.precision import precision_on
 from valence.residency import Members, Residency, ResidentSource, members
 from valence.run import Run, Stage, difference, fingerprint
@@ -189,13 +189,12 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "seed": state.best_record["seed"],
         "epoch": state.best_record["epoch"],
         "epochs": len(state.history),
-        "history": history_digest(state.history),
         "seeds": _by_seed(state),
         "residency": (read_progress(folder) or {}).get("residency", placement.residency),
         "workers": config.train.workers,
     }
     with claim.held():
-        stage.finish(summary)
+        stage.finish(summary, [HISTORY_FILE])
         claim.release()
     report.say(
         f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
@@ -212,13 +211,14 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
 
 def _holds_its_outputs(run: Run, stage: Stage) -> bool:
     """Whether the model, its copy and the history are the whole of what the training ended with."""
-    summary = stage.require()["summary"]
+    record = stage.record()
+    assert record is not None, "what is done has a record"
     try:
-        read_history(stage.folder, summary)
+        read_history(stage.folder, record)
         descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
     except (DamagedError, ModelError):
         return False
-    return all(each.sha256 == summary["digest"] for each in descriptions)
+    return all(each.sha256 == record["summary"]["digest"] for each in descriptions)
 
 
 def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:

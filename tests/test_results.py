@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 
 from valence.errors import DamagedError
-from valence.history import history_digest, read_history
+from valence.history import HISTORY_FILE, read_history
+from valence.manifest import take_down
 from valence.results import (
     RESULT_COLUMNS,
+    RESULTS_FILE,
+    SELECTION_FILE,
     read_results,
     read_selection,
-    write_results,
-    write_selection,
 )
 from valence.storage import Location
 from valence.training import HISTORY_COLUMNS, history_csv
@@ -38,27 +39,33 @@ def sweep(tmp_path: Path) -> Location:
     return Location.parse(tmp_path / "run" / "sweep")
 
 
+def _record(folder: Location, *names: str, **summary: int) -> dict[str, Any]:
+    return {"summary": summary, "files": take_down(folder, names).to_json()}
+
+
 def test_results_come_back(sweep: Location) -> None:
-    digest = write_results(sweep, _TABLE)
-    found = read_results(sweep, {"combinations": 2, "results": digest})
+    (sweep / RESULTS_FILE).write_text(_TABLE.to_csv(index=False))
+    found = read_results(sweep, _record(sweep, RESULTS_FILE, combinations=2))
     pd.testing.assert_frame_equal(found, _TABLE)
     assert found.loc[1, "reason"] == "why, it is"
 
 
 def test_results_that_were_cut_are_no_shorter_sweep(sweep: Location) -> None:
-    digest = write_results(sweep, _TABLE)
-    file = sweep / "results.csv"
+    file = sweep / RESULTS_FILE
+    file.write_text(_TABLE.to_csv(index=False))
+    record = _record(sweep, RESULTS_FILE, combinations=2)
     text = file.read_text()
     for end in range(len(text)):
         file.write_text(text[:end])
         with pytest.raises(DamagedError, match=r"results\.csv' is damaged.*Run 'valence sweep'"):
-            read_results(sweep, {"combinations": 2, "results": digest})
+            read_results(sweep, record)
 
 
 def test_a_digit_that_changed_is_noticed(sweep: Location, tmp_path: Path) -> None:
-    results = write_results(sweep, _TABLE)
-    selection = write_selection(sweep, _SELECTION)
-    assert read_selection(sweep, {"selection": selection}) == _SELECTION
+    (sweep / RESULTS_FILE).write_text(_TABLE.to_csv(index=False))
+    (sweep / SELECTION_FILE).write_json(_SELECTION)
+    record = _record(sweep, RESULTS_FILE, SELECTION_FILE)
+    assert read_selection(sweep, record) == _SELECTION
     for name, old, new in (
         ("results.csv", "0.25", "0.35"),
         ("selection.json", "validation", "test"),
@@ -66,14 +73,15 @@ def test_a_digit_that_changed_is_noticed(sweep: Location, tmp_path: Path) -> Non
         file = sweep / name
         file.write_text(file.read_text().replace(old, new))
     with pytest.raises(DamagedError, match="its digest is not the one"):
-        read_results(sweep, {"results": results})
+        read_results(sweep, record)
     with pytest.raises(DamagedError, match="its digest is not the one"):
-        read_selection(sweep, {"selection": selection})
+        read_selection(sweep, record)
 
 
 @pytest.mark.parametrize("name", [*_SELECTION])
 def test_a_selection_without_its_parts_is_refused(sweep: Location, name: str) -> None:
-    write_selection(sweep, {key: value for key, value in _SELECTION.items() if key != name})
+    content = {key: value for key, value in _SELECTION.items() if key != name}
+    (sweep / SELECTION_FILE).write_json(content)
     with pytest.raises(DamagedError, match=f"'{name}' is missing in it"):
         read_selection(sweep, {})
 
@@ -92,11 +100,11 @@ def test_a_history_of_other_epochs_is_refused(
     tmp_path: Path, change: Callable[[list[str]], list[str]], says: str
 ) -> None:
     folder = Location.parse(tmp_path / "run" / "train")
-    file = folder / "history.csv"
-    summary = {"epochs": 3, "history": history_digest(_HISTORY)}
+    file = folder / HISTORY_FILE
     file.write_text(history_csv(_HISTORY))
-    assert read_history(folder, summary)["epoch"].tolist() == [1, 2, 3]
+    record = _record(folder, HISTORY_FILE, epochs=3)
+    assert read_history(folder, record)["epoch"].tolist() == [1, 2, 3]
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(change(lines)))
     with pytest.raises(DamagedError, match=f"{says}.*Run 'valence train'"):
-        read_history(folder, summary)
+        read_history(folder, record)

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from valence.kept_file import KeptFile
+from valence.manifest import noted_digest
 from valence.storage import Location
-from valence.training import HISTORY_COLUMNS, history_csv
+from valence.training import HISTORY_COLUMNS
 
 HISTORY_FILE = "history.csv"
 
 
-def history_digest(history: Iterable[dict[str, Any]]) -> str:
-    """Compute the SHA-256 of `history.csv`, for the stage's summary."""
-    return hashlib.sha256(history_csv(history).encode()).hexdigest()
-
-
-def read_history(folder: Location, summary: Mapping[str, Any]) -> pd.DataFrame:
+def read_history(folder: Location, record: Mapping[str, Any]) -> pd.DataFrame:
     """Read the history of a finished training.
 
     Parameters
     ----------
     folder
         `RUN/train`.
-    summary
-        What the stage's record says: `epochs`, and the file's SHA-256 as `history`.
+    record
+        The stage's: how many epochs there were, and the file's digest.
 
     Raises
     ------
@@ -42,12 +37,10 @@ def read_history(folder: Location, summary: Mapping[str, Any]) -> pd.DataFrame:
         f"Run 'valence train' for '{run}', which writes it again from the training's state.",
     )
     frame = kept.rows(HISTORY_COLUMNS, numbers=HISTORY_COLUMNS)
-    expected = summary.get("epochs")
+    expected = record.get("summary", {}).get("epochs")
     if expected is not None and len(frame) != expected:
         raise kept.damaged(f"it has {len(frame)} rows, and the training had {expected} epochs")
-    written = summary.get("history")
-    if written is not None and hashlib.sha256(kept.read()).hexdigest() != written:
-        raise kept.damaged("its digest is not the one that the training's stage.json gives")
+    kept.require(noted_digest(record, HISTORY_FILE))
     try:
         return frame.astype({"seed": "int64", "epoch": "int64"})
     except ValueError as error:

@@ -6,6 +6,7 @@ What is no such file is refused in one paragraph that names it and the command t
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -143,6 +144,22 @@ class KeptFile:
             raise self.error(
                 f"'{self.file}' cannot be read: {error}. Expected {self.expected}. {self.remedy}"
             ) from error
+
+    def require(self, sha256: str | None) -> None:
+        """Refuse the file if it is not the one whose digest its stage noted.
+
+        Parameters
+        ----------
+        sha256
+            The digest; None where an older version noted none.
+
+        Raises
+        ------
+        ValenceError
+            If the content is another.
+        """
+        if sha256 is not None and hashlib.sha256(self.read()).hexdigest() != sha256:
+            raise self.damaged("its digest is not the one that its stage.json gives")
 
     def table(self, needs: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
         """Read a JSON object.

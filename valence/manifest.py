@@ -83,6 +83,15 @@ class Manifest:
                     (place / base).delete()
 
 
+def noted_digest(record: Mapping[str, Any], name: str) -> str | None:
+    """The SHA-256 of a file that a stage's record notes; None where it notes none.
+
+    Records of older versions note none.
+    """
+    entry = record.get("files", {}).get(name)
+    return None if entry is None else str(entry["sha256"])
+
+
 def take_down(folder: Location, outputs: Iterable[str] | Mapping[str, str]) -> Manifest:
     """The manifest of what stands in `folder`.
 

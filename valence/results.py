@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from valence.kept_file import KeptFile
+from valence.manifest import noted_digest
 from valence.storage import Location
 
 RESULT_COLUMNS = (
@@ -36,28 +35,12 @@ _SCORES = {
     "leaders": list,
     "remarks": list,
 }
-_RESULTS = "results.csv"
-_SELECTION = "selection.json"
-
-
-def write_results(folder: Location, table: pd.DataFrame) -> str:
-    """Write `results.csv` into `RUN/sweep`; returns its SHA-256, for the stage's summary."""
-    return _write(folder / _RESULTS, table.to_csv(index=False))
-
-
-def write_selection(folder: Location, content: Mapping[str, Any]) -> str:
-    """Write `selection.json` into `RUN/sweep`; returns its SHA-256, for the stage's summary."""
-    return _write(folder / _SELECTION, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def _write(file: Location, text: str) -> str:
-    content = text.encode()
-    file.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+RESULTS_FILE = "results.csv"
+SELECTION_FILE = "selection.json"
 
 
 def read_results(
-    folder: Location, summary: Mapping[str, Any], *, scores: bool = True
+    folder: Location, record: Mapping[str, Any], *, scores: bool = True
 ) -> pd.DataFrame:
     """Read `results.csv`, a row a combination.
 
@@ -65,8 +48,8 @@ def read_results(
     ----------
     folder
         `RUN/sweep`.
-    summary
-        What the stage's record says: `combinations`, and the file's SHA-256 as `results`.
+    record
+        The stage's: how many combinations there were, and the file's digest.
     scores
         Whether all of `RESULT_COLUMNS` are needed.
 
@@ -75,12 +58,12 @@ def read_results(
     DamagedError
         If the file is absent, or is not what the sweep wrote.
     """
-    kept = _kept(folder, _RESULTS, "a row for each combination of the sweep")
+    kept = _kept(folder, RESULTS_FILE, "a row for each combination of the sweep")
     frame = kept.rows(RESULT_COLUMNS, numbers=_NUMBERS) if scores else kept.rows(None)
-    expected = summary.get("combinations")
+    expected = record.get("summary", {}).get("combinations")
     if expected is not None and len(frame) != expected:
         raise kept.damaged(f"it has {len(frame)} rows, and the sweep had {expected} combinations")
-    _require_digest(kept, summary.get("results"))
+    kept.require(noted_digest(record, RESULTS_FILE))
     if scores:
         if frame["rows"].isna().any():
             raise kept.damaged("the number of rows of a combination is missing")
@@ -89,7 +72,7 @@ def read_results(
 
 
 def read_selection(
-    folder: Location, summary: Mapping[str, Any], *, scores: bool = True
+    folder: Location, record: Mapping[str, Any], *, scores: bool = True
 ) -> dict[str, Any]:
     """Read `selection.json`.
 
@@ -97,8 +80,8 @@ def read_selection(
     ----------
     folder
         `RUN/sweep`.
-    summary
-        What the stage's record says: the file's SHA-256 as `selection`.
+    record
+        The stage's: the file's digest.
     scores
         Whether the scores are needed, or only how the best was chosen.
 
@@ -107,16 +90,10 @@ def read_selection(
     DamagedError
         If the file is absent, or is not what the sweep wrote.
     """
-    kept = _kept(folder, _SELECTION, "what the sweep chose, with its scores")
+    kept = _kept(folder, SELECTION_FILE, "what the sweep chose, with its scores")
     content = kept.table(_SCORES if scores else {})
-    _require_digest(kept, summary.get("selection"))
+    kept.require(noted_digest(record, SELECTION_FILE))
     return content
-
-
-def _require_digest(kept: KeptFile, written: str | None) -> None:
-    """See that a file is the one that was written; sweeps of older versions kept no digest."""
-    if written is not None and hashlib.sha256(kept.read()).hexdigest() != written:
-        raise kept.damaged("its digest is not the one that the sweep's stage.json gives")
 
 
 def _kept(folder: Location, name: str, expected: str) -> KeptFile:

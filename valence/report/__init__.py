@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import time
 from collections.abc import Mapping
@@ -24,7 +23,6 @@ from valence.report.model_card import evaluation, model_card
 from valence.report.page import Page
 from valence.report.robustness import NO_LABELS, Robustness, measure
 from valence.run import FORMAT, Run, Stage, fingerprint
-from valence.storage import Location
 from valence.words import duration, plural
 
 __all__ = ["compare_runs", "write_report"]
@@ -64,8 +62,10 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     folder = run.folder("report")
     state = stage.begin(_made_of(evidence), overwrite=overwrite or _may_go(stage))
     if state == "done":
-        summary: dict[str, Any] = stage.require()["summary"]
-        if not overwrite and _is_whole(summary, run):
+        record = stage.record()
+        assert record is not None, "what is done has a record"
+        summary: dict[str, Any] = record["summary"]
+        if not overwrite and _is_whole(stage, summary, run):
             return {**summary, "metrics": parse_json((folder / "metrics.json").read_bytes())}
     model, description = load_model(run.model)
     findings = find(evidence)
@@ -134,10 +134,9 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
             {key: value for key, value in metrics.items() if key not in ("times", "machine")}
         ),
         "files": files,
-        "sha256": {name: _sha256(folder / name) for name in files},
         "not_measured": robustness.get("skipped"),
     }
-    stage.finish(summary)
+    stage.finish(summary, files)
     return {**summary, "metrics": metrics}
 
 
@@ -149,24 +148,14 @@ def _may_go(stage: Stage) -> bool:
     )
 
 
-def _is_whole(summary: Mapping[str, Any], run: Run) -> bool:
+def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run) -> bool:
     """Whether a finished report may stay: its files are whole and it measured what it could."""
     missed = summary["not_measured"] not in (None, NO_LABELS)
-    written = summary.get("sha256")
-    if missed or written is None or not (run.model / "README.md").exists():
+    if missed or not (run.model / "README.md").exists():
         return False
     if not is_evaluated(run.model, read_description(run.model).sha256):
         return False
-    folder = run.folder("report")
-    return all(_sha256(folder / name) == written.get(name) for name in summary["files"])
-
-
-def _sha256(file: Location) -> str | None:
-    """The digest of a file, or None where none can be read, whatever stands there."""
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return None
+    return bool(stage.noted()) and not stage.amiss()
 
 
 def _made_of(evidence: Evidence) -> dict[str, Any]:

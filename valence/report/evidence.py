@@ -14,6 +14,7 @@ from valence.config import Config
 from valence.errors import StaleError
 from valence.features import Features, read_features
 from valence.history import HISTORY_FILE, read_history
+from valence.manifest import noted_digest
 from valence.results import read_results, read_selection
 from valence.run import FORMAT, Run, StageName
 from valence.segments import SegmentStore
@@ -161,7 +162,7 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
         made_of.get("features") == extracted["summary"]["digest"]
         and made_of.get("format") == FORMAT["sweep"]
     )
-    sweep, summary = run.folder("sweep"), stages["sweep"]["summary"] if swept else {}
+    sweep = run.folder("sweep")
     return Evidence(
         run=run,
         config=config,
@@ -169,15 +170,15 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
         stages=stages,
         recordings=SegmentStore(run.folder("segments")).recordings(),
         features=read_features(run.folder("features")),
-        history=_read_history(run, trained["summary"]),
+        history=_read_history(run, trained),
         progress=read_progress(run.folder("train")),
-        results=read_results(sweep, summary, scores=scores) if swept else None,
-        selection=read_selection(sweep, summary, scores=scores) if swept else None,
+        results=read_results(sweep, stages["sweep"], scores=scores) if swept else None,
+        selection=read_selection(sweep, stages["sweep"], scores=scores) if swept else None,
     )
 
 
-def _read_history(run: Run, summary: Mapping[str, Any]) -> pd.DataFrame | None:
+def _read_history(run: Run, record: Mapping[str, Any]) -> pd.DataFrame | None:
     folder = run.folder("train")
-    if not (folder / HISTORY_FILE).exists() and "history" not in summary:
+    if not (folder / HISTORY_FILE).exists() and noted_digest(record, HISTORY_FILE) is None:
         return None
-    return read_history(folder, summary)
+    return read_history(folder, record)
