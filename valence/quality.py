@@ -106,8 +106,8 @@ class Quality:
             return tuple(found)
         if self.ccc <= 0:
             found.append(
-                f"It is no better than the mean of the labels (test CCC {number(self.ccc)}): do "
-                "not use it."
+                f"On its test set it was no better than the mean of the labels (test CCC "
+                f"{number(self.ccc)}): do not use it."
             )
         elif self.ccc_ci is None:
             found.append(
