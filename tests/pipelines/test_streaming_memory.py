@@ -15,6 +15,7 @@ from pipelines.placement import place
 from pipelines.progress import Report
 from valence.config import Config
 from valence.residency import Members, members
+from valence.run import fingerprint
 from valence.segments import Segments, SegmentStore, Stored
 from valence.standardization import Moments, Standardizer
 from valence.storage import Location
@@ -61,7 +62,9 @@ def _store(folder: Path, recordings: int) -> SegmentStore:
             writer.finish(Stored("test", "test", "", 300.0, _SEGMENTS, (moments,)))
         split = "train" if number < recordings else "validation"
         rows.append({"Id": name, "subject": name, "split": split, "segments": _SEGMENTS})
-    store.write_recordings([{**row, "labelled": _SEGMENTS, "status": "ok"} for row in rows])
+    made_of = fingerprint({"settings": "test", "content": "test"})
+    same = {"labelled": _SEGMENTS, "status": "ok", "fingerprint": made_of}
+    store.write_recordings([row | same for row in rows])
     return store
 
 
