@@ -73,8 +73,12 @@ def main() -> None:
         valence("preprocess", str(Path(folder) / "corpus"), "--out", str(run), niceness=0)
         print("niceness  " + "  ".join(f"{processes} busy" for processes in _BUSY))
         for each in niceness:
-            rates = [measure(run, niceness=each, processes=processes) for processes in _BUSY]
-            print(f"{each:8}  " + "  ".join(f"{rate:6.1f}" for rate in rates), flush=True)
+            print(f"{each:8}", end="", flush=True)
+            for processes in _BUSY:
+                # Each as it comes: beside other work, workers of niceness 15 take very long.
+                rate = measure(run, niceness=each, processes=processes)
+                print(f"  {rate:6.1f}", end="", flush=True)
+            print()
 
 
 if __name__ == "__main__":
