@@ -196,13 +196,15 @@ def test_what_was_changed_since_is_made_again_or_refused(
     files = {file: file.read_bytes() for file in sorted((tmp_path / "out").iterdir())}
     csv, parquet, png = files
     for file in (csv, png):
-        file.write_bytes(files[file][:-20] + b"0" + files[file][-19:])
+        changed = bytearray(files[file])
+        changed[-20] ^= 1
+        file.write_bytes(changed)
         assert predict_task(predictor, task, out).status == "ok"
         assert file.read_bytes() == files[file]
     # A digit of the number of rows, which a second call hands on.
-    changed = files[parquet].replace(b'"rows": %d' % first.rows, b'"rows": %d' % (first.rows + 1))
-    assert changed != files[parquet]
-    parquet.write_bytes(changed)
+    more = files[parquet].replace(b'"rows": %d' % first.rows, b'"rows": %d' % (first.rows + 1))
+    assert more != files[parquet]
+    parquet.write_bytes(more)
     assert predict_task(predictor, task, out).status == "stale"
     assert predict_task(predictor, task, out, overwrite=True).rows == first.rows
     assert parquet.read_bytes() == files[parquet]
