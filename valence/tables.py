@@ -77,7 +77,7 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
     if told:
         # The line stays, empty, so that the others keep their numbers.
         text = text[told.end(1) :]
-    read: dict[str, list[Row]] = {}
+    read: dict[str, tuple[list[Row], list[Row]]] = {}
     for mark in marks or [","]:
         try:
             read[mark] = _rows(file, text, mark, error)
@@ -85,31 +85,31 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
             # Quotes that another delimiter stands beside say that this is not the one.
             if mark == marks[-1] and not read:
                 raise
-    fitting = [mark for mark, rows in read.items() if _divides(rows)]
+    fitting = [mark for mark, (rows, _) in read.items() if _divides(rows)]
     if len(fitting) > 1:
-        line, cells = read[fitting[0]][0]
+        line, cells = read[fitting[0]][0][0]
         raise error(
             f"'{file}', line {line}: '{fitting[0].join(cells)}' can be divided at each "
             f"{' and at each '.join(_DELIMITERS[mark] for mark in fitting)}. Expected one of them "
             "between cells; save the table as CSV with commas and decimal points."
         )
     # Where none fits, a row is too long: that of the delimiter which divides the first row most.
-    mark = fitting[0] if fitting else max(read, key=lambda mark: _width(read[mark]))
-    width = _width(read[mark])
-    rows, comments = [], []
-    for line, cells in read[mark]:
-        filled = _filled(cells)
-        if _is_comment(cells):
-            comments.append((line, cells[:filled]))
-            continue
-        if filled > width:
+    mark = fitting[0] if fitting else max(read, key=lambda mark: _width(read[mark][0]))
+    rows, comments = read[mark]
+    width = _width(rows)
+    for line, cells in rows:
+        if (filled := _filled(cells)) > width:
             hint = " If its numbers have a decimal comma, write a point." if mark == "," else ""
             raise error(
                 f"'{file}', line {line}: '{mark.join(cells)}' has {filled} filled cells, and the "
                 f"first row has {width}. Expected no more than there; correct that line.{hint}"
             )
-        rows.append((line, cells[:width]))
-    return Table(file, tuple(rows), tuple(comments), mark)
+    return Table(
+        file,
+        tuple((line, cells[:width]) for line, cells in rows),
+        tuple((line, cells[: _filled(cells)]) for line, cells in comments),
+        mark,
+    )
 
 
 def columns_of(header: Sequence[str], names: Sequence[str]) -> list[int]:
@@ -212,33 +212,37 @@ def _text(file: Location, error: type[CorpusError]) -> str:
     return text.lstrip("\ufeff")
 
 
-def _rows(file: Location, text: str, mark: str, error: type[CorpusError]) -> list[Row]:
+def _rows(
+    file: Location, text: str, mark: str, error: type[CorpusError]
+) -> tuple[list[Row], list[Row]]:
+    """The rows that are not blank, and those among them that are comments apart."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
-    rows = []
+    rows: list[Row] = []
+    comments: list[Row] = []
     began = 1
     try:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
-                rows.append((began, stripped))
+                (comments if _is_comment(stripped) else rows).append((began, stripped))
             began = reader.line_num + 1
     except csv.Error as cause:
         raise error(
             f"'{file}' is not a CSV that can be read: {cause}, in line {reader.line_num}. Expected "
             "cells between commas, and quotes in pairs; correct it."
         ) from cause
-    return rows
+    return rows, comments
 
 
 def _divides(rows: Sequence[Row]) -> bool:
     """Whether a delimiter divides the first row, and no other into more cells."""
     width = _width(rows)
-    return width > 1 and all(_filled(cells) <= width for _, cells in rows if not _is_comment(cells))
+    return width > 1 and all(_filled(cells) <= width for _, cells in rows)
 
 
 def _width(rows: Sequence[Row]) -> int:
-    """Number of cells of the first row that is no comment, empty ones at its end left out."""
-    return next((_filled(cells) for _, cells in rows if not _is_comment(cells)), 0)
+    """Number of cells of the first row, empty ones at its end left out."""
+    return _filled(rows[0][1]) if rows else 0
 
 
 def _filled(cells: Sequence[str]) -> int:
