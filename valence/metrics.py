@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from valence.uncertainty import (
     interval_of_ccc,
-    interval_of_mean_share,
-    shares_of_difference,
+    interval_of_difference,
     sums_by_subject,
 )
 
@@ -182,7 +181,7 @@ class Difference:
             "ci": None if self.ci is None else list(self.ci),
             "subjects": self.subjects,
             "comparisons": self.comparisons,
-            "method": None if self.ci is None else "sign flips",
+            "method": None if self.ci is None else "sign flips and jackknife",
         }
 
 
@@ -281,9 +280,8 @@ def paired_difference(
     ours, theirs = _sums(y, a, subjects), _sums(y, b, subjects)
     interval = None
     if bootstrap:
-        shares = shares_of_difference(ours, theirs)
-        interval = interval_of_mean_share(
-            shares, comparisons=comparisons, draws=bootstrap, seed=seed
+        interval = interval_of_difference(
+            ours, theirs, comparisons=comparisons, draws=bootstrap, seed=seed
         )
     return Difference(difference, interval, len(ours), comparisons)
 

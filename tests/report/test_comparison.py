@@ -187,7 +187,7 @@ def test_a_run_and_its_copy_cannot_be_told_apart(fake: Fake, tmp_path: Path) -> 
         "ci": [0.0, 0.0],
         "subjects": 8,
         "comparisons": 1,
-        "method": "sign flips",
+        "method": "sign flips and jackknife",
     }
     page = (tmp_path / "out" / "report.html").read_text()
     assert "b and a cannot be told apart" in page
