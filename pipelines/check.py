@@ -15,7 +15,7 @@ from valence.config import Config
 from valence.corpus import Corpus
 from valence.errors import CorpusError
 from valence.filenames import printable
-from valence.inspection import Finding, check_corpus, remarks_on_stamps
+from valence.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
 from valence.splits import assign_splits, resolve_protocol
 
 # A terminal that is narrower, or that does not know its width, wraps lines by itself.
@@ -45,7 +45,8 @@ def check(corpus: Corpus, config: Config) -> None:
     width = max(_NARROWEST, console.width) if console.is_terminal else None
     for number, line in enumerate(listing(findings, width)):
         console.print(line, style=None if number else "bold")
-    for remark in (*corpus.remarks, *remarks_on_stamps(findings)):
+    odd = (*remarks_on_stamps(findings), *remarks_on_rates(findings, config.preprocess.sr))
+    for remark in (*corpus.remarks, *odd):
         console.print(f"remark: {printable(remark)}")
     usable = [finding for finding in findings if finding.problem is None]
     for line in _sums(findings, usable):

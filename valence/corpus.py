@@ -11,7 +11,7 @@ Names are joined by their composed Unicode form: an accent may be written in eit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -172,6 +172,7 @@ def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
     if missing:
         found = f"{_count(missing, 'recording')} {_are(missing)} named elsewhere and"
         corpus_remarks.append(f"{found} {'has' if len(missing) == 1 else 'have'} no audio")
+        corpus_remarks += _about_case("label_segments or metadata/partition.csv", missing, audio)
     corpus_remarks += _about_partition(partition, named, audio)
     corpus_remarks += voices.remarks
     if voices.remark:
@@ -384,6 +385,7 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
         )
     if unknown:
         remarks.append(f"metadata/subjects.csv names {_count(unknown, 'recording')} without audio")
+        remarks += _about_case("metadata/subjects.csv", unknown, shorn)
     remarks += _about_spelling(sorted(set(subjects.values())))
     # An Id with a suffix carries its subject, unless the table says others of it are several.
     several = {shorn[name] for name in shorn if name in subjects}
@@ -440,6 +442,21 @@ def _about_spelling(subjects: Sequence[str]) -> list[str]:
         "if they are one person, write the name in one way, or that person may stand in training "
         "and in test"
         + (f" ({len(alike) - 1} more names are written in several ways)" if alike[1:] else "")
+    ]
+
+
+def _about_case(place: str, missing: Sequence[str], audio: Iterable[str]) -> list[str]:
+    """Remark names without audio that some audio has but for capital and small letters."""
+    known = {normal(name).casefold(): name for name in audio}
+    pairs = [(name, known.get(normal(name).casefold())) for name in missing]
+    alike = [f"'{name}' ('{of}')" for name, of in pairs if of is not None]
+    if not alike:
+        return []
+    one = len(alike) == 1
+    return [
+        f"{len(alike)} {'name' if one else 'names'} in {place} and {'that' if one else 'those'} of "
+        f"the audio differ in capital and small letters only: {', '.join(alike[:3])}"
+        f"{', …' if len(alike) > 3 else ''}; such files are not joined: write both names alike"
     ]
 
 
