@@ -22,7 +22,13 @@ from valence.formats import ALL_SUFFIXES
 from valence.metadata import Column, Ids, Pairs, read_pairs
 from valence.names import bare, normal
 from valence.storage import Location
-from valence.subjects import SubjectSource, known_corpus, subjects_by_rule, unknown_subjects
+from valence.subjects import (
+    UNKNOWN_IN_PART,
+    SubjectSource,
+    known_corpus,
+    subjects_by_rule,
+    unknown_subjects,
+)
 from valence.tables import is_missing
 
 Partition = Literal["train", "devel", "test"]
@@ -397,7 +403,7 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
     remark = ""
     if unnamed:
         remark = (
-            f"subjects are unknown in part: metadata/subjects.csv does not name {len(unnamed)} of "
+            f"{UNKNOWN_IN_PART}: metadata/subjects.csv does not name {len(unnamed)} of "
             f"{_count(list(shorn), 'recording', 0)}: {_some(unnamed)}; each counts as a subject of "
             "its own, and if one of the others speaks there, that person may stand in training and "
             "in test"
