@@ -211,10 +211,11 @@ def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
     told = []
     if any(each.synthetic for each in evidence):
         told.append("Synthetic sound: these figures say nothing about people.")
-    for remark in dict.fromkeys(each.subjects_known["remark"] for each in evidence):
-        if remark:
-            unknown = of(lambda each, remark=remark: each.subjects_known["remark"] == remark)
-            told.append(f"In {unknown}, {remark}.")
+    unknown: dict[str, list[str]] = {}
+    for name, each in zip(names, evidence, strict=True):
+        if remark := each.subjects_known["remark"]:
+            unknown.setdefault(remark, []).append(name)
+    told += [f"In {', '.join(them)}, {remark}." for remark, them in unknown.items()]
     if overlapping := of(lambda each: each.config.split.allow_subject_overlap):
         told.append(
             f"Subjects may stand in more than one split (split.allow_subject_overlap) in "
