@@ -15,8 +15,9 @@ from valence.config import Config
 from valence.corpus import Corpus
 from valence.errors import CorpusError
 from valence.filenames import printable
-from valence.inspection import Finding, check_corpus, remarks_on_stamps
+from valence.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
 from valence.splits import assign_splits, resolve_protocol
+from valence.subjects import Unit, unit_of
 
 # A terminal that is narrower, or that does not know its width, wraps lines by itself.
 _NARROWEST = 40
@@ -45,10 +46,11 @@ def check(corpus: Corpus, config: Config) -> None:
     width = max(_NARROWEST, console.width) if console.is_terminal else None
     for number, line in enumerate(listing(findings, width)):
         console.print(line, style=None if number else "bold")
-    for remark in (*corpus.remarks, *remarks_on_stamps(findings)):
+    odd = (*remarks_on_stamps(findings), *remarks_on_rates(findings, config.preprocess.sr))
+    for remark in (*corpus.remarks, *odd):
         console.print(f"remark: {printable(remark)}")
     usable = [finding for finding in findings if finding.problem is None]
-    for line in _sums(findings, usable):
+    for line in _sums(findings, usable, unit_of(corpus.subjects_remark)):
         console.print(line)
     bad = sum(f.problem is not None for f in findings if f.id not in corpus.missing)
     most = config.preprocess.max_rejected_share
@@ -155,20 +157,25 @@ def _remarks(finding: Finding) -> str:
     return printable("; ".join([*wrong, *finding.remarks]))
 
 
-def _sums(findings: Sequence[Finding], usable: Sequence[Finding]) -> list[str]:
+def _sums(findings: Sequence[Finding], usable: Sequence[Finding], unit: Unit) -> list[str]:
     hours = sum(finding.duration or 0.0 for finding in usable) / 3600
-    subjects = {finding.subject for finding in usable}
     lines = [
         f"{_count(len(findings), 'recording')}: {len(usable)} usable ({hours:.2f} h, "
-        f"{_count(len(subjects), 'subject')}), {len(findings) - len(usable)} not"
+        f"{_voices(usable, unit)}), {len(findings) - len(usable)} not"
     ]
     for split, count in sorted(Counter(f.split for f in usable if f.split).items()):
         members = [finding for finding in usable if finding.split == split]
-        voices = len({finding.subject for finding in members})
         length = sum(finding.duration or 0.0 for finding in members) / 3600
-        told = f"{_count(count, 'recording')}, {_count(voices, 'subject')}, {length:.2f} h"
+        told = f"{_count(count, 'recording')}, {_voices(members, unit)}, {length:.2f} h"
         lines.append(f"  {split}: {told}")
     return lines
+
+
+def _voices(findings: Sequence[Finding], unit: Unit) -> str:
+    """Say how many subjects speak, or that nobody knows."""
+    if unit.one == "recording":
+        return unit.note
+    return unit.count(len({finding.subject for finding in findings}))
 
 
 def _print_split(

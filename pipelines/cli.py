@@ -124,10 +124,11 @@ def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
         case ValenceError():
             return str(error), error.exit_status
         case OSError():
+            named = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
             return (
-                f"A file could not be read or written: {error}. Check that the path is right, that "
-                "you may use it and that there is room, and run the command again: what is "
-                "finished stays."
+                f"A file could not be read or written: {named}{error}. Check that the path is "
+                "right, that you may use it and that there is room, and run the command again: "
+                "what is finished stays."
             ), 1
         case KeyboardInterrupt():
             # Raised by a library, without a signal.

@@ -169,7 +169,10 @@ def _is_whole(stage: Stage, rows: Sequence[Mapping[str, Any]], report: Report) -
     else:
         lost = stage.amiss()
     for name, what in sorted(lost.items()):
-        report.say(f"extract: '{stage.folder / name}' {what}, and is made again")
+        file = stage.folder / name
+        if file.is_folder():
+            file.set_aside()
+        report.say(f"extract: '{file}' {what}, and is made again")
     return not lost
 
 

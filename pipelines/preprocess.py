@@ -15,7 +15,7 @@ from pipelines.metrics import stage_metrics
 from pipelines.nodes import cpu_nodes, require_cpus, require_shared, tell_of_absence
 from pipelines.progress import Report
 from pipelines.segmenting import process_recordings
-from pipelines.tally import Tally, some
+from pipelines.tally import Tally, some, tell_remarks
 from valence.config import Config
 from valence.corpus import Corpus, read_corpus
 from valence.errors import CorpusError, DamagedError, MissingStageError, StaleError
@@ -91,6 +91,9 @@ def preprocess(
                 # A table of subjects that changes no subject still says how they are known.
                 summary = {**summary, "subjects": known}
                 stage.finish(summary, stage.noted())
+            frame = store.recordings()
+            usable = frame[frame["status"] == "ok"]
+            tell_remarks(report, dict(zip(usable["Id"], usable["remarks"], strict=True)))
             report.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"

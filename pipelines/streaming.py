@@ -10,11 +10,13 @@ import ray.data
 import torch
 from numpy.typing import NDArray
 from ray.data import Dataset, ExecutionResources, TaskPoolStrategy
+from ray.exceptions import RayTaskError
 from torch import Tensor
 
 from valence.config import Config
 from valence.delivery import ahead, deliver, picks
 from valence.distributed import world_size
+from valence.errors import ValenceError
 from valence.evaluation import Labelled
 from valence.residency import Members, labelled_windows, my_share, pool_bytes
 from valence.segments import SegmentStore
@@ -37,7 +39,8 @@ CPUS_PER_TASK = 0.25
 class StreamingSource:
     """A `Source` that sees the batches of `ResidentSource` and holds a few pools at a time.
 
-    A pool's segments are read once, however many of its windows overlap, and gathered here.
+    A pool's segments are read once, however many of its windows overlap, and gathered here. A file
+    that is damaged or lost meanwhile ends the reading with the store's own `DamagedError`.
 
     Parameters
     ----------
@@ -114,6 +117,8 @@ class StreamingSource:
             object_store_memory=self._pool_bytes * _POOLS_AT_ONCE
         )
         dataset.context.enable_progress_bars = False
+        # Ray Data would raise an error of its own, which forgets what it came from on its way.
+        dataset.context.raise_original_map_exception = True
         read: Any = _read_pool
         dataset = dataset.map_batches(
             read,
@@ -125,8 +130,15 @@ class StreamingSource:
         blocks: Iterable[Any] = dataset.iter_batches(
             batch_size=None, batch_format="numpy", prefetch_batches=1
         )
-        for block in blocks:
-            yield block["mel"]
+        try:
+            for block in blocks:
+                yield block["mel"]
+        except RayTaskError as error:
+            if isinstance(error.cause, ValenceError):
+                # Ray Data writes lines of its own below the one of ours.
+                told = str(error.cause).partition("\n")[0]
+                raise type(error.cause)(told) from error
+            raise
 
 
 def _read_pool(

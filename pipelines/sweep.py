@@ -15,7 +15,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray import ObjectRef
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from threadpoolctl import threadpool_limits
 
 from pipelines.nodes import (
@@ -44,7 +44,7 @@ from valence.combinations import (
     regressor_parts,
 )
 from valence.config import ClusterConfig, Config, SweepConfig, versions
-from valence.errors import DamagedError
+from valence.errors import DamagedError, ValenceError
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
@@ -104,6 +104,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         If the features' splits do not allow an honest score.
     StaleError
         If other results stand there and `overwrite` is False.
+    DamagedError
+        If segments, which the baseline of functionals is made of, are damaged or lost.
     TrainingError
         If every combination failed.
     """
@@ -187,6 +189,9 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
             with tell_of_absence(again, {"CPU": 1}, report):
                 plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
         except (RayError, ValueError) as error:
+            if isinstance(error, RayTaskError) and isinstance(error.cause, ValenceError):
+                # The outcomes of the combinations are kept.
+                raise error.cause from error
             remarks.append(f"the baseline of functionals is missing: {in_words(error)}")
 
     ranking = rank(outcomes, division, on=config.sweep.select_on)

@@ -88,6 +88,7 @@ class Tally:
             report.say(f"  rejected {printable(outcome.id)}: {outcome.reason}")
         if len(rejected) > _TOLD:
             report.say(f"  and {len(rejected) - _TOLD} more: see recordings.parquet")
+        tell_remarks(report, {each.id: each.remarks for each in outcomes if each.status == "ok"})
         summary = self.summary()
         steps = ", ".join(
             f"{name} {seconds:.1f} s" for name, seconds in summary["step_seconds"].items()
@@ -103,6 +104,27 @@ class Tally:
 
     def _rate(self) -> float:
         return self._audio["ok"] / max(1e-9, time.monotonic() - self._began)
+
+
+def tell_remarks(report: Report, remarks: Mapping[str, Sequence[str]]) -> None:
+    """Say what is odd about recordings, by remark, what holds for most of them first.
+
+    Parameters
+    ----------
+    report
+        Hears it.
+    remarks
+        Of each recording by its Id.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, odd in remarks.items():
+        for remark in odd:
+            names[remark].append(name)
+    by_number = sorted(names.items(), key=lambda each: -len(each[1]))
+    for remark, of in by_number[:_TOLD]:
+        report.say(f"  remark on {len(of)} of {len(remarks)} recordings, {some(of)}: {remark}")
+    if len(by_number) > _TOLD:
+        report.say(f"  and {len(by_number) - _TOLD} more remarks: see recordings.parquet")
 
 
 def some(names: Sequence[str]) -> str:

@@ -18,8 +18,11 @@ import torch
 from ray.runtime_env import RuntimeEnv
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerGroupStartupTimeoutError,
+)
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from pipelines.nodes import require_shared
 from pipelines.placement import LIVE, Placement, place
@@ -39,7 +42,7 @@ from valence.checkpoint import (
 )
 from valence.claim import Claim
 from valence.config import Config
-from valence.distributed import gather, rank
+from valence.distributed import gather, rank, world_size
 from valence.errors import (
     ClusterError,
     DamagedError,
@@ -108,6 +111,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         input stands there and `overwrite` is False.
     ModelError
         If no state of an interrupted training is whole and `overwrite` is False.
+    DamagedError
+        If segments are damaged, before the training or while they are streamed.
     TrainingError
         If the data do not suffice, training went wrong for good, or another call has taken the
         folder over meanwhile.
@@ -386,10 +391,22 @@ def _run_ray_train(
         except ControllerError:
             raise
         except TrainingFailedError as error:
+            if (damage := _damage(error)) is not None:
+                raise damage from error
             raise TrainingError(_failed(error, settings.config)) from error
-    complaint = result.return_value
+    complaint: ValenceError | None = result.return_value
     if complaint is not None:
-        raise TrainingError(complaint)
+        raise complaint
+
+
+def _damage(error: TrainingFailedError) -> DamagedError | None:
+    """What a worker found damaged, if that is what the training failed of."""
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    for failure in failures.values():
+        cause = failure._base_exc if isinstance(failure, UserExceptionWithTraceback) else failure
+        if isinstance(cause, DamagedError):
+            return cause
+    return None
 
 
 def _failed(error: Exception, config: Config) -> str:
@@ -431,8 +448,8 @@ def _last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _work(given: dict[str, Any]) -> str | None:
-    """What each worker does; returns what a user has to be told if none of them can go on."""
+def _work(given: dict[str, Any]) -> ValenceError | None:
+    """What each worker does; returns the error of a training that none of them can go on with."""
     settings: _Settings = given["settings"]
     config, placement = settings.config, settings.placement
     # Asked, Ray would name a GPU that it did not give where one can be seen.
@@ -478,10 +495,16 @@ def _work(given: dict[str, Any]) -> str | None:
     try:
         residency, source, state = _together(prepare)
         fit(task, source, state=state, save=save)
+    except _EndedTogetherError as ended:
+        return ended.error
     except TrainingError as error:
-        # All workers come to it together. Raised, it would be tried again to the same end; what
-        # befalls one alone is raised, because Ray ends the others only then.
-        return str(error)
+        # All workers come to it together. Raised, it would be tried again to the same end.
+        return error
+    except DamagedError as error:
+        # What befalls one among others is raised, because Ray ends the others only then.
+        if world_size() > 1:
+            raise
+        return error
     return None
 
 
@@ -499,22 +522,31 @@ def _write(folder: Location, task: Task, state: TrainingState, progress: Mapping
         (folder / HISTORY_FILE).write_text(history_csv(state.history))
 
 
+class _EndedTogetherError(Exception):
+    """All workers stop, because of the error of one."""
+
+    def __init__(self, error: ValenceError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def _together(work: Callable[[], T]) -> T:
     """What `work` comes to; where one worker cannot do its own, all of them stop.
 
     Raises
     ------
-    TrainingError
-        On every worker, with what any of them has to say.
+    _EndedTogetherError
+        On every worker, with the first error of any.
     """
-    complaint: str | None = None
+    complaint: ValenceError | None = None
     try:
         done = work()
     except ValenceError as error:
-        complaint = str(error)
+        # Its traceback holds what cannot travel.
+        complaint = error.with_traceback(None)
     for each in gather(complaint):
         if each is not None:
-            raise TrainingError(each)
+            raise _EndedTogetherError(each)
     return done
 
 

@@ -28,7 +28,7 @@ def run_with(features: Features, folder: Path) -> Run:
 
 
 def sweep_config(*assignments: str) -> Config:
-    """The default with few resamples, and what is assigned, as `--set` takes it."""
+    """The default with few draws, and what is assigned, as `--set` takes it."""
     return Config.resolve(Config(), assignments=["sweep.bootstrap=50", *assignments])
 
 

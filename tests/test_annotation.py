@@ -169,6 +169,18 @@ def test_a_file_means_what_its_writer_meant(tmp_path: Path, text: str | bytes) -
         ("timestamp,value,id\n500,0,19\n1000,0,05\n", "line 3: .* the number 0,05 in two cells"),
         (
             "timestamp,value,segment_id\n500,0,1963\n1000,0,2011\n1500,0,1987\n",
+            "line 2: '500,0,1963' may hold the number 0,1963 in two cells",
+        ),
+        (
+            "# timestamp,value\n500,0,1\n1000,0,2\n1500,0,3\n",
+            "line 2: '500,0,1' has 3 filled cells, and the header has 2",
+        ),
+        (
+            "timestamp,value,segment_id\n500,3,5\n1000,4\n1500,2,25\n2000,5,1\n",
+            r"line 2: .* whole numbers.* \(segment_id\) are in no order",
+        ),
+        (
+            "timestamp,value,segment_id\n500,3,5\n1000,4\n1500,2,5e-05\n",
             r"line 2: .* whole numbers.* \(segment_id\) are in no order",
         ),
         (
@@ -229,6 +241,79 @@ def test_a_zero_beside_a_number_is_a_label_where_commas_divide_none(
     tmp_path: Path, text: str, values: list[float]
 ) -> None:
     assert _read(tmp_path, text).value.tolist() == values
+
+
+# Where the value stands, with what stands around it; `{t}` and `{v}` are a row's time and value.
+_LAYOUTS = {
+    "plain": ("timestamp,value", "{t},{v}"),
+    "other order": ("value,timestamp", "{v},{t}"),
+    "trailing commas in the rows": ("timestamp,value", "{t},{v},"),
+    "trailing commas": ("timestamp,value,", "{t},{v},"),
+    "two trailing commas": ("timestamp,value,,", "{t},{v},,"),
+    "an index": (",timestamp,value", "{n},{t},{v}"),
+    "an Id in front": ("segment_id,timestamp,value", "{n},{t},{v}"),
+    "an Id behind": ("timestamp,value,segment_id", "{t},{v},{n}"),
+    "an Id behind that is left out": ("timestamp,value,segment_id", "{t},{v}"),
+    "an Id behind that is empty": ("timestamp,value,segment_id", "{t},{v},"),
+    "a subject between": ("timestamp,subject_id,value", "{t},7,{v}"),
+    "a note behind that is left out": ("timestamp,value,note", "{t},{v}"),
+    "two columns behind that are left out": ("timestamp,value,note,who", "{t},{v}"),
+    "a header in a comment": ("# timestamp,value", "{t},{v}"),
+    "a header in a comment, an empty cell behind": ("#timestamp,value,", "{t},{v},"),
+    "a header in a comment, an Id behind": ("# timestamp,value,segment_id", "{t},{v},{n}"),
+    "no header": (None, "{t},{v}"),
+    "no header, an Id in front": (None, "{n},{t},{v}"),
+}
+_VALUES = {
+    "in no order": ["0,1963", "0,2011", "0,1987", "0,21"],
+    "upwards as Ids are": ["0,1", "0,2", "0,3", "0,4"],
+    "the same": ["0,25"] * 4,
+    "below zero": ["-0,3", "-0,2", "-0,4", "-0,1"],
+    "with ends": ["0,4", "1", "0,6", "-1"],
+    "with zeros": ["0", "0,2", "0", "0,3"],
+    "with ends in full": ["1,0", "0,5", "1,0", "0,7"],
+    "small": ["0,5", "2e-05", "0,7", "0,8"],
+    "with gaps": ["0,1", "", "NaN", "0,2"],
+    "one": ["0,1963"],
+}
+
+
+@pytest.mark.parametrize("first", [0, 500])
+@pytest.mark.parametrize("values", _VALUES.values(), ids=list(_VALUES))
+@pytest.mark.parametrize(("header", "row"), _LAYOUTS.values(), ids=list(_LAYOUTS))
+def test_a_decimal_comma_among_commas_never_gives_another_value(
+    tmp_path: Path, header: str | None, row: str, values: list[str], first: int
+) -> None:
+    lines = [
+        row.format(t=first + 500 * k, v=value, n=k + 1) + "\n" for k, value in enumerate(values)
+    ]
+    with pytest.raises(AnnotationError, match=r"7\.csv'(, line \d| has the columns)"):
+        _read(tmp_path, "".join(lines if header is None else [f"{header}\n", *lines]))
+
+
+@pytest.mark.parametrize("first", [0, 500])
+@pytest.mark.parametrize("values", _VALUES.values(), ids=list(_VALUES))
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [each for each in _LAYOUTS.values() if each[0] is not None],
+    ids=[name for name, each in _LAYOUTS.items() if each[0] is not None],
+)
+def test_a_decimal_point_is_read_in_every_layout(
+    tmp_path: Path, header: str, row: str, values: list[str], first: int
+) -> None:
+    pointed = [value.replace(",", ".") for value in values]
+    times = [first + 500 * k for k in range(len(values))]
+    rows = [row.format(t=t, v=v, n=k) for k, (t, v) in enumerate(zip(times, pointed, strict=True))]
+    annotation = _read(tmp_path, "\n".join([header, *rows]))
+    assert annotation.timestamp.tolist() == times
+    np.testing.assert_array_equal(
+        annotation.value, np.float32([float(value or "nan") for value in pointed])
+    )
+
+
+def test_whole_zeros_in_any_order_of_time_are_labels(tmp_path: Path) -> None:
+    rows = "value,timestamp\n0,1000\n0,500\n1,0\n"
+    assert _read(tmp_path, rows).value.tolist() == [1, 0, 0]
 
 
 def test_rows_that_end_before_their_value_are_remarked(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_failure_is_told_for_what_it_is(tmp_path: Path, kind: type[Exception])
         with pytest.raises(kind, match="the disk is full"):
             fail(blind=blind)
         if blind:
-            _refused(claim, r"cannot be read or written.*restore the access")
+            _refused(claim, r"claim\.json' is a folder\..*Move that folder away")
     claim.folder.delete()
     claim.take()
     with pytest.raises(TrainingError, match="another one took it over"):
@@ -125,3 +125,13 @@ def test_a_folder_that_cannot_be_written_to_says_so(tmp_path: Path) -> None:
     (tmp_path / "train").write_text("a file")
     with pytest.raises(TrainingError, match=r"cannot be read or written.*Make room"):
         _take(_folder(tmp_path))
+
+
+def test_a_folder_in_place_of_the_claim_is_named(tmp_path: Path) -> None:
+    claim = _take(_folder(tmp_path))
+    (tmp_path / "train" / "claim.json").unlink()
+    (tmp_path / "train" / "claim.json").mkdir()
+    says = r"train/claim\.json' is a folder\. Expected the file .* Move that folder away, and run"
+    _refused(claim, says)
+    with pytest.raises(TrainingError, match=says):
+        Claim(claim.folder).take()

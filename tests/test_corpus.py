@@ -15,7 +15,7 @@ import soundfile
 from valence.config import Config, SplitConfig
 from valence.corpus import read_corpus, subject_of
 from valence.errors import ConfigError, CorpusError, SplitError
-from valence.inspection import Finding, check_corpus, remarks_on_stamps
+from valence.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
 from valence.preprocessing import Job, process_recording
 from valence.segments import SegmentStore
 from valence.splits import assign_splits
@@ -361,6 +361,30 @@ def test_what_has_no_audio_is_told(tmp_path: Path) -> None:
     )
 
 
+def test_names_that_differ_in_case_only_are_remarked(tmp_path: Path) -> None:
+    audio = ("Anna.wav", "ben.wav", "8_Devel.wav", "Zoë.wav")
+    root = _make(tmp_path, [f"{_AUDIO}/{name}" for name in audio])
+    _write(tmp_path, "label_segments/valence/anna.csv", _labels(6))
+    _write(tmp_path, "label_segments/valence/ben.csv", _labels(6))
+    corpus = read_corpus(root)
+    assert corpus.missing == ("anna",)
+    assert (
+        "1 name in label_segments or metadata/partition.csv and that of the audio differ in "
+        "capital and small letters only: 'anna' ('Anna'); such files are not joined: write both "
+        "names alike"
+    ) in corpus.remarks
+    _write(
+        tmp_path, "metadata/partition.csv", "Id,Proposal\nANNA,train\nben,devel\nZOE\u0308,test\n"
+    )
+    _write(tmp_path, "metadata/subjects.csv", "Id,subject\nben,b\nanna,a\n8_Devel,c\nZoë,z\n")
+    cased = [remark for remark in read_corpus(root).remarks if "letters only" in remark]
+    assert len(cased) == 2
+    assert "3 names in label_segments or metadata/partition.csv" in cased[0]
+    assert "'ANNA' ('Anna')" in cased[0]
+    assert "'anna' ('Anna')" in cased[0]
+    assert "1 name in metadata/subjects.csv and that" in cased[1]
+
+
 def test_a_corpus_without_any_label_says_so(tmp_path: Path) -> None:
     corpus = read_corpus(_make(tmp_path, [f"{_AUDIO}/1.wav"]))
     assert corpus.remarks == ("label_segments/valence holds no label file",)
@@ -429,12 +453,12 @@ def _labels(n: int, *, first: int = 0) -> str:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """Three good recordings of 3 s at 8 kHz: `a` trains, `b` validates, `c` tests."""
+    """Three good recordings of 3 s at 16 kHz: `a` trains, `b` validates, `c` tests."""
     rng = np.random.default_rng(0)
     for name in "abc":
         file = tmp_path / _AUDIO / f"{name}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(file, rng.uniform(-0.1, 0.1, (24_000, 2)), 8000)
+        soundfile.write(file, rng.uniform(-0.1, 0.1, (48_000, 2)), 16_000)
         _write(tmp_path, f"label_segments/valence/{name}.csv", _labels(6))
     _write(tmp_path, "metadata/partition.csv", "Id,Proposal\na,train\nb,devel\nc,test\n")
     return tmp_path
@@ -451,7 +475,7 @@ def test_a_good_recording_is_described(small: Path) -> None:
         subject="b",
         split="validation",
         duration=3.0,
-        sr=8000,
+        sr=16_000,
         channels=2,
         format="wav",
         labelled=1.0,
@@ -477,6 +501,23 @@ def test_a_stated_scale_is_used(small: Path) -> None:
     assert _check(small, stated)["a"].labelled == 1.0
     narrow = Config.resolve(_SHORT, assignments=["labels.range=[0, 0.4]"])
     assert "line 2: the value is '0.5'" in str(_check(small, narrow)["a"].problem)
+
+
+def test_sound_below_the_rate_of_the_model_is_remarked(small: Path) -> None:
+    assert remarks_on_rates(list(_check(small).values()), 16_000) == []
+    for name in "bc":
+        soundfile.write(small / _AUDIO / f"{name}.wav", np.full((33_075, 1), 0.1), 11_025)
+    found = _check(small)
+    assert found["a"].remarks == ()
+    for name in "bc":
+        assert found[name].problem is None
+        assert found[name].remarks == (
+            "its sample rate of 11025 Hz is below 16000 Hz: it holds nothing above 5512.5 Hz",
+        )
+    (remark,) = remarks_on_rates(list(found.values()), 16_000)
+    assert remark.startswith(
+        "2 of 3 recordings ('b', 'c') have a sample rate of 11025 Hz, below the 16000 Hz"
+    )
 
 
 def test_label_files_of_two_conventions_are_remarked(small: Path) -> None:

@@ -50,3 +50,13 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_no_words_tell_of_a_bootstrap() -> None:
+    """Intervals turn signs and leave out subjects; `bootstrap` is the name of a setting alone."""
+    old = re.compile(r"\b(?:the|a) bootstrap\b|resampl\w*\s+(?:of\s+)?subjects|\bresamples\b", re.I)
+    pages = [_ROOT / "README.md", *(_ROOT / "docs").glob("*.*"), *(_ROOT / "tests/bench").iterdir()]
+    sources = [file for name in ("valence", "pipelines") for file in (_ROOT / name).rglob("*")]
+    texts = [file for file in (*pages, *sources) if file.suffix in (".md", ".toml", ".py", ".j2")]
+    assert len(texts) > 100
+    assert [file.name for file in texts if old.search(file.read_text())] == []

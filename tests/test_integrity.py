@@ -207,7 +207,7 @@ def test_a_configuration_that_was_cut_or_changed_is_refused(tmp_path: Path) -> N
         with pytest.raises(DamagedError, match=r"config\.toml' is not what was written"):
             run.config()
     file.write_text("".join(lines).replace("epochs = 2", "epochs = 3"))
-    with pytest.raises(DamagedError, match=r"Copy '.*config\.copy\.toml' over it"):
+    with pytest.raises(DamagedError, match=r"Copy '.*config\.copy\.toml' to its place"):
         run.config()
     # The remedy mends it.
     shutil.copy(file.with_name("config.copy.toml"), file)
@@ -220,3 +220,60 @@ def test_a_configuration_of_an_older_version_is_read(tmp_path: Path) -> None:
     lines = run.config_file.read_text().splitlines(keepends=True)
     Path(run.config_file.path).write_text("".join(lines[:-1]))
     assert run.config() == Config()
+
+
+def _becomes_a_folder(file: Location) -> None:
+    file.delete()
+    assert file.local is not None
+    file.local.mkdir()
+
+
+def test_a_folder_in_place_of_a_record_is_named_with_what_mends_it(stage: Stage) -> None:
+    _becomes_a_folder(stage.file)
+    run = stage.file.path.removesuffix("/features/stage.json")
+    for look in (stage.record, stage.require, lambda: stage.begin({"model": "old"})):
+        with pytest.raises(DamagedError) as caught:
+            look()
+        assert str(caught.value) == (
+            f"'{stage.file}' is a folder. Expected the record that the stage wrote. Move that "
+            f"folder away first. Run 'valence extract {run}' to make it again; outputs that are "
+            "whole and of this configuration stay."
+        )
+    with pytest.raises(OSError, match=r"a folder stands .* to be written: .*stage\.json"):
+        stage.begin({"model": "old"}, overwrite=True)
+    stage.file.delete()
+    assert stage.begin({"model": "old"}) == "new"
+    assert (stage.folder / "a.parquet").exists()
+
+
+def test_a_folder_in_place_of_an_output_is_named_with_what_mends_it(stage: Stage) -> None:
+    file = stage.folder / "b.parquet"
+    _becomes_a_folder(file)
+    with pytest.raises(DamagedError) as caught:
+        stage.require()
+    run = stage.folder.path.removesuffix("/features")
+    assert str(caught.value) == (
+        f"'{file}' is a folder. Expected what this stage wrote there. Move that folder away first. "
+        f"Run 'valence extract {run}' to make it again; the rest stays."
+    )
+    assert stage.amiss() == {"b.parquet": "is a folder"}
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_folder_in_place_of_the_configuration_is_named_with_what_mends_it(
+    tmp_path: Path, copied: bool
+) -> None:
+    run = Run.at(str(tmp_path / "run"))
+    run.write_config(Config(), {"corpus": "/data"})
+    _becomes_a_folder(run.config_file)
+    copy = run.root / "config.copy.toml"
+    if not copied:
+        _becomes_a_folder(copy)
+    mends = f"Copy '{copy}' to its place" if copied else "Restore it from a copy; or remove it"
+    for look in (run.config, run.record):
+        with pytest.raises(DamagedError) as caught:
+            look()
+        assert str(caught.value).startswith(
+            f"'{run.config_file}' is a folder. Expected the configuration of the run. Move that "
+            f"folder away first. {mends}"
+        )

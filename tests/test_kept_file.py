@@ -96,8 +96,12 @@ def test_what_is_no_file_is_refused_at_once(kept: KeptFile, tmp_path: Path) -> N
     with pytest.raises(DamagedError, match="it is missing"):
         kept.read()
     (tmp_path / "file").mkdir()
-    with pytest.raises(DamagedError, match="it is a folder"):
+    with pytest.raises(DamagedError) as caught:
         kept.read()
+    assert str(caught.value) == (
+        f"'{kept.file}' is a folder. Expected a table. Move that folder away first. Run 'valence "
+        "sweep' again."
+    )
     (tmp_path / "file").rmdir()
     os.mkfifo(tmp_path / "file")
     with pytest.raises(DamagedError, match="no regular file"):

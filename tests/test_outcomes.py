@@ -40,6 +40,11 @@ def test_a_regressor_is_kept_for_what_made_it_and_whole_or_not_at_all(tmp_path: 
     file = tmp_path / "a-b-c.skops"
     file.write_bytes(file.read_bytes()[:-1])
     assert store.read_fitted("a-b-c", made_of="x") is None
+    file.unlink()
+    file.mkdir()
+    assert store.read_fitted("a-b-c", made_of="x") is None
+    with pytest.raises(IsADirectoryError, match=r"a folder stands .*a-b-c\.skops"):
+        store.write_fitted("a-b-c", b"a regressor", made_of="x")
 
 
 def test_failures_can_be_forgotten_and_strangers_cleared(tmp_path: Path) -> None:

@@ -78,6 +78,15 @@ def test_an_evaluation_that_is_not_this_models_is_not_believed(tmp_path: Path, f
     assert not is_evaluated(folder, "a" * 64)
 
 
+def test_a_folder_in_place_of_an_evaluation_is_named(tmp_path: Path) -> None:
+    (tmp_path / EVALUATION).mkdir()
+    assert not is_evaluated(Location.parse(tmp_path), "a" * 64)
+    assert _quality(tmp_path).not_evaluated == (
+        f"'{tmp_path / EVALUATION}' is a folder and no evaluation: move it away; then 'valence "
+        "report RUN' writes its scores into the model's folder"
+    )
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
@@ -100,6 +109,53 @@ def test_what_speaks_against_a_model_is_said_in_plain_words(
 def test_few_subjects_without_an_interval_leave_it_unknown() -> None:
     quality = Quality(corpus="nemo", ccc=0.4, test_subjects=2)
     assert quality.score == "test CCC 0.400 from 2 subjects: unknown for others"
+
+
+@pytest.mark.parametrize(
+    ("remark", "trained", "counted"),
+    [
+        (
+            "subjects are unknown: metadata/subjects.csv is absent",
+            "(3 recordings, subjects unknown, 30 min)",
+            "12 recordings (subjects unknown)",
+        ),
+        (
+            "subjects are unknown in part: metadata/subjects.csv does not name 1 of 3",
+            "(3 recordings, 2 subjects (unknown in part), 30 min)",
+            "12 subjects (unknown in part)",
+        ),
+    ],
+)
+def test_subjects_that_are_unknown_are_not_counted(
+    tmp_path: Path, remark: str, trained: str, counted: str
+) -> None:
+    scores = {"ccc": 0.25, "ccc_ci": [-0.1, 0.4], "subjects": 12}
+    write_evaluation(
+        Location.parse(tmp_path),
+        EVALUATED | {"subjects_remark": remark, "test": {"valence": scores}},
+    )
+    quality = _quality(tmp_path)
+    assert quality.sentence == (
+        f"Trained on 'nemo' {trained}; test CCC 0.250 [−0.100, 0.400] from {counted}."
+    )
+    over = counted.removeprefix("12 ")
+    assert quality.warnings == (
+        "It cannot be told from the mean of the labels, because the interval over "
+        f"{over} holds 0: do not use it.",
+    )
+    few = {"ccc": 0.25, "ccc_ci": None, "subjects": 12}
+    write_evaluation(
+        Location.parse(tmp_path), EVALUATED | {"subjects_remark": remark, "test": {"valence": few}}
+    )
+    assert _quality(tmp_path).warnings[0].startswith(f"From {counted} it cannot be told")
+
+
+def test_a_model_that_is_not_evaluated_says_that_its_subjects_are_unknown(tmp_path: Path) -> None:
+    record = RECORD | {"subjects_remark": "subjects are unknown: nobody says who speaks"}
+    quality = read_quality(
+        Location.parse(tmp_path), sha256="a" * 64, record=record, target="valence"
+    )
+    assert quality.training == "trained on 'nemo' (3 recordings, subjects unknown)"
 
 
 def test_a_regressor_has_scores_of_its_own(tmp_path: Path) -> None:

@@ -275,3 +275,13 @@ def test_a_file_of_the_same_name_made_of_something_else_is_refused(tmp_path: Pat
     store.write_recordings([{**_rows()[0], "Id": "ab_devel", "fingerprint": "of others"}])
     with pytest.raises(DamagedError, match="made of other audio, labels or settings"):
         store.read("ab_devel")
+
+
+def test_a_recording_that_is_lost_or_a_folder_is_named_with_what_mends_it(tmp_path: Path) -> None:
+    store = _store(tmp_path)
+    store.write_recordings(_rows())
+    file = store.file("2")
+    file.local.mkdir(parents=True)
+    for says in (r"is damaged: it is a folder\. It was renamed to", r"is missing\. Damaged as it"):
+        with pytest.raises(DamagedError, match=rf"2\.parquet' {says}.*valence preprocess .* --out"):
+            list(store.blocks("2"))

@@ -231,3 +231,19 @@ def test_entries_are_files_and_what_stands_where_files_should(tmp_path: Path) ->
     for name in ("c.wav", "d.wav"):
         with pytest.raises(OSError, match="no file"):
             (place / name).open()
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    folder = Location.parse(tmp_path / "results.csv")
+    (tmp_path / "results.csv").mkdir()
+    with pytest.raises(IsADirectoryError, match="it is a folder") as caught:
+        folder.read_bytes()
+    assert caught.value.__notes__ == [f"'{folder}'"]
+    with pytest.raises(IsADirectoryError, match=r"to be written: .*results\.csv"):
+        folder.write_text("a")
+    assert folder.set_aside() == folder.aside
+    folder.write_text("a")
+    assert [file.name for file in Location.parse(tmp_path).everything()] == [
+        "results.csv",
+        "results.csv.damaged",
+    ]

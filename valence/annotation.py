@@ -27,6 +27,8 @@ _TOLERANCE_MS = 1000
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _WHOLE = {"0", "-0", "1", "-1"}
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+# What may stand behind a comma that divides a number, or be a number of its own.
+_REST = re.compile(r"[+-]?\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 # A hundred thousand years: what is beyond is no time.
 _MOST_MS = 2**52
 
@@ -162,6 +164,7 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
             named = [cells[0].lstrip("# "), *cells[1:]]
             if line < first and columns_of(named, ["timestamp"]):
                 header, rows = named, list(table.rows)
+                _refuse_long_rows(table, header, rows)
     columns = {}
     for name in ("timestamp", "value"):
         found = columns_of(header, [name])
@@ -181,7 +184,9 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
         # A comma divides no number in a file whose values have a decimal point.
         pointed = any("." in cell_at(cells, columns["value"]) for _, cells in rows)
         _refuse_split_numbers(table, rows, columns["value"], pointed=pointed)
-        if not pointed:
+        # The timestamps are looked at themselves.
+        if not pointed and columns["timestamp"] != columns["value"] + 1:
+            _refuse_small_fractions(table, rows, columns["value"])
             _refuse_scattered_fractions(table, header, rows, columns["value"])
     for line, cells in rows:
         if len(cells) <= columns["value"] and sum(map(bool, cells)) > 1:
@@ -191,6 +196,19 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
                 "label; correct that line."
             )
     return table, rows, columns
+
+
+def _refuse_long_rows(table: Table, header: Sequence[str], rows: Sequence[Row]) -> None:
+    """Refuse rows of more cells than a header that was written as a comment."""
+    for line, cells in rows:
+        # A row is cut where the first one ends, which may have an empty cell at its end.
+        filled = max((place for place, cell in enumerate(cells, 1) if cell), default=0)
+        if filled > len(header):
+            raise AnnotationError(
+                f"'{table.file}', line {line}: '{table.text(cells)}' has {filled} filled cells, "
+                f"and the header has {len(header)}. Expected no more than there; correct that "
+                "line. If its numbers have a decimal comma, write a point."
+            )
 
 
 def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int, *, pointed: bool) -> None:
@@ -212,32 +230,73 @@ def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int, *, poi
             )
 
 
+def _refuse_small_fractions(table: Table, rows: Sequence[Row], column: int) -> None:
+    """Refuse `0,1963` in two cells, in whatever order the cells behind the zeros are.
+
+    Labels in [-1, 1] with a decimal comma are a zero before the comma, or ±1 and zeros behind it.
+    Whole labels beside Ids look the same only where all that have an Id are 0, and then a
+    decimal point (`0.0`) settles what they are.
+    """
+    split = [row for row in rows if _is_split(row[1], column)]
+    wholes = [cell_at(cells, column).lstrip("+-") for _, cells in split]
+    rests = [cell_at(cells, column + 1) for _, cells in split]
+    fractions = [bool(rest.strip("0")) for rest in rests]
+    zeros = [not whole.strip("0") for whole in wholes]
+    small = [
+        zero or (whole == "1" and not fraction)
+        for zero, whole, fraction in zip(zeros, wholes, fractions, strict=True)
+    ]
+    if split and all(small) and (all(zeros) or any(fractions)):
+        line, cells = split[0]
+        raise AnnotationError(
+            f"'{table.file}', line {line}: '{table.text(cells)}' may hold the number "
+            f"{cell_at(cells, column)},{cell_at(cells, column + 1)} in two cells, and all rows "
+            "with a number behind the value are like it. Expected a decimal point in the values, "
+            "since commas stand between cells; write 0.0 where a value is 0, or put another "
+            "column behind the value."
+        )
+
+
+def _is_split(cells: Sequence[str], column: int) -> bool:
+    """Whether a value and the cell behind it may be the two parts of one number."""
+    whole, rest = cell_at(cells, column), cell_at(cells, column + 1)
+    return bool(_INTEGER.fullmatch(whole) and _REST.fullmatch(rest))
+
+
 def _refuse_scattered_fractions(
     table: Table, header: Sequence[str], rows: Sequence[Row], column: int
 ) -> None:
-    """Refuse `0,1963` under `value,segment_id` or `value,comment`: whole values, then numbers.
+    """Refuse `3,25` under `value,segment_id` or `1,5` under `value,comment`: whole, then numbers.
 
     Ids of segments count upwards and an Id of a subject is the same in every row, so numbers that
-    go up and down behind values without a fraction are the fractions. Behind a column that is no
-    Id's, the values must look like parts of numbers in [-1, 1] too: there a rating of 1 to 7 may
-    well stand beside a number in no order.
+    go up and down behind values without a fraction are the fractions; a value that has no fraction
+    has no number behind it. Behind a column that is no Id's, the values must look like parts of
+    numbers in [-1, 1] too: there a rating of 1 to 7 may well stand beside a number in no order.
     """
     name = cell_at(header, column + 1)
-    pairs = [(cell_at(cells, column), cell_at(cells, column + 1)) for _, cells in rows]
-    filled = [(whole, rest) for whole, rest in pairs if not is_missing(whole)]
-    if not all(_INTEGER.fullmatch(whole) and rest.isdigit() for whole, rest in filled):
+    split = [row for row in rows if _is_split(row[1], column)]
+    others = [
+        (cell_at(cells, column), cell_at(cells, column + 1))
+        for _, cells in rows
+        if not _is_split(cells, column)
+    ]
+    if any(rest and not is_missing(whole) for whole, rest in others):
         return
-    if not name.lower().endswith("id") and not all(whole in _WHOLE for whole, _ in filled):
+    wholes = [cell_at(cells, column) for _, cells in split]
+    if not name.lower().endswith("id") and not all(whole in _WHOLE for whole in wholes):
         return
-    numbers = [int(rest) for _, rest in filled]
-    if numbers != sorted(numbers):
-        line, cells = rows[0]
-        raise AnnotationError(
-            f"'{table.file}', line {line}: in '{table.text(cells)}' and the rows after it all "
-            f"values are whole numbers, and the numbers behind them ({name}) are in no order, so a "
-            "decimal comma seems to divide each value. Expected a decimal point; write it so, or "
-            "put another column behind the value."
-        )
+    # An Id has no exponent, and a fraction may.
+    rests = [cell_at(cells, column + 1) for _, cells in split]
+    numbers = [int(rest) for rest in rests if _INTEGER.fullmatch(rest)]
+    if len(numbers) == len(rests) and numbers == sorted(numbers):
+        return
+    line, cells = split[0]
+    raise AnnotationError(
+        f"'{table.file}', line {line}: in '{table.text(cells)}' and the rows after it all "
+        f"values are whole numbers, and the numbers behind them ({name}) are in no order, so a "
+        "decimal comma seems to divide each value. Expected a decimal point; write it so, or "
+        "put another column behind the value."
+    )
 
 
 def _timestamps(table: Table, rows: Sequence[Row], column: int, step_ms: int) -> NDArray[np.int64]:

@@ -303,6 +303,10 @@ class AudioReading:
         self.header: AudioHeader | None = None
         self.remarks: tuple[str, ...] = ()
 
+    def low_rate(self) -> tuple[str, ...]:
+        """As the function `low_rate`, once the first block was read."""
+        return () if self.header is None else low_rate(self.header.sr, sr=self._sr)
+
     def mismatches(self) -> tuple[str, ...]:
         """What a model hears otherwise than in training, once the first block was read."""
         if self.header is None:
@@ -347,6 +351,22 @@ class AudioReading:
         self.remarks = (*source.remarks(), *mixer.remarks(sr))
 
 
+def low_rate(found_sr: int, *, sr: int) -> tuple[str, ...]:
+    """Remark a recording's rate where it is below the model's, `sr`.
+
+    >>> low_rate(8000, sr=16000)
+    ('its sample rate of 8000 Hz is below 16000 Hz: it holds nothing above 4000 Hz',)
+    >>> low_rate(16000, sr=16000)
+    ()
+    """
+    if found_sr >= sr:
+        return ()
+    return (
+        f"its sample rate of {found_sr:g} Hz is below {sr} Hz: it holds nothing above "
+        f"{found_sr / 2:g} Hz",
+    )
+
+
 def mismatches(
     found_sr: int, channels: int, *, sr: int, channel: Channel = "mean"
 ) -> tuple[str, ...]:
@@ -355,12 +375,7 @@ def mismatches(
     >>> mismatches(8000, 1, sr=16000)
     ('its sample rate of 8000 Hz is below 16000 Hz: it holds nothing above 4000 Hz',)
     """
-    found = []
-    if found_sr < sr:
-        found.append(
-            f"its sample rate of {found_sr:g} Hz is below {sr} Hz: it holds nothing above "
-            f"{found_sr / 2:g} Hz"
-        )
+    found = list(low_rate(found_sr, sr=sr))
     if channels > 1 and channel == "mean":
         found.append(f"its {channels} channels were mixed to one, their mean")
     return tuple(found)

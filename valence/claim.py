@@ -113,6 +113,12 @@ class Claim:
         )
 
     def _unusable(self, error: OSError) -> TrainingError:
+        if isinstance(error, IsADirectoryError):
+            return TrainingError(
+                f"'{self.folder / _FILE}' is a folder. Expected the file that says which training "
+                "is at work here. Move that folder away, and run the same command again; what is "
+                "done is kept."
+            )
         return TrainingError(
             f"'{self.folder}' cannot be read or written: {error}. Make room or restore the access, "
             "and run the same command again; what is done is kept."

@@ -11,7 +11,7 @@ Names are joined by their composed Unicode form: an accent may be written in eit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +22,13 @@ from valence.formats import ALL_SUFFIXES
 from valence.metadata import Column, Ids, Pairs, read_pairs
 from valence.names import bare, normal
 from valence.storage import Location
-from valence.subjects import SubjectSource, known_corpus, subjects_by_rule, unknown_subjects
+from valence.subjects import (
+    UNKNOWN_IN_PART,
+    SubjectSource,
+    known_corpus,
+    subjects_by_rule,
+    unknown_subjects,
+)
 from valence.tables import is_missing
 
 Partition = Literal["train", "devel", "test"]
@@ -172,6 +178,7 @@ def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
     if missing:
         found = f"{_count(missing, 'recording')} {_are(missing)} named elsewhere and"
         corpus_remarks.append(f"{found} {'has' if len(missing) == 1 else 'have'} no audio")
+        corpus_remarks += _about_case("label_segments or metadata/partition.csv", missing, audio)
     corpus_remarks += _about_partition(partition, named, audio)
     corpus_remarks += voices.remarks
     if voices.remark:
@@ -384,6 +391,7 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
         )
     if unknown:
         remarks.append(f"metadata/subjects.csv names {_count(unknown, 'recording')} without audio")
+        remarks += _about_case("metadata/subjects.csv", unknown, shorn)
     remarks += _about_spelling(sorted(set(subjects.values())))
     # An Id with a suffix carries its subject, unless the table says others of it are several.
     several = {shorn[name] for name in shorn if name in subjects}
@@ -395,7 +403,7 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
     remark = ""
     if unnamed:
         remark = (
-            f"subjects are unknown in part: metadata/subjects.csv does not name {len(unnamed)} of "
+            f"{UNKNOWN_IN_PART}: metadata/subjects.csv does not name {len(unnamed)} of "
             f"{_count(list(shorn), 'recording', 0)}: {_some(unnamed)}; each counts as a subject of "
             "its own, and if one of the others speaks there, that person may stand in training and "
             "in test"
@@ -440,6 +448,21 @@ def _about_spelling(subjects: Sequence[str]) -> list[str]:
         "if they are one person, write the name in one way, or that person may stand in training "
         "and in test"
         + (f" ({len(alike) - 1} more names are written in several ways)" if alike[1:] else "")
+    ]
+
+
+def _about_case(place: str, missing: Sequence[str], audio: Iterable[str]) -> list[str]:
+    """Remark names without audio that some audio has but for capital and small letters."""
+    known = {normal(name).casefold(): name for name in audio}
+    pairs = [(name, known.get(normal(name).casefold())) for name in missing]
+    alike = [f"'{name}' ('{of}')" for name, of in pairs if of is not None]
+    if not alike:
+        return []
+    one = len(alike) == 1
+    return [
+        f"{len(alike)} {'name' if one else 'names'} in {place} and {'that' if one else 'those'} of "
+        f"the audio differ in capital and small letters only: {', '.join(alike[:3])}"
+        f"{', …' if len(alike) > 3 else ''}; such files are not joined: write both names alike"
     ]
 
 

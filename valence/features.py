@@ -183,7 +183,7 @@ def _read_file(stage: Stage, name: str, sha256: str) -> Features:
         return _parse(table)
     except FileNotFoundError as error:
         raise stage.lost(file) from error
-    except (SealError, KeyError, ValueError) as error:
+    except (IsADirectoryError, SealError, KeyError, ValueError) as error:
         raise stage.damaged(file, first_line(error)) from error
 
 

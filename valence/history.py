@@ -9,6 +9,7 @@ import pandas as pd
 
 from valence.kept_file import KeptFile
 from valence.manifest import noted_digest
+from valence.run import Stage
 from valence.storage import Location
 from valence.training import HISTORY_COLUMNS
 
@@ -30,11 +31,11 @@ def read_history(folder: Location, record: Mapping[str, Any]) -> pd.DataFrame:
     DamagedError
         If the file is absent, or is not what the training wrote.
     """
-    run = folder.path.rpartition("/")[0]
     kept = KeptFile(
         folder / HISTORY_FILE,
         "a row for each epoch of the training",
-        f"Run 'valence train' for '{run}', which writes it again from the training's state.",
+        f"Run '{Stage('train', folder).command()}', which writes it again from the training's "
+        "state.",
     )
     frame = kept.rows(HISTORY_COLUMNS, numbers=HISTORY_COLUMNS)
     expected = record.get("summary", {}).get("epochs")

@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valence.annotation import join_annotation, read_annotation
-from valence.audio import read_header
+from valence.audio import low_rate, read_header
 from valence.config import Config, Target
 from valence.corpus import Corpus, Recording, subject_of
 from valence.errors import AnnotationError, AudioError, SplitError
 from valence.segments import SegmentStore
 from valence.splits import SplitName, assign_splits
+from valence.words import plural
 
 _CHECKED_AT_ONCE = 16
+# Recordings that are named where there are many.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,22 @@ def remarks_on_stamps(findings: Sequence[Finding]) -> list[str]:
     ]
 
 
+def remarks_on_rates(findings: Sequence[Finding], sr: int) -> list[str]:
+    """Say how many recordings have a sample rate below `sr`, the model's in Hz, and name some."""
+    low = [finding for finding in findings if finding.sr is not None and finding.sr < sr]
+    if not low:
+        return []
+    rates = sorted({finding.sr for finding in low if finding.sr is not None})
+    found = f"{rates[0]}" if len(rates) == 1 else f"{rates[0]} to {rates[-1]}"
+    named = ", ".join(f"'{finding.id}'" for finding in low[:_NAMED])
+    return [
+        f"{len(low)} of {plural(len(findings), 'recording')} ({named}"
+        f"{', …' if len(low) > _NAMED else ''}) {'has' if len(low) == 1 else 'have'} a sample rate "
+        f"of {found} Hz, below the {sr} Hz of preprocess.sr: the upper mel bands of such a "
+        "recording are empty, and a model learns that"
+    ]
+
+
 def _check_recording(recording: Recording, split: SplitName | None, config: Config) -> Finding:
     finding = Finding(
         recording.id,
@@ -119,6 +138,7 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
     if channel != "mean" and channel >= header.channels:
         problem = f"has {header.channels} channel(s), and preprocess.channel = {channel} is none"
         return replace(finding, problem=problem)
+    odd = (*recording.remarks, *low_rate(header.sr, sr=config.preprocess.sr))
     n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
     known, damaged, remarks, stamps = _read_labels(recording, n_segments, config)
     needed = config.model.targets if split in ("train", "validation") else ()
@@ -144,7 +164,7 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
         finding,
         labelled=float(known.mean()) if n_segments else 0.0,
         problem="; ".join(problems) or None,
-        remarks=(*recording.remarks, *remarks),
+        remarks=(*odd, *remarks),
         stamps=stamps,
     )
 

@@ -54,6 +54,23 @@ def read_at_most(file: Location, most: int) -> bytes:
     return content
 
 
+def unreadable(error: OSError) -> tuple[str, str]:
+    """Say why a file cannot be read, and what has to be done before it can be made again.
+
+    Returns
+    -------
+    What follows the file's name, and a sentence with a space behind it, or `""`.
+
+    >>> unreadable(IsADirectoryError("it is a folder"))
+    ('is a folder', 'Move that folder away first. ')
+    >>> unreadable(FileNotFoundError("it is missing"))
+    ('cannot be read: it is missing', '')
+    """
+    if isinstance(error, IsADirectoryError):
+        return "is a folder", "Move that folder away first. "
+    return f"cannot be read: {error}", ""
+
+
 def parse_json(content: bytes) -> Any:
     """Parse JSON as the product writes it: UTF-8, without NaN, each name once.
 
@@ -141,8 +158,9 @@ class KeptFile:
         except TooLargeError as error:
             raise self.damaged(str(error)) from error
         except OSError as error:
+            found, first = unreadable(error)
             raise self.error(
-                f"'{self.file}' cannot be read: {error}. Expected {self.expected}. {self.remedy}"
+                f"'{self.file}' {found}. Expected {self.expected}. {first}{self.remedy}"
             ) from error
 
     def require(self, sha256: str | None) -> None:

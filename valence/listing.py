@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from valence.errors import OutputError, StaleError
+from valence.kept_file import unreadable
 from valence.storage import Location
 
 # Writes on a store without locks until the rows are found there that were written.
@@ -139,6 +140,12 @@ class Listing:
                 return list(content["recordings"])
         except FileNotFoundError:
             return []
+        except OSError as error:
+            found, first = unreadable(error)
+            raise StaleError(
+                f"'{self.file}' {found}. Expected the list of what stands in its folder, which "
+                f"'valence predict' writes. {first}Run the command again, or choose another folder."
+            ) from error
         except (ValueError, KeyError, TypeError):
             pass
         if overwrite:

@@ -54,7 +54,7 @@ class Manifest:
         for name, entry in self.files.items():
             info = found.get(name)
             if info is None:
-                wrong[name] = "is missing"
+                wrong[name] = "is a folder" if (folder / name).is_folder() else "is missing"
             elif info.size != entry.size:
                 wrong[name] = f"has {info.size} bytes, and {entry.size} were written"
             elif info.mtime_ns != entry.mtime_ns:

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from valence.config import versions
 from valence.quality import Quality, quality_of_record
+from valence.subjects import Unit, unit_of
 from valence.words import count, number, plural
 
 _UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done with a model of it"
@@ -83,20 +84,34 @@ class Card:
             splits=self.splits or _splits(self.record),
             reached=_reached(self.record),
             subjects_remark=self.record.get("subjects_remark", ""),
+            unit=unit_of(self.record.get("subjects_remark")),
             step=f"{self.segment_seconds:g}",
             window=f"{self.length * self.segment_seconds:g}",
         )
 
 
 def _splits(record: Mapping[str, Any]) -> list[str]:
-    recordings = record.get("recordings", {})
-    told = []
-    for split, subjects in record.get("subjects", {}).items():
-        of = [plural(len(subjects), "subject")]
-        if split in recordings:
-            of.insert(0, plural(len(recordings[split]), "recording"))
-        told.append(f"{split}: {', '.join(of)}.")
-    return told
+    recordings, unit = record.get("recordings", {}), unit_of(record.get("subjects_remark"))
+    return [
+        f"{split}: "
+        + sources(len(recordings[split]) if split in recordings else None, len(subjects), unit)
+        + "."
+        for split, subjects in record.get("subjects", {}).items()
+    ]
+
+
+def sources(recordings: int | None, subjects: int, unit: Unit) -> str:
+    """Say how many recordings and subjects there are, where the recordings are counted.
+
+    >>> sources(3, 2, unit_of(""))
+    '3 recordings, 2 subjects'
+    >>> sources(3, 3, unit_of("subjects are unknown: nobody says who speaks"))
+    '3 recordings (subjects unknown)'
+    """
+    if unit.one == "recording":
+        return unit.count(subjects if recordings is None else recordings)
+    of = [] if recordings is None else [plural(recordings, "recording")]
+    return ", ".join([*of, unit.count(subjects)])
 
 
 def _reached(record: Mapping[str, Any]) -> str:

@@ -127,10 +127,10 @@ class OutcomeStore:
 
     def read_fitted(self, name: str, *, made_of: str) -> bytes | None:
         """What was kept of that fingerprint, or None if there is none, or it is damaged."""
-        file = self._fitted(name)
-        if not file.exists():
+        try:
+            data = self._fitted(name).read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
             return None
-        data = file.read_bytes()
         size = hashlib.sha256().digest_size
         content = data[size:]
         return content if data[:size] == _digest(content, made_of) else None

@@ -486,7 +486,8 @@ class _Processing:
                 at, filled = at + filled, 0
         if filled:
             flush()
-        return _Made(samples, at + filled - first, tuple(moments), reading.remarks)
+        odd = (*reading.remarks, *reading.low_rate())
+        return _Made(samples, at + filled - first, tuple(moments), odd)
 
     def _block(
         self, labels: Labels, copy: int, first: int, mel: NDArray[np.floating[Any]]

@@ -6,14 +6,15 @@ bound to their digest, so that the folder of a model tells them wherever it is c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from valence.kept_file import TooLargeError, parse_json, read_at_most
 from valence.run import fingerprint
 from valence.storage import Location
+from valence.subjects import Unit, unit_of
 from valence.words import duration, interval, number, plural
 
 EVALUATION = "evaluation.json"
@@ -34,7 +35,8 @@ class Quality:
     synthetic
         Whether that corpus is synthetic sound.
     recordings, subjects, seconds
-        Training recordings, the subjects in them, and their length.
+        Training recordings, the subjects in them, and their length. Where subjects are unknown,
+        each recording counts as one.
     subjects_remark
         Why the subjects are not known, or `""` where they are.
     target
@@ -69,9 +71,11 @@ class Quality:
         known = []
         if self.recordings is not None:
             known.append(plural(self.recordings, "recording"))
-        if self.subjects is not None:
-            unknown = " (subjects unknown)" if self.subjects_remark else ""
-            known.append(plural(self.subjects, "subject") + unknown)
+        unit = self._unit
+        if unit.one == "recording":
+            known.append(unit.note)
+        elif self.subjects is not None:
+            known.append(unit.count(self.subjects))
         if self.seconds is not None:
             known.append(duration(self.seconds))
         kind = "synthetic sound, " if self.synthetic else ""
@@ -116,8 +120,8 @@ class Quality:
             )
         elif self.ccc_ci[0] <= 0:
             found.append(
-                "It cannot be told from the mean of the labels, because the interval holds 0: do "
-                "not use it."
+                f"It cannot be told from the mean of the labels, because the interval"
+                f"{self._unit.over} holds 0: do not use it."
             )
         return tuple(found)
 
@@ -132,8 +136,12 @@ class Quality:
 
     def _test_subjects(self) -> str:
         if self.test_subjects is None:
-            return "subjects that are not counted"
-        return plural(self.test_subjects, "subject")
+            return f"{self._unit.many} that are not counted"
+        return self._unit.count(self.test_subjects)
+
+    @property
+    def _unit(self) -> Unit:
+        return unit_of(self.subjects_remark)
 
 
 def write_evaluation(folder: Location, content: Mapping[str, Any]) -> None:
@@ -215,6 +223,7 @@ def quality_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
         "synthetic": bool(record.get("synthetic", False)),
         "recordings": len(recordings["train"]) if "train" in recordings else None,
         "subjects": len(subjects["train"]) if "train" in subjects else None,
+        "subjects_remark": str(record.get("subjects_remark") or ""),
     }
 
 
@@ -224,9 +233,7 @@ def _read(folder: Location, sha256: str) -> dict[str, Any] | str:
     try:
         if not file.exists():
             return _REMEDY
-        if int(file.info().size) > _MOST_BYTES:
-            return f"{EVALUATION} is larger than an evaluation can be; {_REMEDY}"
-        content = json.loads(file.read_bytes())
+        content = parse_json(read_at_most(file, _MOST_BYTES))
         digest = content.pop("digest")
         if content["format"] == _FORMAT and fingerprint(content) == digest:
             if content["model"] != sha256:
@@ -235,6 +242,10 @@ def _read(folder: Location, sha256: str) -> dict[str, Any] | str:
                 if scores is not None:
                     float(scores["ccc"]), int(scores["subjects"])
             return dict(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except TooLargeError:
+        return f"{EVALUATION} is larger than an evaluation can be; {_REMEDY}"
+    except IsADirectoryError:
+        return f"'{file}' is a folder and no evaluation: move it away; then {_REMEDY}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return f"{EVALUATION} is damaged, or of another version; {_REMEDY}"

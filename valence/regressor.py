@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, get_args
 
@@ -22,7 +22,7 @@ from valence.config import Target, versions
 from valence.errors import ModelError
 from valence.kept_file import KeptFile
 from valence.pipeline_archive import most_bytes, require_as_declared
-from valence.run import fingerprint
+from valence.run import Stage, fingerprint
 from valence.storage import Location
 
 TRUSTED = (
@@ -46,7 +46,6 @@ _ABOUT = "regressor.json"
 _MOST_COLUMNS = 16_384
 # Whatever else there is, these are used.
 _KINDS = {"columns": int, "sha256": str, "target": str, "model": str | None, "steps": dict}
-_REMEDY = "Run 'valence sweep' on the run, which makes it again."
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def load_regressor(folder: Location) -> Regressor:
         # What a file that was made to mislead raises while it is taken apart, nobody can list.
         raise ModelError(
             f"'{file}' cannot be read by the installed versions of scikit-learn and xgboost: "
-            f"{error!r}. {_REMEDY}"
+            f"{error!r}. {_remedy(folder)}"
         ) from error
     if not isinstance(pipeline, Pipeline):
         raise ModelError(
@@ -185,7 +184,7 @@ def _read_pipeline(folder: Location, about: Mapping[str, Any]) -> tuple[bytes, K
     kept = KeptFile(
         file,
         f"the pipeline that {_ABOUT} describes, as 'valence sweep' writes it",
-        _REMEDY,
+        _remedy(folder),
         most=most_bytes(rows=rows if isinstance(rows, int) else 0, columns=about["columns"]),
         error=ModelError,
     )
@@ -204,15 +203,21 @@ def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
     except ValueError as error:
         raise ModelError(
             f"The file '{kept.file}' {error}. Expected {kept.expected}, in which nothing is "
-            f"compressed. Do not use it unless you know who wrote it. {_REMEDY}"
+            f"compressed. Do not use it unless you know who wrote it. {kept.remedy}"
         ) from error
     return load(content)
+
+
+def _remedy(folder: Location) -> str:
+    """What makes again what stands in `folder`, which is a sweep's `best`."""
+    sweep = replace(folder, path=folder.path.rpartition("/")[0])
+    return f"Run '{Stage('sweep', sweep).command()}', which makes it again."
 
 
 def _absent(file: Location, folder: Location) -> ModelError:
     return ModelError(
         f"'{folder}' holds no regressor: '{file.name}' is missing. Expected what 'valence sweep' "
-        "leaves there. Run 'valence sweep' on the run."
+        f"leaves there. {_remedy(folder)}"
     )
 
 
@@ -221,7 +226,7 @@ def _read_about(folder: Location) -> dict[str, Any]:
     file = folder / _ABOUT
     if not file.exists():
         raise _absent(file, folder)
-    kept = KeptFile(file, f"the description of {_PIPELINE}", _REMEDY, error=ModelError)
+    kept = KeptFile(file, f"the description of {_PIPELINE}", _remedy(folder), error=ModelError)
     about = kept.table({"format": int})
     digest, version = about.pop("digest", None), about["format"]
     if version == _FORMAT and fingerprint(about) == digest:
@@ -234,7 +239,7 @@ def _read_about(folder: Location) -> dict[str, Any]:
         raise kept.damaged("its digest is not the one that it gives")
     raise ModelError(
         f"'{file}' is of format {version!r}, and this version reads format {_FORMAT}. Use the "
-        f"version that wrote it. Or: {_REMEDY}"
+        f"version that wrote it. Or: {_remedy(folder)}"
     )
 
 

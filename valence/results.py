@@ -9,6 +9,7 @@ import pandas as pd
 
 from valence.kept_file import KeptFile
 from valence.manifest import noted_digest
+from valence.run import Stage
 from valence.storage import Location
 
 RESULT_COLUMNS = (
@@ -97,10 +98,9 @@ def read_selection(
 
 
 def _kept(folder: Location, name: str, expected: str) -> KeptFile:
-    run = folder.path.rpartition("/")[0]
     return KeptFile(
         folder / name,
         expected,
-        f"Run 'valence sweep' for '{run}', which writes it again from the combinations that are "
-        "there.",
+        f"Run '{Stage('sweep', folder).command()}', which writes it again from the combinations "
+        "that are there.",
     )

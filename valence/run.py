@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from valence.config import Config, seal_text, sealed_tables, versions
 from valence.errors import DamagedError, MissingStageError, StaleError, ValenceError
+from valence.kept_file import MOST_BYTES, parse_json, read_at_most, unreadable
 from valence.manifest import Entry, Manifest, take_down
 from valence.storage import Location
 
@@ -34,8 +35,11 @@ FORMAT: dict[StageName, int] = {
     "train": 1,
     "features": 1,
     "sweep": 3,
-    "report": 3,
+    "report": 4,
 }
+
+# A manifest has a line of 200 bytes a file, and a corpus of a million recordings is far off.
+MOST_RECORD_BYTES = 2**28
 
 # The sections of the configuration that each stage answers for.
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
@@ -126,7 +130,13 @@ class Run:
     def _require_whole_config(self) -> dict[str, Any]:
         """The tables of `config.toml`, which must be what was written."""
         try:
-            return sealed_tables(self.config_file.read_bytes())
+            return sealed_tables(read_at_most(self.config_file, MOST_BYTES))
+        except OSError as error:
+            found, first = unreadable(error)
+            raise DamagedError(
+                f"'{self.config_file}' {found}. Expected the configuration of the run. {first}"
+                f"{self._config_remedy()}"
+            ) from error
         except ValueError as error:
             raise DamagedError(
                 f"'{self.config_file}' is not what was written: {error}. {self._config_remedy()} "
@@ -138,14 +148,14 @@ class Run:
         """What makes `config.toml` again: its copy, if that is whole."""
         copy = self._config_copy
         try:
-            sealed_tables(copy.read_bytes())
+            sealed_tables(read_at_most(copy, MOST_BYTES))
         except (OSError, ValueError):
             return (
                 f"Restore it from a copy; or remove it, and run 'valence run CORPUS --out "
                 f"{self.root}' with the settings of the run (--config or --set): where one differs "
                 "from what the outputs were made with, the command says so and changes nothing."
             )
-        return f"Copy '{copy}' over it: the run keeps the same content there."
+        return f"Copy '{copy}' to its place: the run keeps the same content there."
 
     @property
     def _config_copy(self) -> Location:
@@ -172,10 +182,21 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """What stands in a stage's folder, and whether it may stay."""
+    """What stands in a stage's folder, and whether it may stay.
+
+    Attributes
+    ----------
+    name
+        The stage's.
+    folder
+        Where its outputs lie.
+    by
+        The command that makes them, where the folder is none of a run's; else `""`.
+    """
 
     name: StageName
     folder: Location
+    by: str = ""
 
     @property
     def file(self) -> Location:
@@ -193,7 +214,7 @@ class Stage:
         if not self.file.exists():
             return None
         try:
-            record = self.file.read_json()
+            record = parse_json(read_at_most(self.file, MOST_RECORD_BYTES))
             # Records of older versions hold no digest and no files.
             if not isinstance(record, dict) or not record.keys() >= _LEAST:
                 raise ValueError("it is no record of a stage")
@@ -201,7 +222,16 @@ class Stage:
             older = digest is None and record.keys() == _LEAST
             if not older and digest != fingerprint(record):
                 raise ValueError("its digest is not the one that it gives")
-        except (ValueError, RecursionError) as error:
+        except OSError as error:
+            found, first = unreadable(error)
+            # A comparison without its record would not be known for one.
+            command = self.command(overwrite=bool(self.by))
+            raise DamagedError(
+                f"'{self.file}' {found}. Expected the record that the stage wrote. {first}Run "
+                f"'{command}' to make it again; outputs that are whole and of this "
+                "configuration stay."
+            ) from error
+        except ValueError as error:
             raise DamagedError(
                 f"'{self.file}' is damaged: {error}. Expected the record that the stage wrote. Run "
                 f"'{self.command(overwrite=True)}' to make it again; outputs that are whole and of "
@@ -211,6 +241,8 @@ class Stage:
 
     def command(self, *, overwrite: bool = False) -> str:
         """The command that makes this stage's outputs."""
+        if self.by:
+            return f"{self.by} --overwrite" if overwrite else self.by
         root, verb = self._root, _COMMAND[self.name]
         words = [verb, root] if self.name != "segments" else [verb, _corpus(root), "--out", root]
         return shlex.join(["valence", *words, *(["--overwrite"] if overwrite else [])])
@@ -238,22 +270,22 @@ class Stage:
         if record is None or record["status"] != "done":
             state = "has not been made" if record is None else "is not finished"
             raise MissingStageError(
-                f"'{self.folder}' {state}, and this stage needs it. Run "
-                f"'valence {_COMMAND[self.name]}' for '{self._root}' first."
+                f"'{self.folder}' {state}, and this stage needs it. Run '{self.command()}' first."
             )
         there = record["made_of"].get("format")
         if there != FORMAT[self.name]:
             raise StaleError(
                 f"'{self.folder}' was made by another version of this program: its format is "
-                f"{there}, and {FORMAT[self.name]} is expected. Run 'valence "
-                f"{_COMMAND[self.name]}' with --overwrite to make it again."
+                f"{there}, and {FORMAT[self.name]} is expected. Run "
+                f"'{self.command(overwrite=True)}' to make it again."
             )
         amiss = self._manifest(record).amiss(self.folder, content=False)
         for name, what in sorted(amiss.items()):
             more = f" So are {len(amiss) - 1} more files." if len(amiss) > 1 else ""
+            first = " Move that folder away first." if (self.folder / name).is_folder() else ""
             raise DamagedError(
-                f"'{self.folder / name}' {what}.{more} Run '{self.command()}' to make it again; "
-                "the rest stays."
+                f"'{self.folder / name}' {what}.{more} Expected what this stage wrote there."
+                f"{first} Run '{self.command()}' to make it again; the rest stays."
             )
         return record
 
@@ -275,9 +307,11 @@ class Stage:
 
     def lost(self, file: Location) -> DamagedError:
         """The error of an output that is missing."""
+        aside = file.aside
+        why = f" Damaged as it was, it was renamed to '{aside.name}'." if aside.exists() else ""
         return DamagedError(
-            f"'{file}' is missing. Expected what this stage wrote there. Run '{self.command()}' to "
-            "make it again; the rest stays."
+            f"'{file}' is missing.{why} Expected what this stage wrote there. Run "
+            f"'{self.command()}' to make it again; the rest stays."
         )
 
     def damaged(self, file: Location, why: str) -> DamagedError:

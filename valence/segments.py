@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from valence.errors import MissingStageError, ModelError, first_line
+from valence.errors import DamagedError, MissingStageError, ModelError, first_line
 from valence.filenames import MOST_BYTES
 from valence.kept_file import KeptFile
 from valence.manifest import digest_of
@@ -298,12 +298,23 @@ class SegmentStore:
     def _checked(self, recording: str) -> Iterator[BinaryIO]:
         """The file of a recording, open; what is found to be wrong with it while it is read."""
         file, stage = self.file(recording), Stage("segments", self.root)
-        with self._open(file.name) as source:
+        with self._open_recording(file) as source:
             try:
                 self._require_own(recording, read_stored(source))
                 yield source
             except (SealError, pa.ArrowException, KeyError, ValueError) as error:
                 raise stage.damaged(file, first_line(error)) from error
+
+    def _open_recording(self, file: Location) -> Any:
+        try:
+            return self._open(file.name)
+        except DamagedError as error:
+            raise Stage("segments", self.root).damaged(file, "it is a folder") from error
+        except MissingStageError as error:
+            # Without the table, preprocessing has not come to its end.
+            if not (self.root / _RECORDINGS).exists():
+                raise
+            raise Stage("segments", self.root).lost(file) from error
 
     def _require_own(self, recording: str, stored: Stored) -> None:
         """Refuse a file of the same name that was made of something else."""
@@ -329,10 +340,9 @@ class SegmentStore:
 
     def _kept(self, name: str) -> KeptFile:
         """A file of the store's own, with what makes it again."""
-        run = self.root.path.rpartition("/")[0]
         remedy = (
-            f"Run 'valence preprocess CORPUS --out {run}', which makes it again from the segments "
-            "that are there."
+            f"Run '{Stage('segments', self.root).command()}', which makes it again from the "
+            "segments that are there."
         )
         return KeptFile(self.root / name, "what 'valence preprocess' wrote", remedy)
 

@@ -2,7 +2,7 @@
 
 Selection looks at the validation rows. The test rows are scored once, for the whole table, after
 it; `select_on = "test"` selects by them, as the paper did, and says so. Intervals count
-resampling subjects.
+subjects, by the methods of `valence.uncertainty`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def select(
     division
         Rows they were made for; the deep model's own predictions stand among them.
     config
-        Selection, resamples and seed.
+        What selects, whether there are intervals, and the seed of their draws.
     baselines
         Predictions of plain predictors, by name.
 

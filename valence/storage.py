@@ -245,8 +245,14 @@ class Location:
         if not is_utf8(self.path):
             raise OSError(errno.EILSEQ, "a path that is not UTF-8", printable(self.path))
         if self.local is not None and self.local.exists() and not self.local.is_file():
-            kind = "a folder" if self.local.is_dir() else "a pipe, a socket or a device"
-            raise OSError(f"it is {kind} and no file")
+            error = (
+                IsADirectoryError("it is a folder and no file")
+                if self.local.is_dir()
+                else OSError("it is a pipe, a socket or a device and no file")
+            )
+            # For whoever tells the error without knowing of which file.
+            error.add_note(f"'{self}'")
+            raise error
         return self.filesystem.open_input_file(self.path)  # type: ignore[no-any-return]
 
     def read_bytes(self) -> bytes:
@@ -264,8 +270,18 @@ class Location:
 
     @contextmanager
     def writer(self) -> Iterator[BinaryIO]:
-        """A binary file that takes this place, whole, when the block ends without an error."""
+        """A binary file that takes this place, whole, when the block ends without an error.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written, or a folder stands there.
+        """
         if self.local is not None:
+            if self.local.is_dir():
+                raise IsADirectoryError(
+                    errno.EISDIR, "a folder stands where a file is to be written", str(self)
+                )
             folder = self.local.parent
             folder.mkdir(parents=True, exist_ok=True)
             # A name may have 255 bytes, and that of the partial file must not have more.
@@ -349,12 +365,16 @@ class Location:
 
     def set_aside(self) -> Location | None:
         """Rename this file to `NAME.damaged`; returns where it is, or None if that is refused."""
-        aside = Location(self.filesystem, f"{self.path}.damaged", self.scheme, self.query)
         try:
-            self.filesystem.move(self.path, aside.path)
+            self.filesystem.move(self.path, self.aside.path)
         except OSError:
             return None
-        return aside
+        return self.aside
+
+    @property
+    def aside(self) -> Location:
+        """`NAME.damaged`, where `set_aside` puts this file."""
+        return Location(self.filesystem, f"{self.path}.damaged", self.scheme, self.query)
 
     def remove_partial_files(self) -> int:
         """Remove what interrupted writers left in this folder; returns how many files.

@@ -15,6 +15,7 @@ from typing import Literal
 
 from valence.errors import ConfigError
 from valence.names import normal
+from valence.words import plural
 
 SubjectSource = Literal["file", "rule", "id", "synthetic", "unknown"]
 """How subjects are known: `metadata/subjects.csv`, `corpus.subjects`, several recordings that share
@@ -52,6 +53,74 @@ KNOWN = {
     "msp-podcast": KnownCorpus("MSP-Podcast", r"MSP-PODCAST_\d{4}_\d{4}(?:_\d{4})?"),
 }
 RULES = tuple(name for name, corpus in KNOWN.items() if corpus.names_subject)
+
+
+UNKNOWN = "subjects are unknown"
+UNKNOWN_IN_PART = "subjects are unknown in part"
+"""How the remark on unknown subjects begins, which runs and models keep."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What an interval or a verdict counts.
+
+    Attributes
+    ----------
+    one
+        The noun for one of them.
+    note
+        What is to be known of them, or `""`.
+    """
+
+    one: str = "subject"
+    note: str = ""
+
+    @property
+    def many(self) -> str:
+        """The noun for several, with the note.
+
+        >>> Unit().many, Unit("recording", "subjects unknown").many
+        ('subjects', 'recordings (subjects unknown)')
+        """
+        return f"{self.one}s{self._aside}"
+
+    @property
+    def over(self) -> str:
+        """What an interval is over, to follow the word; nothing where it is over known subjects."""
+        return f" over {self.many}" if self.note else ""
+
+    def count(self, n: int) -> str:
+        """A number of them.
+
+        >>> Unit().count(1), Unit("recording", "subjects unknown").count(3)
+        ('1 subject', '3 recordings (subjects unknown)')
+        """
+        return f"{plural(n, self.one)}{self._aside}"
+
+    @property
+    def _aside(self) -> str:
+        return f" ({self.note})" if self.note else ""
+
+
+SUBJECTS = Unit()
+
+
+def unit_of(remark: str | None) -> Unit:
+    """Find what is counted where `remark` is said of the subjects of a corpus.
+
+    Parameters
+    ----------
+    remark
+        As `valence.corpus.Corpus.subjects_remark`; empty or None where all subjects are known.
+
+    >>> unit_of("subjects are unknown: nobody says who speaks").many
+    'recordings (subjects unknown)'
+    """
+    if not remark:
+        return SUBJECTS
+    if remark.startswith(UNKNOWN_IN_PART):
+        return Unit("subject", "unknown in part")
+    return Unit("recording", "subjects unknown")
 
 
 def subjects_by_rule(names: Sequence[str], rule: str) -> dict[str, str]:
@@ -118,7 +187,7 @@ def unknown_subjects(names: Sequence[str]) -> str:
         All Ids, less `_train`, `_devel`, `_test`.
     """
     remark = (
-        "subjects are unknown: metadata/subjects.csv is absent and the Ids carry no subject, so "
+        f"{UNKNOWN}: metadata/subjects.csv is absent and the Ids carry no subject, so "
         f"each of the {len(set(names))} recordings counts as a subject of its own. If a person "
         "speaks in several, that person may stand in training and in test, and scores and "
         "intervals promise too much; "

@@ -5,7 +5,7 @@
     python tests/bench/bench_sweep.py --rows 2000 1000 --contenders grid sweep sweep-sklearnex
 
 Every contender is a process of its own, timed from its start to its end with imports, Ray's start
-and its end, the refit of the best pipeline and the bootstrap included. The baseline of functionals
+and its end, the refit of the best pipeline and the intervals included. The baseline of functionals
 is left out: it is made of segments, and here there are features alone. GridSearchCV works on all
 cores with a predefined split, no refit and a pipeline cache. CPU-seconds are those of the process
 and all its descendants, read from /proc ten times a second: Ray's raylet does not wait for its
@@ -143,7 +143,7 @@ def _write_run(run: Any, data: dict[str, np.ndarray]) -> None:
     for name, rows in (("train", data["train"]), ("validation", ~data["train"])):
         n = int(rows.sum())
         y = data["y"][rows][:, None]
-        # So many that there is something to resample.
+        # Eight, so that there are intervals.
         subject = np.array([f"{name}{k}" for k in np.arange(n) * 8 // n])
         write_features(
             run.folder("features") / f"{name}.parquet",

@@ -393,10 +393,29 @@ def test_summary_and_progress(
     heard = Heard(Console(file=io.StringIO(), force_terminal=False))
     corpus = Location.parse(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
     (tmp_path / "corpus/label_segments/valence/gone.csv").write_text("timestamp,value\n0,0\n")
-    summary = preprocess(
-        corpus, Run.at(str(tmp_path / "run")), tiny_config, overwrite=False, report=heard
+    # A telephone's sound, and labels whose name is written otherwise.
+    y = np.random.default_rng(0).uniform(-0.1, 0.1, 40 * 8000)
+    (tmp_path / "corpus/raw_data/audio/06.wav").unlink()
+    soundfile.write(tmp_path / "corpus/raw_data/audio/F06.wav", y, 8000)
+    (tmp_path / "corpus/label_segments/valence/06.csv").rename(
+        tmp_path / "corpus/label_segments/valence/f06.csv"
     )
-    assert "  remark: 1 recording ('gone') is named elsewhere and has no audio" in heard.lines
+    partition = tmp_path / "corpus/metadata/partition.csv"
+    partition.write_text(partition.read_text().replace("06,", "F06,"))
+    run = Run.at(str(tmp_path / "run"))
+    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=heard)
+    low = (
+        "  remark on 1 of 6 recordings, 'F06': its sample rate of 8000 Hz is below 16000 Hz: it "
+        "holds nothing above 4000 Hz"
+    )
+    case = "differ in capital and small letters only: 'f06' ('F06')"
+    assert heard.lines.count(low) == sum(case in line for line in heard.lines) == 1
+    again = Heard(Console(file=io.StringIO(), force_terminal=False))
+    again.lines = []
+    assert preprocess(corpus, run, tiny_config, overwrite=False, report=again) == summary
+    assert low in again.lines
+    assert "nothing to do" in again.lines[-1]
+    assert any("('06', 'f06', 'gone')" in line for line in heard.lines)
     assert summary["audio_hours"] == pytest.approx(6 * 40 / 3600)
     assert summary["audio_hours_per_hour"] > 0
     assert summary["stored_bytes"] == sum(

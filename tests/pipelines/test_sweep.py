@@ -26,7 +26,7 @@ from tests.sweeping import results_of, run_sweep, run_with, sweep_config
 from valence.checkpoint import export_model
 from valence.combinations import combinations, plain_pipeline
 from valence.config import Config, SweepConfig
-from valence.errors import ConfigError, MissingStageError, SplitError, StaleError
+from valence.errors import ConfigError, DamagedError, MissingStageError, SplitError, StaleError
 from valence.features import Features, read_features
 from valence.model import ValenceModel
 from valence.prediction import Predictor
@@ -413,46 +413,66 @@ def test_beside_the_baseline_of_functionals_and_on_to_a_prediction(
     assert ours[0] == pytest.approx(predictor.regressor.predict(first.feature)[0], abs=1e-2)
 
 
+_ONE_COMBINATION = [
+    'sweep.scalers=["none"]',
+    'sweep.reducers=["none"]',
+    'sweep.regressors=["ridge"]',
+]
+
+
 @pytest.mark.filterwarnings("ignore:.*deprecated")
-def test_segments_that_cannot_be_read_cost_their_baseline_alone(
-    extracted: Run, tiny_config: Config, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("fault", ["cut", "flipped", "lost", "a folder"])
+def test_segments_that_are_damaged_end_the_sweep_with_what_mends_them(
+    extracted: Run, tiny_config: Config, fault: str
 ) -> None:
+    small = Config.resolve(tiny_config, assignments=_ONE_COMBINATION)
     name = read_features(extracted.folder("features")).recording[0]
     file = SegmentStore(extracted.folder("segments")).file(str(name))
     whole = file.read_bytes()
-    file.write_bytes(whole[:1000])
-    small = Config.resolve(
-        tiny_config,
-        assignments=[
-            'sweep.scalers=["none"]',
-            'sweep.reducers=["none"]',
-            'sweep.regressors=["ridge"]',
-        ],
-    )
-    assert run_sweep(extracted, small)["failed"] == 0
-    selection = (extracted.folder("sweep") / "selection.json").read_json()
-    assert list(selection["baselines"]) == ["constant"]
-    (remark,) = selection["remarks"]
-    assert remark.startswith("the baseline of functionals is missing: ")
-    assert f"sweep: {remark}" in capsys.readouterr().err.splitlines()
+    match fault:
+        case "cut":
+            file.write_bytes(whole[:1000])
+        case "flipped":
+            half = len(whole) // 2
+            file.write_bytes(whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :])
+        case _:
+            file.delete()
+    if fault == "a folder":
+        file.local.mkdir()
+    says = rf"{name}\.parquet' is .*valence preprocess .* --out {extracted.root}' to make"
+    with pytest.raises(DamagedError, match=says) as raised:
+        run_sweep(extracted, small, overwrite=True)
+    assert raised.value.exit_status == 1
+    # Whoever looks again sees it again.
+    with pytest.raises(DamagedError, match=rf"{name}\.parquet' is missing\..*valence preprocess "):
+        run_sweep(extracted, small)
+    assert extracted.stage("sweep").record()["status"] == "running"  # type: ignore[index]
+    assert not (extracted.folder("sweep") / "selection.json").exists()
 
     file.write_bytes(whole)
-    run_sweep(extracted, small)
-    hint = f"sweep: nothing to do; {remark}; --overwrite tries again"
-    assert hint in capsys.readouterr().err.splitlines()
-    run_sweep(extracted, small, overwrite=True)
+    assert run_sweep(extracted, small)["failed"] == 0
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant", "functionals"]
 
-    # Segments that the features were not made of say nothing beside them.
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_segments_that_the_features_were_not_made_of_say_nothing_beside_them(
+    extracted: Run, tiny_config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = Config.resolve(tiny_config, assignments=_ONE_COMBINATION)
     stage = extracted.stage("segments")
     stage.begin({"made": "again"}, overwrite=True, wipe=False)
     stage.finish({"digest": "of other segments"})
-    extracted.stage("sweep").file.delete()
+    extracted.folder("sweep").delete()
     run_sweep(extracted, small)
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant"]
-    assert "the segments were made again after the features" in selection["remarks"][0]
+    (remark,) = selection["remarks"]
+    assert "the segments were made again after the features" in remark
+    run_sweep(extracted, small)
+    told = capsys.readouterr().err.splitlines()
+    assert f"sweep: {remark}" in told
+    assert f"sweep: nothing to do; {remark}; --overwrite tries again" in told
 
 
 @pytest.mark.parametrize(

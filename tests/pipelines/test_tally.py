@@ -15,9 +15,17 @@ def _outcome(name: str, **what: object) -> Outcome:
 
 
 _OUTCOMES = [
-    _outcome("a", duration=1800.0, stored_bytes=2**20, seconds={"mel": 2.0, "decode": 1.0}),
-    _outcome("b", duration=900.0, stored_bytes=2**19, seconds={"mel": 3.0}),
-    _outcome("c", duration=900.0, stored_bytes=2**19, skipped=True),
+    _outcome(
+        "a",
+        duration=1800.0,
+        stored_bytes=2**20,
+        seconds={"mel": 2.0, "decode": 1.0},
+        remarks=("it is odd",),
+    ),
+    _outcome(
+        "b", duration=900.0, stored_bytes=2**19, seconds={"mel": 3.0}, remarks=("it is narrow",)
+    ),
+    _outcome("c", duration=900.0, stored_bytes=2**19, skipped=True, remarks=("it is narrow",)),
     _outcome("d", status="rejected", reason="it is silent"),
     Outcome("e", "s", "train", 1, status="rejected", reason="it cannot be read"),
 ]
@@ -82,8 +90,12 @@ def test_told_at_the_end() -> None:
     heard = Heard()
     _tally().tell(heard, _OUTCOMES)
     assert heard.lines[:2] == ["  rejected d: it is silent", "  rejected e: it cannot be read"]
-    assert "2 recordings made, 1 skipped, 2 rejected; 0.75 h of audio" in heard.lines[2]
-    assert "1.00 h and 2.0 MiB in the store" in heard.lines[2]
+    assert heard.lines[2:4] == [
+        "  remark on 2 of 3 recordings, 'b', 'c': it is narrow",
+        "  remark on 1 of 3 recordings, 'a': it is odd",
+    ]
+    assert "2 recordings made, 1 skipped, 2 rejected; 0.75 h of audio" in heard.lines[4]
+    assert "1.00 h and 2.0 MiB in the store" in heard.lines[4]
 
 
 def test_some_names() -> None:

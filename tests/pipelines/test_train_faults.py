@@ -23,7 +23,9 @@ import torch
 
 from valence.checkpoint import load_state, read_progress
 from valence.config import Config
+from valence.errors import DamagedError
 from valence.run import Run
+from valence.segments import SegmentStore
 from valence.training import history_csv
 
 pytestmark = [
@@ -156,6 +158,64 @@ def test_a_killed_worker_is_restarted_where_it_was(
     assert len({line.split()[0] for line in lines}) == 2
     assert sum("state.pt' is damaged" in line for line in told.lines) == damaged
     _same_as(trained[0], run)
+
+
+@pytest.mark.parametrize(
+    ("workers", "split", "restarts"),
+    [(1, "train", 1), (1, "validation", 0), (2, "train", 1), (2, "validation", 0)],
+)
+def test_segments_that_are_damaged_while_they_are_streamed_are_refused_by_name(
+    ray_local: None,
+    prepared_run: MakeRun,
+    train_config: Config,
+    told: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    split: str,
+    restarts: int,
+) -> None:
+    run = prepared_run("run")
+    store = SegmentStore(run.folder("segments"))
+    recordings = store.recordings()
+    name = str(recordings["Id"][recordings["split"] == split].iloc[0])
+    damaged = Path(store.file(name).path)
+
+    def damaging(given: dict[str, Any]) -> Any:
+        """The worker, which flips a bit of a file once its first epoch is over."""
+        from pipelines import train
+        from pipelines.streaming import StreamingSource
+        from valence.distributed import rank
+
+        whole = StreamingSource.batches
+
+        def batches(self: Any, seed: int, epoch: int) -> Any:
+            if (rank(), epoch) == (0, 2):
+                content = bytearray(damaged.read_bytes())
+                content[len(content) // 2] ^= 1
+                damaged.write_bytes(content)
+            return whole(self, seed, epoch)
+
+        StreamingSource.batches = batches  # type: ignore[method-assign]
+        return train._work(given)
+
+    monkeypatch.setattr("pipelines.train._work", damaging)
+    settings = [
+        "train.residency='stream'",
+        f"train.workers={workers}",
+        f"train.max_failures={restarts}",
+    ]
+    says = rf"{name}\.parquet' is (damaged|missing).* renamed to '{name}\.parquet\.damaged'.*Run "
+    says += rf"'valence preprocess .* --out {run.root}' to make"
+    with pytest.raises(DamagedError, match=says) as raised:
+        _train(run, Config.resolve(train_config, assignments=settings), told)
+    assert raised.value.exit_status == 1
+    assert "\n" not in str(raised.value)
+    assert not damaged.exists()
+    # What was finished stays.
+    state, _ = load_state(run.folder("train"))
+    assert state is not None
+    assert state.epoch == 1
+    assert run.stage("train").record()["status"] == "running"  # type: ignore[index]
 
 
 def test_a_killed_driver_goes_on_here_and_elsewhere(

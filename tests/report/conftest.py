@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline
 
 from valence.checkpoint import export_model, load_model
 from valence.config import Config
@@ -19,6 +21,7 @@ from valence.inference import sequence_outputs
 from valence.metrics import paired_difference, score
 from valence.model import ValenceModel
 from valence.preprocessing import Job, process_recording
+from valence.regressor import save_regressor
 from valence.run import Run
 from valence.segments import SegmentStore
 from valence.sequences import windows
@@ -217,4 +220,11 @@ def _sweep(run: Run, config: Config) -> None:
         "remarks": ["the baseline of functionals is missing: a test"],
     }
     (folder / "selection.json").write_json(selection)
+    own = features.of("train")
+    save_regressor(
+        folder / "best",
+        Pipeline([("regressor", Ridge())]).fit(own.feature, own.target[:, 0]),
+        columns=own.feature.shape[1],
+        about={"target": "valence", "model": None, "steps": {}},
+    )
     _finish(run, "sweep")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
 from valence.config import Config
-from valence.errors import StaleError, UsageError
+from valence.errors import StaleError, UsageError, ValenceError
 from valence.features import Features, read_features, write_features
 from valence.metrics import concordance, paired_difference
 from valence.regressor import save_regressor
@@ -201,6 +203,9 @@ def test_what_flatters_a_run_is_said_before_any_number(fake: Fake, tmp_path: Pat
     (b.folder("sweep") / "results.csv").write_text("scaler,reducer,regressor\n")
     (b.folder("sweep") / "selection.json").write_json({"select_on": "test"})
     b.stage("sweep").finish({"seconds": 1.0})
+    pipeline = Pipeline([("r", Ridge())]).fit(np.eye(4), np.ones(4))
+    about = {"target": "valence", "model": None, "steps": {}}
+    save_regressor(b.folder("sweep") / "best", pipeline, columns=4, about=about)
     compare_runs([a, b], Location.parse(tmp_path / "out"))
     page = (tmp_path / "out" / "report.html").read_text()
     assert "split (split.allow_subject_overlap) in b: those scores" in page
@@ -251,6 +256,84 @@ def test_a_comparison_replaces_nothing_that_is_not_its_own(
         with pytest.raises(UsageError, match="holds a stage of a run"):
             compare_runs(runs, taken, overwrite=True)
     assert (run.folder("report") / "report.html").read_bytes() == before
+
+
+def _flip(file: Location) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("segments/stage.json", "valence preprocess {corpus} --out {b} --overwrite"),
+        ("segments/recordings.parquet", "valence preprocess {corpus} --out {b}"),
+        ("train/stage.json", "valence train {b} --overwrite"),
+        ("train/history.csv", "valence train {b}"),
+        ("features/stage.json", "valence extract {b} --overwrite"),
+        ("features/06.parquet", "valence extract {b}"),
+        ("sweep/stage.json", "valence sweep {b} --overwrite"),
+        ("sweep/selection.json", "valence sweep {b}"),
+        ("sweep/results.csv", "valence sweep {b}"),
+        ("sweep/best/regressor.json", "valence sweep {b}"),
+        ("sweep/best/pipeline.skops", "valence sweep {b}"),
+        ("out/stage.json", "valence report {a} {b} --out {out} --overwrite"),
+    ],
+)
+@pytest.mark.parametrize("fault", ["flipped", "a folder"])
+def test_what_is_damaged_in_one_run_is_named_with_the_command_that_mends_it(
+    finished_run: Run, tmp_path: Path, name: str, command: str, fault: str
+) -> None:
+    runs = []
+    for each in "ab":
+        shutil.copytree(finished_run.root.local, tmp_path / f"run {each}")
+        run = Run.at(str(tmp_path / f"run {each}"))
+        runs.append(run)
+        features = [f"{n:02d}.parquet" for n in range(1, 7)]
+        for stage, outputs in (
+            ("train", ["history.csv"]),
+            ("features", features),
+            ("sweep", ["results.csv", "selection.json"]),
+        ):
+            made = run.stage(stage)
+            made.finish(made.require()["summary"], outputs)
+    out = Location.parse(tmp_path / "out")
+    compare_runs(runs, out)
+    file = out / "stage.json" if name == "out/stage.json" else runs[1].root / name
+    if fault == "flipped":
+        _flip(file)
+    else:
+        file.delete()
+        file.local.mkdir()
+    with pytest.raises(ValenceError) as caught:
+        compare_runs(runs, out)
+    message = str(caught.value)
+    assert f"'{file}'" in message
+    a, b = (shlex.quote(str(run.root)) for run in runs)
+    corpus = runs[1].record()["corpus"]
+    if fault == "a folder" and not name.startswith("out"):
+        command = command.removesuffix(" --overwrite")
+    named = command.format(a=a, b=b, corpus=corpus, out=shlex.quote(str(out)))
+    assert re.search(rf"Run '{re.escape(named)}'", message)
+    assert "\n" not in message
+    assert caught.value.exit_status == 1
+    if name == "out/stage.json":
+        if fault == "a folder":
+            file.delete()
+        compare_runs(runs, out, overwrite=True)
+        assert file.local.is_file()
+
+
+def test_a_stage_of_a_run_whose_record_is_damaged_is_not_replaced(
+    fake: Fake, finished_run: Run, tmp_path: Path
+) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.4)]
+    shutil.copytree(finished_run.root.local, tmp_path / "run")
+    taken = Location.parse(tmp_path / "run" / "sweep")
+    _flip(taken / "stage.json")
+    with pytest.raises(UsageError, match="holds a stage of a run"):
+        compare_runs(runs, taken, overwrite=True)
 
 
 def test_runs_of_one_name_are_told_by_their_place(fake: Fake, tmp_path: Path) -> None:

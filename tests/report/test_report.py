@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import io
 import json
+import re
 import shlex
 import shutil
 from dataclasses import replace
@@ -24,13 +25,15 @@ from valence.errors import MissingStageError, StaleError
 from valence.features import read_features, write_features
 from valence.prediction import Predictor
 from valence.quality import Quality
-from valence.report import _command, story, tables, write_report
+from valence.report import _command, compare_runs, story, tables, write_report
 from valence.report.closing import closing_lines
 from valence.report.costs import costs
 from valence.report.evidence import Evidence, read_evidence
 from valence.report.findings import find, metrics_json
 from valence.report.model_card import model_card
 from valence.run import Run
+from valence.storage import Location
+from valence.subjects import SUBJECTS, unknown_subjects
 
 _FIGURES = {
     "architecture",
@@ -337,6 +340,43 @@ def test_unknown_subjects_are_told_by_page_numbers_and_card(reported: Run, tmp_p
     assert "- Subjects are unknown: nobody says who speaks.\n" in card
 
 
+# What would be said of known subjects: a count of them, or an interval over them.
+_OF_SUBJECTS = re.compile(r"\b\d+ subjects?\b|\bover subjects\b|\b(each|a|the) subject\b|subject</")
+
+
+def test_unknown_subjects_are_nowhere_counted_as_subjects(reported: Run, tmp_path: Path) -> None:
+    run = _copy(reported, tmp_path / "run")
+    assert _OF_SUBJECTS.search((run.folder("report") / "report.html").read_text())
+    stage = run.stage("segments")
+    record = stage.record()
+    assert record is not None
+    remark = unknown_subjects(["1", "2"])
+    stage.finish(
+        {**record["summary"], "subjects": {"known_by": "unknown", "remark": remark}},
+        stage.noted(),
+    )
+    written = write_report(run, overwrite=True)
+    page = (run.folder("report") / "report.html").read_text()
+    card = (run.model / "README.md").read_text()
+    closing = "\n".join(closing_lines(written["metrics"]))
+    quality = Predictor.load(run.root).quality
+    # The notice itself says what a recording counts as.
+    for text in (page, card, closing, *quality.lines):
+        rest = text.replace(remark[1:], "").replace(html.escape(remark[1:]), "")
+        assert _OF_SUBJECTS.findall(rest) == []
+    assert "95 % interval over recordings (subjects unknown)" in page
+    assert "CCC within each of 2 recordings (subjects unknown)" in page
+    assert "95 % interval over recordings (subjects unknown)" in card
+    assert "from 1 recording (subjects unknown)" in quality.score
+    assert "validation (1 recording)  test (1 recording)" in closing
+    assert closing.endswith("Counts and intervals are over recordings (subjects unknown).")
+    name = compare_runs([run, reported], Location.parse(tmp_path / "compared"))["reference"]
+    compared = (tmp_path / "compared/report.html").read_text()
+    assert "intervals over recordings (subjects unknown)" in compared
+    assert "there is 1 recording (subjects unknown), and a verdict takes 6" in compared
+    assert f"In {name}, subjects are unknown:" in compared
+
+
 def test_a_difference_is_told_with_what_its_interval_says(reported: Run) -> None:
     evidence = read_evidence(reported)
     findings = find(evidence)
@@ -420,7 +460,7 @@ def test_a_subject_in_two_splits_keeps_both_scores(reported: Run) -> None:
     features.subject[np.isin(features.split, ["validation", "test"])] = "05"
     found = find(evidence)
     assert found.subjects["validation"]["05"] != found.subjects["test"]["05"]
-    told = [row[:2] for row in tables.subjects_table(found).rows]
+    told = [row[:2] for row in tables.subjects_table(found, SUBJECTS).rows]
     assert [[cell.text for cell in row] for row in told] == [["05", "validation"], ["05", "test"]]
     drawing = story.agreement(evidence, found).drawings[1]
     assert len(drawing.figure().axes[0].get_yticklabels()) == 2

@@ -218,8 +218,20 @@ def _panels(
     return Drawing(name, f"{told}.", draw)
 
 
-def by_subject(scores: Sequence[tuple[str, str, float]], *, target: str) -> Drawing:
-    """CCC of each `(subject, split, CCC)` as a dot, best first; colour and mark tell the split."""
+def by_subject(
+    scores: Sequence[tuple[str, str, float]], *, target: str, unit: str = "subject"
+) -> Drawing:
+    """CCC of each `(subject, split, CCC)` as a dot, best first; colour and mark tell the split.
+
+    Parameters
+    ----------
+    scores
+        What is drawn.
+    target
+        What is predicted.
+    unit
+        The noun for what counts as a subject.
+    """
     ordered = sorted(scores, key=lambda each: (-each[2], each[0], each[1]))
     values = np.array([ccc for _, _, ccc in ordered])
     names = sorted({split for _, split, _ in ordered})
@@ -237,7 +249,7 @@ def by_subject(scores: Sequence[tuple[str, str, float]], *, target: str) -> Draw
         axes.set_ylim(len(ordered) - 0.4, -0.6)
         axes.set_xlim(min(-0.1, float(values.min()) - 0.05), max(1.0, float(values.max()) + 0.05))
         axes.set_xlabel(f"CCC of {target}")
-        axes.set_ylabel("subject")
+        axes.set_ylabel(unit)
         axes.legend(
             handles=[
                 Line2D([], [], linestyle="none", marker=marks[s], color=colours[s], label=s)
@@ -249,8 +261,8 @@ def by_subject(scores: Sequence[tuple[str, str, float]], *, target: str) -> Draw
         return figure
 
     alt = (
-        f"CCC of {target} for {plural(len(ordered), 'subject')}: from {number(values[-1], 2)} "
-        f"(subject {ordered[-1][0]}) to {number(values[0], 2)} (subject {ordered[0][0]}), median "
+        f"CCC of {target} for {plural(len(ordered), unit)}: from {number(values[-1], 2)} "
+        f"({unit} {ordered[-1][0]}) to {number(values[0], 2)} ({unit} {ordered[0][0]}), median "
         f"{number(float(np.median(values)), 2)}."
     )
     return Drawing("ccc-per-subject", alt, draw)

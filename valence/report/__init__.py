@@ -23,7 +23,7 @@ from valence.report.model_card import evaluation, model_card
 from valence.report.page import Page
 from valence.report.robustness import NO_LABELS, Robustness, measure
 from valence.run import FORMAT, Run, Stage, fingerprint
-from valence.words import duration, plural
+from valence.words import duration
 
 __all__ = ["compare_runs", "write_report"]
 
@@ -171,8 +171,7 @@ def _lead(evidence: Evidence) -> str:
     sound = float(usable["duration"].sum())
     return (
         f"{' and '.join(evidence.features.targets).capitalize()}, predicted moment by moment from "
-        f"{plural(len(usable), 'recording')} of "
-        f"{plural(usable['subject'].nunique(), 'subject')}, {duration(sound)} in all."
+        f"{evidence.sources(usable)}, {duration(sound)} in all."
     )
 
 

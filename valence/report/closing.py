@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from valence.words import MISSING, interval, number
+from valence.subjects import Unit, unit_of
+from valence.words import MISSING, interval, number, plural
 
 _SPLITS = ("validation", "test")
 
@@ -21,8 +22,10 @@ def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
     Returns
     -------
     A header with the numbers of subjects, and a line each for the deep model, the best regressor,
-    ridge on plain statistics of the spectrogram, and the mean of the training labels.
+    ridge on plain statistics of the spectrogram, and the mean of the training labels; where
+    subjects are unknown, one more line that says what is counted in their place.
     """
+    unit = unit_of(metrics["subjects_remark"])
     baselines = metrics["baselines"] or {}
     named = {
         "deep model": metrics["deep"],
@@ -31,16 +34,16 @@ def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
         "mean of labels": baselines.get("constant"),
     }
     rows = [
-        ("CCC", *(_head(metrics, split) for split in _SPLITS)),
+        ("CCC", *(_head(metrics, split, unit) for split in _SPLITS)),
         *((name, *(_cell(scores, split) for split in _SPLITS)) for name, scores in named.items()),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [*lines, f"Counts and intervals are over {unit.many}."] if unit.note else lines
 
 
-def _head(metrics: Mapping[str, Any], split: str) -> str:
-    subjects = len(metrics["subjects"].get(split, {}))
-    return f"{split} ({subjects} {'subject' if subjects == 1 else 'subjects'})"
+def _head(metrics: Mapping[str, Any], split: str, unit: Unit) -> str:
+    return f"{split} ({plural(len(metrics['subjects'].get(split, {})), unit.one)})"
 
 
 def _cell(scores: Mapping[str, Any] | None, split: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
-from valence.errors import ModelError, StaleError, UsageError
+from valence.errors import DamagedError, StaleError, UsageError
 from valence.features import Features
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
 from valence.regressor import Regressor, load_regressor
@@ -23,8 +24,9 @@ from valence.report.findings import SCORED
 from valence.report.page import Page, Section
 from valence.report.tables import Cell, Table
 from valence.report.verdict import verdict
-from valence.run import Run, Stage
+from valence.run import FORMAT, Run, Stage
 from valence.storage import Location
+from valence.subjects import Unit
 from valence.words import MISSING, count, interval, number, plural
 
 # Labels that differ by less were rounded, not annotated anew.
@@ -104,6 +106,9 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
         If other files stand in `out` and `overwrite` is False.
     MissingStageError
         If one of them is not that far.
+    DamagedError, ModelError
+        If a file of one of them, or the record of the comparison, is damaged; the message names
+        the command that makes it again.
     """
     if len(runs) < 2:
         raise UsageError("One run was given. Expected at least two to compare.")
@@ -115,7 +120,8 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
             "compare those that agree in model.targets."
         )
     names = _names(runs)
-    stage = Stage("report", out)
+    command = shlex.join(["valence", "report", *(str(run.root) for run in runs), "--out", str(out)])
+    stage = Stage("report", out, by=command)
     made_of = {
         "compared": {
             name: {
@@ -154,13 +160,14 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
         for split, parts in shared.items()
     }
     sections = [
-        _result("result", "Result", evidence[0].target, deep),
+        _result("result", "Result", evidence[0].target, deep, unit=evidence[0].unit),
         _result(
             "regressors",
             "Best regressors",
             evidence[0].target,
             regressors,
             remarks,
+            unit=evidence[0].unit,
             chosen_by={"validation", *(each.select_on for each in evidence if each.selection)},
         ),
         _settings(evidence, names),
@@ -204,6 +211,11 @@ def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
     told = []
     if any(each.synthetic for each in evidence):
         told.append("Synthetic sound: these figures say nothing about people.")
+    unknown: dict[str, list[str]] = {}
+    for name, each in zip(names, evidence, strict=True):
+        if remark := each.subjects_known["remark"]:
+            unknown.setdefault(remark, []).append(name)
+    told += [f"In {', '.join(them)}, {remark}." for remark, them in unknown.items()]
     if overlapping := of(lambda each: each.config.split.allow_subject_overlap):
         told.append(
             f"Subjects may stand in more than one split (split.allow_subject_overlap) in "
@@ -219,8 +231,15 @@ def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
 
 def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> None:
     """See that nothing in the folder is replaced that is not a comparison's own."""
-    record = stage.record()
-    if record is not None and "compared" not in record["made_of"]:
+    # A run's stage is known by its run where its own record is damaged.
+    of_run = (stage.folder / "../config.toml").exists() and stage.folder.name in FORMAT
+    try:
+        record = stage.record()
+    except DamagedError:
+        if not (overwrite or of_run):
+            raise
+        record = None
+    if of_run or (record is not None and "compared" not in record["made_of"]):
         raise UsageError(
             f"'{stage.folder}' holds a stage of a run. Choose a folder of its own for the "
             "comparison."
@@ -292,11 +311,7 @@ def _regressors(
         if each.results is None:
             remarks.append(f"{name}: {each.why_no_sweep}")
             continue
-        try:
-            regressor = load_regressor(each.run.folder("sweep") / "best")
-        except ModelError as error:
-            remarks.append(f"{name}: {error}")
-            continue
+        regressor = load_regressor(each.run.folder("sweep") / "best")
         if regressor.about["target"] == each.target:
             found[name] = regressor
         else:
@@ -337,6 +352,7 @@ def _result(
     compared: Mapping[str, Compared | None],
     remarks: Sequence[str] = (),
     *,
+    unit: Unit,
     chosen_by: Collection[str] = ("validation",),
 ) -> Section:
     """Show what was compared; rows of the splits in `chosen_by` chose it and give no verdict."""
@@ -358,14 +374,14 @@ def _result(
                 target=target,
             ),
             f"CCC on {plural(n, 'shared sequence')} of the {split} set, with 95 % intervals over "
-            "subjects where there are enough. Overlapping intervals do not mean that runs are "
-            "equal: the difference below compares each subject with itself.",
+            f"{unit.many} where there are enough. Overlapping intervals do not mean that runs are "
+            f"equal: the difference below compares each {unit.one} with itself.",
         )
         section.tabulate(_scores_table(runs))
         if split == "validation":
             section.say("Each was chosen by its score on these same rows, which flatters it.")
         if runs.pairs:
-            section.tabulate(_pairs_table(runs, chosen=split in chosen_by))
+            section.tabulate(_pairs_table(runs, unit, chosen=split in chosen_by))
     return section
 
 
@@ -389,7 +405,7 @@ def _scores_table(runs: Compared) -> Table:
     return Table("", [("run", False), *((title, True) for title in titles)], rows, sortable=True)
 
 
-def _pairs_table(runs: Compared, *, chosen: bool) -> Table:
+def _pairs_table(runs: Compared, unit: Unit, *, chosen: bool) -> Table:
     """Show every two; no verdict holds where the same rows chose what is compared."""
     rows = [
         [
@@ -398,7 +414,7 @@ def _pairs_table(runs: Compared, *, chosen: bool) -> Table:
             Cell(
                 "No verdict is given: these same rows chose what is compared, which flatters it."
                 if chosen and found.ci is not None
-                else verdict(second, first, found.to_json())
+                else verdict(second, first, found.to_json(), unit)
             ),
         ]
         for (first, second), found in runs.pairs.items()

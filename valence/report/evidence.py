@@ -18,6 +18,8 @@ from valence.manifest import noted_digest
 from valence.results import read_results, read_selection
 from valence.run import FORMAT, Run, StageName
 from valence.segments import SegmentStore
+from valence.subjects import Unit, unit_of
+from valence.words import plural
 
 SPLITS = ("train", "validation", "test", "unlabelled")
 _SUFFIXES = ("_train", "_devel", "_test")
@@ -88,6 +90,11 @@ class Evidence:
         return {"known_by": "", "remark": "", **summary.get("subjects", {})}
 
     @property
+    def unit(self) -> Unit:
+        """What intervals and verdicts count: subjects, or recordings where those are unknown."""
+        return unit_of(self.subjects_known["remark"])
+
+    @property
     def usable(self) -> pd.DataFrame:
         """The recordings that preprocessing could use."""
         return self.recordings[self.recordings["status"] == "ok"]
@@ -112,6 +119,14 @@ class Evidence:
                 )
             return "The sweep is of other features: 'valence sweep' with --overwrite repeats it."
         return "The sweep has not been run on this run: 'valence sweep' adds it."
+
+    def sources(self, recordings: pd.DataFrame) -> str:
+        """Say how many recordings some rows of `recordings` are, and of how many subjects."""
+        unit, n = self.unit, len(recordings)
+        if unit.one == "recording":
+            return unit.count(n)
+        subjects = unit.count(recordings["subject"].nunique())
+        return f"{plural(n, 'recording')} of {subjects}"
 
     def subjects(self, split: str) -> int:
         """Number of subjects with labelled sequences in a split."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from valence.checkpoint import ModelDescription
-from valence.model_card import Card
+from valence.model_card import Card, sources
 from valence.quality import Quality, quality_of_record
 from valence.report.evidence import Evidence
 from valence.report.findings import Findings, split_rows
 from valence.report.robustness import Robustness
 from valence.report.verdict import interval_words
-from valence.words import count, duration, number, plural
+from valence.words import count, duration, number
 
 
 def model_card(
@@ -60,8 +60,8 @@ def model_card(
         protocol=evidence.protocol,
         overlap=config.split.allow_subject_overlap,
         splits=[
-            f"{row['split']}: {plural(row['recordings'], 'recording')}, "
-            f"{plural(row['subjects'], 'subject')}, {duration(row['seconds'])}."
+            f"{row['split']}: {sources(row['recordings'], row['subjects'], evidence.unit)}, "
+            f"{duration(row['seconds'])}."
             for row in split_rows(evidence)
             if row["recordings"]
         ],
@@ -118,7 +118,7 @@ def _scores(evidence: Evidence, findings: Findings) -> list[dict[str, str]]:
                     "target": target,
                     "split": split,
                     "ccc": number(scores.ccc),
-                    "interval": interval_words(scores.to_json())
+                    "interval": interval_words(scores.to_json(), evidence.unit)
                     if ends is None
                     else f"{number(ends[0])} to {number(ends[1])}",
                     "pcc": number(scores.pcc),

@@ -17,6 +17,7 @@ from valence.report.findings import PAPER_DEEP, STEPS, Findings
 from valence.report.page import Section, Tile
 from valence.report.robustness import Robustness
 from valence.report.verdict import interval_words, verdict
+from valence.subjects import Unit
 from valence.uncertainty import FEWEST
 from valence.words import count, interval, number, plural, spread
 
@@ -24,17 +25,17 @@ from valence.words import count, interval, number, plural, spread
 def headline(evidence: Evidence, findings: Findings) -> Section:
     """The scores, beside the study's and the baselines."""
     section = Section("result", "Result")
-    split = findings.headline
+    split, unit = findings.headline, evidence.unit
     deep = findings.deep[evidence.target][split]
     tiles = []
     if deep is not None:
-        tiles.append(Tile(f"Deep model, {split}", number(deep.ccc), _ci(deep.to_json())))
+        tiles.append(Tile(f"Deep model, {split}", number(deep.ccc), _ci(deep.to_json(), unit)))
     selection = evidence.selection
     if selection is not None:
         best = selection["best"]
         scores = best[split]
         if scores is not None:
-            told = f"{_ci(scores)}; {' + '.join(best[step] for step in STEPS)}"
+            told = f"{_ci(scores, unit)}; {' + '.join(best[step] for step in STEPS)}"
             tiles.append(Tile(f"Best regressor, {split}", number(scores["ccc"]), told))
         for name, title in (
             ("functionals", "Statistics of the mel"),
@@ -42,7 +43,8 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
         ):
             baseline = selection["baselines"].get(name, {}).get(split)
             if baseline is not None:
-                told = f"baseline, {_ci(baseline)}" if name == "functionals" else "baseline, CCC"
+                known = name == "functionals"
+                told = f"baseline, {_ci(baseline, unit)}" if known else "baseline, CCC"
                 tiles.append(Tile(title, number(baseline["ccc"]), told))
     if evidence.protocol == "paper":
         tiles.append(
@@ -85,16 +87,19 @@ def agreement(evidence: Evidence, findings: Findings) -> Section:
         for part, by_subject in findings.subjects.items()
         for subject, each in by_subject.items()
     ]
+    unit = evidence.unit
     people = len({subject for subject, _, _ in of_each})
     section.show_beside(
         (of_points, told),
         (
-            figures.by_subject(of_each, target=target),
-            f"CCC within each of {plural(people, 'subject')}. It is lower than over all where "
-            "subjects differ in their mean.",
+            figures.by_subject(of_each, target=target, unit=unit.one),
+            f"CCC within each of {unit.count(people)}. It is lower than over all where {unit.one}s "
+            "differ in their mean.",
         ),
     )
-    section.tabulate(tables.subjects_table(findings), folded="Scores of each subject as a table")
+    section.tabulate(
+        tables.subjects_table(findings, unit), folded=f"Scores of each {unit.one} as a table"
+    )
     tracks = findings.tracks[split]
     length = evidence.config.sequence.length * evidence.config.preprocess.segment_seconds
     first = 1
@@ -248,9 +253,7 @@ def corpus(evidence: Evidence, findings: Findings) -> Section:
     section = Section("corpus", "Corpus")
     rejected = int((evidence.recordings["status"] != "ok").sum())
     section.say(
-        f"{plural(len(evidence.recordings), 'recording')} of "
-        f"{plural(evidence.recordings['subject'].nunique(), 'subject')}, divided by the protocol "
-        f"'{evidence.protocol}'. "
+        f"{evidence.sources(evidence.recordings)}, divided by the protocol '{evidence.protocol}'. "
         + (
             f"{plural(rejected, 'recording')} could not be used."
             if rejected
@@ -343,7 +346,7 @@ def notices(evidence: Evidence, findings: Findings) -> list[str]:
     subjects = evidence.subjects(split)
     if subjects < FEWEST:
         told.append(
-            f"The {split} set has {plural(subjects, 'subject')}: no interval can be given, and "
+            f"The {split} set has {evidence.unit.count(subjects)}: no interval can be given, and "
             f"models cannot be told apart from so few. It takes {FEWEST}."
         )
     return told
@@ -367,7 +370,10 @@ def _verdict(evidence: Evidence, findings: Findings, split: str) -> str:
         return told
     # Its best epoch is that of the best validation CCC.
     chosen = "the deep model" if split == "validation" else ""
-    return f"{told} {_difference('The deep model', 'that baseline', paired, chosen=chosen)}"
+    found = _difference(
+        "The deep model", "that baseline", paired, chosen=chosen, unit=evidence.unit
+    )
+    return f"{told} {found}"
 
 
 def _paired(evidence: Evidence) -> str:
@@ -377,11 +383,15 @@ def _paired(evidence: Evidence) -> str:
     if pairs[split] is None:
         return ""
     chosen = "the best regressor" if split == evidence.select_on else ""
-    found = _difference("The best regressor", "the deep model", pairs[split], chosen=chosen)
+    found = _difference(
+        "The best regressor", "the deep model", pairs[split], chosen=chosen, unit=evidence.unit
+    )
     return f"In {split}: {found}"
 
 
-def _difference(name: str, other: str, paired: Mapping[str, Any], *, chosen: str) -> str:
+def _difference(
+    name: str, other: str, paired: Mapping[str, Any], *, chosen: str, unit: Unit
+) -> str:
     """The difference of two CCC on the same rows, its interval, and what they say.
 
     `chosen` names the one that was chosen by these rows, if one was: no verdict holds then.
@@ -393,7 +403,7 @@ def _difference(name: str, other: str, paired: Mapping[str, Any], *, chosen: str
             f"{told}{ends}. No verdict is given: {chosen} was chosen by these same rows, which "
             "flatters it."
         )
-    return f"{told}{ends}. {verdict(name, other, paired)}"
+    return f"{told}{ends}. {verdict(name, other, paired, unit)}"
 
 
 def _compact(toml: str) -> str:
@@ -405,5 +415,5 @@ def _compact(toml: str) -> str:
     return re.sub(r"\[\n([^\[\]{}]*?)\]", joined, toml).strip()
 
 
-def _ci(scores: Mapping[str, Any]) -> str:
-    return f"CCC, {interval_words(scores)}"
+def _ci(scores: Mapping[str, Any], unit: Unit) -> str:
+    return f"CCC, {interval_words(scores, unit)}"

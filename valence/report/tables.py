@@ -27,6 +27,7 @@ from valence.report.findings import (
 )
 from valence.report.robustness import Robustness
 from valence.report.seeds import SCORES, Seeds
+from valence.subjects import Unit
 from valence.uncertainty import FEWEST
 from valence.words import MISSING, count, duration, interval, number, spread
 
@@ -85,7 +86,8 @@ def results_table(evidence: Evidence, findings: Findings) -> Table:
     columns = [("", False), ("CCC, validation", True), ("CCC, test", True)]
     columns += [(f"{name}, test", True) for name in ("PCC", "MSE", "MAE")] + [("n, test", True)]
     return Table(
-        f"CCC with its 95 % interval over subjects, from {FEWEST} of them on; n counts sequences.",
+        f"CCC with its 95 % interval over {evidence.unit.many}, from {FEWEST} of them on; n counts "
+        "sequences.",
         columns,
         rows,
     )
@@ -182,8 +184,8 @@ def sweep_table(evidence: Evidence) -> Table:
     columns += [("status", False)] if told else []
     limit = (evidence.selection or {}).get("svr_max_rows")
     caption = (
-        f"All {len(rows)} combinations; 95 % intervals over subjects for the best, where there are "
-        f"at least {FEWEST} subjects."
+        f"All {len(rows)} combinations; 95 % intervals over {evidence.unit.many} for the best, "
+        f"where there are at least {FEWEST} of them."
     )
     if limit is not None:
         caption += f" SVR and NuSVR were fitted on at most {count(limit)} rows"
@@ -191,9 +193,9 @@ def sweep_table(evidence: Evidence) -> Table:
     return Table(caption, columns, cells, sortable=True)
 
 
-def subjects_table(findings: Findings) -> Table:
-    """Scores of each subject, sortable."""
-    columns = [("subject", False), ("split", False)]
+def subjects_table(findings: Findings, unit: Unit) -> Table:
+    """Scores of each subject, or of what counts as one, sortable."""
+    columns = [(unit.one, False), ("split", False)]
     columns += [(name, True) for name in ("CCC", "PCC", "MSE", "MAE", "sequences")]
     rows = [
         [
@@ -205,32 +207,37 @@ def subjects_table(findings: Findings) -> Table:
         for split in SCORED
         for subject, scores in findings.subjects[split].items()
     ]
-    return Table("Scores of each subject.", columns, rows, sortable=True)
+    return Table(f"Scores of each {unit.one}.", columns, rows, sortable=True)
 
 
 def splits_table(evidence: Evidence) -> Table:
     """How the corpus is divided, and what was set aside."""
+    # Where subjects are unknown, as many would stand there as there are recordings.
+    known = evidence.unit.one == "subject"
     rows = [
         [
             Cell(row["split"]),
-            _count(row["subjects"]),
+            *([_count(row["subjects"])] if known else []),
             _count(row["recordings"]),
             Cell(duration(row["seconds"]), row["seconds"]),
             *(_count(row[name]) for name in ("segments", "sequences", "rejected")),
         ]
         for row in split_rows(evidence)
     ]
-    titles = ("subjects", "recordings", "sound", "segments", "sequences", "rejected recordings")
+    titles = ["recordings", "sound", "segments", "sequences", "rejected recordings"]
+    if known:
+        titles.insert(0, evidence.unit.many)
     return Table("", [("split", False), *((title, True) for title in titles)], rows)
 
 
 def recordings_table(evidence: Evidence, findings: Findings) -> Table:
     """Every usable recording, sortable."""
+    known = evidence.unit.one == "subject"
     ccc = {track.name: track.ccc for tracks in findings.tracks.values() for track in tracks}
     rows = [
         [
             Cell(str(row["Id"])),
-            Cell(str(row["subject"])),
+            *([Cell(str(row["subject"]))] if known else []),
             Cell(str(row["split"])),
             _value(row["duration"], 1),
             _count(row["segments"]),
@@ -240,7 +247,8 @@ def recordings_table(evidence: Evidence, findings: Findings) -> Table:
         ]
         for row in evidence.usable.to_dict("records")
     ]
-    columns = [("recording", False), ("subject", False), ("split", False), ("sound [s]", True)]
+    columns = [("recording", False), *([("subject", False)] if known else []), ("split", False)]
+    columns += [("sound [s]", True)]
     columns += [(name, True) for name in ("segments", "labelled", "CCC")] + [("remarks", False)]
     return Table("Every recording that could be used.", columns, rows, sortable=True)
 
