@@ -239,7 +239,6 @@ def train(
         from pipelines.train import train as stage
 
         stage(target, resolved, overwrite=overwrite, report=Report())
-    target.accept("train", resolved)
 
 
 @app.command()
@@ -279,7 +278,6 @@ def sweep(
         from pipelines.sweep import sweep as stage
 
         stage(target, resolved, overwrite=overwrite, report=Report())
-    target.accept("sweep", resolved)
 
 
 @app.command()
@@ -384,8 +382,9 @@ def export(
     if onnx is not None:
         from valence.checkpoint import load_model
         from valence.onnx_export import export_onnx
+        from valence.prediction import model_folder
 
-        export_onnx(Location.parse(onnx), *load_model(target.model))
+        export_onnx(Location.parse(onnx), *load_model(model_folder(target.root)))
         told.say(f"export: {onnx}")
     if npz is not None:
         from valence.npz import plan_npz, write_npz
@@ -447,10 +446,8 @@ def _all_stages(
 
         _preprocess(corpus, run, config, overwrite, report)
         train(run, config, overwrite=overwrite, report=report)
-        run.accept("train", config)
         extract(run, config, overwrite=overwrite, report=report)
         sweep(run, config, overwrite=overwrite, report=report)
-        run.accept("sweep", config)
     from valence.report import write_report
     from valence.report.closing import closing_lines
 

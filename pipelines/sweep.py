@@ -137,6 +137,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         if summary["failed"]:
             amiss.insert(0, f"{summary['failed']} failed")
         if not (overwrite and amiss):
+            run.accept("sweep", config)
             hint = f"; {'; '.join(amiss)}; --overwrite tries again" if amiss else ""
             report.say(f"sweep: nothing to do{hint}")
             return summary
@@ -147,6 +148,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
     require_shared(stage.folder)
     stage.begin(made_of, overwrite=overwrite or older, wipe=False, again=True)
+    # Accepted, as in training: a kill leaves no results with the configuration of others.
+    run.accept("sweep", config)
     store = OutcomeStore(stage.folder / "combinations")
     if overwrite or (standing != "resumed" and lost is None):
         # A failure under another configuration, such as a shorter limit, says nothing here.

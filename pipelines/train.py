@@ -131,6 +131,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     chosen = members(store, config)
     finished = not overwrite and stage.standing(made_of) == "done"
     if finished and _holds_its_outputs(run, stage):
+        run.accept("train", config)
         return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
     placement = place(store, config, chosen, report)
@@ -140,6 +141,9 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         standing = stage.begin(made_of, overwrite=overwrite)
     else:
         standing = stage.replace(made_of)
+    # Accepted: from here on the run is one of this configuration. Were it taken over only once the
+    # model is there, a kill in between would leave a model with the configuration of another.
+    run.accept("train", config)
     if standing == "done":
         if _holds_its_outputs(run, stage):
             return _nothing_to_do(stage, report)

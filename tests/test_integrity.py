@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from valence.config import Config
-from valence.errors import DamagedError, MissingStageError
+from valence.errors import DamagedError
 from valence.features import Features, made_of, read_features, write_features
 from valence.run import Run, Stage
-from valence.storage import Location
 
 
 def _flip(file: Path, bit: int) -> None:
@@ -76,45 +73,6 @@ def test_a_copied_run_is_read_once(stage: Stage) -> None:
     assert stage.amiss() == {}
     assert stage.file.read_text() != before
     assert stage.amiss() == {}
-
-
-def _killed_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Let the call number `step` that removes or renames anything end the process's work."""
-    count = 0
-
-    def counted(whole: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == step:
-                raise KeyboardInterrupt
-            return whole(*arguments)
-
-        return call
-
-    patch.setattr(Location, "delete", counted(Location.delete))
-    patch.setattr(Location, "write_text", counted(Location.write_text))
-
-
-@pytest.mark.parametrize("step", range(1, 6))
-def test_replacing_that_is_killed_anywhere_goes_on(stage: Stage, step: int) -> None:
-    """Two files and two records: four steps, and a fifth that no kill befalls."""
-    with pytest.MonkeyPatch.context() as patch:
-        _killed_at(step, patch)
-        if step < 5:
-            with pytest.raises(KeyboardInterrupt):
-                stage.begin({"model": "new"}, overwrite=True)
-        else:
-            assert stage.begin({"model": "new"}, overwrite=True) == "new"
-    if step == 1:
-        # Nothing was begun: the old outputs are whole.
-        assert stage.begin({"model": "old"}) == "done"
-        assert stage.require()["summary"]["digest"] == "d"
-        return
-    with pytest.raises(MissingStageError, match="is not finished"):
-        stage.require()
-    assert stage.begin({"model": "new"}) in ("new", "resumed")
-    assert [file.name for file in stage.folder.files()] == ["stage.json"]
 
 
 def test_replacing_file_by_file_is_remembered(stage: Stage) -> None:

@@ -122,11 +122,10 @@ class Listing:
     def _holds(self, rows: Sequence[Row], overwrite: bool) -> bool:
         """Whether there is a row of each recording as this call would list it."""
         there = {row["name"]: row for row in self._read(overwrite=overwrite)}
-        same = ("audio", "model", "regressor", "quality")
         return all(
             row["name"] in there
             and there[row["name"]].get("status") in ("ok", "skipped", row["status"])
-            and all(there[row["name"]].get(key) == row[key] for key in same)
+            and _lasting(there[row["name"]]) == _lasting(row)
             for row in rows
         )
 
@@ -154,3 +153,8 @@ class Listing:
             f"'{self.file}' is damaged, or was not written by this program. Add --overwrite to "
             "replace it, or choose another folder."
         )
+
+
+def _lasting(row: Row) -> Row:
+    """A row less what differs between the call that made the files and one that found them."""
+    return {key: value for key, value in row.items() if key not in ("status", "seconds")}

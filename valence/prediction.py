@@ -29,7 +29,7 @@ from valence.mixing import Mixer
 from valence.model import ValenceModel
 from valence.quality import Quality, quality_of_record, read_quality
 from valence.regressor import Regressor, load_regressor
-from valence.run import Run
+from valence.run import Run, Stage
 from valence.storage import Location
 
 # Segments decoded at once, and given to the model at once (ten minutes of half a second each).
@@ -167,7 +167,8 @@ class Predictor:
         Raises
         ------
         ModelError
-            If no model or regressor is there, one is damaged, or they do not belong together.
+            If no model or regressor is there, one is damaged, they do not belong together, or the
+            training or sweep that makes them is not finished.
         """
         if isinstance(where, Run):
             where = where.root
@@ -177,6 +178,7 @@ class Predictor:
         best = None
         if regressor is not None:
             folder = root / "sweep" / "best"
+            _require_finished(Run(root).stage("sweep"), folder)
             best = load_regressor(folder)
             if best.about["model"] != description.sha256:
                 raise ModelError(
@@ -458,15 +460,30 @@ def model_folder(root: Location) -> Location:
     Raises
     ------
     ModelError
-        If there is none.
+        If there is none, or the run's training is not finished.
+    DamagedError
+        If the record of the run's training is damaged.
     """
-    for folder in (root, root / "model"):
-        if (folder / "model.json").exists():
-            return folder
+    if (root / "model.json").exists():
+        return root
+    _require_finished(Run(root).stage("train"), root / "model")
+    if (root / "model" / "model.json").exists():
+        return root / "model"
     raise ModelError(
         f"'{root}' holds no model. Expected the folder of a run whose training is finished, or a "
         "folder with model.json and model.safetensors."
     )
+
+
+def _require_finished(stage: Stage, folder: Location) -> None:
+    """Refuse what a stage is about to replace, or was when it was killed."""
+    record = stage.record()
+    # Where a model was copied to, there is no record.
+    if record is not None and record["status"] != "done":
+        raise ModelError(
+            f"'{stage.folder}' is not finished, so that '{folder}' may be lost or of an earlier "
+            f"call. Expected a finished stage. Run '{stage.command()}' to its end first."
+        )
 
 
 def _in_blocks(

@@ -67,6 +67,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         summary: dict[str, Any] = record["summary"]
         if not overwrite and _is_whole(stage, summary, run):
             return {**summary, "metrics": parse_json((folder / "metrics.json").read_bytes())}
+        stage.begin(_made_of(evidence), again=True)
     model, description = load_model(run.model)
     findings = find(evidence)
     examples = read_examples(evidence, model)
