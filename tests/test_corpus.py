@@ -567,6 +567,24 @@ def _shorten_labels(root: Path, name: str) -> None:
     _write(root, f"label_segments/valence/{name}.csv", _labels(2))
 
 
+def _pipe_for_labels(root: Path, name: str) -> None:
+    _unlink_labels(root, name)
+    os.mkfifo(root / f"label_segments/valence/{name}.csv")
+
+
+def _folder_for_labels(root: Path, name: str) -> None:
+    _unlink_labels(root, name)
+    (root / f"label_segments/valence/{name}.csv").mkdir()
+
+
+def _link_labels_to(target: str) -> Callable[[Path, str], None]:
+    def damage(root: Path, name: str) -> None:
+        _unlink_labels(root, name)
+        (root / f"label_segments/valence/{name}.csv").symlink_to(target)
+
+    return damage
+
+
 def _truncate_audio(root: Path, name: str) -> None:
     file = root / _AUDIO / f"{name}.wav"
     file.write_bytes(file.read_bytes()[:50_000])
@@ -590,6 +608,10 @@ def _nothing(root: Path, name: str) -> None:
         _spoil_arousal,
         _empty_labels,
         _shorten_labels,
+        _pipe_for_labels,
+        _folder_for_labels,
+        pytest.param(_link_labels_to("absent.csv"), id="_link_labels_to_nothing"),
+        pytest.param(_link_labels_to("/dev/zero"), id="_link_labels_to_a_device"),
         _truncate_audio,
         _shorten_audio,
     ],
@@ -637,6 +659,52 @@ def test_what_is_no_file_is_listed_with_its_reason(small: Path) -> None:
     assert "content was not fetched" in str(found["e"].problem)
     assert "is a named pipe" in str(found["f"].problem)
     assert "is a folder" in str(found["g"].problem)
+
+
+def test_a_link_that_cannot_be_followed_costs_its_own_recording(small: Path) -> None:
+    (small / _AUDIO / "round.wav").symlink_to("round.wav")
+    (small / _AUDIO / "long.wav").symlink_to("n" * 300)
+    (small / _AUDIO / "behind.wav").symlink_to("a.wav/x")
+    (small / _AUDIO / "folder").symlink_to("folder")
+    labels = small / "label_segments/valence"
+    (labels / "b.csv").unlink()
+    (labels / "b.csv").symlink_to("b.csv")
+    found = _check(small)
+    assert sorted(found) == ["a", "b", "behind", "c", "long", "round"]
+    assert "Too many levels" in str(found["round"].problem)
+    assert "File name too long" in str(found["long"].problem)
+    assert "Not a directory" in str(found["behind"].problem)
+    assert "a link to 'b.csv', which leads nowhere" in str(found["b"].problem)
+    assert found["a"].problem is found["c"].problem is None
+    store = SegmentStore(Location.parse(small / "store"))
+    for recording in read_corpus(Location.parse(small)).recordings:
+        outcome = process_recording(Job(recording, "train", 0), store, _SHORT)
+        assert outcome.status == ("ok" if recording.id in "ac" else "rejected")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes itself another user")
+def test_a_link_into_a_folder_that_is_closed_costs_its_own_recording(small: Path) -> None:
+    closed = small / "closed"
+    closed.mkdir(0o700)
+    shutil.copy(small / _AUDIO / "a.wav", closed / "d.wav")
+    (small / _AUDIO / "d.wav").symlink_to(closed / "d.wav")
+    kept = [place for place in (small, *small.parents) if "pytest" in place.as_posix()]
+    for place in kept:
+        place.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        found = _check(small)
+        recording = read_corpus(Location.parse(small)).recordings[-1]
+        store = SegmentStore(Location.parse(small / "store"))
+        outcome = process_recording(Job(recording, "test", 0), store, _SHORT)
+    finally:
+        os.seteuid(0)
+        for place in kept:
+            place.chmod(0o700)
+    assert "Permission denied" in str(found["d"].problem)
+    assert [found[name].problem for name in "abc"] == [None] * 3
+    assert (recording.id, outcome.status) == ("d", "rejected")
+    assert "Permission denied" in outcome.reason
 
 
 def test_real_speech_in_the_layout_of_muse(nemo: Location) -> None:

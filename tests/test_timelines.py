@@ -76,6 +76,26 @@ def test_files_folders_and_patterns_are_found_once(tmp_path: Path) -> None:
             find_audio([str(tmp_path / nothing)])
 
 
+def test_a_pattern_finds_what_a_folder_lists(tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    _write_audio(folder / "a.wav", 1)
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "gone.wav").symlink_to("absent.wav")
+    (folder / "round.wav").symlink_to("round.wav")
+    (folder / "dir.wav").mkdir()
+    (folder / "dir").mkdir()
+    (folder / "._a.wav").touch()
+    names = ["a.wav", "dir.wav", "gone.wav", "pipe.wav", "round.wav"]
+    for text in ("talks", "talks/*", "talks/*.wav", "t*/*.wav", "**/*.wav"):
+        assert [file.name for file in find_audio([str(tmp_path / text)])] == names
+    # A name without a wildcard behind one with.
+    for name in names:
+        assert [file.name for file in find_audio([str(tmp_path / "*" / name)])] == [name]
+    assert [file.name for file in find_audio([str(folder / "._*")])] == ["._a.wav"]
+    with pytest.raises(UsageError, match="names no audio"):
+        find_audio([str(tmp_path / "*" / "absent.wav")])
+
+
 def test_every_recording_has_a_name_of_its_own() -> None:
     files = [Location.parse(f"/d/{name}") for name in ("x/a.wav", "y/a.wav", "y/a.ogg", "y/b.wav")]
     assert [task.name for task in make_tasks(files)] == ["x_a", "y_a", "y_a_2", "b"]
@@ -261,7 +281,7 @@ def test_media_that_cannot_be_decoded_is_listed(predictor: Predictor, tmp_path: 
     assert "is not audio that can be decoded" in outcome.reason
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "round"])
 def test_what_is_no_file_ends_at_once(predictor: Predictor, tmp_path: Path, kind: str) -> None:
     _write_audio(tmp_path / "a.wav", 1)
     odd = tmp_path / "b.wav"
@@ -270,13 +290,20 @@ def test_what_is_no_file_ends_at_once(predictor: Predictor, tmp_path: Path, kind
             os.mkfifo(odd)
         case "folder":
             odd.mkdir()
+        case "round":
+            odd.symlink_to("b.wav")
         case _:
             odd.symlink_to("absent.wav")
     tasks = make_tasks(find_audio([str(tmp_path)]))
     assert [task.name for task in tasks] == ["a", "b"]
     outcome = predict_task(predictor, tasks[1], Location.parse(tmp_path / "out"))
-    said = {"pipe": "is a named pipe", "folder": "is a folder", "link": "was not fetched"}[kind]
-    assert (outcome.status, said in outcome.reason) == ("failed", True)
+    said = {
+        "pipe": "is a named pipe",
+        "folder": "is a folder",
+        "link": "was not fetched",
+        "round": "Too many levels",
+    }
+    assert (outcome.status, said[kind] in outcome.reason) == ("failed", True)
 
 
 def test_audio_that_is_replaced_meanwhile(

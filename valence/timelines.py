@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from glob import has_magic
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from valence.figures import timeline
 from valence.filenames import is_utf8, printable, shortened
 from valence.formats import ALL_SUFFIXES
 from valence.kept_file import parse_json
+from valence.labels import digest_of_labels
 from valence.manifest import digest_of
 from valence.metrics import ConstantWarning, concordance
 from valence.names import normal
@@ -145,15 +147,13 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
     found: dict[str, Location] = {}
     for text in texts:
         place = Location.parse(text)
-        if place.is_folder():
+        if _is_folder(place):
             files = [file for file in place.entries() if file.suffix in ALL_SUFFIXES]
-        elif place.exists() or (place.local is not None and place.local.is_symlink()):
+        elif place.is_named():
+            # What is a file's own name is taken as such, even if it looks like a pattern.
             files = [place]
         else:
-            # What is a file's own name is taken as such, even if it looks like a pattern.
-            pattern = Path(text).expanduser().absolute()
-            matches = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
-            files = [Location.parse(match) for match in sorted(matches) if match.is_file()]
+            files = _matching(Path(text).expanduser().absolute())
         if not files:
             raise UsageError(
                 f"'{printable(text)}' names no audio. Expected a file, a folder with files such as "
@@ -161,6 +161,35 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
             )
         found |= {file.uri: file for file in files}
     return list(found.values())
+
+
+def _matching(pattern: Path) -> list[Location]:
+    """What a pattern matches, as a folder lists it: links that lead nowhere and pipes too."""
+    anchor, name = Path(pattern.anchor), pattern.name
+    if not has_magic(str(pattern)):
+        return []
+    if has_magic(name):
+        paths = list(anchor.glob(str(pattern.relative_to(anchor))))
+        if not name.startswith("."):
+            paths = [path for path in paths if not path.name.startswith(".")]
+    else:
+        # For a name without a wildcard `Path.glob` asks whether a file can be opened there.
+        folders = anchor.glob(str(pattern.parent.relative_to(anchor)))
+        paths = [folder / name for folder in folders]
+    found = [Location.parse(path) for path in sorted(paths)]
+    return [
+        file
+        for file in found
+        if file.is_named() and (file.suffix in ALL_SUFFIXES or not _is_folder(file))
+    ]
+
+
+def _is_folder(place: Location) -> bool:
+    try:
+        return place.is_folder()
+    except OSError:
+        # Why it cannot be read is told when its turn comes.
+        return False
 
 
 def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> list[Task]:
@@ -394,18 +423,10 @@ def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
             "regressor": predictor.regressor and predictor.regressor.about["sha256"],
             "config": predictor.config.model_dump(mode="json", exclude_none=True),
             "audio": _checksum(path, task),
-            "labels": {name: _label_digest(file) for name, file in task.labels.items()},
+            "labels": {name: digest_of_labels(file) for name, file in task.labels.items()},
             "stamps": task.stamps,
         }
     )
-
-
-def _label_digest(file: Location) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        # The recording is predicted without it, and a remark says why.
-        return "unreadable"
 
 
 def _checksum(path: Path, task: Task) -> str:
