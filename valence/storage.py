@@ -33,8 +33,19 @@ _SPOOL_BYTES = 64 * 2**20
 _PARTIAL_NAME_BYTES = 48
 # Where a file system knows no locks, a partial file that is older has no writer any more.
 _ABANDONED_SECONDS = 86_400.0
+# How the short text begins that git-LFS and git-annex leave in place of content.
+_ADDRESSES = (b"version https://git-lfs", b"/annex/objects/")
 # What the operating system says of a path that leads to nothing; a link can go round in a circle.
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def is_address(content: bytes) -> bool:
+    """Whether a file holds the address of its content in place of it.
+
+    >>> is_address(b"version https://git-lfs.github.com/spec/v1"), is_address(b"Id,subject")
+    (True, False)
+    """
+    return content.startswith(_ADDRESSES)
 
 
 @dataclass(frozen=True)
