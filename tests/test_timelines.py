@@ -24,7 +24,7 @@ from valence.prediction import Predictor, Timeline
 from valence.quality import Quality
 from valence.standardization import Standardizer
 from valence.storage import Location
-from valence.timelines import find_audio, make_tasks, predict_task
+from valence.timelines import Outcome, find_audio, make_tasks, predict_task
 
 SR = 16_000
 
@@ -373,6 +373,65 @@ def test_labels_that_fit_two_recordings_are_of_neither(
         assert outcome.status == "ok"
         assert outcome.ccc is None
         assert "2 recordings are called 'talk'" in outcome.reason
+
+
+@pytest.mark.parametrize("labels", [["Zo\u00eb"], ["Zo\u00eb", "Zoe\u0308"]])
+def test_labels_are_of_neither_where_names_differ_in_their_unicode_form(
+    predictor: Predictor, tmp_path: Path, labels: list[str]
+) -> None:
+    for name in ("Zo\u00eb", "Zoe\u0308", "ben"):
+        _write_audio(tmp_path / "talks" / f"{name}.wav", 1.5)
+    for name in (*labels, "ben"):
+        _write_labels(tmp_path / "labels" / f"{name}.csv", [0.1, 0.2, 0.3])
+    files = find_audio([str(tmp_path / "talks")])
+    scored = {}
+    for task in make_tasks(files, Location.parse(tmp_path / "labels")):
+        outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+        scored[task.audio.stem] = outcome.ccc is not None
+        assert outcome.status == "ok"
+        assert ("2 recordings are called" in outcome.reason) == (task.audio.stem != "ben")
+    assert scored == {"Zo\u00eb": False, "Zoe\u0308": False, "ben": True}
+
+
+def test_labels_that_were_not_fetched_are_a_remark(predictor: Predictor, tmp_path: Path) -> None:
+    files = [Location.parse(_write_audio(tmp_path / f"{name}.wav", 1.5)) for name in "ab"]
+    _write_labels(tmp_path / "labels/valence/b.csv", [0.1, 0.2, 0.3])
+    (tmp_path / "labels/valence/a.csv").symlink_to("absent.csv")
+    (tmp_path / "labels/valence/c.csv").symlink_to("c.csv")
+    tasks = make_tasks(files, Location.parse(tmp_path / "labels"))
+    a, b = (predict_task(predictor, task, Location.parse(tmp_path / "out")) for task in tasks)
+    assert (a.status, a.ccc) == ("ok", None)
+    assert "valence labels not used" in a.reason
+    assert "a link to 'absent.csv', which leads nowhere" in a.reason
+    assert b.ccc is not None
+
+
+def test_labels_of_another_scale_are_scored_on_it(predictor: Predictor, tmp_path: Path) -> None:
+    audio = [Location.parse(_write_audio(tmp_path / "talk.wav", 12))]
+    values = [(i % 7) / 3 - 1 for i in range(24)]
+    plain = Location.parse(_write_labels(tmp_path / "plain.csv", values))
+    sevens = _write_labels(tmp_path / "sevens.csv", [4 + 3 * value for value in values])
+    seven = Location.parse(sevens)
+
+    def outcome(labels: Location, scale: tuple[float, float] | None, out: str) -> Outcome:
+        (task,) = make_tasks(audio, labels, scale=scale)
+        return predict_task(predictor, task, Location.parse(tmp_path / out))
+
+    expected = (outcome(plain, None, "plain").ccc or {})["valence"]
+    unknown = outcome(seven, None, "out")
+    assert "outside [-1, 1]; if they are of another scale" in unknown.reason
+    assert "--labels-range LOWEST HIGHEST with predict" in unknown.reason
+    # Another scale gives other files.
+    assert outcome(seven, (1.0, 7.0), "out").status == "stale"
+    stated = outcome(seven, (1.0, 7.0), "stated")
+    assert stated.ccc == {"valence": pytest.approx(expected, rel=1e-4)}
+    assert stated.reason == ""
+    assert "the value is '1.0'" in outcome(seven, (2.0, 7.0), "narrow").reason
+    for scale in ((7.0, 1.0), (float("nan"), 1.0), (1.0, float("inf"))):
+        with pytest.raises(UsageError, match="Expected the lowest and the highest"):
+            make_tasks(audio, seven, scale=scale)
+    with pytest.raises(UsageError, match="without labels"):
+        make_tasks(audio, scale=(1.0, 7.0))
 
 
 def test_folders_of_labels(tmp_path: Path) -> None:
