@@ -330,6 +330,14 @@ def predict(
         str | None,
         typer.Option("--labels", metavar="PATH", help="Annotations to draw beside the curves."),
     ] = None,
+    labels_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--labels-range",
+            metavar="LOW HIGH",
+            help="Their scale, such as 1 7; otherwise that of the model's own labels.",
+        ),
+    ] = None,
     regressor: Annotated[
         Literal["best"] | None,
         typer.Option("--regressor", help="The sweep's best in place of the deep model's head."),
@@ -346,6 +354,7 @@ def predict(
         Location.parse(model),
         Location.parse(out),
         labels=None if labels is None else Location.parse(labels),
+        labels_range=labels_range,
         regressor=regressor,
         address=address,
         overwrite=overwrite,

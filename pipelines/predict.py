@@ -40,6 +40,7 @@ def predict(
     out: Location,
     *,
     labels: Location | None = None,
+    labels_range: tuple[float, float] | None = None,
     regressor: Literal["best"] | None = None,
     address: str | None = None,
     overwrite: bool = False,
@@ -61,6 +62,9 @@ def predict(
         Annotations to draw: a CSV of the only recording, or a folder with `<target>/<stem>.csv`.
         `timestamp` then names the end of a segment that it names in the labels, start or end, and
         there is no column `end`.
+    labels_range
+        The lowest and highest value of the annotations' scale; None for that of the model's own
+        labels.
     regressor
         `"best"`: predict with the best pipeline of the run's sweep in place of the model's head.
     address
@@ -92,7 +96,7 @@ def predict(
         If the cluster cannot be reached.
     """
     began = time.monotonic()
-    tasks = make_tasks(find_audio(audio), labels)
+    tasks = make_tasks(find_audio(audio), labels, scale=labels_range)
     predictor = Predictor.load(model, regressor=regressor)
     for line in predictor.quality.lines:
         report.say(f"model: {line}")
@@ -274,13 +278,19 @@ def _task_to_json(task: Task) -> dict[str, Any]:
         "labels": {target: file.uri for target, file in task.labels.items()},
         "stamps": task.stamps,
         "namesakes": task.namesakes,
+        "scale": task.scale,
     }
 
 
 def _task_from_json(content: dict[str, Any]) -> Task:
-    labels = {target: Location.parse(uri) for target, uri in content["labels"].items()}
-    stamps, namesakes = content["stamps"], content["namesakes"]
-    return Task(Location.parse(content["audio"]), content["name"], labels, stamps, namesakes)
+    return Task(
+        Location.parse(content["audio"]),
+        content["name"],
+        {target: Location.parse(uri) for target, uri in content["labels"].items()},
+        content["stamps"],
+        content["namesakes"],
+        None if content["scale"] is None else (content["scale"][0], content["scale"][1]),
+    )
 
 
 def _line(outcome: Outcome) -> str:

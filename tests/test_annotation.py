@@ -72,7 +72,8 @@ def test_values_beyond_the_scale_are_remarked(tmp_path: Path) -> None:
     annotation = _read(tmp_path, "timestamp,value\n0,-1\n500,1.5\n")
     assert annotation.remarks == (
         "'valence/7.csv' has values from -1 to 1.5, outside [-1, 1]; if they are of another scale, "
-        "state it with labels.range = [lowest, highest]",
+        "state its ends: labels.range = [lowest, highest] in a configuration, --labels-range "
+        "LOWEST HIGHEST with predict",
     )
 
 

@@ -111,7 +111,7 @@ def test_subjects_csv_overrides(tmp_path: Path) -> None:
         "Id;Proposal\n1;train\n2;devel\n3;test\n",
         ",file,Partition\n0,3,test\n1,1,Training\n2,2,val\n",
         ",clip,x\n0,3.wav,test\n1,1.wav,train\n2,2.wav,devel\n",
-        "id,stimulus,split\nx7,1,train\nx8,2,devel\nx9,3,test\n",
+        "id,stimulus,split\nx7,1.wav,train\nx8,2.wav,devel\nx9,3.wav,test\n",
         "Id,file_name,set,partition\n1,audio/1.wav,A,train\n2,2.WAV,B,devel\n3,3.wav,A,test\n",
         "train,1\ndevel,2\ntest,3\n",
         "Id,Proposal,\n1,train,\n2,devel,\n3,test,\n",
@@ -129,12 +129,104 @@ def test_partition_is_read_by_name_else_by_content(tmp_path: Path, text: str) ->
     assert partition == {"1": "train", "2": "devel", "3": "test"}
 
 
-def test_an_index_is_never_taken_for_ids_that_stand_beside_it(tmp_path: Path) -> None:
-    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "01"])
-    _write(tmp_path, "metadata/partition.csv", ",file,Partition\n0,7.wav,train\n1,8.wav,test\n")
-    corpus = read_corpus(root)
-    assert [recording.partition for recording in corpus.recordings] == [None, None]
-    assert corpus.missing == ("7.wav", "8.wav")
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (",file,Partition\n0,r0,train\n1,r3,devel\n", "names 'r0', 'r3', and none of the 4"),
+        (",file,Partition\n3,r0,train\n0,r3,devel\n", "names 'r0', 'r3', and none of the 4"),
+        ('"","file","Partition"\n"1","r0","train"\n"2","r1","test"\n', "names 'r0', 'r1', and"),
+        ("No,recording_file,Partition\n0,r3,train\n1,r2,devel\n", "whole numbers in .* 'No' may"),
+        (",index,recording_file,Partition\n0,0,a,train\n1,1,b,test\n", "numbers in column 1 may"),
+        (",utt,Partition\n3,0,train\n0,3,devel\n", "Ids of recordings in column 1 and other .*ut"),
+        ("fold,talk,Partition\n1,a,train\n1,b,train\n2,c,test\n", "whole numbers in .* 'fold'"),
+        ("2,r1,train\n0,r2,test\n", "whole numbers in column 1 may"),
+        (",talk,gender,Partition\n2,t7,f,train\n3,t8,m,test\n", "whole numbers in column 1 may"),
+    ],
+    ids=[
+        *("pandas", "pandas, shuffled", "R", "a number by another name", "two indices"),
+        *("two that may be Ids", "a fold", "no header", "further columns"),
+    ],
+)
+def test_numbers_that_may_count_rows_are_not_taken_for_ids(
+    tmp_path: Path, text: str, found: str
+) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "0123"])
+    _write(tmp_path, "metadata/partition.csv", text)
+    with pytest.raises(CorpusError, match=found):
+        read_corpus(root)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3,train\n0,devel\n1,test\n2,train\n",
+        "No,split\n3,train\n0,devel\n1,test\n2,train\n",
+        "No,split,speaker\n3,train,a\n0,devel,b\n1,test,c\n2,train,d\n",
+        ",utt,split\n0,3.wav,train\n1,0.wav,devel\n2,1.wav,test\n3,2.wav,train\n",
+    ],
+)
+def test_numbers_are_ids_where_nothing_else_can_be(tmp_path: Path, text: str) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "0123"])
+    _write(tmp_path, "metadata/partition.csv", text)
+    partition = {r.id: r.partition for r in read_corpus(root).recordings}
+    assert partition == {"0": "devel", "1": "test", "2": "train", "3": "train"}
+
+
+@pytest.mark.parametrize(
+    "text", ["0,1\n1,1\n2,2\n3,2\n", "1,0\n1,1\n2,2\n2,3\n", "0,a\n1,a\n2,b\n3,b\n"]
+)
+def test_of_two_columns_without_names_that_of_ids_is_found(tmp_path: Path, text: str) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/{name}.wav" for name in "0123"])
+    _write(tmp_path, "metadata/subjects.csv", text)
+    zero, one, two, three = (recording.subject for recording in read_corpus(root).recordings)
+    assert zero == one != two == three
+
+
+@pytest.mark.parametrize("name", ["partition", "subjects"])
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("a link to nothing", "a link to 'absent', which leads nowhere"),
+        ("a link to itself", "which leads nowhere"),
+        ("behind a link to nothing", "cannot be read"),
+        ("empty", "holds no row"),
+        ("blank", "holds no row"),
+        ("a header", "has a header and no row"),
+        ("git-LFS", "holds the address of its content .* was not fetched"),
+        ("a pipe", "a pipe, a socket or a device"),
+    ],
+)
+def test_a_table_that_is_there_and_says_nothing_is_not_absent(
+    tmp_path: Path, name: str, kind: str, found: str
+) -> None:
+    root = _make(tmp_path, [f"{_AUDIO}/1.wav", f"{_AUDIO}/2.wav"])
+    file = tmp_path / "metadata" / f"{name}.csv"
+    if kind == "behind a link to nothing":
+        file.parent.symlink_to("absent")
+    else:
+        file.parent.mkdir()
+    text = {
+        "empty": "",
+        "blank": "\n,\n",
+        "a header": "Id,Proposal\n" if name == "partition" else "Id,subject\n",
+        "git-LFS": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 31\n",
+    }
+    match kind:
+        case "a link to nothing":
+            file.symlink_to("absent")
+        case "a link to itself":
+            file.symlink_to(file.name)
+        case "a pipe":
+            os.mkfifo(file)
+        case "behind a link to nothing":
+            pass
+        case _:
+            file.write_text(text[kind])
+    with pytest.raises(CorpusError, match=found) as raised:
+        read_corpus(root)
+    # Both lie behind the link, and the partition is asked for first.
+    told = "partition" if kind == "behind a link to nothing" else name
+    assert f"{tmp_path}/metadata/{told}.csv" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +403,8 @@ def test_two_files_whose_names_look_alike_are_not_mixed(tmp_path: Path) -> None:
         ("partition", "Id,Proposal\n1\n", "line 2: '1' was found"),
         ("subjects", "Id,subject\n1,\n", "line 2: recording '1' has no subject"),
         ("subjects", "Id,subject\n1,NaN\n2,NaN\n", "line 2: recording '1' has no subject"),
-        ("partition", ",utterance,x\n0,7,train\n1,8,test\n", "none holds Ids of the recordings"),
+        ("partition", ",utterance,x\n0,7,train\n1,8,test\n", "whole numbers in column 1 may"),
+        ("subjects", "1,2\n2,1\n", "Ids of recordings in column 1 and other ones in column 2"),
         ("subjects", "Id,subject\n1,a\n1,b\n", "line 3: recording '1' has subject 'b'"),
         ("partition", "Id,Proposal\n1,train,x\n", "line 2: .* 3 filled cells"),
         ("partition", "Id,file,Partition\n1,2,train\n2,1,devel\n", "'Id' .* 'file'"),
@@ -321,7 +414,7 @@ def test_two_files_whose_names_look_alike_are_not_mixed(tmp_path: Path) -> None:
         ("partition", "Id,Proposal\n1,Test1\n", "line 2: recording '1' is given 'Test1'"),
         ("subjects", "Id,speaker,participant\n1,a,x\n2,a,y\n", "'speaker' or .* 'participant'"),
         ("subjects", "Id,age\n1,31\n", "none is called subject"),
-        ("subjects", "1,anna,x\n", "begins with the row 1, anna, x .* none is called subject"),
+        ("subjects", "1,anna,x\n", "begins with the row 1, anna, x .* whole numbers in col"),
         ("subjects", "Id,subject\n01,a\n02,b\n", "names '01', '02', and none of the 2 recordings"),
     ],
 )
@@ -438,7 +531,7 @@ def test_each_folder_is_listed_once_and_no_recording_is_asked_for(
         "label_segments/valence",
         "raw_data/audio",
     ]
-    assert sorted(asked) == ["partition.csv", "subjects.csv", "synthetic.json"]
+    assert asked == ["synthetic.json"]
 
 
 # check_corpus
@@ -608,6 +701,24 @@ def _shorten_labels(root: Path, name: str) -> None:
     _write(root, f"label_segments/valence/{name}.csv", _labels(2))
 
 
+def _pipe_for_labels(root: Path, name: str) -> None:
+    _unlink_labels(root, name)
+    os.mkfifo(root / f"label_segments/valence/{name}.csv")
+
+
+def _folder_for_labels(root: Path, name: str) -> None:
+    _unlink_labels(root, name)
+    (root / f"label_segments/valence/{name}.csv").mkdir()
+
+
+def _link_labels_to(target: str) -> Callable[[Path, str], None]:
+    def damage(root: Path, name: str) -> None:
+        _unlink_labels(root, name)
+        (root / f"label_segments/valence/{name}.csv").symlink_to(target)
+
+    return damage
+
+
 def _truncate_audio(root: Path, name: str) -> None:
     file = root / _AUDIO / f"{name}.wav"
     file.write_bytes(file.read_bytes()[:50_000])
@@ -631,6 +742,10 @@ def _nothing(root: Path, name: str) -> None:
         _spoil_arousal,
         _empty_labels,
         _shorten_labels,
+        _pipe_for_labels,
+        _folder_for_labels,
+        pytest.param(_link_labels_to("absent.csv"), id="_link_labels_to_nothing"),
+        pytest.param(_link_labels_to("/dev/zero"), id="_link_labels_to_a_device"),
         _truncate_audio,
         _shorten_audio,
     ],
@@ -678,6 +793,52 @@ def test_what_is_no_file_is_listed_with_its_reason(small: Path) -> None:
     assert "content was not fetched" in str(found["e"].problem)
     assert "is a named pipe" in str(found["f"].problem)
     assert "is a folder" in str(found["g"].problem)
+
+
+def test_a_link_that_cannot_be_followed_costs_its_own_recording(small: Path) -> None:
+    (small / _AUDIO / "round.wav").symlink_to("round.wav")
+    (small / _AUDIO / "long.wav").symlink_to("n" * 300)
+    (small / _AUDIO / "behind.wav").symlink_to("a.wav/x")
+    (small / _AUDIO / "folder").symlink_to("folder")
+    labels = small / "label_segments/valence"
+    (labels / "b.csv").unlink()
+    (labels / "b.csv").symlink_to("b.csv")
+    found = _check(small)
+    assert sorted(found) == ["a", "b", "behind", "c", "long", "round"]
+    assert "Too many levels" in str(found["round"].problem)
+    assert "File name too long" in str(found["long"].problem)
+    assert "Not a directory" in str(found["behind"].problem)
+    assert "a link to 'b.csv', which leads nowhere" in str(found["b"].problem)
+    assert found["a"].problem is found["c"].problem is None
+    store = SegmentStore(Location.parse(small / "store"))
+    for recording in read_corpus(Location.parse(small)).recordings:
+        outcome = process_recording(Job(recording, "train", 0), store, _SHORT)
+        assert outcome.status == ("ok" if recording.id in "ac" else "rejected")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes itself another user")
+def test_a_link_into_a_folder_that_is_closed_costs_its_own_recording(small: Path) -> None:
+    closed = small / "closed"
+    closed.mkdir(0o700)
+    shutil.copy(small / _AUDIO / "a.wav", closed / "d.wav")
+    (small / _AUDIO / "d.wav").symlink_to(closed / "d.wav")
+    kept = [place for place in (small, *small.parents) if "pytest" in place.as_posix()]
+    for place in kept:
+        place.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        found = _check(small)
+        recording = read_corpus(Location.parse(small)).recordings[-1]
+        store = SegmentStore(Location.parse(small / "store"))
+        outcome = process_recording(Job(recording, "test", 0), store, _SHORT)
+    finally:
+        os.seteuid(0)
+        for place in kept:
+            place.chmod(0o700)
+    assert "Permission denied" in str(found["d"].problem)
+    assert [found[name].problem for name in "abc"] == [None] * 3
+    assert (recording.id, outcome.status) == ("d", "rejected")
+    assert "Permission denied" in outcome.reason
 
 
 def test_real_speech_in_the_layout_of_muse(nemo: Location) -> None:

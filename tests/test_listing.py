@@ -71,12 +71,17 @@ def test_nothing_is_written_where_nothing_was_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = Listing(Location.parse(tmp_path) / "prediction.json")
-    listing.merge(ABOUT, [_row("a")], order=["a"])
+    bad = {**_row("bad", "failed"), "reason": "is no audio"}
+    listing.merge(ABOUT, [_row("a"), bad], order=["a", "bad"])
 
     def refuse(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Location, "write_json", refuse)
-    assert _names(listing.merge(ABOUT, [_row("a", "skipped")], order=["a"])) == ["a"]
-    with pytest.raises(OutputError, match="Read-only file system"):
-        listing.merge(ABOUT, [_row("b", "skipped")], order=["b"])
+    assert _names(listing.merge(ABOUT, [_row("a", "skipped")], order=["a"])) == ["bad", "a"]
+    # One that fails as before is nothing new; one that fails for another reason is.
+    again = listing.merge(ABOUT, [_row("a", "skipped"), bad], order=["a", "bad"])
+    assert _names(again) == ["a", "bad"]
+    for row in (_row("b", "skipped"), {**bad, "reason": "is empty"}, _row("a", "failed")):
+        with pytest.raises(OutputError, match="Read-only file system"):
+            listing.merge(ABOUT, [row], order=[row["name"]])

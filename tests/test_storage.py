@@ -68,6 +68,45 @@ def test_files_are_sorted_and_folders_and_hidden_files_left_out(tmp_path: Path) 
         (folder / "2.wav").files()
 
 
+def _link(path: Path, kind: str) -> None:
+    """Make a link that cannot be followed."""
+    (path.parent / "plain").touch()
+    targets = {
+        "to nothing": "absent",
+        "to itself": path.name,
+        "of a long target": "n" * 300,
+        "behind a file": "plain/x",
+    }
+    path.symlink_to(targets[kind])
+
+
+@pytest.mark.parametrize("kind", ["to nothing", "to itself", "of a long target", "behind a file"])
+def test_a_link_that_cannot_be_followed_costs_no_other_entry(tmp_path: Path, kind: str) -> None:
+    _link(tmp_path / "link.wav", kind)
+    _link(tmp_path / "link", kind)
+    (tmp_path / "talk.wav").write_bytes(b"12")
+    (tmp_path / "folder").mkdir()
+    folder = Location.parse(tmp_path)
+    assert [f.name for f in folder.entries()] == ["link", "link.wav", "plain", "talk.wav"]
+    assert [file.name for file in folder.files()] == ["plain", "talk.wav"]
+    assert {name: entry.size for name, entry in folder.listing().items()} == {
+        "plain": 0,
+        "talk.wav": 2,
+    }
+    link = folder / "link.wav"
+    assert (link.exists(), link.is_named()) == (False, True)
+    with pytest.raises(OSError, match=r"is a link to .* which leads nowhere"):
+        link.open()
+
+
+def test_what_lies_behind_a_link_to_nothing_is_not_absent(tmp_path: Path) -> None:
+    (tmp_path / "metadata").symlink_to("not-fetched")
+    folder = Location.parse(tmp_path)
+    assert (folder / "metadata/table.csv").is_named()
+    assert not (folder / "other/table.csv").is_named()
+    assert not (folder / ("n" * 300)).is_named()
+
+
 def test_content_comes_back(tmp_path: Path) -> None:
     file = Location.parse(tmp_path) / "deep/er/file.json"
     assert not file.exists()

@@ -24,7 +24,7 @@ from valence.prediction import Predictor, Timeline
 from valence.quality import Quality
 from valence.standardization import Standardizer
 from valence.storage import Location
-from valence.timelines import find_audio, make_tasks, predict_task
+from valence.timelines import Outcome, find_audio, make_tasks, predict_task
 
 SR = 16_000
 
@@ -74,6 +74,26 @@ def test_files_folders_and_patterns_are_found_once(tmp_path: Path) -> None:
         (tmp_path / "sub" / "empty").mkdir(exist_ok=True)
         with pytest.raises(UsageError, match="names no audio"):
             find_audio([str(tmp_path / nothing)])
+
+
+def test_a_pattern_finds_what_a_folder_lists(tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    _write_audio(folder / "a.wav", 1)
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "gone.wav").symlink_to("absent.wav")
+    (folder / "round.wav").symlink_to("round.wav")
+    (folder / "dir.wav").mkdir()
+    (folder / "dir").mkdir()
+    (folder / "._a.wav").touch()
+    names = ["a.wav", "dir.wav", "gone.wav", "pipe.wav", "round.wav"]
+    for text in ("talks", "talks/*", "talks/*.wav", "t*/*.wav", "**/*.wav"):
+        assert [file.name for file in find_audio([str(tmp_path / text)])] == names
+    # A name without a wildcard behind one with.
+    for name in names:
+        assert [file.name for file in find_audio([str(tmp_path / "*" / name)])] == [name]
+    assert [file.name for file in find_audio([str(folder / "._*")])] == ["._a.wav"]
+    with pytest.raises(UsageError, match="names no audio"):
+        find_audio([str(tmp_path / "*" / "absent.wav")])
 
 
 def test_every_recording_has_a_name_of_its_own() -> None:
@@ -261,7 +281,7 @@ def test_media_that_cannot_be_decoded_is_listed(predictor: Predictor, tmp_path: 
     assert "is not audio that can be decoded" in outcome.reason
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "round"])
 def test_what_is_no_file_ends_at_once(predictor: Predictor, tmp_path: Path, kind: str) -> None:
     _write_audio(tmp_path / "a.wav", 1)
     odd = tmp_path / "b.wav"
@@ -270,13 +290,20 @@ def test_what_is_no_file_ends_at_once(predictor: Predictor, tmp_path: Path, kind
             os.mkfifo(odd)
         case "folder":
             odd.mkdir()
+        case "round":
+            odd.symlink_to("b.wav")
         case _:
             odd.symlink_to("absent.wav")
     tasks = make_tasks(find_audio([str(tmp_path)]))
     assert [task.name for task in tasks] == ["a", "b"]
     outcome = predict_task(predictor, tasks[1], Location.parse(tmp_path / "out"))
-    said = {"pipe": "is a named pipe", "folder": "is a folder", "link": "was not fetched"}[kind]
-    assert (outcome.status, said in outcome.reason) == ("failed", True)
+    said = {
+        "pipe": "is a named pipe",
+        "folder": "is a folder",
+        "link": "was not fetched",
+        "round": "Too many levels",
+    }
+    assert (outcome.status, said[kind] in outcome.reason) == ("failed", True)
 
 
 def test_audio_that_is_replaced_meanwhile(
@@ -346,6 +373,65 @@ def test_labels_that_fit_two_recordings_are_of_neither(
         assert outcome.status == "ok"
         assert outcome.ccc is None
         assert "2 recordings are called 'talk'" in outcome.reason
+
+
+@pytest.mark.parametrize("labels", [["Zo\u00eb"], ["Zo\u00eb", "Zoe\u0308"]])
+def test_labels_are_of_neither_where_names_differ_in_their_unicode_form(
+    predictor: Predictor, tmp_path: Path, labels: list[str]
+) -> None:
+    for name in ("Zo\u00eb", "Zoe\u0308", "ben"):
+        _write_audio(tmp_path / "talks" / f"{name}.wav", 1.5)
+    for name in (*labels, "ben"):
+        _write_labels(tmp_path / "labels" / f"{name}.csv", [0.1, 0.2, 0.3])
+    files = find_audio([str(tmp_path / "talks")])
+    scored = {}
+    for task in make_tasks(files, Location.parse(tmp_path / "labels")):
+        outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+        scored[task.audio.stem] = outcome.ccc is not None
+        assert outcome.status == "ok"
+        assert ("2 recordings are called" in outcome.reason) == (task.audio.stem != "ben")
+    assert scored == {"Zo\u00eb": False, "Zoe\u0308": False, "ben": True}
+
+
+def test_labels_that_were_not_fetched_are_a_remark(predictor: Predictor, tmp_path: Path) -> None:
+    files = [Location.parse(_write_audio(tmp_path / f"{name}.wav", 1.5)) for name in "ab"]
+    _write_labels(tmp_path / "labels/valence/b.csv", [0.1, 0.2, 0.3])
+    (tmp_path / "labels/valence/a.csv").symlink_to("absent.csv")
+    (tmp_path / "labels/valence/c.csv").symlink_to("c.csv")
+    tasks = make_tasks(files, Location.parse(tmp_path / "labels"))
+    a, b = (predict_task(predictor, task, Location.parse(tmp_path / "out")) for task in tasks)
+    assert (a.status, a.ccc) == ("ok", None)
+    assert "valence labels not used" in a.reason
+    assert "a link to 'absent.csv', which leads nowhere" in a.reason
+    assert b.ccc is not None
+
+
+def test_labels_of_another_scale_are_scored_on_it(predictor: Predictor, tmp_path: Path) -> None:
+    audio = [Location.parse(_write_audio(tmp_path / "talk.wav", 12))]
+    values = [(i % 7) / 3 - 1 for i in range(24)]
+    plain = Location.parse(_write_labels(tmp_path / "plain.csv", values))
+    sevens = _write_labels(tmp_path / "sevens.csv", [4 + 3 * value for value in values])
+    seven = Location.parse(sevens)
+
+    def outcome(labels: Location, scale: tuple[float, float] | None, out: str) -> Outcome:
+        (task,) = make_tasks(audio, labels, scale=scale)
+        return predict_task(predictor, task, Location.parse(tmp_path / out))
+
+    expected = (outcome(plain, None, "plain").ccc or {})["valence"]
+    unknown = outcome(seven, None, "out")
+    assert "outside [-1, 1]; if they are of another scale" in unknown.reason
+    assert "--labels-range LOWEST HIGHEST with predict" in unknown.reason
+    # Another scale gives other files.
+    assert outcome(seven, (1.0, 7.0), "out").status == "stale"
+    stated = outcome(seven, (1.0, 7.0), "stated")
+    assert stated.ccc == {"valence": pytest.approx(expected, rel=1e-4)}
+    assert stated.reason == ""
+    assert "the value is '1.0'" in outcome(seven, (2.0, 7.0), "narrow").reason
+    for scale in ((7.0, 1.0), (float("nan"), 1.0), (1.0, float("inf"))):
+        with pytest.raises(UsageError, match="Expected the lowest and the highest"):
+            make_tasks(audio, seven, scale=scale)
+    with pytest.raises(UsageError, match="without labels"):
+        make_tasks(audio, scale=(1.0, 7.0))
 
 
 def test_folders_of_labels(tmp_path: Path) -> None:

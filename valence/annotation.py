@@ -117,7 +117,8 @@ def read_annotation(
     if known.size and np.abs(known).max() > 1:
         remarks.append(
             f"'{_short(file)}' has values from {known.min():g} to {known.max():g}, outside "
-            "[-1, 1]; if they are of another scale, state it with labels.range = [lowest, highest]"
+            "[-1, 1]; if they are of another scale, state its ends: labels.range = [lowest, "
+            "highest] in a configuration, --labels-range LOWEST HIGHEST with predict"
         )
     return Annotation(timestamp, value, tuple(remarks), step_ms)
 

@@ -25,7 +25,7 @@ from valence.formats import MEDIA_SUFFIXES
 from valence.layout import Layout, Part, PartFile
 from valence.media import MediaSound
 from valence.mixing import Channel, Mixer
-from valence.storage import Location
+from valence.storage import Location, is_address
 
 Block = NDArray[np.int16] | NDArray[np.float32]
 
@@ -648,7 +648,7 @@ def _opened(path: Path, name: Location | Path) -> Iterator[_Source]:
 
 def _require_content(head: bytes, name: Location | Path) -> None:
     """Refuse the short text that stands where large content was not fetched."""
-    if head.startswith((b"version https://git-lfs", b"/annex/objects/")):
+    if is_address(head):
         raise UnreadableError(
             f"'{name}' holds the address of its content in place of it: the content was not "
             "fetched. Fetch it (git lfs pull, git annex get)."

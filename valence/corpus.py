@@ -144,6 +144,12 @@ def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
     ids = Ids(audio)
     named = read_pairs(root / "metadata/partition.csv", ids, _PARTITION)
     partition = _partition(root / "metadata/partition.csv", named)
+    if partition and not partition.keys() & audio.keys():
+        raise CorpusError(
+            f"'{root / 'metadata/partition.csv'}' names {_some(sorted(partition))}, and none of "
+            f"the {len(audio)} recordings ({_some(sorted(audio))}). Expected their Ids, the names "
+            "of the audio files without ending; correct them, or remove the file."
+        )
     voices = _voices(root, ids, subjects)
     labels, odd = _list_labels(root, ids)
     recordings = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from valence.config import Target
 from valence.corpus import Recording
 from valence.errors import AnnotationError
 from valence.splits import SplitName
+from valence.storage import Location
 
 _NEEDED: tuple[SplitName, ...] = ("train", "validation")
 
@@ -98,6 +100,17 @@ def read_labels(
                 "recording out."
             )
     return Labels(annotations, tuple(remarks))
+
+
+def digest_of_labels(file: Location) -> str:
+    """Compute the SHA-256 of a label file; `unreadable` where it cannot be read.
+
+    Whether a recording can do without it is decided by whoever reads the labels.
+    """
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return "unreadable"
 
 
 def require_labelled(

@@ -68,7 +68,8 @@ class Listing:
         Returns
         -------
         The content of the file. Where nothing was done but to skip recordings that are listed
-        already, the file is not touched, so that its folder may be read-only.
+        already, and others failed as the file says of them, it is not touched, so that its folder
+        may be read-only.
 
         Raises
         ------
@@ -76,7 +77,9 @@ class Listing:
             If it cannot be written.
         """
         content = self._merged(about, rows, order, overwrite=overwrite)
-        if all(row["status"] == "skipped" for row in rows) and self._holds(rows, overwrite):
+        before = self._read(overwrite=overwrite)
+        nothing_new = all(row["status"] == "skipped" or row in before for row in rows)
+        if nothing_new and self._holds(rows, overwrite):
             return content
         try:
             with self.file.locked():

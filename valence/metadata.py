@@ -7,6 +7,7 @@ for. A column is taken only if it is the only one that can be meant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ ID_NAMES = (
     *("id", "ids", "recording", "recordingid", "file", "fileid", "filename", "filepath", "path"),
     *("name", "audio", "audiofile", "wav", "wavfile", "clip", "clipid"),
 )
+
+# As a program counts: without zeros in front.
+_WHOLE = re.compile(r"0|[1-9]\d*", re.ASCII)
 
 
 class Ids:
@@ -84,18 +88,22 @@ def read_pairs(file: Location, ids: Ids, sought: Column) -> Pairs:
     Raises
     ------
     CorpusError
-        If the file cannot be read, or it is not plain which columns are meant, or a row lacks one
-        of the two.
+        If the file is there and cannot be read, holds no row, or it is not plain which columns are
+        meant, or a row lacks one of the two.
     """
-    if not file.exists():
+    if not file.is_named():
         return Pairs()
     table = read_table(file)
     # An Id may begin with the mark of a comment.
     meant = [row for row in table.comments if any(ids.find(cell) for cell in row[1])]
     all_rows = sorted([*table.rows, *meant])
-    if not all_rows:
-        return Pairs()
-    header, rows = _divide(all_rows, ids, sought)
+    header, rows = _divide(all_rows, ids, sought) if all_rows else (None, [])
+    if not rows:
+        raise CorpusError(
+            f"'{file}' {'holds no row' if header is None else 'has a header and no row'}. Expected "
+            f"the columns Id,{sought.title} with a row for each recording; restore its content, or "
+            "remove the file."
+        )
     key = _id_column(table, header, rows, ids, sought)
     value = _value_column(table, header, rows, key, sought)
     pairs, changed = [], []
@@ -132,7 +140,7 @@ def _id_column(
     named = columns_of(header or [], ID_NAMES)
     candidates = [column for column in named if _share(rows, column, ids) > 0]
     if not candidates:
-        candidates = _by_content(header, rows, ids, sought)
+        candidates = _by_content(table, header, rows, ids, sought)
     if not candidates and len(named) == 1:
         # Recordings without audio: the caller says so.
         candidates = named
@@ -155,18 +163,33 @@ def _id_column(
 
 
 def _by_content(
-    header: list[str] | None, rows: Sequence[Row], ids: Ids, sought: Column
+    table: Table, header: list[str] | None, rows: Sequence[Row], ids: Ids, sought: Column
 ) -> list[int]:
-    """The columns that hold Ids in half of the rows or more, whatever they are called."""
+    """The columns that hold Ids in half of the rows or more, whatever they are called.
+
+    Whole numbers may be Ids, and may as well count the rows, in order or not, or be an age or a
+    group. They are Ids only where no other column can be.
+    """
     taken = columns_of(header or [], [*sought.names, *sought.other])
     width = max((len(cells) for _, cells in rows), default=0)
     found = [c for c in range(width) if c not in taken and 2 * _share(rows, c, ids) >= 1]
-    counting = [c for c in found if _is_index(header, rows, c)]
+    if header is None and width == 2 and not sought.values:
+        # One of the two is the value, and a recording has one value.
+        return [c for c in found if _is_function(rows, c, 1 - c)] or found
+    counting = [c for c in found if _holds_whole_numbers(rows, c)]
     if len(found) > len(counting):
         return [c for c in found if c not in counting]
-    # What pandas counts are Ids only where nothing else can be.
-    others = [c for c in range(width) if c not in (*counting, *taken)]
-    return found if all(_holds_only(rows, c, sought.values) for c in others) else []
+    others = [c for c in range(width) if c not in taken and not _holds_only(rows, c, sought.values)]
+    if not counting or counting == others:
+        return counting
+    if columns_of(header or [], ID_NAMES):
+        # What is called so names recordings, if others than those of the corpus.
+        return []
+    raise CorpusError(
+        f"'{table.file}' {_titles(header, rows)}. The whole numbers in "
+        f"{_title(header, counting[0])} may be Ids of recordings, or count the rows or something "
+        f"else. Expected the columns Id,{sought.title}; name them so in its first line."
+    )
 
 
 def _value_column(
@@ -212,11 +235,14 @@ def _share(rows: Sequence[Row], column: int, ids: Ids) -> float:
     return found / len(rows) if rows else 0.0
 
 
-def _is_index(header: list[str] | None, rows: Sequence[Row], column: int) -> bool:
-    """Whether a column is the index that pandas writes first: 0, 1, 2, … without a name."""
-    unnamed = header is None or cell_at(header, column).lower() in ("", "unnamed: 0", "index")
-    counted = [cell_at(cells, column) for _, cells in rows]
-    return column == 0 and unnamed and counted == [str(row) for row in range(len(rows))]
+def _holds_whole_numbers(rows: Sequence[Row], column: int) -> bool:
+    return all(_WHOLE.fullmatch(cell_at(cells, column)) for _, cells in rows)
+
+
+def _is_function(rows: Sequence[Row], key: int, value: int) -> bool:
+    """Whether a column gives one value to each cell of another."""
+    pairs = {(cell_at(cells, key), cell_at(cells, value)) for _, cells in rows}
+    return len(pairs) == len({name for name, _ in pairs})
 
 
 def _holds_only(rows: Sequence[Row], column: int, values: Collection[str]) -> bool:

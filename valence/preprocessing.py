@@ -7,7 +7,6 @@ long recording can be made in parts, by several tasks, and put together to the s
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,13 +16,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyarrow.fs import FileInfo, FileType
 
 from valence.audio import AudioReading, Witness, checksum, header, on_disk
 from valence.clock import StepClock
 from valence.config import Config
-from valence.errors import AnnotationError, AudioError, CorpusError, UnreadableError
+from valence.errors import AudioError, CorpusError, UnreadableError
+from valence.filenames import printable
 from valence.jobs import Cut, Job, Outcome, PartOutcome, Status, settings_fingerprint
-from valence.labels import Labels, read_labels, require_labelled
+from valence.labels import Labels, digest_of_labels, read_labels, require_labelled
 from valence.run import fingerprint
 from valence.segment_file import RecordingWriter
 from valence.segments import BLOCK_SEGMENTS, SegmentPart, Segments, SegmentStore, Stored
@@ -159,7 +160,7 @@ class _Processing:
         self._known: dict[str, Any] = {"remarks": job.recording.remarks}
         self._odd: tuple[str, ...] = ()
         # Asked before anything is read: what is changed meanwhile is known by it.
-        self._info = job.recording.audio.info()
+        self._info = _info(job.recording.audio)
 
     def begun(self, part_segments: int | None) -> Outcome | Cut:
         """The recording's outcome, or its cut if it has more than `part_segments`."""
@@ -397,7 +398,7 @@ class _Processing:
     def _content_with(self, audio: str) -> str:
         """Fingerprint of audio of this checksum and the label files."""
         files = self._job.recording.labels
-        labels = {target: _digest(file) for target, file in files.items()}
+        labels = {target: digest_of_labels(file) for target, file in files.items()}
         return fingerprint({"audio": audio, "labels": labels})
 
     def _know(self, audio: str, content: str) -> None:
@@ -571,10 +572,10 @@ def _range(cut: Cut, number: int) -> tuple[int, int | None]:
     return first, None if number == cut.parts - 1 else first + cut.segments
 
 
-def _digest(file: Location) -> str:
+def _info(audio: Location) -> FileInfo:
+    """Type, size and time of modification; of what may not be asked for, as if it were absent."""
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise AnnotationError(
-            f"'{file}' cannot be read: {error}. Check that it is there and may be read."
-        ) from error
+        return audio.info()
+    except OSError:
+        # The recording is set aside with the reason once its content is asked for.
+        return FileInfo(printable(audio.path), type=FileType.NotFound)

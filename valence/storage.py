@@ -33,6 +33,19 @@ _SPOOL_BYTES = 64 * 2**20
 _PARTIAL_NAME_BYTES = 48
 # Where a file system knows no locks, a partial file that is older has no writer any more.
 _ABANDONED_SECONDS = 86_400.0
+# How the short text begins that git-LFS and git-annex leave in place of content.
+_ADDRESSES = (b"version https://git-lfs", b"/annex/objects/")
+# What the operating system says of a path that leads to nothing; a link can go round in a circle.
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+
+def is_address(content: bytes) -> bool:
+    """Whether a file holds the address of its content in place of it.
+
+    >>> is_address(b"version https://git-lfs.github.com/spec/v1"), is_address(b"Id,subject")
+    (True, False)
+    """
+    return content.startswith(_ADDRESSES)
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,20 @@ class Location:
         """Whether a file or folder is there."""
         return bool(self.info().type != fs.FileType.NotFound)
 
+    def is_named(self) -> bool:
+        """Whether something bears this name, even if it cannot be read.
+
+        This includes a link that leads nowhere and whatever lies behind such a link: what was not
+        fetched is not absent.
+        """
+        if self.local is None:
+            return self.exists()
+        try:
+            self.local.lstat()
+        except OSError as error:
+            return error.errno not in _NOWHERE or any(map(_leads_nowhere, self.local.parents))
+        return True
+
     def is_folder(self) -> bool:
         """Whether a folder is there."""
         return bool(self.info().type == fs.FileType.Directory)
@@ -154,7 +181,7 @@ class Location:
         try:
             found = self.local.stat()
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            if error.errno in _NOWHERE:
                 return fs.FileInfo(printable(self.path), type=fs.FileType.NotFound)
             raise
         kind = (
@@ -173,7 +200,7 @@ class Location:
         return self._visible(self._file_names())
 
     def entries(self) -> list[Location]:
-        """As `files`, with what is no file too: links to nothing, pipes, and folders.
+        """As `files`, with what is no file too: links that lead nowhere, pipes, and folders.
 
         Folders are left out unless their names have a suffix: they stand where files should.
         """
@@ -181,7 +208,7 @@ class Location:
             return self.files()
         try:
             with os.scandir(self.local) as found:
-                names = [entry.name for entry in found if not entry.is_dir() or "." in entry.name]
+                names = [e.name for e in found if "." in e.name or not _is_folder(e)]
         except FileNotFoundError:
             return []
         return self._visible(names)
@@ -216,7 +243,7 @@ class Location:
             for entry in entries:
                 # One that is deleted meanwhile is not there.
                 with suppress(FileNotFoundError):
-                    if entry.is_file():
+                    if _is_file(entry):
                         about = entry.stat()
                         found[entry.name] = FileEntry(about.st_size, about.st_mtime_ns)
         return found
@@ -229,7 +256,7 @@ class Location:
         # The folder's own entries tell files from folders; pyarrow asks for each, slow over NFS.
         try:
             with os.scandir(self.local) as entries:
-                return [entry.name for entry in entries if entry.is_file()]
+                return [entry.name for entry in entries if _is_file(entry)]
         except FileNotFoundError:
             return []
 
@@ -244,6 +271,12 @@ class Location:
         """
         if not is_utf8(self.path):
             raise OSError(errno.EILSEQ, "a path that is not UTF-8", printable(self.path))
+        if self.local is not None and _leads_nowhere(self.local):
+            target = printable(str(self.local.readlink()))
+            raise FileNotFoundError(
+                f"it is a link to '{target}', which leads nowhere; its content may not have been "
+                "fetched"
+            )
         if self.local is not None and self.local.exists() and not self.local.is_file():
             error = (
                 IsADirectoryError("it is a folder and no file")
@@ -394,6 +427,38 @@ class Location:
                 if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
         return removed
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link that can be followed to one."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        # One link that cannot be followed costs no other entry: whoever opens it is told why.
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a link that can be followed to one."""
+    try:
+        return entry.is_file()
+    except OSError:
+        if not entry.is_symlink():
+            raise
+        return False
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether there is a link of this name, and nothing that it leads to."""
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno in _NOWHERE
+    return False
 
 
 @contextmanager

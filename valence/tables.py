@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from valence.errors import CorpusError
-from valence.storage import Location
+from valence.storage import Location, is_address
 
 Row = tuple[int, list[str]]
 
@@ -68,8 +68,8 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
     Raises
     ------
     error
-        If the file cannot be read, is not such text, is not CSV, could be divided in two ways, or
-        a row has more filled cells than the first one.
+        If the file cannot be read or was not fetched, is not such text, is not CSV, could be
+        divided in two ways, or a row has more filled cells than the first one.
     """
     text = _text(file, error)
     told = re.match(r"sep=(.)\r?\n?", text)
@@ -196,6 +196,11 @@ def _text(file: Location, error: type[CorpusError]) -> str:
         raise error(
             f"'{file}' cannot be read: {cause}. Check that it is there and may be read."
         ) from cause
+    if is_address(content):
+        raise error(
+            f"'{file}' holds the address of its content in place of it: the content was not "
+            "fetched. Fetch it (git lfs pull, git annex get)."
+        )
     wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import time
-import unicodedata
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from glob import has_magic
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from valence.figures import timeline
 from valence.filenames import is_utf8, printable, shortened
 from valence.formats import ALL_SUFFIXES
 from valence.kept_file import parse_json
+from valence.labels import digest_of_labels
 from valence.manifest import digest_of
 from valence.metrics import ConstantWarning, concordance
 from valence.names import normal
@@ -75,7 +77,10 @@ class Task:
         own labels do not say so; None where that is not known.
     namesakes
         Recordings of the same call that bear the audio's name, this one among them. Labels go by
-        the name, so with more than one it is not known whose they are.
+        the name, so with more than one it is not known whose they are. Names that differ only in
+        their Unicode form count as one.
+    scale
+        The lowest and highest value of the labels' scale; None for the model's own.
     """
 
     audio: Location
@@ -83,6 +88,7 @@ class Task:
     labels: Mapping[str, Location]
     stamps: Stamps | None = None
     namesakes: int = 1
+    scale: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,15 +151,13 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
     found: dict[str, Location] = {}
     for text in texts:
         place = Location.parse(text)
-        if place.is_folder():
+        if _is_folder(place):
             files = [file for file in place.entries() if file.suffix in ALL_SUFFIXES]
-        elif place.exists() or (place.local is not None and place.local.is_symlink()):
+        elif place.is_named():
+            # What is a file's own name is taken as such, even if it looks like a pattern.
             files = [place]
         else:
-            # What is a file's own name is taken as such, even if it looks like a pattern.
-            pattern = Path(text).expanduser().absolute()
-            matches = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
-            files = [Location.parse(match) for match in sorted(matches) if match.is_file()]
+            files = _matching(Path(text).expanduser().absolute())
         if not files:
             raise UsageError(
                 f"'{printable(text)}' names no audio. Expected a file, a folder with files such as "
@@ -163,7 +167,41 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
     return list(found.values())
 
 
-def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> list[Task]:
+def _matching(pattern: Path) -> list[Location]:
+    """What a pattern matches, as a folder lists it: links that lead nowhere and pipes too."""
+    anchor, name = Path(pattern.anchor), pattern.name
+    if not has_magic(str(pattern)):
+        return []
+    if has_magic(name):
+        paths = list(anchor.glob(str(pattern.relative_to(anchor))))
+        if not name.startswith("."):
+            paths = [path for path in paths if not path.name.startswith(".")]
+    else:
+        # For a name without a wildcard `Path.glob` asks whether a file can be opened there.
+        folders = anchor.glob(str(pattern.parent.relative_to(anchor)))
+        paths = [folder / name for folder in folders]
+    found = [Location.parse(path) for path in sorted(paths)]
+    return [
+        file
+        for file in found
+        if file.is_named() and (file.suffix in ALL_SUFFIXES or not _is_folder(file))
+    ]
+
+
+def _is_folder(place: Location) -> bool:
+    try:
+        return place.is_folder()
+    except OSError:
+        # Why it cannot be read is told when its turn comes.
+        return False
+
+
+def make_tasks(
+    audio: Sequence[Location],
+    labels: Location | None = None,
+    *,
+    scale: tuple[float, float] | None = None,
+) -> list[Task]:
     """A task for each file, each with a name of its own.
 
     The name is the file's stem; where two share it, the folder's name precedes it, and where even
@@ -177,21 +215,35 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
         A CSV (of the only file), or a folder with `<target>/<stem>.csv`, such as a corpus or its
         `label_segments`, or with `<stem>.csv`: of the target that the folder is named for, else
         of valence.
+    scale
+        The lowest and highest value of the labels' scale; None for the model's own.
 
     Raises
     ------
     UsageError
-        If `labels` is absent, a single CSV for several files, or a folder without a file for any.
+        If `labels` is absent, a single CSV for several files, or a folder without a file for any;
+        or `scale` is none.
     """
+    ascends = scale is None or (all(map(math.isfinite, scale)) and scale[0] < scale[1])
+    if scale is not None and (labels is None or not ascends):
+        found = "without labels" if labels is None else f"as {scale[0]:g} {scale[1]:g}"
+        raise UsageError(
+            f"The range of the labels was given {found}. Expected the lowest and the highest value "
+            "of their scale, beside --labels."
+        )
     if labels is not None and not labels.exists():
         raise UsageError(f"There are no labels at '{labels}'. Expected a CSV or a folder of them.")
-    if labels is not None and not labels.is_folder() and len(audio) > 1:
+    single = labels is not None and not labels.is_folder()
+    if single and len(audio) > 1:
         raise UsageError(
             f"'{labels}' is one file of labels for {len(audio)} recordings. Expected a folder with "
             "valence/<name>.csv for each."
         )
     stems = [file.stem for file in audio]
     often = Counter(stems)
+    # Names that differ only in their Unicode form are the same to a file of labels.
+    namesakes = Counter(map(normal, stems))
+    known = {} if labels is None or single else _label_files(labels)
     taken: set[str] = set()
     tasks = []
     for file, stem in zip(audio, stems, strict=True):
@@ -204,7 +256,14 @@ def make_tasks(audio: Sequence[Location], labels: Location | None = None) -> lis
         while _alike(name) in taken:
             name, number = f"{base}_{number}", number + 1
         taken.add(_alike(name))
-        tasks.append(Task(file, name, _labels_of(stem, labels), namesakes=often[stem]))
+        own = {
+            # Of several, the one that is written as the audio's is taken.
+            target: min(files, key=lambda each: (each.stem != stem, not each.name.endswith(".csv")))
+            for target, files in known.get(normal(stem), {}).items()
+        }
+        if labels is not None and single:
+            own = {"valence": labels}
+        tasks.append(Task(file, name, own, namesakes=namesakes[normal(stem)], scale=scale))
     if any(task.labels for task in tasks):
         stamps = _common_stamps(tasks)
         tasks = [replace(task, stamps=stamps) for task in tasks]
@@ -394,18 +453,12 @@ def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
             "regressor": predictor.regressor and predictor.regressor.about["sha256"],
             "config": predictor.config.model_dump(mode="json", exclude_none=True),
             "audio": _checksum(path, task),
-            "labels": {name: _label_digest(file) for name, file in task.labels.items()},
+            "labels": {name: digest_of_labels(file) for name, file in task.labels.items()},
             "stamps": task.stamps,
+            # Left out where there is none, so that what was predicted before is as it would be.
+            **({} if task.scale is None else {"scale": task.scale}),
         }
     )
-
-
-def _label_digest(file: Location) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        # The recording is predicted without it, and a remark says why.
-        return "unreadable"
 
 
 def _checksum(path: Path, task: Task) -> str:
@@ -417,25 +470,39 @@ def _checksum(path: Path, task: Task) -> str:
         ) from error
 
 
-def _labels_of(stem: str, labels: Location | None) -> dict[str, Location]:
-    if labels is None:
-        return {}
-    if not labels.is_folder():
-        return {"valence": labels}
-    # File systems write an accent in one of two ways, and both name the same recording.
-    forms = dict.fromkeys([stem, normal(stem), unicodedata.normalize("NFD", stem)])
-    found = {}
+def _label_files(labels: Location) -> dict[str, dict[str, list[Location]]]:
+    """The label files of a folder, by composed stem and by target.
+
+    Each folder is listed once, however many recordings there are. A link that leads nowhere is
+    listed, too: its recording gets a remark.
+    """
+    known: dict[str, dict[str, list[Location]]] = defaultdict(dict)
     for target, folders in _LABEL_FOLDERS.items():
         for folder in folders:
             for place in (labels / folder, labels / "label_segments" / folder):
-                for name in forms:
-                    file = place / f"{name}.csv"
-                    if target not in found and file.exists():
-                        found[target] = file
-    beside = [file for name in forms if (file := labels / f"{name}.csv").exists()]
-    if not found and beside:
-        named = [target for target, folders in _LABEL_FOLDERS.items() if labels.name in folders]
-        found[named[0] if named else "valence"] = beside[0]
+                for stem, files in _tables_in(place).items():
+                    known[stem].setdefault(target, files)
+    named = [target for target, folders in _LABEL_FOLDERS.items() if labels.name in folders]
+    for stem, files in _tables_in(labels).items():
+        if stem not in known:
+            known[stem] = {named[0] if named else "valence": files}
+    return known
+
+
+def _tables_in(folder: Location) -> dict[str, list[Location]]:
+    """The CSVs of a folder, by composed stem: an accent may be written in either way."""
+    found: dict[str, list[Location]] = defaultdict(list)
+    try:
+        files = folder.entries()
+    except NotADirectoryError:
+        return {}
+    except OSError as error:
+        raise UsageError(
+            f"The labels in '{folder}' cannot be listed: {error}. Check that you may read it."
+        ) from error
+    for file in files:
+        if file.suffix == ".csv":
+            found[normal(file.stem)].append(file)
     return found
 
 
@@ -450,18 +517,17 @@ def _read_labels(
     stamps: set[Stamps] = set()
     if task.labels and task.namesakes > 1:
         stem = printable(task.audio.stem)
+        forms = "" if stem.isascii() else " (in one Unicode form or several, NFC or NFD)"
         remark = (
-            f"labels not used: {task.namesakes} recordings are called '{stem}', and which of them "
-            "the labels belong to is not known; predict them in calls of their own"
+            f"labels not used: {task.namesakes} recordings are called '{stem}'{forms}, and which "
+            "of them the labels belong to is not known; predict them in calls of their own"
         )
         return {}, [remark], task.stamps
     config = predictor.config
-    stated = config.labels
+    scale = task.scale or (config.labels.range if config.labels else None)
     for target, file in task.labels.items():
         try:
-            annotation = read_annotation(
-                file, step_ms=config.preprocess.segment_ms, scale=stated.range if stated else None
-            )
+            annotation = read_annotation(file, step_ms=config.preprocess.segment_ms, scale=scale)
         except CorpusError as error:
             remarks.append(f"{target} labels not used: {error}")
             continue

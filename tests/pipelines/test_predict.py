@@ -40,6 +40,7 @@ from valence.run import Run
 from valence.segments import SegmentStore
 from valence.standardization import Standardizer
 from valence.storage import Location
+from valence.timelines import Task
 
 SR = 16_000
 
@@ -458,7 +459,8 @@ def test_a_folder_that_is_read_only_will_do_where_nothing_is_to_be_done(
     model: Location, audio: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    files = [str(audio / "a.flac"), str(audio / "c.ogg")]
+    # One of them can never be predicted, which is nothing new either.
+    files = [str(audio / name) for name in ("a.flac", "c.ogg", "d.wav")]
     stage.predict(files, model, Location.parse(out), report=Report())
     before = (out / "prediction.json").read_bytes()
     (out / ".left.0123.partial").touch()
@@ -490,12 +492,23 @@ def _is_ours(folder: Path) -> bool:
     return "pytest" in folder.as_posix()
 
 
+def test_a_task_travels_as_json() -> None:
+    plain = Task(Location.parse("/a/b.wav"), "b", {})
+    whole = Task(
+        Location.parse("/a/b.wav"), "b", {"valence": Location.parse("/l.csv")}, "end", 2, (1.0, 7.0)
+    )
+    for task in (plain, whole):
+        text = json.dumps(stage._task_to_json(task))
+        assert stage._task_from_json(json.loads(text)) == task
+
+
 def test_one_bad_name_costs_no_other(
     model: Location, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(audio / "b.wav", audio / os.fsdecode(b"caf\xe9.wav"))
     shutil.copy(audio / "b.wav", audio / ("n" * 251 + ".wav"))
     shutil.copy(audio / "b.wav", audio / "two\nlines \x1b[2J.wav")
+    (audio / "round.wav").symlink_to("round.wav")
     out = Location.parse(tmp_path / "out")
     stage.predict([str(audio)], model, out, report=Report())
     said = capsys.readouterr().err
@@ -506,6 +519,7 @@ def test_one_bad_name_costs_no_other(
         "blink",
         "caf\\xe9",
         "d",
+        "round",
     ]
     (long,) = (name for name in rows if name.startswith("nnn"))
     for name in (long, "two\nlines \x1b[2J"):
