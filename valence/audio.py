@@ -325,16 +325,16 @@ class AudioReading:
         name, sr, mixer = self._name, source.header.sr, Mixer(self._channel)
         silent = True
         resampler = None if sr == self._sr else soxr.ResampleStream(sr, self._sr, 1)
-        for block in source.blocks():
-            before = mixer.frames
-            y = mixer.mono(block)
-            if not (block.dtype == np.int16 or np.isfinite(y).all()):
+        done = 0
+        for y in mixer.mono(source.blocks()):
+            if not np.isfinite(y).all():
                 raise AudioError(
-                    f"'{name}' holds NaN or infinite samples after {before / sr:.1f} s. Expected "
+                    f"'{name}' holds NaN or infinite samples after {done / sr:.1f} s. Expected "
                     "finite ones; export it again."
                 )
+            done += len(y)
             silent = silent and not y.any()
-            last = len(block) == 0
+            last = len(y) == 0
             if resampler is not None:
                 y = resampler.resample_chunk(np.ascontiguousarray(y), last=last)
             if len(y):
