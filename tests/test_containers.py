@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from valence.audio import AudioReading
+from valence.audio import AudioReading, read_header
 from valence.containers import lay_out
 from valence.errors import AudioError
+from valence.layout import PartFile
+from valence.storage import Location
 
 
 def _check(content: bytes) -> None:
@@ -164,3 +167,159 @@ def test_mp3_within_a_wav(tmp_path: Path) -> None:
     body = b"WAVE" + form + b"data" + struct.pack("<I", len(sound)) + sound
     y, _ = _read(tmp_path, b"RIFF" + struct.pack("<I", len(body)) + body)
     np.testing.assert_array_equal(y, alone)
+
+
+_OUTGROWN = re.compile(
+    r"its header tells of \d+ of its \d+ (bytes of sound|samples), and it was .*"
+)
+
+
+def _stated(content: bytes, kind: str, share: float) -> bytes:
+    """The file under a header that tells of a share of its sound."""
+    given = bytearray(content)
+    if kind == "FLAC":
+        given[22:26] = struct.pack(">I", int(share * 48_001))
+        return bytes(given)
+    mark, form = {
+        "RF64": (b"ds64" + content[16:28], "<Q"),
+        "CAF": (b"data", ">q"),
+        "W64": (bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), "<Q"),
+        "AIFF": (b"SSND", ">I"),
+        "AU": (b".snd\0\0\0\x18", ">I"),
+    }.get(kind, (b"data", "<I"))
+    # Headers count some bytes of their own.
+    own = {"W64": 24, "AIFF": 8, "CAF": 4}.get(kind, 0)
+    at = content.index(mark) + len(mark)
+    stated = int(share * 2 * 48_001) + own
+    given[at : at + struct.calcsize(form)] = struct.pack(form, stated)
+    return bytes(given)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "AIFF", "AU", "W64", "CAF", "FLAC"])
+@pytest.mark.parametrize("share", [0.001, 0.25, 0.7])
+def test_a_length_that_was_not_brought_up_to_date(tmp_path: Path, kind: str, share: float) -> None:
+    """A recorder wrote it once and died."""
+    content = _written(kind, "PCM_16")
+    y, remarks = _read(tmp_path, _stated(content, kind, share))
+    np.testing.assert_array_equal(y, _Y / np.float32(2**15))
+    assert len(remarks) == 1
+    assert _OUTGROWN.fullmatch(remarks[0])
+    assert read_header(Location.parse(tmp_path / "a")).frames == 48_001
+
+
+def test_a_wav_that_tells_of_one_byte(tmp_path: Path) -> None:
+    y, remarks = _read(tmp_path, _wav(1, _Y.tobytes()))
+    np.testing.assert_array_equal(y, _Y / np.float32(2**15))
+    assert remarks == (
+        "its header tells of 1 of its 96002 bytes of sound, and it was read to its end",
+    )
+
+
+def test_a_wav_whose_length_went_round(tmp_path: Path) -> None:
+    """The size has 32 bits, and the sound 4 GiB and three seconds."""
+    y = np.tile(_Y[:16_000], 3).tobytes()
+    with (tmp_path / "a").open("wb") as file:
+        file.write(_wav(len(y), y)[:-1000])
+        file.truncate(44 + 2**32)
+        file.seek(0, 2)
+        file.write(y)
+    header = read_header(Location.parse(tmp_path / "a"))
+    assert header.frames == 2**31 + 48_000
+    with (tmp_path / "a").open("rb") as file:
+        layout = lay_out(file, 44 + 2**32 + len(y), tmp_path / "a")
+        part = layout.parts[0]
+        with soundfile.SoundFile(PartFile(file, part, closes=False)) as sound:
+            sound.seek(2**31)
+            np.testing.assert_array_equal(sound.read(dtype="int16"), np.frombuffer(y, np.int16))
+    assert layout.remarks == (
+        f"its header tells of {len(y)} of its {2**32 + len(y)} bytes of sound, and it was read to "
+        "its end",
+    )
+
+
+_TAGS = {
+    "<": b"LIST\x05\0\0\0abcde\0id3 \x80\0\0\0" + bytes(range(128)),
+    ">": b"ANNO\0\0\0\x05abcde\0APPL\0\0\0\x80" + bytes(range(128)),
+}
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "AIFF", "AU", "W64", "CAF"])
+def test_what_is_no_sound_behind_it(tmp_path: Path, kind: str) -> None:
+    content = _written(kind, "PCM_16")
+    content += bytes(len(content) % 2)
+    last = b"TAG" + bytes(range(125))
+    many = [last, bytes(3000), b"\x07" * 20]
+    if kind in ("WAV", "RF64", "AIFF"):
+        tags = _TAGS[">" if kind == "AIFF" else "<"]
+        # A file may end within its last tag, and a byte that fills up may be left out.
+        many += [tags, tags + last, tags[:-40], tags.replace(b"abcde\0", b"abcd\x65", 1)]
+    if kind == "CAF":
+        many += [b"info" + struct.pack(">q", 100) + bytes(range(100))]
+    if kind == "W64":
+        guid = b"levl" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+        content += bytes(-len(content) % 8)
+        many += [guid + struct.pack("<Q", 24 + 100) + bytes(range(100))]
+    for behind in many:
+        y, remarks = _read(tmp_path, content + behind)
+        np.testing.assert_array_equal(y, _Y / np.float32(2**15))
+        assert remarks == ()
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "AIFF", "AU", "W64", "CAF", "FLAC", "NIST"])
+def test_two_recordings_in_one_file(tmp_path: Path, kind: str) -> None:
+    content = _written(kind, "PCM_16")
+    with pytest.raises(AudioError, match="holds a second recording from byte"):
+        _read(tmp_path, content + bytes(len(content) % 2) + content)
+
+
+def test_a_flac_that_is_cut_beyond_what_its_header_tells_of(tmp_path: Path) -> None:
+    content = _stated(_written("FLAC", "PCM_16"), "FLAC", 0.2)
+    with pytest.raises(AudioError, match="its header tells of the first 9600 alone"):
+        _read(tmp_path, content[: int(0.8 * len(content))])
+
+
+@pytest.mark.parametrize("suffix", ["a.wav", "a.sph"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "ULAW"])
+def test_nist_sphere(tmp_path: Path, suffix: str, subtype: str) -> None:
+    content = _written("NIST", subtype)
+    whole, remarks = _read(tmp_path, content)
+    assert (len(whole), remarks) == (48_001, ())
+    for share in (0.03, 0.5, 0.999):
+        (tmp_path / suffix).write_bytes(content[: int(share * len(content))])
+        with pytest.raises(AudioError, match="is truncated: it holds"):
+            read_header(Location.parse(tmp_path / suffix))
+    stale = content.replace(b"sample_count -i 48001", b"sample_count -i 12000")
+    y, remarks = _read(tmp_path, stale)
+    np.testing.assert_array_equal(y, whole)
+    assert _OUTGROWN.fullmatch(remarks[0])
+
+
+_UNJUDGED = ["VOC", "SVX", "AVR", "PAF", "MAT4", "MAT5", "MPC2K", "PVF", "IRCAM", "HTK", "SDS"]
+
+
+@pytest.mark.parametrize("kind", _UNJUDGED)
+def test_formats_that_do_not_tell_whether_they_are_whole(tmp_path: Path, kind: str) -> None:
+    content = _written(kind, "PCM_16")
+    for share in (1, 0.5):
+        with pytest.raises(AudioError, match=r"Convert it to WAV or FLAC|not audio"):
+            _read(tmp_path, content[: int(share * len(content))])
+
+
+def test_what_stands_behind_an_id3_tag(tmp_path: Path) -> None:
+    tag = b"ID3\x04\0\0\0\0\x0f\x76" + bytes(15 * 128 + 0x76)
+    whole = _Y / np.float32(2**15)
+    for kind in ("FLAC", "WAV", "AIFF"):
+        content = _written(kind, "PCM_16")
+        y, remarks = _read(tmp_path, tag + content)
+        np.testing.assert_array_equal(y, whole)
+        assert remarks == ()
+        y, remarks = _read(tmp_path, tag + _stated(content, kind, 0.3))
+        np.testing.assert_array_equal(y, whole)
+        assert _OUTGROWN.fullmatch(remarks[0])
+    flac = bytearray(_written("FLAC", "PCM_16"))
+    flac[22:26] = bytes(4)
+    y, remarks = _read(tmp_path, tag + bytes(flac))
+    np.testing.assert_array_equal(y, whole)
+    assert remarks == (_TO_ITS_END,)
+    with pytest.raises(AudioError, match="is truncated: no whole frame ends it"):
+        _read(tmp_path, tag + bytes(flac[: len(flac) // 2]))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -105,3 +107,77 @@ def test_other_content_under_the_name_of_media(tmp_path: Path, suffix: str) -> N
     (tmp_path / f"a{suffix}").write_text("timestamp,value\n" * 500)
     with pytest.raises(AudioError, match=r"not audio that can be decoded|no audio stream"):
         list(AudioReading(tmp_path / f"a{suffix}", sr=_SR))
+
+
+class _Pipe(io.RawIOBase):
+    """A file that is written from its beginning to its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.content = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> int:
+        self.content += bytes(data)
+        return len(bytes(data))
+
+
+def _streamed() -> bytes:
+    pipe = _Pipe()
+    with av.open(pipe, "w", format="webm") as container:
+        stream = container.add_stream("libopus", rate=_SR)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(_sound(), "fltp", "mono")
+        frame.sample_rate, frame.pts = _SR, 0
+        for given in (frame, None):
+            container.mux(stream.encode(given))
+    return bytes(pipe.content)
+
+
+@pytest.mark.parametrize("clusters", ["known", "unknown"])
+def test_a_webm_of_unknown_length(tmp_path: Path, clusters: str) -> None:
+    """A browser that records leaves the length of clusters open too."""
+    content, file = _streamed(), tmp_path / "a.webm"
+    if clusters == "unknown":
+        content = _without_cluster_lengths(content)
+    file.write_bytes(content)
+    reading = AudioReading(file, sr=_SR)
+    assert sum(map(len, reading)) == pytest.approx(_SECONDS * _SR, abs=0.1 * _SR)
+    assert reading.remarks == ("its header gives no length, so it was read to its end",)
+    for share in (0.3, 0.5, 0.77):
+        file.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(AudioError, match=r"is truncated: it holds \d+ of the \d+ bytes"):
+            read_header(Location.parse(file))
+
+
+def _without_cluster_lengths(content: bytes) -> bytes:
+    """Put the length that means none in place of each cluster's, of as many bytes."""
+    given, at, found = bytearray(content), -1, 0
+    while (at := content.find(bytes.fromhex("1f43b675"), at + 1)) >= 0:
+        width = 9 - content[at + 4].bit_length()
+        given[at + 4 : at + 4 + width] = ((2 << 7 * width) - 1).to_bytes(width, "big")
+        found += 1
+    assert found
+    return bytes(given)
+
+
+def test_two_recordings_in_one_mp4(tmp_path: Path) -> None:
+    file = _write(tmp_path / "a.m4a")
+    file.write_bytes(2 * file.read_bytes())
+    with pytest.raises(AudioError, match="holds a second recording from byte"):
+        read_header(Location.parse(file))
+
+
+def test_bare_aac_behind_a_tag(tmp_path: Path) -> None:
+    file = _write(tmp_path / "a.aac")
+    plain = np.concatenate(list(AudioReading(file, sr=_SR)))
+    tag = b"ID3\x04\0\0\0\0\x0f\x76" + bytes(15 * 128 + 0x76)
+    file.write_bytes(tag + file.read_bytes())
+    reading = AudioReading(file, sr=_SR)
+    np.testing.assert_array_equal(np.concatenate(list(reading)), plain)
+    assert reading.remarks == ()

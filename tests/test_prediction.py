@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,41 @@ def test_samples_of_each_dtype_are_those_of_the_floats(predictor: Predictor, dty
 def test_samples_of_other_dtypes_are_refused(predictor: Predictor, dtype: str) -> None:
     with pytest.raises(TypeError, match="Expected float16, float32, float64, int16 or int32"):
         predictor(np.ones(16_000).astype(np.int64).astype(dtype), sr=SR)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i1", "i8", "?"])
+@pytest.mark.parametrize("form", [list, lambda y: [y], lambda y: (y, y), lambda y: [[list(y)]]])
+def test_a_list_hides_no_dtype(predictor: Predictor, dtype: str, form: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="Expected float16, float32, float64, int16 or int32"):
+        predictor(form(np.ones(16_000, dtype)), sr=SR)
+
+
+def test_a_list_of_arrays_is_the_array(predictor: Predictor) -> None:
+    y = np.rint(8 * _speech(11)) / 16
+    whole, floats = (y * 2**15).astype(np.int16), y.astype(np.float32)
+    expected = predictor(floats, sr=SR).values
+    swapped = whole.astype(">i2")
+    for form in ([whole], list(whole), [whole, swapped], [floats, y], [*floats[:-1], y[-1]]):
+        np.testing.assert_array_equal(predictor(form, sr=SR).values, expected)
+    np.testing.assert_array_equal(
+        predictor(np.sign(y).astype(int).tolist(), sr=SR).values,
+        predictor(np.sign(y), sr=SR).values,
+    )
+
+
+def test_lists_without_one_full_scale_are_refused(predictor: Predictor) -> None:
+    y = np.rint(20_000 * _speech(3))
+    for form in (
+        [y.astype(np.int16), y.astype(np.int32)],
+        [y.astype(np.int16), y / 2**15],
+        [y.astype(np.int8), y.astype(np.uint8)],
+        [np.int16(3), 0.5] * 8000,
+        [np.int16(3), 1] * 8000,
+    ):
+        with pytest.raises(TypeError, match="of several dtypes was found"):
+            predictor(form, sr=SR)
+    with pytest.raises(TypeError, match=r"whole numbers from 0 to 255 was found"):
+        predictor([0, 128, 255] * 8000, sr=SR)
 
 
 def test_channels_in_opposite_phase(predictor: Predictor) -> None:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from valence.containers import lay_out, truncated
 from valence.errors import AudioError, UnreadableError
 from valence.filenames import is_utf8
-from valence.flac import count_flac
 from valence.formats import MEDIA_SUFFIXES
 from valence.layout import Layout, Part, PartFile
 from valence.media import MediaSound
@@ -40,6 +39,11 @@ _MEDIA_SECONDS = 0.25
 _POINTER_BYTES = 64
 # Ogg and CAF hold codecs that libsndfile decodes and others.
 _SHARED = (b"OggS", b"caff")
+# Formats of libsndfile's whose bytes or frames `lay_out` counts. The others state no length (PAF,
+# PVF, IRCAM), or one that libsndfile passes over (VOC, 8SVX, AVR, MAT, HTK, SDS, MPC, WVE).
+_JUDGED = frozenset(
+    ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "NIST")
+)
 # What libsndfile gives as the number of frames where a header does not tell.
 _UNKNOWN_FRAMES = 2**63 - 1
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
@@ -240,8 +244,8 @@ def read_audio(file: Location, *, sr: int, channel: Channel = "mean") -> NDArray
     Parameters
     ----------
     file
-        WAV, FLAC, Ogg (Vorbis, Opus), MP3 or another format of libsndfile's, or with PyAV one of
-        FFmpeg's, of any sample rate and number of channels.
+        WAV, FLAC, Ogg (Vorbis, Opus), MP3, RF64, W64, AIFF, AU, CAF or NIST SPHERE, or with PyAV
+        one of FFmpeg's, of any sample rate and number of channels.
     sr
         Sample rate in Hz that it is resampled to.
     channel
@@ -329,16 +333,16 @@ class AudioReading:
         name, sr, mixer = self._name, source.header.sr, Mixer(self._channel)
         silent = True
         resampler = None if sr == self._sr else soxr.ResampleStream(sr, self._sr, 1)
-        for block in source.blocks():
-            before = mixer.frames
-            y = mixer.mono(block)
-            if not (block.dtype == np.int16 or np.isfinite(y).all()):
+        done = 0
+        for y in mixer.mono(source.blocks()):
+            if not np.isfinite(y).all():
                 raise AudioError(
-                    f"'{name}' holds NaN or infinite samples after {before / sr:.1f} s. Expected "
+                    f"'{name}' holds NaN or infinite samples after {done / sr:.1f} s. Expected "
                     "finite ones; export it again."
                 )
+            done += len(y)
             silent = silent and not y.any()
-            last = len(block) == 0
+            last = len(y) == 0
             if resampler is not None:
                 y = resampler.resample_chunk(np.ascontiguousarray(y), last=last)
             if len(y):
@@ -586,9 +590,6 @@ class _Source:
 
     def _counted(self) -> int:
         """Count the samples of a file whose header leaves them open."""
-        with self._path.open("rb") as file:
-            if file.read(4) == b"fLaC":
-                return count_flac(file, self._path.stat().st_size, self._name)
         # The wrong rate in a message is of no importance here: nothing else is known yet.
         self.header = AudioHeader(_UNKNOWN_FRAMES, _MOST_SR, 1)
         return sum(map(len, self._decoded()))
@@ -616,7 +617,13 @@ def _decoder(path: Path, part: Part | None, name: Location | Path) -> Iterator[s
                 f"'{name}' is not audio that can be decoded: {why} Expected WAV, FLAC, Ogg or "
                 "MP3; it may be damaged, or another kind of file under that name."
             ) from error
-        yield stack.enter_context(sound)
+        stack.enter_context(sound)
+        if sound.format not in _JUDGED:
+            raise AudioError(
+                f"'{name}' is of the format {sound.format_info}, and nothing tells whether such a "
+                "file is whole. Convert it to WAV or FLAC."
+            )
+        yield sound
 
 
 @contextmanager

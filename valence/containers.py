@@ -6,15 +6,18 @@ container's own count is read, and a file that holds less is refused.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
+from valence.behind import Chunks, second_recording, sound_behind
 from valence.errors import AudioError
-from valence.layout import Layout, Part
-from valence.mpeg import find_mpeg, lay_out_mpeg
+from valence.flac import lay_out_flac
+from valence.layout import Layout, Part, PartFile
+from valence.mpeg import find_mpeg, lay_out_mpeg, past_tags
 from valence.ogg import lay_out_ogg
 from valence.storage import Location
 
@@ -27,6 +30,10 @@ _MPEG_SUFFIXES = (".mp3", ".mp2")
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 _MEDIA = (b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"#!AMR", b"ADIF")
+# A fmt chunk has 40 bytes at most but for codecs of its own, and a SPHERE header 1,024.
+_MOST_FORM = 2**12
+_MOST_SPHERE = 2**16
+_SPHERE_INTEGER = re.compile(rb"^(\w+) -i (\d+)", re.MULTILINE)
 _TO_ITS_END = "its header gives no length, so it was read to its end"
 
 
@@ -47,7 +54,10 @@ def lay_out(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     AudioError
         If bytes of sound that the container states are missing, or it is damaged.
     """
+    file.seek(0)
     start = file.read(16)
+    if start[:3] == b"ID3" and find_mpeg(file, 0, size) is None:
+        return _behind_tags(file, size, name)
     magic, kind = start[:4], start[8:12]
     if magic in (b"RIFF", b"RIFX", b"RF64", b"BW64") and kind == b"WAVE":
         return _wave(file, size, name, magic)
@@ -56,20 +66,43 @@ def lay_out(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     if magic == b"FORM" and kind in (b"AIFF", b"AIFC"):
         return _aiff(file, size, name)
     if magic in (b".snd", b"dns."):
-        return _au(start, size, name)
+        return _au(file, start, size, name)
+    if magic == b"NIST":
+        return _nist(file, size, name)
     if magic == b"caff":
         return _caf(file, size, name)
     if magic == b"OggS":
         return lay_out_ogg(file, size, name)
-    if start[4:8] == b"ftyp" or start.startswith(_MEDIA) or _is_adts(file, size):
+    if start[4:8] == b"ftyp":
+        return _mp4(file, size, name)
+    if start.startswith(_MEDIA) or _is_adts(file, size):
         return Layout(decoder="ffmpeg")
     if (first := find_mpeg(file, 0, size)) is not None:
         return lay_out_mpeg(file, first, size, name)
     if magic == b"fLaC":
-        return _flac(file, size)
+        return lay_out_flac(file, size, name)
     if Path(str(name)).suffix.lower() in _MPEG_SUFFIXES:
         return _mpeg_cut_at_its_beginning(file, size, name)
     return Layout()
+
+
+def _behind_tags(file: BinaryIO, size: int, name: Location | Path) -> Layout:
+    """Lay out what stands behind tags as if it were a file of its own."""
+    by = past_tags(file, 0, size)
+    view = cast("BinaryIO", PartFile(file, Part(by, size), closes=False))
+    layout = lay_out(view, size - by, name)
+    if layout.decoder == "ffmpeg":
+        return layout
+    parts = tuple(
+        replace(
+            part,
+            start=part.start + by,
+            stop=part.stop + by,
+            changes=tuple((at + by, new) for at, new in part.changes),
+        )
+        for part in layout.parts or (Part(0, size - by),)
+    )
+    return replace(layout, parts=parts)
 
 
 def _mpeg_cut_at_its_beginning(file: BinaryIO, size: int, name: Location | Path) -> Layout:
@@ -106,12 +139,13 @@ def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int,
 
 def _wave(file: BinaryIO, size: int, name: Location | Path, magic: bytes) -> Layout:
     order = ">" if magic == b"RIFX" else "<"
-    long_length, codec = None, 0
+    long_length, codec, form = None, 0, b""
     for chunk, at, length in _chunks(file, size, order):
         if chunk == b"ds64":
             long_length = struct.unpack("<Q", file.read(24)[8:16].ljust(8, b"\0"))[0]
         elif chunk == b"fmt ":
-            codec = struct.unpack(order + "H", file.read(2).ljust(2, b"\0"))[0]
+            form = file.read(min(length, _MOST_FORM))
+            codec = struct.unpack(order + "H", form[:2].ljust(2, b"\0"))[0]
         elif chunk == b"data":
             if length == 0xFFFF_FFFF and long_length is not None:
                 length = long_length
@@ -120,35 +154,37 @@ def _wave(file: BinaryIO, size: int, name: Location | Path, magic: bytes) -> Lay
                 unknown = length == 0 or (length >= _UNKNOWN_SIZE and at + length > size)
             if not unknown and at + length > size:
                 raise truncated(name, size - at, length, unit="bytes of sound")
-            if length == 0 and (at >= size or _only_chunks(file, at, size, order)):
+            behind = (length == 0 or not unknown) and sound_behind(
+                file, at + length, size, name, Chunks(4, order + "I")
+            )
+            if length == 0 and not behind:
                 return Layout()
-            stop = size if unknown else at + length
-            remarks = (_TO_ITS_END,) if unknown else ()
+            stop = size if unknown or behind else at + length
+            remarks = (_TO_ITS_END,) if unknown else _outgrown(length, stop - at) if behind else ()
             if codec in _MPEG_IN_WAV and (first := find_mpeg(file, at, stop)) is not None:
                 inner = lay_out_mpeg(file, first, stop, name)
                 parts = inner.parts or (Part(first, stop),)
                 return Layout(parts, inner.frames, tolerance=inner.tolerance, remarks=remarks)
-            if not unknown:
+            if not remarks:
                 return Layout()
-            told = struct.pack(order + "I", min(stop - at, 0xFFFF_FFFF))
+            if stop - at > 0xFFFF_FFFF:
+                part = Part(at, stop, before=_long_head(form, stop - at))
+                return Layout((part,), remarks=remarks)
+            told = struct.pack(order + "I", stop - at)
             changes: tuple[tuple[int, bytes], ...] = ((at - 4, told),)
             if magic in (b"RF64", b"BW64"):
-                # Without the ds64 chunk's zero the plain header holds, to the end of the file.
+                # Without the length in the ds64 chunk the plain header holds.
                 changes = ((0, b"RIFF"), *changes)
             return Layout((Part(0, size, changes=changes),), remarks=remarks)
     return Layout()
 
 
-def _only_chunks(file: BinaryIO, at: int, size: int, order: str) -> bool:
-    """Whether chunks with names of letters fill the rest of the file: then there is no sound."""
-    while at < size:
-        file.seek(at)
-        head = file.read(8)
-        if len(head) < 8 or not (head[:4].isascii() and head[:4].decode("ascii").isprintable()):
-            return False
-        length = struct.unpack(order + "I", head[4:])[0]
-        at += 8 + length + length % 2
-    return at in (size, size + 1)
+def _long_head(form: bytes, length: int) -> bytes:
+    """The head of an RF64 file (EBU Tech 3306): a plain one has no room for such a length."""
+    chunk = b"fmt " + struct.pack("<I", len(form)) + form + bytes(len(form) % 2)
+    sizes = struct.pack("<IQQQI", 28, length + len(chunk) + 52, length, 0, 0)
+    unknown = struct.pack("<I", 0xFFFF_FFFF)
+    return b"RF64" + unknown + b"WAVEds64" + sizes + chunk + b"data" + unknown
 
 
 def _w64(file: BinaryIO, size: int, name: Location | Path) -> Layout:
@@ -164,7 +200,13 @@ def _w64(file: BinaryIO, size: int, name: Location | Path) -> Layout:
                 return _unknown(position + 16, struct.pack("<Q", size - position), size)
             if position + length > size:
                 raise truncated(name, size - position - 24, length - 24, unit="bytes of sound")
-            return Layout()
+            end = position + length
+            if sound_behind(file, end, size, name, Chunks(16, "<Q", multiple=8, own=True)):
+                remarks = _outgrown(length - 24, size - position - 24)
+                told = struct.pack("<Q", size - position)
+                return _unknown(position + 16, told, size, remarks)
+            # libsndfile reads on to the end of the file.
+            return Layout((Part(0, end),) if end < size else ())
         if length < 24:
             break
         position += (length + 7) // 8 * 8
@@ -179,14 +221,18 @@ def _aiff(file: BinaryIO, size: int, name: Location | Path) -> Layout:
             channels, frames, bits = struct.unpack(">HIH", file.read(8).ljust(8, b"\0"))
             frames_at, frame_bytes = at + 2, channels * ((bits + 7) // 8)
         elif chunk == b"SSND":
-            if (length == 0 or length >= _UNKNOWN_SIZE) and size > at + 8:
+            unknown = (length == 0 or length >= _UNKNOWN_SIZE) and size > at + 8
+            behind = not unknown and sound_behind(file, at + length, size, name, Chunks(4, ">I"))
+            if unknown or behind:
                 told = struct.pack(">I", min(size - at, 0xFFFF_FFFF))
                 changes: list[tuple[int, bytes]] = [(at - 4, told)]
                 if frames_at is not None and frame_bytes:
                     counted = struct.pack(">I", (size - at - 8) // frame_bytes)
                     changes.insert(0, (frames_at, counted))
                 part = Part(0, size, changes=tuple(changes))
-                return Layout((part,), remarks=(_TO_ITS_END,))
+                found = size - at - 8
+                remarks = (_TO_ITS_END,) if unknown else _outgrown(max(0, length - 8), found)
+                return Layout((part,), remarks=remarks)
             if at + length > size:
                 raise truncated(name, max(0, size - at - 8), length - 8, unit="bytes of sound")
             return Layout()
@@ -195,7 +241,7 @@ def _aiff(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     return Layout()
 
 
-def _au(start: bytes, size: int, name: Location | Path) -> Layout:
+def _au(file: BinaryIO, start: bytes, size: int, name: Location | Path) -> Layout:
     order = ">" if start[:4] == b".snd" else "<"
     if len(start) < 12:
         return Layout()
@@ -206,6 +252,34 @@ def _au(start: bytes, size: int, name: Location | Path) -> Layout:
         return _unknown(8, struct.pack(order + "I", min(size - at, 0xFFFF_FFFF)), size)
     if at + length > size:
         raise truncated(name, max(0, size - at), length, unit="bytes of sound")
+    if length and sound_behind(file, at + length, size, name):
+        told = struct.pack(order + "I", min(size - at, 0xFFFF_FFFF))
+        return _unknown(8, told, size, _outgrown(length, size - at))
+    return Layout()
+
+
+def _nist(file: BinaryIO, size: int, name: Location | Path) -> Layout:
+    """A NIST SPHERE file, as TIMIT's are: lines of text state the samples and their bytes."""
+    file.seek(0)
+    head = file.read(16).split()
+    if head[:1] != [b"NIST_1A"] or len(head) < 2 or not head[1].isdigit():
+        return Layout()
+    begin = min(int(head[1]), _MOST_SPHERE)
+    file.seek(0)
+    text = file.read(begin)
+    fields = dict(_SPHERE_INTEGER.findall(text))
+    channels, width = (int(fields.get(key, 1)) for key in (b"channel_count", b"sample_n_bytes"))
+    if b"sample_count" not in fields:
+        return Layout(remarks=(_TO_ITS_END,))
+    count, frame = int(fields[b"sample_count"]), channels * width
+    if begin + count * frame > size:
+        raise truncated(name, max(0, size - begin), count * frame, unit="bytes of sound")
+    if frame and sound_behind(file, begin + count * frame, size, name):
+        old = b"sample_count -i " + fields[b"sample_count"]
+        new = b"sample_count -i %d" % ((size - begin) // frame)
+        changed = text.replace(old, new).rstrip(b"\0 \n") + b"\n"
+        remarks = _outgrown(count * frame, size - begin)
+        return _unknown(0, changed.ljust(begin), size, remarks)
     return Layout()
 
 
@@ -224,6 +298,10 @@ def _caf(file: BinaryIO, size: int, name: Location | Path) -> Layout:
             if position + 12 + length > size:
                 found = max(0, size - position - 16)
                 raise truncated(name, found, length - 4, unit="bytes of sound")
+            if sound_behind(file, position + 12 + length, size, name, Chunks(4, ">q", multiple=1)):
+                remarks = _outgrown(length - 4, size - position - 16)
+                told = struct.pack(">q", size - position - 12)
+                return _unknown(position + 4, told, size, remarks)
             return Layout()
         if length < 0:
             break
@@ -231,27 +309,47 @@ def _caf(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     return Layout()
 
 
-def _flac(file: BinaryIO, size: int) -> Layout:
-    """A FLAC file; the tag that some programs put behind it would be an error to its decoder."""
-    file.seek(max(0, size - 128))
-    if size > 128 and file.read(3) == b"TAG":
-        return Layout((Part(0, size - 128),))
-    return Layout()
-
-
-def _unknown(at: int, length: bytes, size: int) -> Layout:
+def _unknown(
+    at: int, length: bytes, size: int, remarks: tuple[str, ...] = (_TO_ITS_END,)
+) -> Layout:
     """A file to be read to its end, under a header that states the length."""
-    return Layout((Part(0, size, changes=((at, length),)),), remarks=(_TO_ITS_END,))
+    return Layout((Part(0, size, changes=((at, length),)),), remarks=remarks)
+
+
+def _outgrown(stated: int, found: int) -> tuple[str, ...]:
+    """The remark on a header that was not brought up to date."""
+    return (
+        f"its header tells of {stated} of its {found} bytes of sound, and it was read to its end",
+    )
+
+
+def _mp4(file: BinaryIO, size: int, name: Location | Path) -> Layout:
+    """An MP4 file (ISO/IEC 14496-12), of whose indexes FFmpeg reads the first alone."""
+    at, indexes = 0, 0
+    while size - at >= 8:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        indexes += head[4:8] == b"moov"
+        if indexes > 1:
+            raise second_recording(name, at)
+        if length < 8:
+            break
+        at += length
+    return Layout(decoder="ffmpeg")
 
 
 def _is_adts(file: BinaryIO, size: int) -> bool:
     """Whether it is bare AAC: frames whose layer is 0, each with its length."""
-    file.seek(0)
+    begin = past_tags(file, 0, size)
+    file.seek(begin)
     head = file.read(8192)
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
         return False
     length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
     following = head[length : length + 2]
     return length >= 7 and (
-        length == size or (following[:1] == b"\xff" and following[1] & 0xF6 == 0xF0)
+        begin + length == size or (following[:1] == b"\xff" and following[1] & 0xF6 == 0xF0)
     )

@@ -1,4 +1,4 @@
-"""The length of a FLAC file whose header leaves it open, as a program writes it to a pipe.
+"""The length of a FLAC file by its frames: its header may leave it open, or be out of date.
 
 The header of its last frame states where the frame begins, and the frame ends with a checksum of
 its own: a file that was cut within a frame is known by it. The layout is that of RFC 9639.
@@ -6,13 +6,20 @@ its own: a file that was cut within a frame is known by it. The layout is that o
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from valence.behind import second_recording
 from valence.errors import AudioError
+from valence.layout import Layout, Part
 from valence.storage import Location
 
 _LAST_FRAME_BYTES = 2**22
+_READ = 2**20
+# The mark of a file, and the block of its properties with its length.
+_BEGIN = b"fLaC\0\0\0\x22"
 
 
 def _crc8(data: bytes) -> int:
@@ -44,38 +51,105 @@ def _crc16(data: bytes) -> int:
     return crc
 
 
-def count_flac(file: BinaryIO, size: int, name: Location | Path) -> int:
-    """Count the samples a channel of a FLAC file by its last frame.
+def lay_out_flac(file: BinaryIO, size: int, name: Location | Path) -> Layout:
+    """Find how a FLAC file is decoded whole: its header may state no length, or too short a one.
 
     Raises
     ------
     AudioError
-        If no whole frame ends the file.
+        If it ends within a frame, and its header does not tell of that frame, or if a second
+        recording begins in it.
     """
     file.seek(0)
     head = file.read(42)
-    largest = int.from_bytes(head[10:12], "big")
-    fixed = largest == int.from_bytes(head[8:10], "big")
+    if len(head) < 42 or head[4] & 0x7F or not int.from_bytes(head[18:21], "big") >> 4:
+        return Layout()
+    if (second := _second(file, size)) is not None:
+        raise second_recording(name, second)
+    # The tag that some programs put behind it would be an error to its decoder.
     file.seek(max(0, size - 128))
-    if size > 128 and file.read(3) == b"TAG":
-        size -= 128
-    start = max(0, size - _LAST_FRAME_BYTES)
-    file.seek(start)
-    tail = file.read(size - start)
+    stop = size - 128 if size > 128 and file.read(3) == b"TAG" else size
+    stated = (head[21] & 15) << 32 | int.from_bytes(head[22:26], "big")
+    counted = _counted(file, stop, head)
+    if counted is None and not stated:
+        raise AudioError(
+            f"'{name}' is truncated: no whole frame ends it, and its header gives no length. "
+            "Restore it from its source."
+        )
+    if counted is None and (begun := _begun(file, stop, head)) > stated:
+        raise AudioError(
+            f"'{name}' is truncated: it ends within a frame after {begun} samples, and its header "
+            f"tells of the first {stated} alone. Restore it from its source."
+        )
+    if counted is None or counted <= stated:
+        return Layout((Part(0, stop),) if stop < size else ())
+    new = bytes([head[21] & 0xF0 | counted >> 32]) + struct.pack(">I", counted & 0xFFFF_FFFF)
+    remark = "its header gives no length, so it was read to its end"
+    if stated:
+        remark = (
+            f"its header tells of {stated} of its {counted} samples, and it was read to its end"
+        )
+    return Layout((Part(0, stop, changes=((21, new),)),), remarks=(remark,))
+
+
+def _second(file: BinaryIO, size: int) -> int | None:
+    """Where the header of a second recording begins, if files were joined."""
+    at = len(_BEGIN)
+    while at < size:
+        file.seek(at)
+        piece = file.read(_READ + len(_BEGIN) - 1)
+        found = piece.find(_BEGIN)
+        if found >= 0:
+            return at + found
+        at += _READ
+    return None
+
+
+def _counted(file: BinaryIO, stop: int, head: bytes) -> int | None:
+    """Samples a channel by the frame that ends the file, or None where no whole one does."""
+    tail = _tail(file, stop)
     at = len(tail)
     while (at := tail.rfind(b"\xff", 0, at)) >= 0:
         found = _frame(tail[at : at + 17])
-        if found is None:
-            continue
-        number, samples, variable = found
-        if _crc16(tail[at:]) == 0:
-            if variable:
-                return number + samples
-            return number * (largest if fixed or number else samples) + samples
-    raise AudioError(
-        f"'{name}' is truncated: no whole frame ends it, and its header gives no length. Restore "
-        "it from its source."
-    )
+        if found is not None and _crc16(tail[at:]) == 0:
+            return _first_sample(found, head) + found[1]
+    return None
+
+
+def _begun(file: BinaryIO, stop: int, head: bytes) -> int:
+    """Samples a channel before the last frame that begins; 0 where none is found."""
+    file.seek(4)
+    while len(block := file.read(4)) == 4:
+        file.seek(int.from_bytes(block[1:], "big"), os.SEEK_CUR)
+        if block[0] & 0x80:
+            break
+    # All frames of a file share the blocking, the rate and the bits a sample.
+    first = file.read(4)
+    tail = _tail(file, stop)
+    at = len(tail)
+    while len(first) == 4 and (at := tail.rfind(first[:2], 0, at)) >= 0:
+        word = tail[at : at + 4].ljust(4, b"\0")
+        if word[2] & 15 == first[2] & 15 and word[3] & 15 == first[3] & 15:
+            found = _frame(tail[at : at + 17])
+            if found is not None:
+                return _first_sample(found, head)
+    return 0
+
+
+def _tail(file: BinaryIO, stop: int) -> bytes:
+    start = max(0, stop - _LAST_FRAME_BYTES)
+    file.seek(start)
+    return file.read(stop - start)
+
+
+def _first_sample(found: tuple[int, int, bool], head: bytes) -> int:
+    """The number of a frame's first sample; those of one length are numbered by the frame."""
+    number, samples, variable = found
+    if variable:
+        return number
+    largest = int.from_bytes(head[10:12], "big")
+    fixed = largest == int.from_bytes(head[8:10], "big")
+    return number * (largest if fixed or number else samples)
 
 
 def _frame(head: bytes) -> tuple[int, int, bool] | None:

@@ -67,14 +67,16 @@ class PartFile(io.RawIOBase):
     Parameters
     ----------
     file
-        The whole file, open for reading in bytes; it is closed with this one.
+        The whole file, open for reading in bytes.
     part
         What is seen of it.
+    closes
+        Whether the whole file is closed with this one.
     """
 
-    def __init__(self, file: BinaryIO, part: Part) -> None:
+    def __init__(self, file: BinaryIO, part: Part, *, closes: bool = True) -> None:
         super().__init__()
-        self._file, self._part = file, part
+        self._file, self._part, self._closes = file, part, closes
         self._size = len(part.before) + part.stop - part.start
         self._at = 0
 
@@ -121,6 +123,7 @@ class PartFile(io.RawIOBase):
         return done
 
     def close(self) -> None:
-        """Close the whole file."""
-        self._file.close()
+        """Close it, and the whole file where it is this one's."""
+        if self._closes:
+            self._file.close()
         super().close()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valence.errors import AudioError
+from valence.matroska import require_whole_matroska
 from valence.storage import Location
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 # Timestamps are rounded to milliseconds in some containers, and edges of codecs move them a little.
 _SLACK_SECONDS = 0.1
 _MOST_GAP_SECONDS = 600.0
-_SEGMENT_ID = bytes.fromhex("18538067")
 
 
 class MediaSound:
@@ -64,7 +64,7 @@ class MediaSound:
 
         self._errors: tuple[type[Exception], ...] = (av.error.FFmpegError, ValueError)
         self._name = name
-        _require_segment(path, name)
+        endless = require_whole_matroska(path, name)
         try:
             self._container: InputContainer = av.open(str(path), metadata_errors="replace")
         except self._errors as error:
@@ -89,6 +89,8 @@ class MediaSound:
             )
         self.samplerate, self.channels = self._stream.rate, self._stream.channels
         self.remarks = list[str]()
+        if endless:
+            self.remarks.append("its header gives no length, so it was read to its end")
         if len(streams) > 1:
             self.remarks.append(f"it has {len(streams)} audio streams, and the first was taken")
         self._stated = self._stated_seconds()
@@ -190,21 +192,3 @@ def _float(y: NDArray[Any], channels: int, *, planar: bool) -> NDArray[np.float3
     if y.dtype == np.uint8:
         return (y.astype(np.float32) - 128) / np.float32(128)
     return np.asarray(y / -float(np.iinfo(y.dtype).min), np.float32)
-
-
-def _require_segment(path: Path, name: Location | Path) -> None:
-    """Refuse a Matroska or WebM file that is shorter than it states."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-    at = head.find(_SEGMENT_ID)
-    if head[:4] != b"\x1aE\xdf\xa3" or at < 0 or len(head) < at + 12:
-        return
-    width = 9 - head[at + 4].bit_length()
-    length = int.from_bytes(head[at + 4 : at + 4 + width], "big") & ((1 << 7 * width) - 1)
-    unknown = length == (1 << 7 * width) - 1
-    if not unknown and at + 4 + width + length > size:
-        raise AudioError(
-            f"'{name}' is truncated: it holds {size} of the {at + 4 + width + length} bytes that "
-            "its header states. Restore it from its source."
-        )

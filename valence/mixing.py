@@ -1,30 +1,53 @@
 """Several channels to one: their mean, or a channel that is named.
 
 Where channels cancel each other (stereo in opposite phase, such as a balanced line that was
-recorded as two channels), their mean is rounding noise, which levelling would raise to speech.
-There the louder channel is taken in its place. That is decided for short stretches on a fixed grid,
-so that it costs one pass, holds where only a part of a recording is so, and does not depend on
-where a recording is cut.
+recorded as two channels), their mean is the noise in which they differ, which levelling would raise
+to speech. There the louder channel is taken in its place. That is decided for short stretches on a
+fixed grid, each by the loud ones among its neighbours: between two words the noise alone says
+nothing of phase. So it costs one pass, holds where only a part of a recording is so, and depends on
+nothing beyond the neighbours, wherever a recording is cut.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Channel = Literal["mean"] | int
+Block = NDArray[np.int16] | NDArray[np.float32]
 
 # Frames of a stretch: shorter than a segment at every usual rate.
 _STRETCH = 4096
-# Channels that are independent of each other lose 3 dB in their mean, 64 of them 18 dB. 30 dB are
-# lost only where one is the other inverted, to within 6 %.
-_LEAST_KEPT = 1e-3
+# Stretches on either side that have a say: 1.4 s at 48 kHz and 4 s at 16 kHz, so that there is a
+# word among them.
+_NEIGHBOURS = 16
+# The mean of n channels keeps 1/n of the power of sounds that are independent of each other. With a
+# sixteenth of that (12 dB less; two channels then lose 15 dB), what the channels share is gone, and
+# the rest is what they do not share.
+_LEAST_KEPT = 1 / 16
+# So little (30 dB) is left by no chance, whatever the neighbours say.
+_SURELY_LOST = 1e-3
 # Below one step of sixteen bits there is nothing to be heard, and chance makes channels opposite.
 _LEAST_POWER = 2.0**-30
 # A channel of equal power is no reason to leave the first one: each change is a click.
 _LOUDER = 2.0
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A block that waits for its neighbours, and what its stretches say."""
+
+    channels: NDArray[np.float32]
+    y: NDArray[np.float32]
+    starts: NDArray[np.intp]
+    power: NDArray[np.float64]
+    votes: NDArray[np.float64]
+    sure: NDArray[np.bool_]
 
 
 class Mixer:
@@ -41,34 +64,49 @@ class Mixer:
         self.cancelled = 0
         self.frames = 0
 
-    def mono(self, block: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mix a block `[frames, channels]` to float32 `[frames]`, full scale at 1.
+    def mono(self, blocks: Iterable[Block]) -> Iterator[NDArray[np.float32]]:
+        """Mix blocks `[frames, channels]`, each to float32 `[frames]`, full scale at 1.
 
-        All blocks but the last hold a multiple of 4,096 frames.
+        All blocks but the last two hold a multiple of 4,096 frames.
         """
-        self.frames += len(block)
-        if self._channel != "mean":
-            return _scaled(block[:, self._channel], block.dtype)
-        if block.shape[1] == 1:
-            return _scaled(block[:, 0], block.dtype)
-        y = _scaled(block.mean(axis=1, dtype=np.float32), block.dtype)
-        if not len(y):
-            return y
-        channels = _scaled(block, block.dtype)
-        starts = np.arange(0, len(y), _STRETCH)
-        lengths = np.diff([*starts, len(y)])
-        power = np.add.reduceat(np.square(channels), starts, axis=0) / lengths[:, None]
-        kept = np.add.reduceat(np.square(y), starts) / lengths
-        whole = power.mean(axis=1)
-        lost = (whole > _LEAST_POWER) & (kept < _LEAST_KEPT * whole)
-        if lost.any():
-            y = y.copy()
-            for stretch in np.flatnonzero(lost):
-                part = slice(starts[stretch], starts[stretch] + lengths[stretch])
-                loudest = int(np.argmax(power[stretch]))
-                first = power[stretch, 0] * _LOUDER >= power[stretch, loudest]
-                y[part] = channels[part, 0 if first else loudest]
-                self.cancelled += int(lengths[stretch])
+        held: deque[_Held] = deque()
+        # The stretches before the first block held.
+        before = (np.zeros((0, 1)), np.zeros(0))
+        for block in blocks:
+            if self._channel != "mean" or block.shape[1] == 1:
+                self.frames += len(block)
+                chosen = 0 if self._channel == "mean" else self._channel
+                yield _scaled(block[:, chosen], block.dtype)
+                continue
+            held.append(_weighed(block))
+            while sum(len(one.votes) for one in list(held)[1:]) >= _NEIGHBOURS:
+                yield self._decided(held, before)
+                before = _last(before, held.popleft())
+        while held:
+            yield self._decided(held, before)
+            before = _last(before, held.popleft())
+
+    def _decided(
+        self, held: deque[_Held], before: tuple[NDArray[np.float64], NDArray[np.float64]]
+    ) -> NDArray[np.float32]:
+        """Mix the first block that is held."""
+        first = held[0]
+        n, past = len(first.votes), len(before[1])
+        self.frames += len(first.y)
+        votes = np.concatenate([before[1], *(one.votes for one in held)])
+        lost = first.sure | (_around(votes)[past : past + n] > 0)
+        if not lost.any():
+            return first.y
+        parts = [one.power for one in held]
+        power = _around(np.concatenate([*([before[0]] if past else []), *parts]))[past : past + n]
+        y = first.y.copy()
+        stops = np.append(first.starts[1:], len(y))
+        for stretch in np.flatnonzero(lost):
+            part = slice(first.starts[stretch], stops[stretch])
+            loudest = int(np.argmax(power[stretch]))
+            plain = power[stretch, 0] * _LOUDER >= power[stretch, loudest]
+            y[part] = first.channels[part, 0 if plain else loudest]
+            self.cancelled += int(part.stop - part.start)
         return y
 
     def remarks(self, sr: int) -> tuple[str, ...]:
@@ -79,6 +117,47 @@ class Mixer:
             f"its channels cancel each other (opposite phase) in {self.cancelled / sr:.1f} of "
             f"{self.frames / sr:.1f} s, where the louder one was taken in place of their mean",
         )
+
+
+def _weighed(block: Block) -> _Held:
+    """A block, its mean, and the votes of its stretches: for another channel above 0."""
+    y = _scaled(block.mean(axis=1, dtype=np.float32), block.dtype)
+    channels = _scaled(block, block.dtype)
+    starts = np.arange(0, len(y), _STRETCH)
+    lengths = np.diff([*starts, len(y)])
+    if not len(y):
+        none = np.zeros(0)
+        return _Held(channels, y, starts, np.zeros((0, block.shape[1])), none, none > 0)
+    power = np.add.reduceat(np.square(channels), starts, axis=0) / lengths[:, None]
+    kept = np.add.reduceat(np.square(y), starts) / lengths
+    whole = power.mean(axis=1)
+    # Samples that are not finite are refused by who asked for the sound.
+    heard = (whole > _LEAST_POWER) & np.isfinite(whole)
+    power = np.where(heard[:, None], power, 0).astype(np.float64)
+    whole = np.where(heard, whole, 0).astype(np.float64)
+    votes = np.where(kept < _LEAST_KEPT / block.shape[1] * whole, whole, -whole)
+    return _Held(channels, y, starts, power, votes, heard & (kept < _SURELY_LOST * whole))
+
+
+def _around(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row, and the mean of its neighbours beside it: the loud outweigh the quiet.
+
+    >>> _around(np.array([0.0, 320.0, 0.0])).tolist()
+    [10.0, 320.0, 10.0]
+    """
+    around = found.copy()
+    for distance in range(1, _NEIGHBOURS + 1):
+        around[distance:] += found[:-distance] / (2 * _NEIGHBOURS)
+        around[:-distance] += found[distance:] / (2 * _NEIGHBOURS)
+    return around
+
+
+def _last(
+    before: tuple[NDArray[np.float64], NDArray[np.float64]], gone: _Held
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The power and votes of the stretches that are still neighbours of one to come."""
+    power = np.concatenate([*([before[0]] if len(before[1]) else []), gone.power])
+    return power[-_NEIGHBOURS:], np.concatenate([before[1], gone.votes])[-_NEIGHBOURS:]
 
 
 def _scaled(y: NDArray[np.floating] | NDArray[np.int16], dtype: np.dtype) -> NDArray[np.float32]:

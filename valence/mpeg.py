@@ -292,6 +292,11 @@ def _past_tags(reader: _Reader, where: int) -> int:
             return min(where, reader.stop)
 
 
+def past_tags(file: BinaryIO, at: int, stop: int) -> int:
+    """Find the first byte behind the ID3, APE and Lyrics tags that begin at `at`, if any do."""
+    return _past_tags(_Reader(file, at, stop), at)
+
+
 def _looks_cut(word: bytes, left: int) -> bool:
     """Whether the last few bytes are the beginning of a frame's header."""
     return left < 4 and word[:1] == b"\xff" and (left < 2 or word[1] & 0xE0 == 0xE0)

@@ -223,7 +223,8 @@ class Predictor:
         Raises
         ------
         TypeError
-            If `y` is of another dtype: the zero of unsigned samples is not silence.
+            If `y`, or an element of a list, is of another dtype (the zero of unsigned samples is
+            not silence), if a list mixes dtypes, or if it holds Python's whole numbers beyond 1.
         AudioError
             If there is less than one segment (0.5 s), no sound, a sample that is not finite, an
             array of another shape, or a rate that is none.
@@ -260,7 +261,7 @@ class Predictor:
                 "one alone as [samples]."
             )
         mixer = Mixer(channel)
-        samples = mixer.mono(block)
+        samples = next(mixer.mono([block]))
         if not np.isfinite(samples).all():
             raise AudioError("The recording holds NaN or infinite samples. Expected finite ones.")
         if samples.size and not samples.any():
@@ -419,9 +420,8 @@ def _samples(y: ArrayLike) -> Array:
         raise AudioError(
             f"The samples are no numbers: {error}. Expected an array of floats."
         ) from error
-    if isinstance(y, (list, tuple)) and found.dtype.kind in "iu":
-        # Whole numbers in a list have no dtype of their own: they are values like 0 and 1.
-        found = found.astype(np.float64)
+    if isinstance(y, (list, tuple)):
+        found = _of_list(found, _dtypes(y))
     kind, size = found.dtype.kind, found.dtype.itemsize
     if kind == "f" and size <= 8:
         with np.errstate(over="ignore"):
@@ -433,6 +433,45 @@ def _samples(y: ArrayLike) -> Array:
         "int32; bring others to floats in [-1, 1] first (unsigned 8-bit samples: (y - 128.0) / "
         "128)."
     )
+
+
+def _dtypes(y: ArrayLike) -> set[np.dtype[Any] | None]:
+    """The dtypes in a list, at every depth of it; None stands for Python's own numbers."""
+    if not isinstance(y, (list, tuple)):
+        return {np.asarray(y).dtype.newbyteorder("=")}
+    found = set[np.dtype[Any] | None]()
+    kinds = set(map(type, y))
+    for kind in kinds:
+        if kind in (int, float):
+            found.add(None)
+        elif issubclass(kind, np.generic):
+            found.add(np.dtype(kind))
+    if any(kind not in (int, float) and not issubclass(kind, np.generic) for kind in kinds):
+        for element in y:
+            if not isinstance(element, (int, float, np.generic)):
+                found |= _dtypes(element)
+    return found
+
+
+def _of_list(found: NDArray[Any], dtypes: set[np.dtype[Any] | None]) -> NDArray[Any]:
+    """Samples of a list, once it is known that they have one full scale."""
+    whole = found.dtype.kind in "iu"
+    if whole and dtypes == {None}:
+        if found.size and (found.min() < -1 or found.max() > 1):
+            raise TypeError(
+                f"A list of whole numbers from {found.min()} to {found.max()} was found, whose "
+                "full scale is not known. Expected an array with a dtype (np.asarray(y, np.int16)) "
+                "or floats in [-1, 1]."
+            )
+        return found.astype(np.float64)
+    if len(dtypes) > 1 and any(dtype is not None and dtype.kind != "f" for dtype in dtypes):
+        # NumPy would bring them to one dtype, and the full scale of each would be forgotten.
+        names = ", ".join(sorted("Python's numbers" if d is None else str(d) for d in dtypes))
+        raise TypeError(
+            f"A list of samples of several dtypes was found ({names}). Expected float16, float32, "
+            "float64, int16 or int32 throughout; bring all to floats in [-1, 1] first."
+        )
+    return found
 
 
 def _ranges(segments: Array) -> Array:
