@@ -13,6 +13,7 @@ from valence.config import Config
 from valence.errors import DamagedError
 from valence.features import Features, made_of, read_features, write_features
 from valence.run import Run, Stage
+from valence.storage import Location
 
 
 def _flip(file: Path, bit: int) -> None:
