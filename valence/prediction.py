@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from valence.audio import AudioReading, iter_segments, mismatches, normalize, on_disk
-from valence.checkpoint import ModelDescription, ModelSections, load_model
+from valence.checkpoint import ModelDescription, ModelSections, load_model, load_own_model
 from valence.errors import AudioError, ModelError, PredictionError
 from valence.inference import sequence_outputs
 from valence.mel import log_mel
@@ -167,17 +167,27 @@ class Predictor:
         Raises
         ------
         ModelError
-            If no model or regressor is there, one is damaged, or they do not belong together.
+            If no model or regressor is there, one is damaged, or they do not belong together or to
+            the run.
+        MissingStageError
+            If the training or the sweep that they are of is not finished.
+        DamagedError
+            If the record of either is lost or damaged.
         """
         if isinstance(where, Run):
             where = where.root
         root = where if isinstance(where, Location) else Location.parse(where)
         folder_of_model = model_folder(root)
-        model, description = load_model(folder_of_model)
+        # A model's folder on its own says nothing of a run.
+        alone = folder_of_model == root
+        model, description = load_model(root) if alone else load_own_model(Run(root))
         best = None
         if regressor is not None:
-            folder = root / "sweep" / "best"
-            best = load_regressor(folder)
+            sweep = Run(root).stage("sweep")
+            folder, record = sweep.folder / "best", sweep.found()
+            if record is not None:
+                sweep.require_finished(record)
+            best = load_regressor(folder, record)
             if best.about["model"] != description.sha256:
                 raise ModelError(
                     f"'{folder}' was fitted on the features of another model than '{root}' holds. "

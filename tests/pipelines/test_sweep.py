@@ -444,15 +444,13 @@ def test_segments_that_cannot_be_read_cost_their_baseline_alone(
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant", "functionals"]
 
-    # Segments that the features were not made of say nothing beside them.
+    # Segments that the features were not made of are not told of beside them.
     stage = extracted.stage("segments")
     stage.begin({"made": "again"}, overwrite=True, wipe=False)
     stage.finish({"digest": "of other segments"})
-    extracted.stage("sweep").file.delete()
-    run_sweep(extracted, small)
-    selection = (extracted.folder("sweep") / "selection.json").read_json()
-    assert list(selection["baselines"]) == ["constant"]
-    assert "the segments were made again after the features" in selection["remarks"][0]
+    with pytest.raises(StaleError, match=r"other segments than .*'valence extract .*--overwrite'"):
+        run_sweep(extracted, small)
+    assert extracted.config() == small
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ def _regressors(
             remarks.append(f"{name}: {each.why_no_sweep}")
             continue
         try:
-            regressor = load_regressor(each.run.folder("sweep") / "best")
+            regressor = load_regressor(each.run.folder("sweep") / "best", each.stages["sweep"])
         except ModelError as error:
             remarks.append(f"{name}: {error}")
             continue
