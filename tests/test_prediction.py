@@ -355,7 +355,12 @@ def test_a_regressor_of_another_sweep_or_of_none_is_refused(
     assert whole is not None
     # Whole in itself, of the same model and features.
     other = Pipeline([("regressor", Ridge())]).fit(np.eye(64), np.arange(64.0))
-    save_regressor(best, other, columns=64, about=dict(whole.about))
+    save_regressor(
+        best,
+        other,
+        columns=64,
+        about={key: whole.about[key] for key in ("model", "target", "steps")},
+    )
     with pytest.raises(ModelError, match=r"not the one that its stage\.json gives.*sweep"):
         Predictor.load(tmp_path, regressor="best")
     Run(root).stage("sweep").file.delete()
