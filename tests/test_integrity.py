@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from valence.config import Config
-from valence.errors import DamagedError, MissingStageError
+from valence.errors import DamagedError, ForeignError, MissingStageError
 from valence.features import Features, made_of, read_features, write_features
 from valence.run import Run, Stage, StageName
 from valence.storage import Location
@@ -249,7 +249,7 @@ def test_the_record_of_another_stage_is_refused(tmp_path: Path) -> None:
     there, here = (Path(run.stage(name).file.path) for name in ("train", "features"))
     shutil.copy(there, here)
     with pytest.raises(
-        DamagedError, match=r"features/stage\.json' is damaged: it is the record of .* 'train'"
+        ForeignError, match=r"features/stage\.json' is the record of another stage, 'train'"
     ):
         run.stage("features").require()
     assert run.stage("features").begin({"of": 1}, overwrite=True) == "resumed"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from valence.config import Config, seal_text, sealed_tables, versions
-from valence.errors import DamagedError, MissingStageError, StaleError, ValenceError
+from valence.errors import DamagedError, ForeignError, MissingStageError, StaleError, ValenceError
 from valence.manifest import Entry, Manifest, take_down
 from valence.storage import Location
 
@@ -208,7 +208,7 @@ class Stage:
         Raises
         ------
         DamagedError
-            If the record is not what was written.
+            If the record is not what was written, or is another stage's (`ForeignError`).
         """
         if not self.file.exists():
             return None
@@ -217,8 +217,6 @@ class Stage:
             # Records of older versions hold no digest and no files.
             if not isinstance(record, dict) or not record.keys() >= _LEAST:
                 raise ValueError("it is no record of a stage")
-            if record["stage"] != self.name:
-                raise ValueError(f"it is the record of another stage, '{record['stage']}'")
             digest = record.pop("digest", None)
             older = digest is None and record.keys() == _LEAST
             if not older and digest != fingerprint(record):
@@ -229,6 +227,12 @@ class Stage:
                 f"'{self.command(overwrite=True)}' to make it again; outputs that are whole and of "
                 "this configuration stay."
             ) from error
+        if record["stage"] != self.name:
+            raise ForeignError(
+                f"'{self.file}' is the record of another stage, '{record['stage']}'. Expected the "
+                f"one that the stage '{self.name}' wrote. Run '{self.command(overwrite=True)}' to "
+                "make it again; outputs that are whole and of this configuration stay."
+            )
         return record
 
     def found(self) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
-from valence.errors import ModelError, StaleError, UsageError
+from valence.errors import ForeignError, ModelError, StaleError, UsageError
 from valence.features import Features
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
 from valence.regressor import Regressor, load_regressor
@@ -219,8 +219,12 @@ def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
 
 def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> None:
     """See that nothing in the folder is replaced that is not a comparison's own."""
-    record = stage.record()
-    if record is not None and "compared" not in record["made_of"]:
+    try:
+        record = stage.record()
+        foreign = record is not None and "compared" not in record["made_of"]
+    except ForeignError:
+        foreign = True
+    if foreign:
         raise UsageError(
             f"'{stage.folder}' holds a stage of a run. Choose a folder of its own for the "
             "comparison."
