@@ -20,9 +20,10 @@ from pipelines.progress import Report
 from pipelines.session import ray_session
 from pipelines.stopping import Stopping, exit_status, in_words
 from pipelines.terminal import leave_quietly, prepare_streams, read_no_more
+from valence.chain import require_chain, require_own_config
 from valence.config import Config, Preset
 from valence.errors import UsageError, ValenceError
-from valence.run import Run
+from valence.run import Run, StageName
 from valence.storage import Location
 
 
@@ -218,7 +219,9 @@ def preprocess(
     target = Run.at(out)
     resolved = _resolve(target, config, preset, set_)
     with ray_session(address):
-        _preprocess(Location.parse(corpus), target, resolved, overwrite, Report())
+        from pipelines.preprocess import preprocess as stage
+
+        stage(Location.parse(corpus), target, resolved, overwrite=overwrite, report=Report())
 
 
 @app.command()
@@ -233,7 +236,7 @@ def train(
 ) -> None:
     """Train the deep model on the segments of a run."""
     target = Run.at(run)
-    resolved = _resolve_existing(target, config, preset, set_)
+    resolved = _resolve_existing(target, "train", config, preset, set_)
     _load_torch()
     with ray_session(address):
         from pipelines.train import train as stage
@@ -253,7 +256,7 @@ def extract(
 ) -> None:
     """Compute the deep features and predictions of every sequence."""
     target = Run.at(run)
-    resolved = _resolve_existing(target, config, preset, set_)
+    resolved = _resolve_existing(target, "features", config, preset, set_)
     _load_torch()
     with ray_session(address):
         from pipelines.extract import extract as stage
@@ -273,7 +276,7 @@ def sweep(
 ) -> None:
     """Evaluate the combinations of scaler, reducer and regressor on the deep features."""
     target = Run.at(run)
-    resolved = _resolve_existing(target, config, preset, set_)
+    resolved = _resolve_existing(target, "sweep", config, preset, set_)
     with ray_session(address):
         from pipelines.sweep import sweep as stage
 
@@ -300,7 +303,6 @@ def report(
         from valence.report import write_report
 
         run = Run.at(runs[0])
-        run.config()
         write_report(run, overwrite=overwrite)
         told.say(f"report: {run.folder('report') / 'report.html'}")
         return
@@ -384,22 +386,21 @@ def export(
 ) -> None:
     """Write what other people's code reads: the study's `.npz` files, or the model as ONNX."""
     target = Run.at(run)
-    config = target.config()
+    config = require_own_config(target)
     told = Report()
     if npz is None and onnx is None:
         raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
     if onnx is not None:
-        from valence.checkpoint import load_model
+        from valence.checkpoint import load_own_model
         from valence.onnx_export import export_onnx
-        from valence.prediction import model_folder
 
-        export_onnx(Location.parse(onnx), *load_model(model_folder(target.root)))
+        export_onnx(Location.parse(onnx), *load_own_model(target))
         told.say(f"export: {onnx}")
     if npz is not None:
         from valence.npz import plan_npz, write_npz
         from valence.segments import SegmentStore
 
-        target.stage("segments").require()
+        require_chain(target, "segments")
         store, folder = SegmentStore(target.folder("segments")), Location.parse(npz)
         splits = _exported(split or get_args(Exported))
         plan = plan_npz(store, config, splits=splits, stride=stride or config.sequence.stride)
@@ -418,23 +419,6 @@ def _exported(names: Sequence[str]) -> list[Exported]:
     return [name for name in known if name in names]
 
 
-def _preprocess(
-    corpus: Location, run: Run, config: Config, overwrite: bool, report: Report
-) -> None:
-    from pipelines.preprocess import preprocess as stage
-    from valence.corpus import read_corpus
-    from valence.synthesis import SYNTHETIC
-
-    # A folder that is no corpus leaves no run behind.
-    read_corpus(corpus, config.corpus.subjects)
-    record = {"corpus": str(corpus), "synthetic": (corpus / SYNTHETIC).exists()}
-    if not run.config_file.exists():
-        # Written before the work, so that a stage stopped half-way is resumed as it was begun.
-        run.write_config(config, record)
-    stage(corpus, run, config, overwrite=overwrite, report=report)
-    run.write_config(run.config(), record)
-
-
 def _all_stages(
     corpus: Location,
     run: Run,
@@ -450,10 +434,11 @@ def _all_stages(
     combinations(config.sweep)
     with ray_session(address):
         from pipelines.extract import extract
+        from pipelines.preprocess import preprocess
         from pipelines.sweep import sweep
         from pipelines.train import train
 
-        _preprocess(corpus, run, config, overwrite, report)
+        preprocess(corpus, run, config, overwrite=overwrite, report=report)
         train(run, config, overwrite=overwrite, report=report)
         extract(run, config, overwrite=overwrite, report=report)
         sweep(run, config, overwrite=overwrite, report=report)
@@ -476,10 +461,14 @@ def _load_torch() -> None:
 
 
 def _resolve_existing(
-    run: Run, file: str | None, preset: Preset | None, assignments: list[str] | None
+    run: Run,
+    stage: StageName,
+    file: str | None,
+    preset: Preset | None,
+    assignments: list[str] | None,
 ) -> Config:
-    """As `_resolve`, for a command that needs a run to work on."""
-    run.config()
+    """As `_resolve`, for a command that makes a stage of a run whose earlier ones are there."""
+    require_own_config(run, before=stage)
     return _resolve(run, file, preset, assignments)
 
 

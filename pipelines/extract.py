@@ -32,7 +32,8 @@ from pipelines.nodes import (
 )
 from pipelines.progress import Report
 from pipelines.tally import some
-from valence.checkpoint import load_model, read_description
+from valence.chain import refuse_other_settings, require_chain
+from valence.checkpoint import load_model, load_own_model, read_description
 from valence.config import Config
 from valence.delivery import ahead
 from valence.errors import DamagedError, ModelError
@@ -76,21 +77,18 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     MissingStageError
         If the segments or the model are not there.
     StaleError
-        If features of another model or configuration stand there and `overwrite` is False.
+        If the training was made of other segments or with other settings, or features of another
+        model or configuration stand there and `overwrite` is False.
     ModelError
         If the model is damaged, or is not the one that the training left; or, once the other
         recordings are extracted, if it gives values that are not finite for one.
     """
     began = time.monotonic()
-    segments = run.stage("segments").require()["summary"]["digest"]
-    trained = run.stage("train").require()["summary"]["digest"]
+    records = require_chain(run, "segments", "train")
+    segments, trained = (records[name]["summary"]["digest"] for name in ("segments", "train"))
+    _require_own_training(run, records["train"]["made_of"], config)
     # All of it, weights too: what is wrong with them is said here, and not by a worker.
-    _, description = load_model(run.model)
-    if description.sha256 != trained:
-        raise ModelError(
-            f"'{run.model}' does not hold the model that '{run.folder('train')}' ended with. "
-            "Restore it, or train again with --overwrite."
-        )
+    load_own_model(run)
     store = SegmentStore(run.folder("segments"))
     frame = store.recordings()
     frame = frame[frame["status"] == "ok"]
@@ -104,7 +102,9 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     making = {"model": trained, "segments": segments, "sequence": {**sequence, "phase": "fixed"}}
     # Taken before the record is written anew, for what it says of files that stay.
     noted: dict[str, str] = {}
-    if stage.begin(making, overwrite=overwrite) == "done":
+    standing = stage.begin(making, overwrite=overwrite)
+    run.accept("features", config)
+    if standing == "done":
         noted = stage.noted()
         if _is_whole(stage, rows, report):
             report.say("extract: nothing to do")
@@ -149,6 +149,25 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
         f"{summary['sequences']} sequences in {summary['seconds']:.0f} s"
     )
     return summary
+
+
+def _require_own_training(run: Run, made_of: Mapping[str, Any], config: Config) -> None:
+    """See to it that the sequences are those that the model was trained on.
+
+    So one configuration tells of all that stands in a run, and makes it again.
+    """
+    asked = {"sequence": config.sequence, "train": config.train}
+    uses = {"sequence": {"length", "stride", "target"}, "train": {"precision"}}
+    here = {
+        name: {
+            key: value
+            for key, value in asked[name].model_dump(mode="json", include=keys).items()
+            if key in made_of.get(name, {})
+        }
+        for name, keys in uses.items()
+    }
+    there = {name: {key: made_of[name][key] for key in kept} for name, kept in here.items()}
+    refuse_other_settings(run.stage("train"), there, here, asks="extraction")
 
 
 def _file_name(row: Mapping[str, Any]) -> str:

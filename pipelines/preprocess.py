@@ -16,6 +16,7 @@ from pipelines.nodes import cpu_nodes, require_cpus, require_shared, tell_of_abs
 from pipelines.progress import Report
 from pipelines.segmenting import process_recordings
 from pipelines.tally import Tally, some, tell_remarks
+from valence.chain import FREE
 from valence.config import Config
 from valence.corpus import Corpus, read_corpus
 from valence.errors import CorpusError, DamagedError, MissingStageError, StaleError
@@ -25,6 +26,10 @@ from valence.segments import SegmentStore
 from valence.splits import assign_splits
 from valence.standardization import Moments
 from valence.storage import Location
+from valence.synthesis import SYNTHETIC
+
+# Sections on which the segments depend only by what came of them, and which they note beside it.
+_BESIDE = ("corpus", "labels", "split")
 
 
 def preprocess(
@@ -77,12 +82,20 @@ def preprocess(
     made_of = _made_of(jobs, config)
     state = stage.begin(made_of, overwrite=overwrite, wipe=False)
     # Accepted: from here on the run is one of this configuration, and is resumed as such.
-    run.accept("segments", config)
+    source = {"corpus": str(corpus), "synthetic": (corpus / SYNTHETIC).exists()}
+    run.accept("segments", config, source)
+    settings = {
+        **{name: getattr(config, name).model_dump(mode="json") for name in _BESIDE},
+        "run": source,
+    }
     stock = store.sizes()
     if state == "done":
         record = stage.record()
         assert record is not None, "what is done has a record"
-        summary: dict[str, Any] = record["summary"]
+        summary: dict[str, Any] = {**record["summary"], "settings": settings}
+        if summary != record["summary"]:
+            # Another place of the corpus, or another rule that divides it alike.
+            stage.amend(summary)
         amiss = _set_aside_what_is_amiss(stage, summary, stock, report)
         untouched = summary["listing"] == listing and not amiss
         held = untouched and not summary["unread"] and not overwrite
@@ -90,7 +103,7 @@ def preprocess(
             if summary.get("subjects") != known:
                 # A table of subjects that changes no subject still says how they are known.
                 summary = {**summary, "subjects": known}
-                stage.finish(summary, stage.noted())
+                stage.amend(summary)
             frame = store.recordings()
             usable = frame[frame["status"] == "ok"]
             tell_remarks(report, dict(zip(usable["Id"], usable["remarks"], strict=True)))
@@ -150,6 +163,7 @@ def preprocess(
         "listing": listing,
         "stock": _stock(store.sizes()),
         "subjects": known,
+        "settings": settings,
     }
     _refuse_unusable(outcomes, config, store)
     files = {f"{each.id}.parquet": each.stored_sha256 for each in outcomes if each.status == "ok"}
@@ -171,14 +185,13 @@ def _jobs(corpus: Corpus, config: Config) -> list[Job]:
 
 def _made_of(jobs: Sequence[Job], config: Config) -> dict[str, Any]:
     """What the stage as a whole depends on; each recording's files have their own fingerprints."""
-    settings = {"preprocess": {"tasks", "cpus_per_task", "max_rejected_share"}}
     placed = [[job.recording.id, job.recording.subject, job.split] for job in jobs]
     stated = {}
     if config.labels.range is not None:
         stated["labels"] = config.labels.model_dump(mode="json")
     return {
         **stated,
-        "preprocess": config.preprocess.model_dump(mode="json", exclude=settings["preprocess"]),
+        "preprocess": config.preprocess.model_dump(mode="json", exclude=set(FREE["preprocess"])),
         "mel": config.mel.model_dump(mode="json"),
         "augment": config.augment.model_dump(mode="json"),
         "sequence": {"length": config.sequence.length},

@@ -35,6 +35,7 @@ from pipelines.trials import (
     run_trials,
     trial_bytes,
 )
+from valence.chain import refuse_other_settings, require_chain
 from valence.combinations import (
     KERNEL_MACHINES,
     Combination,
@@ -44,12 +45,12 @@ from valence.combinations import (
     regressor_parts,
 )
 from valence.config import ClusterConfig, Config, SweepConfig, versions
-from valence.errors import DamagedError, ValenceError
+from valence.errors import DamagedError, ModelError, ValenceError
 from valence.features import concatenate, read_features
 from valence.functionals import functionals, functionals_outcome
 from valence.outcomes import Outcome, OutcomeStore
 from valence.regression import assemble, expected_seconds, thin
-from valence.regressor import holds_regressor, save_regressor
+from valence.regressor import REGRESSOR_FILES, require_regressor, save_regressor
 from valence.results import RESULTS_FILE, SELECTION_FILE, read_results, read_selection
 from valence.run import FORMAT, Run, fingerprint
 from valence.segments import SegmentStore
@@ -103,7 +104,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     SplitError
         If the features' splits do not allow an honest score.
     StaleError
-        If other results stand there and `overwrite` is False.
+        If the features were made of other segments or of another model than stand in the run, or
+        other results stand there and `overwrite` is False.
     DamagedError
         If segments, which the baseline of functionals is made of, are damaged or lost.
     TrainingError
@@ -111,7 +113,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     """
     started = time.monotonic()
     grid = combinations(config.sweep)
-    features = run.stage("features").require()["summary"]["digest"]
+    features = require_chain(run, "features")["features"]["summary"]["digest"]
+    _require_own_division(run, config)
     stage = run.stage("sweep")
     made_of = {
         "features": features,
@@ -127,7 +130,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         record = stage.record()
         assert record is not None, "what is done has a record"
         summary = dict(record["summary"])
-        lost = _what_is_lost(stage.folder, record, features)
+        lost = _what_is_lost(stage.folder, record)
     if lost is not None:
         report.say(f"sweep: {lost} The results are made again")
     elif older:
@@ -148,8 +151,9 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
     require_shared(stage.folder)
     stage.begin(made_of, overwrite=overwrite or older, wipe=False, again=True)
-    # Accepted, as in training: a kill leaves no results with the configuration of others.
-    run.accept("sweep", config)
+    if run.config_file.exists():
+        # Accepted: from here on the run is one of this configuration, and is resumed as such.
+        run.accept("sweep", config)
     store = OutcomeStore(stage.folder / "combinations")
     if overwrite or (standing != "resumed" and lost is None):
         # A failure under another configuration, such as a shorter limit, says nothing here.
@@ -169,7 +173,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         }
     )
     remarks: list[str] = []
-    baselines = _start_functionals(run, division, selector, remarks)
+    baselines = _start_functionals(run, division, selector)
     raw = untransformed(division)
     work = Work(
         config=config.sweep,
@@ -186,7 +190,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     again, _ = cpu_nodes(config.cluster)
     if baselines is not None and again != selector:
         # Those that were to read them may all be gone.
-        baselines = _start_functionals(run, division, again, remarks)
+        baselines = _start_functionals(run, division, again)
     if baselines is not None:
         try:
             with tell_of_absence(again, {"CPU": 1}, report):
@@ -227,7 +231,8 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "digest": fingerprint({"selection": selection}),
         "remarks": remarks,
     }
-    stage.finish(summary, [RESULTS_FILE, SELECTION_FILE])
+    best_files = [f"best/{name}" for name in REGRESSOR_FILES]
+    stage.finish(summary, [RESULTS_FILE, SELECTION_FILE, *best_files])
     report.say(
         f"sweep: best of {len(grid)} is {summary['best']}, validation CCC "
         f"{summary['ccc_validation']:.3f}"
@@ -236,15 +241,26 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     return summary
 
 
-def _what_is_lost(folder: Location, record: Mapping[str, Any], features: str) -> str | None:
+def _require_own_division(run: Run, config: Config) -> None:
+    """See to it that subjects may stand in two splits only where the run says so."""
+    if not run.config_file.exists():
+        # Only the features of a run were kept.
+        return
+    there, here = (
+        {"split": {"allow_subject_overlap": each.split.allow_subject_overlap}}
+        for each in (run.config(), config)
+    )
+    refuse_other_settings(run.stage("segments"), there, here, asks="sweep")
+
+
+def _what_is_lost(folder: Location, record: Mapping[str, Any]) -> str | None:
     """What of a finished sweep is absent or damaged, in words, or None."""
     try:
         read_results(folder, record)
         read_selection(folder, record)
-    except DamagedError as error:
+        require_regressor(folder / "best", record)
+    except (DamagedError, ModelError) as error:
         return str(error).partition(". ")[0] + "."
-    if not holds_regressor(folder / "best", features=features):
-        return f"'{folder / 'best'}' does not hold the best pipeline, whole."
     return None
 
 
@@ -380,25 +396,15 @@ def _software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, A
     return {"format": FORMAT["sweep"]} | {each: installed[each] for each in packages}
 
 
-def _start_functionals(
-    run: Run, division: Division, selector: Selector, remarks: list[str]
-) -> ObjectRef | None:
+def _start_functionals(run: Run, division: Division, selector: Selector) -> ObjectRef | None:
     """Functionals of all rows, being read.
 
-    None where only the features of a run were kept, and, with a remark, where the segments are no
-    longer those that the features were made of.
+    None where only the features of a run were kept.
     """
     store = SegmentStore(run.folder("segments"))
     if not store.root.exists():
         return None
     made_of = run.stage("features").require()["made_of"]
-    segments = run.stage("segments").record()
-    if segments is None or segments["summary"].get("digest") != made_of["segments"]:
-        remarks.append(
-            "the baseline of functionals is missing: the segments were made again after the "
-            "features, so 'valence extract' and 'valence sweep' are due with --overwrite"
-        )
-        return None
     # Of the features, whatever this call's configuration says.
     length = made_of["sequence"]["length"]
     rows = concatenate([division.training, division.validation, division.test])

@@ -30,6 +30,7 @@ from pipelines.progress import Report
 from pipelines.rendezvous import Meeting
 from pipelines.streaming import StreamingSource
 from pipelines.watch import Watch
+from valence.chain import FREE, refuse_other_settings, require_chain
 from valence.checkpoint import (
     TrainingState,
     export_model,
@@ -60,10 +61,6 @@ from valence.storage import Location
 from valence.training import Source, Task, best_model, fit, history_csv, is_finished
 
 T = TypeVar("T")
-
-# Keys of [train] that change how fast and where, and not what; but for the last batch of a pool,
-# which is left out where it has fewer runs than there are workers.
-_FREE = {"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}
 
 # glibc gives large blocks back when they are freed and asks for them again in the next step, which
 # costs a third of a step on a CPU. That a training's memory is to be kept it must be told before a
@@ -123,7 +120,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     """
     began = time.monotonic()
     require_size(config)
-    segments = run.stage("segments").require()
+    segments = require_chain(run, "segments")["segments"]
     _require_own_segments(segments["made_of"], run, config)
     store = SegmentStore(run.folder("segments"))
     stage = run.stage("train")
@@ -252,12 +249,7 @@ def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) 
     for name in ("corpus", "labels", "split"):
         # A section that states nothing is absent.
         there[name], here[name] = standing.get(name, {}), sections.get(name, {})
-    if here != there:
-        raise StaleError(
-            f"'{run.folder('segments')}' was made with another configuration than this training "
-            f"asks for: {difference(there, here)}. Leave the setting as it is there, or run "
-            f"'valence preprocess' for '{run.root}' with the other one and --overwrite first."
-        )
+    refuse_other_settings(run.stage("segments"), there, here, asks="training")
 
 
 def _newest(
@@ -315,7 +307,7 @@ def _holds_own_state(
 
 def _made_of(config: Config, digest: str) -> dict[str, Any]:
     sections = config.model_dump(mode="json", exclude_none=True)
-    kept = {key: value for key, value in sections["train"].items() if key not in _FREE}
+    kept = {key: value for key, value in sections["train"].items() if key not in FREE["train"]}
     names = ("standardize", "sequence", "model")
     return {"segments": digest, "train": kept, **{name: sections[name] for name in names}}
 

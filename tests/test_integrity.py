@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from valence.config import Config
-from valence.errors import DamagedError
+from valence.errors import DamagedError, ForeignError
 from valence.features import Features, made_of, read_features, write_features
-from valence.run import Run, Stage
+from valence.run import Run, Stage, StageName
 from valence.storage import Location
 
 
@@ -236,3 +236,36 @@ def test_a_folder_in_place_of_the_configuration_is_named_with_what_mends_it(
             f"'{run.config_file}' is a folder. Expected the configuration of the run. Move that "
             f"folder away first. {mends}"
         )
+
+
+@pytest.mark.parametrize("name", ["segments", "train", "features", "sweep"])
+def test_a_lost_record_beside_outputs_is_no_stage_that_was_not_made(
+    tmp_path: Path, name: StageName
+) -> None:
+    stage = Run.at(str(tmp_path / "run")).stage(name)
+    assert stage.found() is None
+    stage.begin({"of": 1})
+    (stage.folder / "best" / "output").write_text("kept")
+    stage.finish({}, ["best/output"])
+    stage.file.delete()
+    command = stage.command().split()[1]
+    for read in (stage.found, stage.require):
+        with pytest.raises(DamagedError, match=rf"stage\.json' is missing beside .*{command} "):
+            read()
+    # The command goes on with what stands there.
+    assert stage.begin({"of": 1}) == "new"
+    assert (stage.folder / "best" / "output").exists()
+
+
+def test_the_record_of_another_stage_is_refused(tmp_path: Path) -> None:
+    run = Run.at(str(tmp_path / "run"))
+    for name in ("train", "features"):
+        run.stage(name).begin({"of": 1})
+        run.stage(name).finish({"digest": name})
+    there, here = (Path(run.stage(name).file.path) for name in ("train", "features"))
+    shutil.copy(there, here)
+    with pytest.raises(
+        ForeignError, match=r"features/stage\.json' is the record of another stage, 'train'"
+    ):
+        run.stage("features").require()
+    assert run.stage("features").begin({"of": 1}, overwrite=True) == "resumed"

@@ -24,12 +24,12 @@ from valence.audio import read_audio
 from valence.checkpoint import export_model
 from valence.config import Config
 from valence.corpus import read_corpus
-from valence.errors import AudioError, ModelError
+from valence.errors import AudioError, DamagedError, MissingStageError, ModelError
 from valence.inference import sequence_outputs
 from valence.model import ValenceModel
 from valence.prediction import OverlapAverage
 from valence.preprocessing import Job, process_recording
-from valence.regressor import save_regressor
+from valence.regressor import REGRESSOR_FILES, save_regressor
 from valence.run import Run
 from valence.segments import SegmentStore
 from valence.standardization import Standardizer
@@ -342,12 +342,15 @@ def _add_best(root: Location, predictor: Predictor, *, model: str | None = None)
     starts = np.arange(len(mel) - length + 1)
     features = sequence_outputs(predictor.model, mel, starts, length).feature
     pipeline = Pipeline([("scaler", StandardScaler()), ("regressor", Ridge())])
+    sweep = Run(root).stage("sweep")
+    sweep.begin({"features": "of the model"})
     save_regressor(
-        root / "sweep" / "best",
+        sweep.folder / "best",
         pipeline.fit(features.astype(np.float64), np.sin(starts / 9)),
         columns=features.shape[1],
         about={"model": model or predictor.description.sha256, "target": "valence", "steps": {}},
     )
+    sweep.finish({}, [f"best/{name}" for name in REGRESSOR_FILES])
 
 
 def test_the_best_regressor_predicts_from_the_same_features(
@@ -375,3 +378,48 @@ def test_a_regressor_of_another_model_is_refused(tmp_path: Path, tiny_config: Co
     _add_best(Location.parse(tmp_path), Predictor.load(tmp_path), model="f" * 64)
     with pytest.raises(ModelError, match="features of another model"):
         Predictor.load(tmp_path, regressor="best")
+
+
+def test_a_regressor_of_another_sweep_or_of_none_is_refused(
+    tmp_path: Path, tiny_config: Config
+) -> None:
+    _export(tmp_path / "model", tiny_config)
+    root = Location.parse(tmp_path)
+    _add_best(root, Predictor.load(tmp_path))
+    best = root / "sweep" / "best"
+    whole = Predictor.load(tmp_path, regressor="best").regressor
+    assert whole is not None
+    # Whole in itself, of the same model and features.
+    other = Pipeline([("regressor", Ridge())]).fit(np.eye(64), np.arange(64.0))
+    save_regressor(
+        best,
+        other,
+        columns=64,
+        about={key: whole.about[key] for key in ("model", "target", "steps")},
+    )
+    with pytest.raises(ModelError, match=r"not the one that its stage\.json gives.*sweep"):
+        Predictor.load(tmp_path, regressor="best")
+    Run(root).stage("sweep").file.delete()
+    with pytest.raises(DamagedError, match=r"sweep/stage\.json' is missing .*valence sweep"):
+        Predictor.load(tmp_path, regressor="best")
+    Run(root).stage("sweep").begin({"features": "being replaced"})
+    with pytest.raises(MissingStageError, match="is not finished"):
+        Predictor.load(tmp_path, regressor="best")
+
+
+def test_a_model_that_is_not_the_one_of_its_run_is_refused(
+    tmp_path: Path, tiny_config: Config
+) -> None:
+    _export(tmp_path / "model", tiny_config)
+    stage = Run.at(str(tmp_path)).stage("train")
+    stage.begin({"seed": 1})
+    stage.finish({"digest": Predictor.load(tmp_path / "model").description.sha256})
+    Predictor.load(tmp_path)
+    stage.begin({"seed": 2}, overwrite=True)
+    with pytest.raises(MissingStageError, match="is not finished"):
+        Predictor.load(tmp_path)
+    stage.finish({"digest": "f" * 64})
+    with pytest.raises(ModelError, match=r"model' does not hold the model that .*valence train"):
+        Predictor.load(tmp_path)
+    # A model's folder on its own is nobody's.
+    Predictor.load(tmp_path / "model")

@@ -44,6 +44,36 @@ def test_the_configuration_of_a_run_comes_back(run: Run) -> None:
     assert 'numpy = "' in run.config_file.read_text()
 
 
+def test_a_stage_accepts_its_own_sections_and_those_of_stages_not_begun(run: Run) -> None:
+    given = Config.resolve(
+        Config(), assignments=["mel.n_fft=512", "train.epochs=3", "sweep.seed=4", "split.seed=6"]
+    )
+    run.accept("segments", given, {"corpus": "/data"})
+    assert (run.config(), run.record()) == (given, {"corpus": "/data"})
+    run.stage("train").begin(_MADE_OF)
+    run.accept("segments", Config(), {"corpus": "/moved"})
+    # What was begun with a setting keeps it.
+    assert run.config() == Config.resolve(Config(), assignments=["train.epochs=3"])
+    run.stage("sweep").begin(_MADE_OF)
+    run.accept("train", Config.resolve(given, assignments=["train.epochs=7"]))
+    assert run.config() == Config.resolve(Config(), assignments=["train.epochs=7"])
+    assert run.record() == {"corpus": "/moved"}
+
+
+def test_a_summary_is_amended_and_the_files_stay_noted(stage: Stage) -> None:
+    stage.begin(_MADE_OF)
+    (stage.folder / "output").write_text("kept")
+    stage.finish({"digest": "d"}, ["output"])
+    noted = stage.noted()
+    (stage.folder / "output").delete()
+    stage.amend({"digest": "d", "settings": {}})
+    assert stage.noted() == noted
+    record = stage.record()
+    assert record is not None
+    assert record["summary"] == {"digest": "d", "settings": {}}
+    assert stage.standing(_MADE_OF) == "done"
+
+
 def test_a_folder_that_is_no_run_is_refused(run: Run) -> None:
     assert run.record() == {}
     with pytest.raises(MissingStageError, match=r"is not a run: it has no config\.toml") as raised:

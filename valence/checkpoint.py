@@ -34,7 +34,7 @@ from valence.errors import ConfigError, ModelError, TrainingError
 from valence.kept_file import KeptFile, TooLargeError, parse_json, read_at_most, require_table
 from valence.model import ValenceModel
 from valence.model_card import Card
-from valence.run import fingerprint
+from valence.run import Run, fingerprint
 from valence.standardization import Standardizer
 from valence.storage import Location
 from valence.weights import MOST_BYTES, Weights, most_bytes, read_weights, values_bytes
@@ -480,6 +480,33 @@ def load_model(folder: Location) -> tuple[ValenceModel, ModelDescription]:
     model = _build(sections, standardizer)
     model.load_state_dict(tensors)
     return model.eval(), description
+
+
+def load_own_model(run: Run) -> tuple[ValenceModel, ModelDescription]:
+    """As `load_model`, the model of a run, which is the one that its training ended with.
+
+    A run of which the model alone was kept says nothing of its training.
+
+    Raises
+    ------
+    ModelError
+        If it is another, or as `load_model`.
+    MissingStageError
+        If the training that stands there is not finished.
+    DamagedError
+        If the record of the training is lost or damaged.
+    """
+    model, description = load_model(run.model)
+    stage = run.stage("train")
+    record = stage.found()
+    if record is not None:
+        stage.require_finished(record)
+        if record["summary"].get("digest", description.sha256) != description.sha256:
+            raise ModelError(
+                f"'{run.model}' does not hold the model that '{stage.folder}' ended with. Restore "
+                f"it, or run '{stage.command()}', which writes it again from the training's state."
+            )
+    return model, description
 
 
 def _expected(sections: ModelSections, standardizer: Standardizer | None) -> Weights:

@@ -58,6 +58,10 @@ class DamagedError(ValenceError):
     """A file that a run keeps is lost, or is not what was written there."""
 
 
+class ForeignError(DamagedError):
+    """A file that a run keeps is whole, and belongs to something else."""
+
+
 class ModelError(ValenceError):
     """A model folder or checkpoint that is incomplete, damaged or of another version."""
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from valence.audio import AudioReading, iter_segments, mismatches, normalize, on_disk
-from valence.checkpoint import ModelDescription, ModelSections, load_model
+from valence.checkpoint import ModelDescription, ModelSections, load_model, load_own_model
 from valence.errors import AudioError, ModelError, PredictionError
 from valence.inference import sequence_outputs
 from valence.mel import log_mel
@@ -29,7 +29,7 @@ from valence.mixing import Mixer
 from valence.model import ValenceModel
 from valence.quality import Quality, quality_of_record, read_quality
 from valence.regressor import Regressor, load_regressor
-from valence.run import Run, Stage
+from valence.run import Run
 from valence.storage import Location
 
 # Segments decoded at once, and given to the model at once (ten minutes of half a second each).
@@ -167,19 +167,27 @@ class Predictor:
         Raises
         ------
         ModelError
-            If no model or regressor is there, one is damaged, they do not belong together, or the
-            training or sweep that makes them is not finished.
+            If no model or regressor is there, one is damaged, or they do not belong together or to
+            the run.
+        MissingStageError
+            If the training or the sweep that they are of is not finished.
+        DamagedError
+            If the record of either is lost or damaged.
         """
         if isinstance(where, Run):
             where = where.root
         root = where if isinstance(where, Location) else Location.parse(where)
         folder_of_model = model_folder(root)
-        model, description = load_model(folder_of_model)
+        # A model's folder on its own says nothing of a run.
+        alone = folder_of_model == root
+        model, description = load_model(root) if alone else load_own_model(Run(root))
         best = None
         if regressor is not None:
-            folder = root / "sweep" / "best"
-            _require_finished(Run(root).stage("sweep"), folder)
-            best = load_regressor(folder)
+            sweep = Run(root).stage("sweep")
+            folder, record = sweep.folder / "best", sweep.found()
+            if record is not None:
+                sweep.require_finished(record)
+            best = load_regressor(folder, record)
             if best.about["model"] != description.sha256:
                 raise ModelError(
                     f"'{folder}' was fitted on the features of another model than '{root}' holds. "
@@ -499,30 +507,25 @@ def model_folder(root: Location) -> Location:
     Raises
     ------
     ModelError
-        If there is none, or the run's training is not finished.
+        If there is none.
+    MissingStageError
+        If the run's training is not finished.
     DamagedError
-        If the record of the run's training is damaged.
+        If the record of the run's training is lost or damaged.
     """
     if (root / "model.json").exists():
         return root
-    _require_finished(Run(root).stage("train"), root / "model")
+    training = Run(root).stage("train")
+    record = training.found()
+    # Where a model was copied to, there is no record.
+    if record is not None:
+        training.require_finished(record)
     if (root / "model" / "model.json").exists():
         return root / "model"
     raise ModelError(
         f"'{root}' holds no model. Expected the folder of a run whose training is finished, or a "
         "folder with model.json and model.safetensors."
     )
-
-
-def _require_finished(stage: Stage, folder: Location) -> None:
-    """Refuse what a stage is about to replace, or was when it was killed."""
-    record = stage.record()
-    # Where a model was copied to, there is no record.
-    if record is not None and record["status"] != "done":
-        raise ModelError(
-            f"'{stage.folder}' is not finished, so that '{folder}' may be lost or of an earlier "
-            f"call. Expected a finished stage. Run '{stage.command()}' to its end first."
-        )
 
 
 def _in_blocks(

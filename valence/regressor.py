@@ -21,6 +21,7 @@ from sklearn.pipeline import Pipeline
 from valence.config import Target, versions
 from valence.errors import ModelError
 from valence.kept_file import KeptFile
+from valence.manifest import noted_digest
 from valence.pipeline_archive import most_bytes, require_as_declared
 from valence.run import Stage, fingerprint
 from valence.storage import Location
@@ -42,6 +43,7 @@ TRUSTED = (
 _FORMAT = 2
 _PIPELINE = "pipeline.skops"
 _ABOUT = "regressor.json"
+REGRESSOR_FILES = (_PIPELINE, _ABOUT)
 # Deep features are four times model.lstm_hidden, which is 4,096 at most.
 _MOST_COLUMNS = 16_384
 # Whatever else there is, these are used.
@@ -123,16 +125,22 @@ def save_regressor(
     (folder / _ABOUT).write_json({**told, "digest": fingerprint(told)})
 
 
-def load_regressor(folder: Location) -> Regressor:
+def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) -> Regressor:
     """Read what `save_regressor` wrote, such as `RUN/sweep/best`.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    record
+        Of the stage whose best it is; None if it is nobody's.
 
     Raises
     ------
     ModelError
-        If something is missing or damaged, or holds a type that is not trusted.
+        If something is missing, damaged or another sweep's, or holds a type that is not trusted.
     """
-    about = _read_about(folder)
-    content, kept = _read_pipeline(folder, about)
+    about, content, kept = _read(folder, record)
     file = kept.file
     skops = _skops()
     try:
@@ -158,22 +166,39 @@ def load_regressor(folder: Location) -> Regressor:
     return Regressor(pipeline, about)
 
 
-def holds_regressor(folder: Location, *, features: str) -> bool:
-    """Whether a folder holds, whole, a pipeline that was fitted on `features`; none of it is built.
+def require_regressor(folder: Location, record: Mapping[str, Any]) -> None:
+    """Refuse a folder that does not hold, whole, the best pipeline of a sweep; none of it is built.
 
     Parameters
     ----------
     folder
         Such as `RUN/sweep/best`.
-    features
-        The digest of the stage `features`.
+    record
+        The stage's: the digest of the features that it was fitted on, and of the files.
+
+    Raises
+    ------
+    ModelError
+        If it is so.
     """
-    try:
-        about = _read_about(folder)
-        _read_pipeline(folder, about)
-    except ModelError:
-        return False
-    return about.get("features") == features
+    about, _, _ = _read(folder, record)
+    if about.get("features") != record["made_of"]["features"]:
+        raise ModelError(
+            f"'{folder}' holds a pipeline that was fitted on other features than its sweep had. "
+            f"Expected the best of that sweep. {_remedy(folder)}"
+        )
+
+
+def _read(
+    folder: Location, record: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], bytes, KeptFile]:
+    """The description, the bytes of the pipeline and their file, both as their stage noted them."""
+    about = _read_about(folder)
+    content, kept = _read_pipeline(folder, about)
+    for name in REGRESSOR_FILES:
+        noted = noted_digest(record or {}, f"{folder.name}/{name}")
+        replace(kept, file=folder / name).require(noted)
+    return about, content, kept
 
 
 def _read_pipeline(folder: Location, about: Mapping[str, Any]) -> tuple[bytes, KeptFile]:

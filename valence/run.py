@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from valence.config import Config, seal_text, sealed_tables, versions
-from valence.errors import DamagedError, MissingStageError, StaleError, ValenceError
+from valence.errors import DamagedError, ForeignError, MissingStageError, StaleError, ValenceError
 from valence.kept_file import MOST_BYTES, parse_json, read_at_most, unreadable
 from valence.manifest import Entry, Manifest, take_down
 from valence.storage import Location
@@ -146,7 +146,7 @@ class Run:
 
     def _config_remedy(self) -> str:
         """What makes `config.toml` again: its copy, if that is whole."""
-        copy = self._config_copy
+        copy = self.config_copy
         try:
             sealed_tables(read_at_most(copy, MOST_BYTES))
         except (OSError, ValueError):
@@ -158,17 +158,37 @@ class Run:
         return f"Copy '{copy}' to its place: the run keeps the same content there."
 
     @property
-    def _config_copy(self) -> Location:
+    def config_copy(self) -> Location:
+        """`config.copy.toml`, from which `config.toml` can be restored."""
         return self.root / "config.copy.toml"
 
-    def accept(self, stage: StageName, config: Config) -> None:
-        """Take over into `config.toml` what a stage has accepted: the sections that it answers for.
+    def accept(
+        self, stage: StageName, config: Config, record: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take over into `config.toml` what a stage has accepted, as soon as it has.
 
+        These are the sections that it answers for, and those of later stages that were not begun.
         The others stay, because what stands in the folders of later stages was made with them.
+
+        Parameters
+        ----------
+        stage
+            The stage.
+        config
+            The configuration that it works with.
+        record
+            The table `run`, if that is new.
         """
         standing = self.config() if self.config_file.exists() else config
-        owned = {name: getattr(config, name) for name in _SECTIONS[stage]}
-        self.write_config(standing.model_copy(update=owned), self.record())
+        names = get_args(StageName)
+        accepted = {
+            section: getattr(config, section)
+            for name in names[names.index(stage) :]
+            if name == stage or not self.stage(name).file.exists()
+            for section in _SECTIONS[name]
+        }
+        kept = self.record() if record is None else record
+        self.write_config(standing.model_copy(update=accepted), kept)
 
     def write_config(self, config: Config, record: Mapping[str, Any]) -> None:
         """Write the resolved configuration with the record of the run and the versions.
@@ -177,7 +197,7 @@ class Run:
         """
         text = seal_text(config.to_toml(run=record, versions=versions()))
         self.config_file.write_text(text)
-        self._config_copy.write_text(text)
+        self.config_copy.write_text(text)
 
 
 @dataclass(frozen=True)
@@ -209,7 +229,7 @@ class Stage:
         Raises
         ------
         DamagedError
-            If the record is not what was written.
+            If the record is not what was written, or is another stage's (`ForeignError`).
         """
         if not self.file.exists():
             return None
@@ -237,7 +257,46 @@ class Stage:
                 f"'{self.command(overwrite=True)}' to make it again; outputs that are whole and of "
                 "this configuration stay."
             ) from error
+        if record["stage"] != self.name:
+            raise ForeignError(
+                f"'{self.file}' is the record of another stage, '{record['stage']}'. Expected the "
+                f"one that the stage '{self.name}' wrote. Run '{self.command(overwrite=True)}' to "
+                "make it again; outputs that are whole and of this configuration stay."
+            )
         return record
+
+    def found(self) -> dict[str, Any] | None:
+        """Give the record to who reads the outputs, or None where neither stands.
+
+        Raises
+        ------
+        DamagedError
+            If the record is damaged, or lost beside outputs.
+        """
+        record = self.record()
+        standing = () if record is not None else self.folder.everything()
+        # A hidden file is one that some writer left unfinished.
+        if any(not entry.name.startswith(".") for entry in standing):
+            raise DamagedError(
+                f"'{self.file}' is missing beside what '{self.folder}' holds. Expected the record "
+                f"that the stage wrote. Run '{self.command()}' to make it again; outputs that are "
+                "whole stay."
+            )
+        return record
+
+    def require_finished(self, record: Mapping[str, Any] | None) -> None:
+        """Refuse the record of a stage that is not finished, or that has none.
+
+        Raises
+        ------
+        MissingStageError
+            If it is so.
+        """
+        if record is None or record["status"] != "done":
+            state = "has not been made" if record is None else "is not finished"
+            raise MissingStageError(
+                f"'{self.folder}' {state}, and this stage needs it. Run '{self.command()}' first."
+            )
 
     def command(self, *, overwrite: bool = False) -> str:
         """The command that makes this stage's outputs."""
@@ -264,14 +323,11 @@ class Stage:
         StaleError
             If another version of this program has made it, whose format is not this one's.
         DamagedError
-            If the record is damaged, or a file is missing or has another size.
+            If the record is lost or damaged, or a file is missing or has another size.
         """
-        record = self.record()
-        if record is None or record["status"] != "done":
-            state = "has not been made" if record is None else "is not finished"
-            raise MissingStageError(
-                f"'{self.folder}' {state}, and this stage needs it. Run '{self.command()}' first."
-            )
+        record = self.found()
+        self.require_finished(record)
+        assert record is not None, "what is finished has a record"
         there = record["made_of"].get("format")
         if there != FORMAT[self.name]:
             raise StaleError(
@@ -453,6 +509,12 @@ class Stage:
         record = self.record()
         assert record is not None, "a stage is begun before it is finished"
         self._note({**record, "summary": summary}, outputs)
+
+    def amend(self, summary: Mapping[str, Any]) -> None:
+        """Put another summary into the record of the finished stage, whose files stay noted."""
+        record = self.record()
+        assert record is not None, "the stage is finished"
+        self._write("done", record["made_of"], summary, files=record.get("files", {}))
 
     def _note(self, record: Mapping[str, Any], outputs: Iterable[str] | Mapping[str, str]) -> None:
         manifest = take_down(self.folder, outputs)

@@ -131,6 +131,29 @@ def test_a_model_that_is_not_the_trained_one_is_refused(
     assert not run.folder("features").exists()
 
 
+def test_segments_or_settings_that_the_model_was_not_trained_with_are_refused(
+    run: Run, tiny_config: Config, told: Any
+) -> None:
+    """Else speakers that it was trained on may stand in the test set, and nothing tells of it."""
+    segments = run.stage("segments")
+    digest = run.stage("train").require()["summary"]["digest"]
+    stage = run.stage("train")
+    settings = {"sequence": tiny_config.sequence.model_dump(mode="json")}
+    made_of = {"segments": segments.require()["summary"]["digest"], **settings}
+    stage.begin(made_of, overwrite=True)
+    stage.finish({"seconds": 0.0, "digest": digest})
+    other = Config.resolve(tiny_config, assignments=["sequence.stride=3"])
+    for overwrite in (False, True):
+        with pytest.raises(StaleError, match=r"stride is 5 there and 3 here.*valence train"):
+            _extract(run, other, told, overwrite=overwrite)
+    assert run.config() == tiny_config
+    _extract(run, tiny_config, told)
+    segments.begin({"partition": "another"}, overwrite=True, wipe=False)
+    segments.finish({"seconds": 0.0, "digest": "of another division"})
+    with pytest.raises(StaleError, match=r"made of other segments.*valence train .*--over"):
+        _extract(run, tiny_config, told, overwrite=True)
+
+
 def test_training_must_be_finished(run: Run, tiny_config: Config, told: Any) -> None:
     run.stage("train").file.delete()
     with pytest.raises(MissingStageError, match="valence train"):

@@ -18,9 +18,10 @@ from rich.console import Console
 from pipelines.progress import Report
 from pipelines.segmenting import process_recordings
 from tests.exported import exported
+from valence.chain import require_own_config
 from valence.config import Config
 from valence.corpus import read_corpus
-from valence.errors import ClusterError, CorpusError, StaleError, ValenceError
+from valence.errors import ClusterError, CorpusError, DamagedError, StaleError, ValenceError
 from valence.preprocessing import Job, process_recording
 from valence.run import Run
 from valence.segments import SegmentStore
@@ -164,6 +165,31 @@ def test_nothing_to_do(made: Path, tiny_corpus: Location, tiny_config: Config) -
     summary = _preprocess(Path(tiny_corpus.path), made, tiny_config)
     assert summary["processed"] == 6
     assert {file: file.stat().st_mtime_ns for file in (made / "segments").iterdir()} == before
+
+
+def test_the_store_says_of_which_corpus_and_settings_it_is(
+    made: Path, tiny_corpus: Location, corpus: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder, run = tmp_path / "run", Run.at(str(tmp_path / "run"))
+    shutil.copytree(made, folder)
+    assert run.record() == {"corpus": str(tiny_corpus), "synthetic": True}
+    assert require_own_config(run) == tiny_config
+    # The same recordings elsewhere, divided by a rule that comes to the same.
+    assignments = ["preprocess.tasks=2", "split.protocol=partition"]
+    other = Config.resolve(tiny_config, assignments=assignments)
+    for file in Path(tiny_corpus.path).rglob("*.*"):
+        there = corpus / file.relative_to(tiny_corpus.path)
+        os.utime(there, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    _preprocess(corpus, folder, other)
+    assert _files(folder) == _files(made)
+    assert run.record()["corpus"] == str(corpus)
+    assert require_own_config(run) == other
+    run.write_config(other, {**run.record(), "synthetic": False})
+    with pytest.raises(DamagedError, match=r"run\.synthetic is True there and False here"):
+        require_own_config(run)
+    # The command itself says again what the corpus is.
+    _preprocess(corpus, folder, other)
+    assert require_own_config(run) == other
 
 
 @pytest.mark.parametrize("share", [None, 0.5])

@@ -454,25 +454,13 @@ def test_segments_that_are_damaged_end_the_sweep_with_what_mends_them(
     selection = (extracted.folder("sweep") / "selection.json").read_json()
     assert list(selection["baselines"]) == ["constant", "functionals"]
 
-
-@pytest.mark.filterwarnings("ignore:.*deprecated")
-def test_segments_that_the_features_were_not_made_of_say_nothing_beside_them(
-    extracted: Run, tiny_config: Config, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = Config.resolve(tiny_config, assignments=_ONE_COMBINATION)
+    # Segments that the features were not made of are not told of beside them.
     stage = extracted.stage("segments")
     stage.begin({"made": "again"}, overwrite=True, wipe=False)
     stage.finish({"digest": "of other segments"})
-    extracted.folder("sweep").delete()
-    run_sweep(extracted, small)
-    selection = (extracted.folder("sweep") / "selection.json").read_json()
-    assert list(selection["baselines"]) == ["constant"]
-    (remark,) = selection["remarks"]
-    assert "the segments were made again after the features" in remark
-    run_sweep(extracted, small)
-    told = capsys.readouterr().err.splitlines()
-    assert f"sweep: {remark}" in told
-    assert f"sweep: nothing to do; {remark}; --overwrite tries again" in told
+    with pytest.raises(StaleError, match=r"other segments than .*'valence extract .*--overwrite'"):
+        run_sweep(extracted, small)
+    assert extracted.config() == small
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from valence.checkpoint import load_model, load_state, read_progress
 from valence.config import Config
 from valence.errors import (
     ClusterError,
+    DamagedError,
     MissingStageError,
     ModelError,
     StaleError,
@@ -144,7 +145,7 @@ def test_segments_of_other_settings_are_refused(
     """Where nothing was trained, where a training was interrupted, and where one has ended."""
     run, other = _copy(trained[0], tmp_path), _set(train_config, assignment)
     folder = run.folder("train")
-    with pytest.raises(StaleError, match=rf"{says}.*'valence preprocess'.*--overwrite"):
+    with pytest.raises(StaleError, match=rf"{says}.*'valence preprocess .*--overwrite'"):
         _train(run, other, told)
     run.stage("train").file.delete()
     # Training anew does not make the segments anew.
@@ -406,6 +407,9 @@ def test_stages_before_must_be_finished(
 ) -> None:
     run = prepared_run("run")
     run.stage("segments").file.delete()
+    with pytest.raises(DamagedError, match=r"segments/stage\.json' is missing.*valence preprocess"):
+        _train(run, tiny_config, told)
+    run.folder("segments").delete()
     with pytest.raises(MissingStageError, match="valence preprocess"):
         _train(run, tiny_config, told)
 

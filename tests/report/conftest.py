@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
-from valence.checkpoint import export_model, load_model
+from valence.checkpoint import export_model, load_model, read_description
 from valence.config import Config
 from valence.corpus import read_corpus
 from valence.features import Features, write_features
@@ -21,8 +21,8 @@ from valence.inference import sequence_outputs
 from valence.metrics import paired_difference, score
 from valence.model import ValenceModel
 from valence.preprocessing import Job, process_recording
-from valence.regressor import save_regressor
-from valence.run import Run
+from valence.regressor import REGRESSOR_FILES, save_regressor
+from valence.run import Run, StageName
 from valence.segments import SegmentStore
 from valence.sequences import windows
 from valence.splits import assign_splits
@@ -64,11 +64,15 @@ def add_sweep(tiny_config: Config) -> Callable[[Run], None]:
     return lambda run: _sweep(run, tiny_config)
 
 
-def _finish(run: Run, stage: str, **summary: object) -> None:
+def _finish(
+    run: Run, stage: StageName, *, files: Sequence[str] = (), digest: str = "", **summary: object
+) -> None:
     made = run.stage(stage)
-    # The digest of each is its name.
-    made.begin({"made_for": "a test", "model": "train", "features": "features"})
-    made.finish({"seconds": _SECONDS, "digest": stage, **summary})
+    # The digest of each is its name, but for the model's.
+    trained = run.stage("train").record()
+    model = {} if trained is None else {"model": trained["summary"]["digest"]}
+    made.begin({"made_for": "a test", "segments": "segments", "features": "features", **model})
+    made.finish({"seconds": _SECONDS, "digest": digest or stage, **summary}, files)
 
 
 def _preprocess(run: Run, root: Location, config: Config) -> None:
@@ -112,7 +116,7 @@ def _train(run: Run, config: Config, seed: int) -> None:
         n_frames=config.mel.n_frames,
         standardizer=standardizer,
     )
-    export_model(run.model, model, config, {"seed": seed})
+    digest = export_model(run.model, model, config, {"seed": seed})
     rng = np.random.default_rng(seed)
     history = [
         {
@@ -132,7 +136,7 @@ def _train(run: Run, config: Config, seed: int) -> None:
     ]
     csv = pd.DataFrame(history).to_csv(index=False)
     (run.folder("train") / "history.csv").write_text(csv)
-    _finish(run, "train", workers=1)
+    _finish(run, "train", digest=digest, workers=1)
 
 
 def _extract(run: Run, config: Config) -> None:
@@ -221,10 +225,16 @@ def _sweep(run: Run, config: Config) -> None:
     }
     (folder / "selection.json").write_json(selection)
     own = features.of("train")
+    ridge = Pipeline([("regressor", Ridge())])
     save_regressor(
         folder / "best",
-        Pipeline([("regressor", Ridge())]).fit(own.feature, own.target[:, 0]),
+        ridge.fit(own.feature, own.target[:, 0]),
         columns=own.feature.shape[1],
-        about={"target": "valence", "model": None, "steps": {}},
+        about={
+            "target": features.targets[0],
+            "model": read_description(run.model).sha256,
+            "features": "features",
+            "steps": {},
+        },
     )
-    _finish(run, "sweep")
+    _finish(run, "sweep", files=[f"best/{name}" for name in REGRESSOR_FILES])

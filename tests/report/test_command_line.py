@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
 from pipelines.cli import main
+from valence.checkpoint import export_model, load_model
 from valence.features import read_features
 from valence.run import Run
 from valence.segments import SegmentStore
@@ -126,3 +128,38 @@ def test_the_exported_graph_says_what_the_features_of_the_run_say(
 
     nothing = valence("export", run.root)
     assert (nothing.returncode, "Add --npz DIR or --onnx FILE" in nothing.stderr) == (2, True)
+
+
+def test_a_model_of_another_run_is_neither_exported_nor_used(
+    valence: Valence, run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(run.root.local, tmp_path / "run")
+    mixed = Run.at(str(tmp_path / "run"))
+    model, description = load_model(mixed.model)
+    torch.nn.init.ones_(model.output.weight)
+    assert export_model(mixed.model, model, mixed.config(), {}) != description.sha256
+    audio = f"{run.record()['corpus']}/raw_data/audio/06.wav"
+    for arguments in (
+        ("export", mixed.root, "--onnx", tmp_path / "model.onnx"),
+        ("predict", audio, "--model", mixed.root, "--out", tmp_path / "out"),
+        ("report", mixed.root),
+    ):
+        refused = valence(*arguments)
+        assert refused.returncode == 1
+        assert "does not hold the model that" in refused.stderr
+        assert f"'valence train {mixed.root}'" in refused.stderr
+    assert not (tmp_path / "model.onnx").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_segments_of_another_making_are_not_exported_with_this_configuration(
+    valence: Valence, run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(run.root.local, tmp_path / "run")
+    mixed = Run.at(str(tmp_path / "run"))
+    stage, settings = mixed.stage("segments"), {"run": {"corpus": "another", "synthetic": True}}
+    stage.amend({**stage.require()["summary"], "settings": settings})
+    refused = valence("export", mixed.root, "--npz", tmp_path / "npz")
+    assert refused.returncode == 1
+    assert "run.corpus is another there" in refused.stderr
+    assert not (tmp_path / "npz").exists()

@@ -44,7 +44,8 @@ def fake(finished_run: Run, tmp_path: Path, tiny_config: Config) -> Fake:
         config = Config.resolve(tiny_config, assignments=assignments)
         run.write_config(config, {"corpus": "c", "synthetic": True})
         for stage in ("segments", "train", "features"):
-            run.stage(stage).begin({"name": name, "model": "train"})
+            made_with = {"model": "train"} if stage == "features" else {}
+            run.stage(stage).begin({"name": name, **made_with})
             run.stage(stage).finish({"seconds": 1.0, "digest": stage})
         source = finished_run.folder("segments") / "recordings.parquet"
         target = run.folder("segments") / "recordings.parquet"

@@ -16,15 +16,19 @@ import audmetric
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from sklearn.dummy import DummyRegressor
+from sklearn.pipeline import Pipeline
 
 from pipelines.cli import _DEMO_SETTINGS, _resolve
-from valence.checkpoint import read_description
+from valence.checkpoint import export_model, load_model, read_description
 from valence.config import Config
-from valence.errors import MissingStageError, StaleError
+from valence.errors import DamagedError, MissingStageError, ModelError, StaleError
 from valence.features import read_features, write_features
 from valence.prediction import Predictor
 from valence.quality import Quality
+from valence.regressor import load_regressor, save_regressor
 from valence.report import _command, compare_runs, story, tables, write_report
 from valence.report.closing import closing_lines
 from valence.report.costs import costs
@@ -505,7 +509,7 @@ def test_a_report_with_a_damaged_file_is_made_again(
 
 def test_a_report_of_other_results_is_not_replaced_unasked(reported: Run, tmp_path: Path) -> None:
     run = _copy(reported, tmp_path / "run")
-    made_of = {"made_for": "another test", "model": "train"}
+    made_of = {"made_for": "another test"}
     run.stage("features").begin(made_of, overwrite=True, wipe=False)
     run.stage("features").finish({"seconds": 1.0, "digest": "features"})
     with pytest.raises(StaleError, match="overwrite"):
@@ -542,7 +546,8 @@ def test_what_was_made_of_other_features_or_another_model_is_not_told(
 ) -> None:
     run = _copy(finished_run, tmp_path / "run")
     stage = run.stage("features")
-    stage.begin({"model": "train", "stride": 5}, overwrite=True, wipe=False)
+    model = run.stage("train").require()["summary"]["digest"]
+    stage.begin({"model": model, "stride": 5}, overwrite=True, wipe=False)
     stage.finish({"seconds": 1.0, "digest": "of other features"})
     write_report(run)
     assert _json(run)["best_regressor"] is None
@@ -550,8 +555,101 @@ def test_what_was_made_of_other_features_or_another_model_is_not_told(
     assert "The sweep is of other features: 'valence sweep' with --overwrite" in _page(run).text
     stage.begin({"model": "another"}, overwrite=True, wipe=False)
     stage.finish({"seconds": 1.0, "digest": "of other features"})
-    with pytest.raises(StaleError, match=r"another model than .* Run 'valence extract'"):
+    with pytest.raises(StaleError, match=r"another model than .*'valence extract .*--overwrite'"):
         write_report(run)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_of_another_run_is_not_given_these_scores(
+    reported: Run, tmp_path: Path, overwrite: bool
+) -> None:
+    run = _copy(reported, tmp_path / "run")
+    torch.manual_seed(99)
+    kept = read_description(run.model)
+    model, _ = load_model(run.model)
+    torch.nn.init.normal_(model.output.weight)
+    shutil.rmtree(run.model.path)
+    assert export_model(run.model, model, run.config(), {}) != kept.sha256
+    with pytest.raises(ModelError, match=r"model' does not hold the model that .*'valence train "):
+        write_report(run, overwrite=overwrite)
+    assert not (run.model / "evaluation.json").exists()
+
+
+def test_segments_that_were_divided_anew_are_not_told_beside_older_scores(
+    reported: Run, tmp_path: Path
+) -> None:
+    run = _copy(reported, tmp_path / "run")
+    stage = run.stage("segments")
+    stage.begin({"made_for": "another division"}, overwrite=True, wipe=False)
+    stage.finish({"seconds": 1.0, "digest": "of another division"})
+    for overwrite in (False, True):
+        with pytest.raises(StaleError, match=r"other segments .*'valence train .*--overwrite'"):
+            write_report(run, overwrite=overwrite)
+
+
+def test_a_configuration_of_another_run_is_not_told(reported: Run, tmp_path: Path) -> None:
+    run = _copy(reported, tmp_path / "run")
+    stage, source = run.stage("segments"), run.record()
+    stage.amend({**stage.require()["summary"], "settings": {"run": source}})
+    write_report(run)
+    run.write_config(run.config(), {**source, "synthetic": False})
+    with pytest.raises(DamagedError, match=r"config\.toml' is not .* run\.synthetic is True there"):
+        write_report(run)
+
+
+def _best(run: Run) -> Location:
+    return run.folder("sweep") / "best"
+
+
+def _swap(run: Run) -> None:
+    best = _best(run)
+    mean = Pipeline([("regressor", DummyRegressor(strategy="constant", constant=0.5))])
+    about = {k: v for k, v in load_regressor(best).about.items() if k != "sha256"}
+    save_regressor(
+        best,
+        mean.fit(np.eye(about["columns"]), np.eye(about["columns"])[0]),
+        columns=about["columns"],
+        about=about,
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (_swap, ModelError),
+        (
+            lambda run: (run.folder("sweep") / "best" / "pipeline.skops").write_bytes(b""),
+            ModelError,
+        ),
+        (lambda run: (run.folder("sweep") / "best").delete(), ModelError),
+        (lambda run: run.stage("sweep").file.delete(), DamagedError),
+    ],
+    ids=["another sweep's", "empty", "lost", "no record"],
+)
+def test_a_sweep_whose_best_or_record_is_not_its_own_is_refused_by_name(
+    reported: Run, tmp_path: Path, damage: Any, error: type[Exception]
+) -> None:
+    run, whole = _copy(reported, tmp_path / "run"), _copy(reported, tmp_path / "whole")
+    write_report(run)
+    damage(run)
+    for write in (
+        lambda: write_report(run),
+        lambda: write_report(run, overwrite=True),
+        lambda: compare_runs([whole, run], Location.parse(tmp_path / "out")),
+    ):
+        with pytest.raises(error, match=r"run/sweep.*valence sweep"):
+            write()
+
+
+def test_a_sweep_of_an_older_version_noted_no_best(reported: Run, tmp_path: Path) -> None:
+    run = _copy(reported, tmp_path / "run")
+    _best(run).delete()
+    stage = run.stage("sweep")
+    record = stage.record()
+    assert record is not None
+    stage.begin(record["made_of"], again=True, wipe=False)
+    stage.finish(record["summary"])
+    write_report(run)
 
 
 def test_without_test_labels_there_is_no_test_score(reported: Run, tmp_path: Path) -> None:

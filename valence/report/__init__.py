@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from valence.checkpoint import load_model, read_description
+from valence.checkpoint import load_own_model
 from valence.config import Config
 from valence.kept_file import parse_json
 from valence.prediction import Predictor
@@ -54,10 +54,12 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     StaleError
         If a report of other results stands there and `overwrite` is False.
     ModelError
-        If the run's model is damaged.
+        If the run's model is damaged, or is not the one that its training ended with.
     """
     began = time.monotonic()
     evidence = read_evidence(run)
+    # Also where nothing is to be done: scores must not stand beside other weights.
+    model, description = load_own_model(run)
     stage = run.stage("report")
     folder = run.folder("report")
     state = stage.begin(_made_of(evidence), overwrite=overwrite or _may_go(stage))
@@ -65,10 +67,9 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         record = stage.record()
         assert record is not None, "what is done has a record"
         summary: dict[str, Any] = record["summary"]
-        if not overwrite and _is_whole(stage, summary, run):
+        if not overwrite and _is_whole(stage, summary, run, description.sha256):
             return {**summary, "metrics": parse_json((folder / "metrics.json").read_bytes())}
         stage.begin(_made_of(evidence), again=True)
-    model, description = load_model(run.model)
     findings = find(evidence)
     examples = read_examples(evidence, model)
     found = measure(evidence, Predictor(model, description))
@@ -149,12 +150,12 @@ def _may_go(stage: Stage) -> bool:
     )
 
 
-def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run) -> bool:
+def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> bool:
     """Whether a finished report may stay: its files are whole and it measured what it could."""
     missed = summary["not_measured"] not in (None, NO_LABELS)
     if missed or not (run.model / "README.md").exists():
         return False
-    if not is_evaluated(run.model, read_description(run.model).sha256):
+    if not is_evaluated(run.model, sha256):
         return False
     return bool(stage.noted()) and not stage.amiss()
 

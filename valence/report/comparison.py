@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
-from valence.errors import DamagedError, StaleError, UsageError
+from valence.errors import DamagedError, ForeignError, StaleError, UsageError
 from valence.features import Features
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
 from valence.regressor import Regressor, load_regressor
@@ -235,11 +235,14 @@ def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> Non
     of_run = (stage.folder / "../config.toml").exists() and stage.folder.name in FORMAT
     try:
         record = stage.record()
+        foreign = record is not None and "compared" not in record["made_of"]
+    except ForeignError:
+        record, foreign = None, True
     except DamagedError:
         if not (overwrite or of_run):
             raise
-        record = None
-    if of_run or (record is not None and "compared" not in record["made_of"]):
+        record, foreign = None, False
+    if of_run or foreign:
         raise UsageError(
             f"'{stage.folder}' holds a stage of a run. Choose a folder of its own for the "
             "comparison."
@@ -311,7 +314,7 @@ def _regressors(
         if each.results is None:
             remarks.append(f"{name}: {each.why_no_sweep}")
             continue
-        regressor = load_regressor(each.run.folder("sweep") / "best")
+        regressor = load_regressor(each.run.folder("sweep") / "best", each.stages["sweep"])
         if regressor.about["target"] == each.target:
             found[name] = regressor
         else:

@@ -9,12 +9,13 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from valence.chain import require_chain, require_own_config
 from valence.checkpoint import read_progress
 from valence.config import Config
-from valence.errors import StaleError
 from valence.features import Features, read_features
 from valence.history import HISTORY_FILE, read_history
 from valence.manifest import noted_digest
+from valence.regressor import REGRESSOR_FILES, require_regressor
 from valence.results import read_results, read_selection
 from valence.run import FORMAT, Run, StageName
 from valence.segments import SegmentStore
@@ -149,26 +150,22 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
         If the folder is no run, or preprocessing, training or extraction is not finished. The
         sweep may be missing.
     DamagedError
-        If the history of the training or the results of the sweep are lost or damaged.
+        If `config.toml` is damaged or another run's; or if a record, the history of the training or
+        the results of the sweep are lost or damaged.
+    ModelError
+        If the best pipeline of the sweep is lost, damaged or another sweep's.
     StaleError
-        If the features are another model's than the training left.
+        If a stage was made of other outputs than stand in the run.
     """
-    config = run.config()
-    _, trained, extracted = (
-        run.stage(needed).require() for needed in ("segments", "train", "features")
-    )
-    if extracted["made_of"]["model"] != trained["summary"]["digest"]:
-        raise StaleError(
-            f"'{run.folder('features')}' holds the features of another model than "
-            f"'{run.folder('train')}' ended with. Run 'valence extract' for '{run.root}' with "
-            "--overwrite first."
-        )
+    config = require_own_config(run)
+    needed = require_chain(run, "segments", "train", "features")
+    trained, extracted = needed["train"], needed["features"]
     stages = {
         name: record
         for name in get_args(StageName)
         # The report's own record is its own to judge.
         if name != "report"
-        and (record := run.stage(name).record()) is not None
+        and (record := run.stage(name).found()) is not None
         and record["status"] == "done"
     }
     # What was swept are these features, or it says nothing of this model.
@@ -178,6 +175,8 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
         and made_of.get("format") == FORMAT["sweep"]
     )
     sweep = run.folder("sweep")
+    if swept and noted_digest(stages["sweep"], f"best/{REGRESSOR_FILES[0]}") is not None:
+        require_regressor(sweep / "best", stages["sweep"])
     return Evidence(
         run=run,
         config=config,

@@ -1,0 +1,205 @@
+"""The chain of a run: which stage was made of what, and with which settings.
+
+Each stage's record notes the digests of what its outputs were made of, and the configuration that
+they depend on. A stage that reads others looks here first, so that nothing is scored, told or
+predicted of outputs that do not belong together. Records of older versions note less, and what
+they do not note is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from valence.config import Config, sealed_tables
+from valence.errors import DamagedError, StaleError
+from valence.run import FORMAT, Run, Stage, StageName, difference
+
+# By the key under which a stage notes it: the stage whose digest it is, and what to say of another.
+_INPUTS: dict[StageName, dict[str, tuple[StageName, str]]] = {
+    "train": {"segments": ("segments", "other segments than")},
+    "features": {
+        "segments": ("segments", "other segments than"),
+        "model": ("train", "the outputs of another model than"),
+    },
+}
+
+# Keys of [preprocess] and [train] that change how fast, where and how patiently, and not what; but
+# for the last batch of a pool, which is left out where it has fewer runs than there are workers.
+FREE = {
+    "preprocess": frozenset({"tasks", "cpus_per_task", "max_rejected_share"}),
+    "train": frozenset({"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}),
+}
+
+# The sections that each stage's record states in full, and that `config.toml` must state alike.
+_STATED: dict[StageName, dict[str, frozenset[str]]] = {
+    "segments": {"preprocess": FREE["preprocess"], "mel": frozenset(), "augment": frozenset()},
+    "train": {
+        "standardize": frozenset(),
+        "sequence": frozenset(),
+        "model": frozenset(),
+        "train": FREE["train"],
+    },
+    # The phase is a matter of training.
+    "features": {"sequence": frozenset({"phase"})},
+    "sweep": {"sweep": frozenset()},
+}
+
+
+def require_chain(run: Run, *needed: StageName) -> dict[StageName, dict[str, Any]]:
+    """Give the records of finished stages that were made of one another.
+
+    Parameters
+    ----------
+    run
+        The run. Stages before those that are needed may be absent, where only some folders of a run
+        were kept; where they stand there, what is needed must have been made of them.
+    needed
+        The stages whose outputs are read.
+
+    Returns
+    -------
+    The record of each that is needed.
+
+    Raises
+    ------
+    MissingStageError
+        If a stage that is needed, or one before it that was begun, is not finished.
+    StaleError
+        If a stage was made of other outputs than an earlier one holds, or by another version.
+    DamagedError
+        If a record is lost or damaged, or a file of a stage that is needed is.
+    """
+    names = get_args(StageName)
+    last = max(names.index(name) for name in needed)
+    records: dict[StageName, dict[str, Any]] = {}
+    for name in names[: last + 1]:
+        stage = run.stage(name)
+        record = stage.require() if name in needed else stage.found()
+        if record is None:
+            continue
+        stage.require_finished(record)
+        for key, (earlier, what) in _INPUTS.get(name, {}).items():
+            there = records.get(earlier, {}).get("summary", {}).get("digest")
+            noted = record["made_of"].get(key)
+            if None not in (there, noted) and there != noted:
+                raise StaleError(
+                    f"'{stage.folder}' was made of {what} '{run.folder(earlier)}' holds now, so "
+                    f"the two do not belong together. Run '{stage.command(overwrite=True)}' to "
+                    f"make '{stage.folder}' anew, or restore '{run.folder(earlier)}'."
+                )
+        records[name] = record
+    return {name: records[name] for name in needed}
+
+
+def require_own_config(run: Run, *, before: StageName | None = None) -> Config:
+    """Give the configuration of a run, if it is the one that its finished stages were made with.
+
+    Parameters
+    ----------
+    run
+        The run.
+    before
+        The stage that is to be made; it and those after it judge their outputs themselves. None
+        looks at all.
+
+    Raises
+    ------
+    MissingStageError
+        If this is not the folder of a run.
+    DamagedError
+        If `config.toml` is damaged, or is of another run.
+    """
+    config = run.config()
+    here = _told(config, run.record())
+    names = get_args(StageName)
+    for name in names[: None if before is None else names.index(before)]:
+        stage = run.stage(name)
+        try:
+            record = stage.record()
+        except DamagedError:
+            # Whoever reads the outputs says so; the command that makes them again must go on.
+            continue
+        wrong = None if record is None else _unlike(name, _noted(name, record), here)
+        if record is not None and wrong is not None:
+            raise DamagedError(
+                f"'{run.config_file}' is not the configuration that '{stage.folder}' was made "
+                f"with: {wrong}. Expected the file that this run wrote. "
+                f"{_remedy(run, stage, record)}"
+            )
+    return config
+
+
+def refuse_other_settings(
+    stage: Stage, there: Mapping[str, Any], here: Mapping[str, Any], *, asks: str
+) -> None:
+    """Refuse settings that differ from those that an earlier stage was made with.
+
+    Parameters
+    ----------
+    stage
+        The earlier one.
+    there, here
+        Its settings and those that are asked for.
+    asks
+        The work that asks, such as "training".
+
+    Raises
+    ------
+    StaleError
+        If they differ.
+    """
+    if there != here:
+        raise StaleError(
+            f"'{stage.folder}' was made with another configuration than this {asks} asks for: "
+            f"{difference(there, here)}. Leave the setting as it is there, or run "
+            f"'{stage.command(overwrite=True)}' with the other one first."
+        )
+
+
+def _noted(name: StageName, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that the record of a finished stage of this version states."""
+    made_of = record["made_of"]
+    if record["status"] != "done" or made_of.get("format") != FORMAT[name]:
+        return {}
+    stated = {section: made_of[section] for section in _STATED.get(name, {}) if section in made_of}
+    # Segments depend on some sections only by what came of them: these stand beside that.
+    return {**stated, **record["summary"].get("settings", {})}
+
+
+def _told(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Every section, also one that states nothing, and the corpus as the table `run` tells it."""
+    sections = {
+        name: getattr(config, name).model_dump(mode="json") for name in type(config).model_fields
+    }
+    return sections | {"run": {key: record.get(key) for key in ("corpus", "synthetic")}}
+
+
+def _unlike(name: StageName, there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """What `here` states otherwise than a stage's record, in words, or None."""
+    defaults = _told(Config(), {})
+    old, new = {}, {}
+    for section, noted in there.items():
+        free = _STATED[name].get(section, frozenset())
+        for key, value in here[section].items():
+            # A key that is not noted was absent, or came with a later version: its default.
+            was = noted.get(key, defaults[section][key])
+            if key not in free and was != value:
+                old[f"{section}.{key}"], new[f"{section}.{key}"] = was, value
+    return difference(old, new) if old else None
+
+
+def _remedy(run: Run, stage: Stage, record: Mapping[str, Any]) -> str:
+    """What brings the configuration and a stage together again."""
+    copy = run.config_copy
+    try:
+        tables = sealed_tables(copy.read_bytes())
+        copied = _told(Config.read(copy), tables["run"])
+    except (OSError, ValueError):
+        copied = None
+    if copied is not None and _unlike(stage.name, _noted(stage.name, record), copied) is None:
+        return f"Copy '{copy}' over it: the run keeps the same content there."
+    return (
+        f"Restore it from a copy; or, if it is right, run '{stage.command(overwrite=True)}' to "
+        "make those outputs with it."
+    )
