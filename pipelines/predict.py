@@ -26,7 +26,16 @@ from valence.filenames import printable
 from valence.listing import Listing
 from valence.prediction import Predictor, model_folder
 from valence.storage import Location
-from valence.timelines import WEIGHTING, Outcome, Task, find_audio, make_tasks, predict_task
+from valence.timelines import (
+    WEIGHTING,
+    Outcome,
+    Task,
+    find_audio,
+    listed_row,
+    make_tasks,
+    predict_task,
+)
+from valence.words import plural
 
 # Seconds of sound from which on Ray is faster, its start included: about so on two cores, and
 # earlier where there are more. `tests/bench/bench_predict.py RUN --ray` measures it where you are.
@@ -101,7 +110,8 @@ def predict(
     for line in predictor.quality.lines:
         report.say(f"model: {line}")
     listing = Listing(out / "prediction.json")
-    listing.check(overwrite=overwrite)
+    if remark := listing.check(overwrite=overwrite):
+        report.say(f"predict: {remark}")
     out.remove_partial_files()
     outcomes: list[Outcome] = []
     at_work = _outcomes(predictor, model, regressor, tasks, out, address, overwrite, report)
@@ -112,7 +122,7 @@ def predict(
         outcomes.sort(key=lambda outcome: order[outcome.name])
         return listing.merge(
             _summary(predictor, model, time.monotonic() - began),
-            [_row(outcome, predictor) for outcome in outcomes],
+            [listed_row(outcome, predictor) for outcome in outcomes],
             order=list(order),
             overwrite=overwrite,
         )
@@ -126,15 +136,20 @@ def predict(
                     report.say(_line(outcome))
     except BaseException as error:
         # Whatever ends it: what is finished is listed before the reason is told.
-        if outcomes:
-            try:
-                keep()
-            except OutputError:
-                raise error from None
+        if not outcomes:
             report.say(
-                f"predict: ended after {len(outcomes)} of {len(tasks)} recordings, which are kept "
-                f"and listed in '{listing.file}'; the same command goes on with the others"
+                f"predict: ended before the first of {plural(len(tasks), 'recording')} was "
+                f"finished, so '{listing.file}' says nothing of this call"
             )
+            raise
+        try:
+            keep()
+        except OutputError:
+            raise error from None
+        report.say(
+            f"predict: ended after {len(outcomes)} of {len(tasks)} recordings, which are kept "
+            f"and listed in '{listing.file}'; the same command goes on with the others"
+        )
         raise
     summary = keep()
     _tell(report, outcomes, time.monotonic() - began, out)
@@ -152,15 +167,6 @@ def _summary(predictor: Predictor, model: Location, seconds: float) -> dict[str,
         "quality": predictor.quality.to_json(),
         "weighting": WEIGHTING,
         "seconds": seconds,
-    }
-
-
-def _row(outcome: Outcome, predictor: Predictor) -> dict[str, Any]:
-    return {
-        **outcome.to_json(),
-        "model": predictor.description.sha256,
-        "regressor": predictor.regressor and predictor.regressor.about["steps"],
-        "quality": " ".join(predictor.quality.lines),
     }
 
 
@@ -308,7 +314,7 @@ def _line(outcome: Outcome) -> str:
         case "skipped":
             return f"{name}: nothing to do"
         case "stale":
-            return f"{name}: files of another model, sound or version stand there"
+            return f"{name}: left as it is: {outcome.reason}"
         case "failed":
             return f"{name}: set aside. {outcome.reason}"
 
@@ -346,13 +352,13 @@ def _tell_remarks(report: Report, outcomes: Sequence[Outcome]) -> None:
 
 
 def _refuse(outcomes: Sequence[Outcome], out: Location) -> None:
-    stale = [outcome.name for outcome in outcomes if outcome.status == "stale"]
+    stale = [outcome for outcome in outcomes if outcome.status == "stale"]
     if stale:
-        more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
+        first = stale[0]
+        more = f" {len(stale) - 1} more stay too." if len(stale) > 1 else ""
         raise StaleError(
-            f"'{out}' holds files of another model, sound, annotation or version of this program "
-            f"for '{printable(stale[0])}'{more}. Add --overwrite to replace them, or choose "
-            "another folder."
+            f"The files of '{printable(first.name)}' in '{out}' were not replaced: {first.reason}."
+            f"{more} Add --overwrite to replace them, or choose another folder."
         )
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if len(failed) == len(outcomes):

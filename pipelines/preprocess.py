@@ -258,6 +258,8 @@ def _holds_tables(
     """
     noted = stage.noted()
     try:
+        # Each is read as a later stage reads it: what that refuses is made again here.
+        frame = store.recordings()
         if store.digest() != summary["digest"]:
             report.say(f"preprocess: the table of recordings in '{store.root}' is made again")
             return False
@@ -272,7 +274,6 @@ def _holds_tables(
             "preprocess: an older version made the segments and noted no digests; they are noted "
             "as they are now"
         )
-        frame = store.recordings()
         noted = {f"{name}.parquet": "" for name in frame["Id"][frame["status"] == "ok"]}
     if not kept or not stage.noted():
         stage.finish(summary, noted | _tables(store))

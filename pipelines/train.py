@@ -34,10 +34,12 @@ from valence.chain import FREE, refuse_other_settings, require_chain
 from valence.checkpoint import (
     TrainingState,
     export_model,
+    lacks_progress,
     load_model,
     load_state,
     read_progress,
     require_size,
+    restore_progress,
     save_state,
     state_bytes,
 )
@@ -126,8 +128,9 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     stage = run.stage("train")
     made_of = _made_of(config, segments["summary"]["digest"])
     chosen = members(store, config)
-    finished = not overwrite and stage.standing(made_of) == "done"
-    if finished and _holds_its_outputs(run, stage):
+    finished = stage.standing(made_of, overwrite=overwrite) == "done"
+    known = _known(stage) if finished else {}
+    if finished and not overwrite and _holds_its_outputs(run, stage):
         run.accept("train", config)
         return _nothing_to_do(stage, report)
     # Resources are looked at before what stands here is replaced.
@@ -184,7 +187,10 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     # A worker that was killed after its last state has not come to write what follows from it.
     best = best_model(task, state)
     claim.take()
+    # Where the workers were is known from `state.json`; where that was lost, from the stage.
+    progress = read_progress(folder) or known
     with claim.held(), _writing(folder):
+        restore_progress(folder, state, progress=known)
         (folder / HISTORY_FILE).write_text(history_csv(state.history))
         export_model(folder / "best", best, config, state.best_record)
         sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
@@ -196,7 +202,8 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         "epoch": state.best_record["epoch"],
         "epochs": len(state.history),
         "seeds": _by_seed(state),
-        "residency": (read_progress(folder) or {}).get("residency", placement.residency),
+        "residency": progress.get("residency", placement.residency),
+        "device": progress.get("device"),
         "workers": config.train.workers,
     }
     with claim.held():
@@ -209,6 +216,13 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     return summary
 
 
+def _known(stage: Stage) -> dict[str, Any]:
+    """What a finished training noted of where its workers were."""
+    record = stage.record()
+    assert record is not None, "what is done has a record"
+    return {name: record["summary"].get(name) for name in ("residency", "device")}
+
+
 def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
     report.say("train: nothing to do")
     summary: dict[str, Any] = stage.require()["summary"]
@@ -216,7 +230,7 @@ def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
 
 
 def _holds_its_outputs(run: Run, stage: Stage) -> bool:
-    """Whether the model, its copy and the history are the whole of what the training ended with."""
+    """Whether the model, its copy, the history and `state.json` are what the training left."""
     record = stage.record()
     assert record is not None, "what is done has a record"
     try:
@@ -224,7 +238,9 @@ def _holds_its_outputs(run: Run, stage: Stage) -> bool:
         descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
     except (DamagedError, ModelError):
         return False
-    return all(each.sha256 == record["summary"]["digest"] for each in descriptions)
+    return not lacks_progress(stage.folder) and all(
+        each.sha256 == record["summary"]["digest"] for each in descriptions
+    )
 
 
 def _require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:

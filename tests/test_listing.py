@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from valence.errors import OutputError
+from valence.errors import OutputError, StaleError
 from valence.listing import Listing
+from valence.run import fingerprint
 from valence.storage import Location
 
 ABOUT = {"weighting": "equal", "model": "m"}
@@ -65,6 +66,71 @@ def test_a_recording_that_was_not_reached_keeps_its_row(tmp_path: Path) -> None:
         ("b", "failed"),
         ("a", "ok"),
     ]
+
+
+def test_a_row_that_stands_is_not_replaced_by_a_refusal(tmp_path: Path) -> None:
+    listing = Listing(Location.parse(tmp_path) / "prediction.json")
+    made = listing.merge(ABOUT, [_row("a"), _row("b")], order=["a", "b"])
+    before = listing.file.read_bytes()
+    other = {**ABOUT, "model": "other"}
+
+    def refused(name: str) -> dict[str, Any]:
+        return {**_row(name, "stale"), "model": "other"}
+
+    assert listing.merge(other, [refused("a"), refused("b")], order=["a", "b"]) == made
+    assert listing.file.read_bytes() == before
+    # Where the other model has failed too, nothing of it stands there.
+    content = listing.merge(other, [refused("a"), _row("c", "failed")], order=["a", "c"])
+    assert content["model"] == "m"
+    content = listing.merge(other, [refused("a"), {**_row("d"), "model": "other"}], order="ad")
+    assert content == listing.file.read_json()
+    assert content["model"] == "other"
+    assert [(row["name"], row["status"], row["model"]) for row in content["recordings"]] == [
+        ("b", "ok", "m"),
+        ("c", "failed", "m"),
+        ("a", "ok", "m"),
+        ("d", "ok", "other"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "changed"), [('"equal"', '"equat"'), ('"q"', '"r"'), ('"digest"', '"digess"')]
+)
+def test_a_listing_that_was_changed_is_not_what_was_written(
+    tmp_path: Path, found: str, changed: str
+) -> None:
+    listing = Listing(Location.parse(tmp_path) / "prediction.json")
+    listing.merge(ABOUT, [_row("a"), _row("gone")], order=["a", "gone"])
+    assert listing.check(overwrite=False) == ""
+    whole = listing.file.read_text()
+    listing.file.write_text(whole.replace(found, changed))
+    assert "is not what was written, and is made again" in listing.check(overwrite=False)
+    content = listing.merge(ABOUT, [_row("a", "skipped")], order=["a"])
+    # No file beside it tells of the other.
+    assert _names(content) == _names(listing.file.read_json()) == ["a"]
+    assert listing.check(overwrite=False) == ""
+    digest = content.pop("digest")
+    assert digest == fingerprint(content)
+
+
+def test_a_listing_that_is_cut_is_refused_by_name(tmp_path: Path) -> None:
+    listing = Listing(Location.parse(tmp_path) / "prediction.json")
+    listing.merge(ABOUT, [_row("a")], order=["a"])
+    listing.file.write_text(listing.file.read_text()[:-30])
+    with pytest.raises(StaleError, match=r"prediction\.json' is damaged.*no JSON.*Move it away"):
+        listing.check(overwrite=False)
+
+
+def test_a_listing_of_an_older_version_is_read_and_left(tmp_path: Path) -> None:
+    listing = Listing(Location.parse(tmp_path) / "prediction.json")
+    listing.file.write_json({**ABOUT, "recordings": [_row("a"), _row("b")]})
+    before = listing.file.read_bytes()
+    assert listing.check(overwrite=False) == ""
+    listing.merge(ABOUT, [_row("a", "skipped")], order=["a"])
+    assert listing.file.read_bytes() == before
+    content = listing.merge(ABOUT, [_row("c")], order=["c"])
+    assert _names(content) == ["a", "b", "c"]
+    assert "digest" in content
 
 
 def test_nothing_is_written_where_nothing_was_done(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from valence.errors import DamagedError, MissingStageError
-from valence.run import fingerprint
+from valence.run import Stage, fingerprint
 from valence.segments import RECORDING_COLUMNS, Segments, SegmentStore, Stored
 from valence.standardization import Moments, fit
 from valence.storage import Location
@@ -249,6 +250,35 @@ def test_a_number_of_the_standardisation_that_changed_is_noticed(tmp_path: Path)
     file.write_text(file.read_text().replace("3.0", "3.5", 1))
     with pytest.raises(DamagedError, match="its digest is not the one"):
         store.standardizer()
+
+
+@pytest.mark.parametrize("name", _TABLES)
+def test_a_table_of_another_run_is_refused_whatever_its_size_and_time(
+    tmp_path: Path, name: str
+) -> None:
+    kept = []
+    for folder, subject, mean in (("ours", "s1", 2.0), ("theirs", "s2", 4.0)):
+        store = SegmentStore(Location.parse(tmp_path / folder / "segments"))
+        stage = Stage("segments", store.root)
+        stage.begin({"mean": mean})
+        store.write_recordings([row | {"subject": subject} for row in _rows()])
+        store.write_standardizer(Moments.from_mel(np.array([[[mean, mean], [0, 0]]])), "global")
+        stage.finish({"seconds": 0.0}, _TABLES)
+        kept.append(tmp_path / folder / "segments" / name)
+    ours, theirs = kept
+    store = SegmentStore(Location.parse(ours.parent))
+
+    def read() -> None:
+        store.recordings() if name == _TABLES[0] else store.standardizer("mel_band")
+
+    read()
+    times, size = ours.stat(), ours.stat().st_size
+    ours.write_bytes(theirs.read_bytes())
+    os.utime(ours, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert ours.stat().st_size == size
+    assert Stage("segments", store.root).amiss() == {}
+    with pytest.raises(DamagedError, match=f"{name}' is damaged: its digest.*valence preprocess"):
+        read()
 
 
 def test_every_flipped_bit_is_noticed_and_the_file_set_aside(tmp_path: Path) -> None:

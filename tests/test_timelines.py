@@ -24,7 +24,14 @@ from valence.prediction import Predictor, Timeline
 from valence.quality import Quality
 from valence.standardization import Standardizer
 from valence.storage import Location
-from valence.timelines import Outcome, find_audio, make_tasks, predict_task
+from valence.timelines import (
+    Outcome,
+    find_audio,
+    listed_row,
+    make_tasks,
+    predict_task,
+    standing_rows,
+)
 
 SR = 16_000
 
@@ -138,7 +145,9 @@ def test_files_are_made_again_only_for_another_input(
 
     other = _predictor(tmp_path / "other", tiny_config, seed=5)
     before = (tmp_path / "out" / "talk.csv").read_text()
-    assert predict_task(other, task, out).status == "stale"
+    refused = predict_task(other, task, out)
+    assert refused.status == "stale"
+    assert "another model, sound, annotation or version" in refused.reason
     assert (tmp_path / "out" / "talk.csv").read_text() == before
     assert predict_task(other, task, out, overwrite=True).status == "ok"
     assert (tmp_path / "out" / "talk.csv").read_text() != before
@@ -159,7 +168,16 @@ def test_a_file_of_that_name_from_elsewhere_stays(
     else:
         mine.write_text("mine")
     before = mine.read_bytes()
-    assert predict_task(predictor, task, Location.parse(tmp_path)).status == "stale"
+    outcome = predict_task(predictor, task, Location.parse(tmp_path))
+    assert outcome.status == "stale"
+    assert (
+        outcome.reason
+        == {
+            "csv": "'talk.csv' stands there without the 'talk.parquet' that says what made it",
+            "png": "'talk.png' stands there without the 'talk.parquet' that says what made it",
+            "parquet": "'talk.parquet' was not written by this program",
+        }[foreign]
+    )
     assert mine.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["talk.wav", mine.name])
     replaced = predict_task(predictor, task, Location.parse(tmp_path), overwrite=True)
@@ -185,7 +203,7 @@ def _interrupted(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("damage", ["truncated", "scrambled", "empty"])
+@pytest.mark.parametrize("damage", ["truncated", "scrambled", "flipped", "empty"])
 def test_a_damaged_parquet_costs_only_its_own_recording(
     predictor: Predictor, tmp_path: Path, damage: str
 ) -> None:
@@ -200,9 +218,15 @@ def test_a_damaged_parquet_costs_only_its_own_recording(
         case "scrambled":
             # The footer's length is right and what it holds is not.
             parquet.write_bytes(good[:-200] + bytes(192) + good[-8:])
+        case "flipped":
+            parquet.write_bytes(good[:50] + bytes([good[50] ^ 1]) + good[51:])
         case _:
             parquet.write_bytes(b"")
-    assert predict_task(predictor, task, out).status == "stale"
+    outcome = predict_task(predictor, task, out)
+    assert outcome.status == "stale"
+    assert outcome.reason.startswith(
+        "'talk.parquet' is damaged, or was not written by this program"
+    )
     assert predict_task(predictor, task, out, overwrite=True).status == "ok"
     assert parquet.read_bytes() == good
 
@@ -228,6 +252,41 @@ def test_what_was_changed_since_is_made_again_or_refused(
     assert predict_task(predictor, task, out).status == "stale"
     assert predict_task(predictor, task, out, overwrite=True).rows == first.rows
     assert parquet.read_bytes() == files[parquet]
+
+
+def test_the_rows_of_a_listing_stand_in_the_files_themselves(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    out = Location.parse(tmp_path / "out")
+    rows = []
+    for name, seconds in (("long", 14), ("short", 6), ("cut", 12), ("old", 12)):
+        (task,) = make_tasks([Location.parse(_write_audio(tmp_path / f"{name}.wav", seconds))])
+        rows.append(listed_row(predict_task(predictor, task, out), predictor))
+    csv = tmp_path / "out" / "cut.csv"
+    csv.write_bytes(csv.read_bytes()[:-5])
+    for suffix in ("csv", "parquet", "png"):
+        (tmp_path / "out" / f"old.{suffix}").rename(tmp_path / "out" / f"new.{suffix}")
+    pd.DataFrame({"theirs": [1]}).to_parquet(tmp_path / "out" / "theirs.parquet")
+    # How long it took is in no file.
+    expected = [json.loads(json.dumps({**row, "seconds": 0.0})) for row in rows[:2]]
+    assert standing_rows(out) == expected
+    assert standing_rows(out, but={"long"}) == expected[1:]
+    assert standing_rows(Location.parse(tmp_path / "absent")) == []
+
+
+def test_files_that_were_renamed_are_made_again_under_their_name(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "old.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    predict_task(predictor, task, out)
+    (tmp_path / "old.wav").rename(tmp_path / "new.wav")
+    for suffix in ("csv", "parquet", "png"):
+        (tmp_path / "out" / f"old.{suffix}").rename(tmp_path / "out" / f"new.{suffix}")
+    (task,) = make_tasks([Location.parse(tmp_path / "new.wav")])
+    again = predict_task(predictor, task, out)
+    assert (again.status, again.name, again.audio) == ("ok", "new", str(task.audio))
+    assert predict_task(predictor, task, out).name == "new"
 
 
 @pytest.mark.parametrize("name", [r"take$1_$2 \frac{", "会議 été", "a\nb <&>", "-x"])

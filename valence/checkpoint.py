@@ -41,6 +41,8 @@ from valence.weights import MOST_BYTES, Weights, most_bytes, read_weights, value
 
 # Raised when a state or model of an older version cannot be read any more.
 FORMAT = 1
+# The card of a model, in its folder.
+CARD = "README.md"
 
 _STATE = "state.pt"
 _NEXT = "state.next.pt"
@@ -49,7 +51,6 @@ _INDEX = "state.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
-_CARD = "README.md"
 _REMEDY = "Copy the model folder again, or make it with 'valence train'."
 
 # Of the weights: those of the last epoch and of the best, and two moments of the optimizer.
@@ -160,26 +161,64 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
     content = {field.name: getattr(state, field.name) for field in fields(state)}
     torch.save({"format": FORMAT, **content}, buffer)
     data = buffer.getvalue()
-    index = {
-        "format": FORMAT,
-        "seed_index": state.seed_index,
-        "epoch": state.epoch,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "progress": dict(progress),
-        "made_of": state.made_of,
-    }
     try:
         (folder / _NEXT).write_bytes(data + hashlib.sha256(data).digest())
         # A damaged state does not take the place of the good one before it.
         if _is_whole(folder / _STATE):
             _move(folder, _STATE, _PREVIOUS)
         _move(folder, _NEXT, _STATE)
-        (folder / _INDEX).write_json({**index, "digest": fingerprint(index)})
+        _write_index(folder, state, hashlib.sha256(data).hexdigest(), progress)
     except OSError as error:
         raise TrainingError(
             f"The state of the training could not be written to '{folder}': {error}. The last one "
             "is still there; make room and run the same command again to go on from it."
         ) from error
+
+
+def _write_index(
+    folder: Location, state: TrainingState, sha256: str, progress: Mapping[str, Any]
+) -> None:
+    index = {
+        "format": FORMAT,
+        "seed_index": state.seed_index,
+        "epoch": state.epoch,
+        "sha256": sha256,
+        "progress": dict(progress),
+        "made_of": state.made_of,
+    }
+    (folder / _INDEX).write_json({**index, "digest": fingerprint(index)})
+
+
+def lacks_progress(folder: Location) -> bool:
+    """Whether a state stands in `folder` whose `state.json` is missing or damaged."""
+    return (folder / _STATE).exists() and read_progress(folder) is None
+
+
+def restore_progress(
+    folder: Location, state: TrainingState, *, progress: Mapping[str, Any]
+) -> None:
+    """Write `state.json` again where it is missing or damaged.
+
+    Parameters
+    ----------
+    folder
+        `RUN/train`.
+    state
+        The newest there.
+    progress
+        What is still known of what `save_state` was given; the epochs are those of the state.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    if not lacks_progress(folder):
+        return
+    data = _whole(folder / _STATE, _STATE_COPIES * MOST_BYTES)
+    if data is not None:
+        told = {**progress, "history": state.history, "best": state.best_record}
+        _write_index(folder, state, hashlib.sha256(data).hexdigest(), told)
 
 
 def load_state(
@@ -423,7 +462,7 @@ def export_model(
     )
     try:
         (folder / _WEIGHTS).write_bytes(data)
-        (folder / _CARD).write_text(card.markdown())
+        (folder / CARD).write_text(card.markdown())
         (folder / _DESCRIPTION).write_json({**content, "digest": fingerprint(content)})
     except OSError as error:
         raise TrainingError(

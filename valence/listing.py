@@ -1,21 +1,44 @@
-"""`prediction.json`: what a folder of predictions holds, a row a recording, whoever made it."""
+"""`prediction.json`: what a folder of predictions holds, a row a recording, whoever made it.
+
+The file checks itself. Where it is lost or was changed, the rows are read from the tables of the
+recordings, which say the same.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from valence.errors import OutputError, StaleError
-from valence.kept_file import unreadable
+from valence.kept_file import parse_json, require_table, unreadable
+from valence.run import fingerprint
 from valence.storage import Location
+from valence.timelines import standing_rows
+
+# Raised when another version of this program could not read the file.
+_FORMAT = 1
 
 # Writes on a store without locks until the rows are found there that were written.
 _TRIES = 5
 _PAUSE_SECONDS = 0.2
 
+# A row of these says that nothing was made, so it takes no other's place.
+_IDLE = ("skipped", "stale")
+# Statuses of the files that are there.
+_STANDS = ("ok", "skipped")
+
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What a whole file says beside its rows, and its rows."""
+
+    about: dict[str, Any]
+    rows: list[Row]
 
 
 @dataclass(frozen=True)
@@ -30,15 +53,25 @@ class Listing:
 
     file: Location
 
-    def check(self, *, overwrite: bool) -> None:
+    def check(self, *, overwrite: bool) -> str:
         """Refuse a file of that name that this program did not write.
+
+        Returns
+        -------
+        A remark where the file is ours and was changed since it was written, so that `merge` makes
+        it again; else `""`.
 
         Raises
         ------
         StaleError
             If there is one and `overwrite` is False.
         """
-        self._read(overwrite=overwrite)
+        if not self.file.exists() or self._read(overwrite=overwrite) is not None:
+            return ""
+        return (
+            f"'{self.file}' is not what was written, and is made again from the tables beside it; "
+            "what was set aside before is not listed any more"
+        )
 
     def merge(
         self,
@@ -49,6 +82,9 @@ class Listing:
         overwrite: bool = False,
     ) -> dict[str, Any]:
         """Add rows to what stands there, atomically; rows of the same recordings are replaced.
+
+        A stale row replaces none, because the files that the standing row tells of are still there.
+        If no file of this call stands there, what the file says beside its rows stays as it was.
 
         Two processes may do so at once. On a disk the file is locked meanwhile. On an object
         store, which has no locks, the file is read again afterwards, and rows that another process
@@ -68,8 +104,8 @@ class Listing:
         Returns
         -------
         The content of the file. Where nothing was done but to skip recordings that are listed
-        already, and others failed as the file says of them, it is not touched, so that its folder
-        may be read-only.
+        already, or to leave those of another model, and others failed as the file says of them, it
+        is not touched, so that its folder may be read-only.
 
         Raises
         ------
@@ -78,7 +114,8 @@ class Listing:
         """
         content = self._merged(about, rows, order, overwrite=overwrite)
         before = self._read(overwrite=overwrite)
-        nothing_new = all(row["status"] == "skipped" or row in before for row in rows)
+        known = [] if before is None else before.rows
+        nothing_new = all(row["status"] in _IDLE or row in known for row in rows)
         if nothing_new and self._holds(rows, overwrite):
             return content
         try:
@@ -115,47 +152,84 @@ class Listing:
         overwrite: bool,
     ) -> dict[str, Any]:
         standing = self._read(overwrite=overwrite)
-        before = {row["name"]: row for row in standing}
-        new = {row["name"]: row for row in rows}
+        if standing is None:
+            made = {row["name"] for row in rows if row["status"] != "stale"}
+            found = standing_rows(self._folder, but=made)
+            # Who has made them last is not known.
+            unknown = dict.fromkeys(("model", "sha256", "regressor", "quality"))
+            standing = _Standing({**about, **unknown} if found else {**about}, found)
+        before = {row["name"]: row for row in standing.rows}
+        new = {
+            row["name"]: row
+            for row in rows
+            if row["status"] != "stale" or row["name"] not in before
+        }
         # A recording of this call that was not reached keeps the row that it had.
         last = [new.get(name) or before[name] for name in order if name in new or name in before]
         named = set(order)
-        return {**about, "recordings": [*(r for r in standing if r["name"] not in named), *last]}
+        here = any(row["status"] in _STANDS for row in new.values())
+        content = {
+            **(about if here else standing.about),
+            "format": _FORMAT,
+            "recordings": [*(r for r in standing.rows if r["name"] not in named), *last],
+        }
+        # As JSON gives it back, which is what the digest is compared with.
+        content = json.loads(json.dumps(content))
+        return {**content, "digest": fingerprint(content)}
 
     def _holds(self, rows: Sequence[Row], overwrite: bool) -> bool:
-        """Whether there is a row of each recording as this call would list it."""
-        there = {row["name"]: row for row in self._read(overwrite=overwrite)}
+        """Whether the file is whole and has a row of each recording as this call would list it."""
+        standing = self._read(overwrite=overwrite)
+        if standing is None:
+            return False
+        there = {row["name"]: row for row in standing.rows}
         return all(
             row["name"] in there
-            and there[row["name"]].get("status") in ("ok", "skipped", row["status"])
-            and _lasting(there[row["name"]]) == _lasting(row)
+            and (
+                row["status"] == "stale"
+                or (
+                    there[row["name"]].get("status") in (*_STANDS, row["status"])
+                    and _lasting(there[row["name"]]) == _lasting(row)
+                )
+            )
             for row in rows
         )
 
-    def _read(self, *, overwrite: bool) -> list[Row]:
-        """The rows that stand there; a file of that name from elsewhere is not replaced."""
-        if not self.file.exists():
-            return []
+    def _read(self, *, overwrite: bool) -> _Standing | None:
+        """What stands there, or None if the file is missing or not what was written.
+
+        A file of that name from elsewhere is refused, unless it is to be replaced.
+        """
         try:
-            content = self.file.read_json()
-            if content["weighting"] and all("name" in row for row in content["recordings"]):
-                return list(content["recordings"])
+            content = parse_json(self.file.read_bytes())
+            require_table(content, {"weighting": str, "recordings": list})
+            for row in content["recordings"]:
+                require_table(row, {"name": str})
+            digest = content.pop("digest", None)
+            # Older versions wrote neither a digest nor a format.
+            if (digest is None and "format" not in content) or digest == fingerprint(content):
+                rows = content.pop("recordings")
+                return _Standing(content, rows)
         except FileNotFoundError:
-            return []
+            pass
         except OSError as error:
             found, first = unreadable(error)
             raise StaleError(
                 f"'{self.file}' {found}. Expected the list of what stands in its folder, which "
                 f"'valence predict' writes. {first}Run the command again, or choose another folder."
             ) from error
-        except (ValueError, KeyError, TypeError):
-            pass
-        if overwrite:
-            return []
-        raise StaleError(
-            f"'{self.file}' is damaged, or was not written by this program. Add --overwrite to "
-            "replace it, or choose another folder."
-        )
+        except ValueError as error:
+            if not overwrite:
+                raise StaleError(
+                    f"'{self.file}' is damaged, or was not written by this program ({error}). "
+                    "Move it away, and the same command lists anew what stands in the folder; or "
+                    "add --overwrite to replace it, or choose another folder."
+                ) from error
+        return None
+
+    @property
+    def _folder(self) -> Location:
+        return replace(self.file, path=self.file.path.rpartition("/")[0])
 
 
 def _lasting(row: Row) -> Row:

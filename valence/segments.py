@@ -123,8 +123,14 @@ class SegmentStore:
         MissingStageError
             If preprocessing has not been finished.
         DamagedError
-            If the table cannot be read, or is another one.
+            If the table cannot be read, or is another one than the finished stage noted.
         """
+        frame = self._recordings()
+        self._require_noted(_RECORDINGS)
+        return frame
+
+    def _recordings(self) -> pd.DataFrame:
+        """The table as it stands, which a stage that is at work may have replaced."""
         with self._open(_RECORDINGS) as file:
             try:
                 table = read_sealed(file)
@@ -189,8 +195,10 @@ class SegmentStore:
         ------
         MissingStageError
             If preprocessing has not been finished.
+        DamagedError
+            If the table of recordings cannot be read.
         """
-        frame = self.recordings()
+        frame = self._recordings()
         columns = ["Id", "subject", "split", "copies", "status", "fingerprint"]
         return fingerprint({"recordings": frame[columns].to_numpy().tolist()})
 
@@ -336,7 +344,14 @@ class SegmentStore:
         digest = content.pop("digest", None)
         if digest is not None and digest != fingerprint(content):
             raise kept.damaged("its digest is not the one that it gives")
+        self._require_noted(_STANDARDIZATION)
         return content
+
+    def _require_noted(self, name: str) -> None:
+        """Refuse a file that checks itself and is not the one that the finished stage noted."""
+        noted = Stage("segments", self.root).noted().get(name)
+        if noted is not None and digest_of(self.root / name) != noted:
+            raise self._kept(name).damaged("its digest is not the one that its stage.json gives")
 
     def _kept(self, name: str) -> KeptFile:
         """A file of the store's own, with what makes it again."""

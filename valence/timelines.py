@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from glob import has_magic
@@ -29,6 +29,7 @@ from valence.errors import (
     PredictionError,
     UsageError,
     ValenceError,
+    first_line,
 )
 from valence.figures import timeline
 from valence.filenames import is_utf8, printable, shortened
@@ -39,7 +40,6 @@ from valence.manifest import digest_of
 from valence.metrics import ConstantWarning, concordance
 from valence.names import normal
 from valence.prediction import Predictor, Stamps, Timeline
-from valence.quality import Quality
 from valence.run import fingerprint
 from valence.seal import read_sealed, write_sealed
 from valence.storage import Location
@@ -53,6 +53,8 @@ _SUFFIX_BYTES = len(".parquet") + len("_9999")
 # Label files that are asked which end of a segment they name, for recordings that have none.
 _ASKED_FILES = 10
 _LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
+
+_OTHER = "files of another model, sound, annotation or version of this program stand there"
 
 WEIGHTING = (
     "A sequence begins at every segment; a segment's value is the mean, with equal weights, of the "
@@ -103,7 +105,7 @@ class Outcome:
         `ok`; `skipped`: its files stood there already; `stale`: files of another model or sound
         stand there and were not to be replaced; `failed`, for a reason that lies in its file.
     reason
-        Why there is no prediction, or what was odd.
+        Why there is no prediction, what was odd, or what stands in the way of a stale one.
     rows
         Rows of its timeline.
     short
@@ -321,13 +323,13 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
         witness = Witness.of(path, task.audio)
         made_of = _made_of(predictor, task, path)
         before = _read_about(out, task.name)
-        if before is not None and before["made_of"] == made_of:
+        if before is not None and before.get("made_of") == made_of:
             # The figure tells how good the model is, which is known only once it was evaluated.
             told_so = before.get("quality") == json.loads(json.dumps(predictor.quality.to_json()))
             if before["whole"] and told_so:
                 return Outcome(**{**before["outcome"], "status": "skipped"})
         elif before is not None and not overwrite:
-            return Outcome(**known, status="stale")
+            return Outcome(**known, status="stale", reason=before.get("why_not", _OTHER))
         predicted = predictor.predict_path(path, name=task.audio)
         witness.require_unchanged()
     annotation, remarks, stamps = _read_labels(task, len(predicted), predictor)
@@ -344,7 +346,7 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
         remarks=predicted.remarks,
         timestamp=stamps or "start",
     )
-    _write(out, outcome, predicted, annotation, made_of, stamps=stamps, quality=predictor.quality)
+    _write(out, outcome, predicted, annotation, made_of, stamps=stamps, predictor=predictor)
     return outcome
 
 
@@ -356,8 +358,9 @@ def _write(
     made_of: str,
     *,
     stamps: Stamps | None,
-    quality: Quality,
+    predictor: Predictor,
 ) -> None:
+    quality = predictor.quality
     notes = [f"CCC {value:.2f}" for value in (outcome.ccc or {}).values()]
     if predicted.short:
         notes.append(f"shorter than a sequence: one prediction of {outcome.sound_seconds:g} s")
@@ -381,6 +384,7 @@ def _write(
     about = {
         "format": _FORMAT,
         "made_of": made_of,
+        **_predictor_of(predictor),
         "outcome": told,
         "weighting": WEIGHTING,
         "quality": quality.to_json(),
@@ -420,29 +424,83 @@ def _files(out: Location, name: str) -> tuple[Location, Location, Location]:
     return parquet, csv, png
 
 
+def listed_row(outcome: Outcome, predictor: Predictor) -> dict[str, Any]:
+    """A row of `prediction.json`: the outcome, what predicted, and how good that is."""
+    return {
+        **outcome.to_json(),
+        **_predictor_of(predictor),
+        "quality": " ".join(predictor.quality.lines),
+    }
+
+
+def _predictor_of(predictor: Predictor) -> dict[str, Any]:
+    return {
+        "model": predictor.description.sha256,
+        "regressor": predictor.regressor and predictor.regressor.about["steps"],
+    }
+
+
+def standing_rows(out: Location, *, but: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The rows of `prediction.json` that the files in `out` tell of, by name.
+
+    The model and the regressor are None where an older version made the files. Files that are not
+    whole, or not this program's, have no row; those of the names in `but` are not read.
+    """
+    rows = []
+    for file in sorted(out.files(), key=lambda each: each.name):
+        if file.suffix != ".parquet":
+            continue
+        name = file.name.removesuffix(".parquet")
+        about = None if name in but else _read_about(out, name)
+        if about is None or not about["whole"]:
+            continue
+        quality = about.get("quality") or {}
+        warnings = (f"Warning: {warning}" for warning in quality.get("warnings", ()))
+        rows.append(
+            {
+                **about["outcome"],
+                "model": about.get("model"),
+                "regressor": about.get("regressor"),
+                "quality": " ".join((quality.get("sentence", ""), *warnings)).strip(),
+            }
+        )
+    return rows
+
+
 def _read_about(out: Location, name: str) -> dict[str, Any] | None:
     """What the files of an earlier prediction say of themselves, or None where there are none.
 
     `whole` says whether all are there as they were written; older versions noted no digests.
-    `made_of` is None where the files are not known to be ours.
+    Files that are not known to be ours have no `made_of`, and `why_not` says why.
     """
     parquet, csv, png = _files(out, name)
     found = [file.exists() for file in (parquet, csv, png)]
     if not any(found):
         return None
+    if not found[0]:
+        other = csv if found[1] else png
+        why_not = f"'{other.name}' stands there without the '{parquet.name}' that says what made it"
+        return {"whole": False, "why_not": why_not}
     try:
         with parquet.open() as source:
             about: dict[str, Any] = parse_json(read_sealed(source).schema.metadata[_METADATA])
         Outcome(**about["outcome"])
         beside = about.get("beside", {})
-        whole = all(found) and all(
+        # Renamed files say another name, and so does their figure.
+        whole = all(found) and about["outcome"]["name"] == name
+        whole = whole and all(
             file.suffix not in beside or digest_of(file) == beside[file.suffix]
             for file in (csv, png)
         )
         return {**about, "whole": whole, "made_of": about["made_of"]}
-    except (OSError, KeyError, TypeError, ValueError):
-        # No Parquet, a damaged one, or another program's: not ours to replace without being told.
-        return {"made_of": None, "whole": False}
+    # Not ours to replace without being told.
+    except (KeyError, TypeError):
+        why_not = "was not written by this program"
+    except ValueError as error:
+        why_not = f"is damaged, or was not written by this program ({first_line(error)})"
+    except OSError as error:
+        why_not = f"cannot be read ({first_line(error)})"
+    return {"whole": False, "why_not": f"'{parquet.name}' {why_not}"}
 
 
 def _made_of(predictor: Predictor, task: Task, path: Path) -> str:

@@ -107,6 +107,40 @@ def test_the_listing_keeps_what_earlier_calls_left(
     ]
 
 
+@pytest.mark.parametrize("change", ["lost", "rows", "head"])
+def test_a_listing_that_is_lost_or_changed_is_made_again_from_the_tables(
+    model: Location,
+    audio: Path,
+    tmp_path: Path,
+    change: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = Location.parse(tmp_path / "out")
+    stage.predict([str(audio / "a.flac")], model, out, report=Report())
+    stage.predict([str(audio / "c.ogg")], model, out, report=Report())
+    listing = tmp_path / "out" / "prediction.json"
+    whole = json.loads(listing.read_text())
+    match change:
+        case "lost":
+            listing.unlink()
+        case "rows":
+            listing.write_text(listing.read_text().replace('"rows": 28', '"rows": 29'))
+        case _:
+            listing.write_text(listing.read_text().replace('"ccc": null', '"ccc": 0.9', 1))
+    capsys.readouterr()
+    stage.predict([str(audio / "c.ogg")], model, out, report=Report())
+    again = json.loads(listing.read_text())
+    assert ("not what was written" in capsys.readouterr().err) is (change != "lost")
+    for content in (whole, again):
+        for row in content["recordings"]:
+            row["seconds"], row["status"] = 0.0, "ok"
+        del content["seconds"], content["digest"]
+    assert again == whole
+    before = listing.read_bytes()
+    stage.predict([str(audio / "a.flac"), str(audio / "c.ogg")], model, out, report=Report())
+    assert listing.read_bytes() == before
+
+
 @pytest.mark.parametrize("content", ["mine", "[]", '{"recordings": []}'])
 def test_a_listing_from_elsewhere_stays(
     model: Location, audio: Path, tmp_path: Path, content: str
@@ -138,10 +172,28 @@ def test_predictions_of_another_model_are_not_replaced_unasked(
     out = Location.parse(tmp_path / "out")
     stage.predict([str(audio / "a.flac")], model, out, report=Report())
     before = _rows(tmp_path / "out")["a"]
+    listed = (out / "prediction.json").read_json()
     other = _export(tmp_path / "other", tiny_config, seed=2)
     files = [str(audio / "a.flac"), str(audio / "b.wav")]
+    # Refused, it leaves what the listing says of the files that stay.
+    with pytest.raises(StaleError, match="'a'"):
+        stage.predict(files[:1], other, out, report=Report())
+    assert (out / "prediction.json").read_json() == listed
     with pytest.raises(StaleError, match="'a'"):
         stage.predict(files, other, out, report=Report())
+    mixed = (out / "prediction.json").read_json()
+    assert mixed["recordings"][0] == listed["recordings"][0]
+    assert mixed["sha256"] == mixed["recordings"][1]["model"] == read_description(other).sha256
+    # Where the listing is lost, too: whose files these are stands in them.
+    (out / "prediction.json").delete()
+    with pytest.raises(StaleError, match="'a'"):
+        stage.predict(files[:1], other, out, report=Report())
+    found = (out / "prediction.json").read_json()
+    assert (found["model"], found["sha256"]) == (None, None)
+    assert {row["name"]: row["model"] for row in found["recordings"]} == {
+        "a": listed["sha256"],
+        "b": read_description(other).sha256,
+    }
     rows = _rows(tmp_path / "out")
     pd.testing.assert_frame_equal(rows["a"], before)
     assert len(rows["b"]) == 66
@@ -444,6 +496,10 @@ def test_what_is_finished_is_listed_whatever_ends_the_call(
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(stage, "predict_task", stopped)
+        with pytest.raises(reason):
+            stage.predict([str(audio / "b.wav")], model, Location.parse(out), report=Report())
+        assert "ended before the first of 1 recording was finished" in capsys.readouterr().err
+        assert not (out / "prediction.json").exists()
         with pytest.raises(reason):
             stage.predict([str(audio)], model, Location.parse(out), report=Report())
     rows = json.loads((out / "prediction.json").read_text())["recordings"]

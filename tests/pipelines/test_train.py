@@ -184,6 +184,34 @@ def test_what_is_damaged_beside_the_state_is_made_again_from_it(
     assert told.lines[-1] == "train: nothing to do"
 
 
+@pytest.mark.parametrize("damage", ["gone", "empty", "flipped"])
+def test_where_a_training_ran_is_known_whatever_becomes_of_its_progress(
+    trained: tuple[Run, Any], train_config: Config, tmp_path: Path, told: Any, damage: str
+) -> None:
+    run = _copy(trained[0], tmp_path)
+    before = run.stage("train").require()["summary"]
+    assert before["device"] == "cpu"
+    file = Path(run.folder("train").path, "state.json")
+    whole = read_progress(run.folder("train"))
+    assert whole is not None
+    match damage:
+        case "gone":
+            file.unlink()
+        case "empty":
+            file.write_bytes(b"")
+        case _:
+            file.write_text(file.read_text().replace('"device": "cpu"', '"device": "cpt"'))
+    assert _train(run, train_config, told)["device"] == "cpu"
+    assert "is lost or damaged, and is made again from the state" in told.lines[0]
+    again = read_progress(run.folder("train"))
+    assert again is not None
+    assert again == {name: whole[name] for name in again}
+    assert again.keys() == {"history", "best", "device", "residency"}
+    assert run.stage("train").require()["summary"]["residency"] == before["residency"]
+    _train(run, train_config, told)
+    assert told.lines[-1] == "train: nothing to do"
+
+
 def test_two_workers_train_as_one_does(
     prepared_run: MakeRun, train_config: Config, told: Any
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -494,17 +495,56 @@ def test_a_report_that_lost_a_file_or_could_not_measure_all_is_made_again(
     assert _json(run)["robustness"] == _json(reported)["robustness"]
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "report.html"])
-def test_a_report_with_a_damaged_file_is_made_again(
-    reported: Run, tmp_path: Path, name: str
+def _keep_times(file: Path, content: bytes) -> None:
+    """Write as rot does, which touches no time."""
+    times = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _flipped(content: bytes) -> bytes:
+    half = len(content) // 2
+    return content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+
+
+def test_what_a_report_wrote_and_is_damaged_is_made_again(
+    reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Again(Exception):
+        """Is raised where the work begins."""
+
+    def begin(_: object) -> None:
+        raise Again
+
     run = _copy(reported, tmp_path / "run")
-    file = run.folder("report") / name
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    write_report(run)
-    assert len(file.read_bytes()) > 0.9 * len(whole)
+    written = [f"report/{name}" for name in run.stage("report").noted()]
+    assert len(written) > 10
+    with monkeypatch.context() as patch:
+        patch.setattr("valence.report.find", begin)
+        write_report(run)
+        for name in (*written, "model/README.md", "model/evaluation.json"):
+            file = Path(run.root.path, name)
+            whole = file.read_bytes()
+            for damaged in (_flipped(whole), whole[: len(whole) // 2], b""):
+                _keep_times(file, damaged)
+                with pytest.raises(Again):
+                    write_report(run)
+            _keep_times(file, whole)
+        write_report(run)
+    card, metrics = Path(run.model.path, "README.md"), Path(run.folder("report").path)
+    whole = card.read_bytes()
+    _keep_times(card, b"")
+    _change_a_digit(metrics / "metrics.json", _json(reported)["deep"]["test"]["ccc"])
+    assert _json(run)["deep"] != _json(reported)["deep"]
+    assert write_report(run)["metrics"]["deep"] == _json(reported)["deep"]
     assert _json(run)["deep"] == _json(reported)["deep"]
+    assert card.read_bytes() == whole
+
+
+def _change_a_digit(file: Path, number: float) -> None:
+    text = json.dumps(number)
+    changed = text[:-1] + ("1" if text[-1] != "1" else "2")
+    _keep_times(file, file.read_bytes().replace(text.encode(), changed.encode()))
 
 
 def test_a_report_of_other_results_is_not_replaced_unasked(reported: Run, tmp_path: Path) -> None:

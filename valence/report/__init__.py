@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from valence.checkpoint import load_own_model
+from valence.checkpoint import CARD, load_own_model
 from valence.config import Config
 from valence.kept_file import parse_json
+from valence.manifest import digest_of
 from valence.prediction import Predictor
-from valence.quality import is_evaluated, read_quality, write_evaluation
+from valence.quality import EVALUATION, is_evaluated, read_quality, write_evaluation
 from valence.report import story
 from valence.report.comparison import compare_runs
 from valence.report.costs import costs, machine
@@ -23,6 +24,7 @@ from valence.report.model_card import evaluation, model_card
 from valence.report.page import Page
 from valence.report.robustness import NO_LABELS, Robustness, measure
 from valence.run import FORMAT, Run, Stage, fingerprint
+from valence.storage import Location
 from valence.words import duration
 
 __all__ = ["compare_runs", "write_report"]
@@ -34,7 +36,8 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     The model's card, `README.md` in its folder, and `evaluation.json` beside it are written with
     them, since they tell the scores.
     A report that was written before the sweep is written again once there is one, and so is one
-    whose files are no longer all there, or that could not measure robustness.
+    that could not measure robustness, or of which a file is missing or another than was written:
+    all are read, and compared with the digests that were noted.
 
     Parameters
     ----------
@@ -94,7 +97,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     card = model_card(
         evidence, findings, description, found, parameters=examples.parameters, quality=quality
     )
-    (run.model / "README.md").write_text(card)
+    (run.model / CARD).write_text(card)
     spent, where = costs(evidence, report=time.monotonic() - began), machine(evidence)
     command, seeds = _command(evidence), _seeds(evidence.config)
     versions = {
@@ -136,6 +139,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
             {key: value for key, value in metrics.items() if key not in ("times", "machine")}
         ),
         "files": files,
+        "beside_the_model": {name: digest_of(run.model / name) for name in (CARD, EVALUATION)},
         "not_measured": robustness.get("skipped"),
     }
     stage.finish(summary, files)
@@ -153,11 +157,23 @@ def _may_go(stage: Stage) -> bool:
 def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> bool:
     """Whether a finished report may stay: its files are whole and it measured what it could."""
     missed = summary["not_measured"] not in (None, NO_LABELS)
-    if missed or not (run.model / "README.md").exists():
+    if missed or not is_evaluated(run.model, sha256):
         return False
-    if not is_evaluated(run.model, sha256):
+    # An older version noted no digests of what it wrote into the model's folder.
+    beside, noted = summary.get("beside_the_model", {}), stage.noted()
+    return (
+        bool(beside and noted)
+        and _are_as_noted(run.model, beside)
+        and _are_as_noted(stage.folder, noted)
+    )
+
+
+def _are_as_noted(folder: Location, noted: Mapping[str, str]) -> bool:
+    """Whether files are there with the content that was noted, whatever their size and time say."""
+    try:
+        return all(digest_of(folder / name) == digest for name, digest in noted.items())
+    except FileNotFoundError:
         return False
-    return bool(stage.noted()) and not stage.amiss()
 
 
 def _made_of(evidence: Evidence) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def machine(evidence: Evidence) -> Mapping[str, Any]:
     return {
         **record.get("machine", {}),
         "workers": record["summary"].get("workers"),
-        "device": (evidence.progress or {}).get("device"),
+        # An older version noted it beside the state alone.
+        "device": record["summary"].get("device") or (evidence.progress or {}).get("device"),
     }
 
 
