@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.console import Console
 
-from pipelines.terminal import PlainConsole
+from pipelines.runtime.terminal import PlainConsole
 from valence.config import Config
-from valence.corpus import Corpus
+from valence.corpus.muse import Corpus
+from valence.corpus.splits import assign_splits, resolve_protocol
+from valence.corpus.subjects import Unit, unit_of
 from valence.errors import CorpusError
-from valence.filenames import printable
-from valence.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
-from valence.splits import assign_splits, resolve_protocol
-from valence.subjects import Unit, unit_of
+from valence.segments.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
+from valence.storage.filenames import printable
 
 # A terminal that is narrower, or that does not know its width, wraps lines by itself.
 _NARROWEST = 40

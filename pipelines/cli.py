@@ -16,15 +16,15 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperGroup
 
-from pipelines.progress import Report
-from pipelines.session import ray_session
-from pipelines.stopping import Stopping, exit_status, in_words
-from pipelines.terminal import leave_quietly, prepare_streams, read_no_more
+from pipelines.runtime.console import Report
+from pipelines.runtime.session import ray_session
+from pipelines.runtime.stopping import Stopping, exit_status, in_words
+from pipelines.runtime.terminal import leave_quietly, prepare_streams, read_no_more
 from valence.chain import require_chain, require_own_config
 from valence.config import Config, Preset
 from valence.errors import UsageError, ValenceError
 from valence.run import Run, StageName
-from valence.storage import Location
+from valence.storage.location import Location
 
 
 class _Raised(Exception):
@@ -154,7 +154,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Make the embedded corpus, run all stages on it and write the report."""
-    from valence.synthesis import SYNTHETIC, write_corpus
+    from valence.corpus.synthetic import SYNTHETIC, write_corpus
 
     run = Run.at(out)
     corpus = run.root / "corpus"
@@ -181,7 +181,7 @@ def check(
 ) -> None:
     """Show what a corpus holds and what is wrong with it, per recording and in sum."""
     from pipelines.check import check as print_check
-    from valence.corpus import read_corpus
+    from valence.corpus.muse import read_corpus
 
     resolved = _resolve(None, config, preset, set_)
     print_check(read_corpus(Location.parse(corpus), resolved.corpus.subjects), resolved)
@@ -219,7 +219,7 @@ def preprocess(
     target = Run.at(out)
     resolved = _resolve(target, config, preset, set_)
     with ray_session(address):
-        from pipelines.preprocess import preprocess as stage
+        from pipelines.preprocess.stage import preprocess as stage
 
         stage(Location.parse(corpus), target, resolved, overwrite=overwrite, report=Report())
 
@@ -239,7 +239,7 @@ def train(
     resolved = _resolve_existing(target, "train", config, preset, set_)
     _load_torch()
     with ray_session(address):
-        from pipelines.train import train as stage
+        from pipelines.train.stage import train as stage
 
         stage(target, resolved, overwrite=overwrite, report=Report())
 
@@ -278,7 +278,7 @@ def sweep(
     target = Run.at(run)
     resolved = _resolve_existing(target, "sweep", config, preset, set_)
     with ray_session(address):
-        from pipelines.sweep import sweep as stage
+        from pipelines.sweep.stage import sweep as stage
 
         stage(target, resolved, overwrite=overwrite, report=Report())
 
@@ -300,7 +300,7 @@ def report(
                 "--out was given with one run, whose report goes to RUN/report. Leave --out out, "
                 "or name further runs to compare with it."
             )
-        from valence.report import write_report
+        from valence.report.build import write_report
 
         run = Run.at(runs[0])
         write_report(run, overwrite=overwrite)
@@ -391,14 +391,14 @@ def export(
     if npz is None and onnx is None:
         raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
     if onnx is not None:
-        from valence.checkpoint import load_own_model
-        from valence.onnx_export import export_onnx
+        from valence.model.onnx_export import export_onnx
+        from valence.model.serialization import load_own_model
 
         export_onnx(Location.parse(onnx), *load_own_model(target))
         told.say(f"export: {onnx}")
     if npz is not None:
-        from valence.npz import plan_npz, write_npz
-        from valence.segments import SegmentStore
+        from valence.segments.npz import plan_npz, write_npz
+        from valence.segments.store import SegmentStore
 
         require_chain(target, "segments")
         store, folder = SegmentStore(target.folder("segments")), Location.parse(npz)
@@ -427,22 +427,22 @@ def _all_stages(
     overwrite: bool,
     report: Report,
 ) -> None:
-    from valence.combinations import combinations
+    from valence.sweep.grid import combinations
 
     _load_torch()
     # A mistake in the last stage's configuration is told before hours of work, not after.
     combinations(config.sweep)
     with ray_session(address):
         from pipelines.extract import extract
-        from pipelines.preprocess import preprocess
-        from pipelines.sweep import sweep
-        from pipelines.train import train
+        from pipelines.preprocess.stage import preprocess
+        from pipelines.sweep.stage import sweep
+        from pipelines.train.stage import train
 
         preprocess(corpus, run, config, overwrite=overwrite, report=report)
         train(run, config, overwrite=overwrite, report=report)
         extract(run, config, overwrite=overwrite, report=report)
         sweep(run, config, overwrite=overwrite, report=report)
-    from valence.report import write_report
+    from valence.report.build import write_report
     from valence.report.closing import closing_lines
 
     written = write_report(run, overwrite=overwrite)

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from ray.data import Dataset, TaskPoolStrategy
 
-from pipelines.nodes import (
+from pipelines.runtime.console import Report
+from pipelines.runtime.nodes import (
     Selector,
     cpus_of,
     gpus_of,
@@ -30,23 +31,23 @@ from pipelines.nodes import (
     require_cpus,
     tell_of_absence,
 )
-from pipelines.progress import Report
-from pipelines.tally import some
 from valence.chain import refuse_other_settings, require_chain
-from valence.checkpoint import load_model, load_own_model, read_description
 from valence.config import Config
-from valence.delivery import ahead
 from valence.errors import DamagedError, ModelError
-from valence.features import Features, made_of, write_features
-from valence.filenames import printable
-from valence.inference import SequenceOutputs, Sequences, outputs_of
-from valence.manifest import digest_of
-from valence.model import ValenceModel
-from valence.precision import precision_on
-from valence.run import Run, Stage, fingerprint
-from valence.segments import Segments, SegmentStore
-from valence.sequences import window_targets, windows
-from valence.storage import Location
+from valence.formatting import some
+from valence.model.acceleration import precision_on
+from valence.model.inference import SequenceOutputs, Sequences, outputs_of
+from valence.model.network import ValenceModel
+from valence.model.serialization import load_model, load_own_model, read_description
+from valence.provenance import fingerprint
+from valence.run import Run, Stage
+from valence.segments.sequences import window_targets, windows
+from valence.segments.store import Segments, SegmentStore
+from valence.storage.filenames import printable
+from valence.storage.location import Location
+from valence.storage.manifest import digest_of
+from valence.sweep.features import Features, made_of, write_features
+from valence.training.data.prefetch import ahead
 
 # More processes of fewer CPUs would load torch and the model more often than they gain.
 _CPUS_PER_TASK = 4

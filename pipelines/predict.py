@@ -15,27 +15,20 @@ from typing import Any, Literal
 
 import torch
 
-from pipelines.addresses import cluster_address
-from pipelines.progress import Report
-from pipelines.session import ray_session
-from pipelines.tally import some
-from valence.audio import read_header
+from pipelines.runtime.addresses import cluster_address
+from pipelines.runtime.console import Report
+from pipelines.runtime.session import ray_session
+from valence.audio.decoding import read_header
 from valence.config import ClusterConfig
 from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
-from valence.filenames import printable
-from valence.listing import Listing
-from valence.prediction import Predictor, model_folder
-from valence.storage import Location
-from valence.timelines import (
-    WEIGHTING,
-    Outcome,
-    Task,
-    find_audio,
-    listed_row,
-    make_tasks,
-    predict_task,
-)
-from valence.words import plural
+from valence.formatting import plural, some
+from valence.model.serialization import model_folder
+from valence.prediction.files import WEIGHTING, Outcome, listed_row, predict_task
+from valence.prediction.inputs import Task, find_audio, make_tasks
+from valence.prediction.listing import Listing
+from valence.prediction.predictor import Predictor
+from valence.storage.filenames import printable
+from valence.storage.location import Location
 
 # Seconds of sound from which on Ray is faster, its start included: about so on two cores, and
 # earlier where there are more. `tests/bench/bench_predict.py RUN --ray` measures it where you are.
@@ -248,7 +241,7 @@ def _on_ray(
     import ray.data
     from ray.data import ActorPoolStrategy
 
-    from pipelines.nodes import cpu_nodes, cpus_of, gpus_of, living_nodes, tell_of_absence
+    from pipelines.runtime.nodes import cpu_nodes, cpus_of, gpus_of, living_nodes, tell_of_absence
 
     gpus = gpus_of(living_nodes())
     selector, nodes = ({}, []) if gpus else cpu_nodes(ClusterConfig())

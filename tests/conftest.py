@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings
 
 from valence.config import Config
-from valence.features import Features
-from valence.storage import Location
+from valence.storage.location import Location
+from valence.sweep.features import Features
 
 # Token authentication is tested where a cluster of its own is started; here it only costs time.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -103,7 +103,7 @@ def object_store() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Location:
     """A synthetic corpus of six subjects, 40 s each, in the MuSe layout."""
-    from valence.synthesis import write_corpus
+    from valence.corpus.synthetic import write_corpus
 
     folder = Location.parse(tmp_path_factory.mktemp("corpus"))
     write_corpus(folder, subjects=6, seconds=40.0, seed=1)
@@ -140,7 +140,7 @@ def make_features() -> Callable[..., Features]:
     """Sequences with deep features that tell of their labels, two subjects and more a split."""
     import numpy as np
 
-    from valence.features import concatenate
+    from valence.sweep.features import concatenate
 
     def make(
         *,

@@ -14,23 +14,23 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[1]
 _STAGES = {"preprocess", "train", "extract", "sweep", "predict"}
 _WITHOUT_TORCH = {
-    "annotation",
-    "audio",
-    "augmentation",
+    "audio.augmentation",
+    "audio.decoding",
+    "audio.mel",
+    "audio.standardization",
     "config",
-    "corpus",
-    "features",
-    "inspection",
-    "mel",
+    "corpus.annotations",
+    "corpus.csv_tables",
+    "corpus.muse",
+    "corpus.splits",
+    "corpus.synthetic",
+    "corpus.synthetic_voice",
     "metrics",
     "run",
-    "segments",
-    "splits",
-    "standardization",
-    "storage",
-    "synthesis",
-    "tables",
-    "voice",
+    "segments.inspection",
+    "segments.store",
+    "storage.location",
+    "sweep.features",
 }
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from valence.config import _PRESETS, Config, Preset, versions
+from valence.config import _PRESETS, Config, Preset
 from valence.errors import ConfigError
-from valence.storage import Location
+from valence.provenance import versions
+from valence.storage.location import Location
 
 
 def _resolve(*assignments: str, file: Path | None = None, base: Config | None = None) -> Config:

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from pipelines.cli import app
 from valence.config import Config
-from valence.storage import Location
+from valence.storage.location import Location
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CONFIGURATION = _ROOT / "docs" / "configuration.toml"

@@ -11,9 +11,9 @@ import pytest
 
 from valence.config import Config
 from valence.errors import DamagedError, ForeignError
-from valence.features import Features, made_of, read_features, write_features
 from valence.run import Run, Stage, StageName
-from valence.storage import Location
+from valence.storage.location import Location
+from valence.sweep.features import Features, made_of, read_features, write_features
 
 
 def _flip(file: Path, bit: int) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from valence.config import Config
 from valence.errors import MissingStageError, StaleError
-from valence.run import Run, Stage, difference, fingerprint
+from valence.provenance import difference, fingerprint
+from valence.run import Run, Stage
 
 
 @pytest.fixture

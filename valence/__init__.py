@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from valence.config import Config
     from valence.errors import ValenceError
     from valence.metrics import concordance
-    from valence.prediction import Predictor
+    from valence.prediction.predictor import Predictor
 
 __all__ = ["Config", "Predictor", "ValenceError", "concordance"]
 
 _HOME = {
     "Config": "valence.config",
-    "Predictor": "valence.prediction",
+    "Predictor": "valence.prediction.predictor",
     "ValenceError": "valence.errors",
     "concordance": "valence.metrics",
 }

@@ -13,7 +13,8 @@ from typing import Any, get_args
 
 from valence.config import Config, sealed_tables
 from valence.errors import DamagedError, StaleError
-from valence.run import FORMAT, Run, Stage, StageName, difference
+from valence.provenance import difference
+from valence.run import FORMAT, Run, Stage, StageName
 
 # By the key under which a stage notes it: the stage whose digest it is, and what to say of another.
 _INPUTS: dict[StageName, dict[str, tuple[StageName, str]]] = {

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Annotated, Any, Literal
 
 import tomli_w
@@ -24,7 +22,7 @@ from pydantic import (
 )
 
 from valence.errors import ConfigError
-from valence.storage import Location
+from valence.storage.location import Location
 
 Target = Literal["valence", "arousal"]
 Preset = Literal["default", "paper"]
@@ -51,21 +49,6 @@ _FIRST_SECTIONS = (
     "train",
     "sweep",
     "cluster",
-)
-_VERSIONED = (
-    "valence",
-    "ray",
-    "torch",
-    "numpy",
-    "librosa",
-    "soundfile",
-    "av",
-    "scipy",
-    "scikit-learn",
-    "scikit-learn-intelex",
-    "xgboost",
-    "pyarrow",
-    "pandas",
 )
 
 
@@ -270,7 +253,7 @@ STEP_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 
 
 class StepConfig(Section):
-    """A scaler, reducer or regressor of the sweep: data that `valence.combinations` builds from.
+    """A scaler, reducer or regressor of the sweep: data that `valence.sweep.grid` builds from.
 
     `estimator` is the name of a class, `parameters` its keywords; without an estimator a scaler or
     reducer does nothing, and a regressor is the mean of its `members`, other regressors by name.
@@ -487,17 +470,6 @@ _PRESETS: dict[Preset, dict[str, Any]] = {
         },
     },
 }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result may depend on, none imported."""
-    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
-    for package in _VERSIONED:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def seal_text(text: str) -> str:

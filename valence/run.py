@@ -8,7 +8,6 @@ the files are checked against it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -19,11 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from valence.config import Config, seal_text, sealed_tables, versions
+from valence.config import Config, seal_text, sealed_tables
 from valence.errors import DamagedError, ForeignError, MissingStageError, StaleError, ValenceError
-from valence.kept_file import MOST_BYTES, parse_json, read_at_most, unreadable
-from valence.manifest import Entry, Manifest, take_down
-from valence.storage import Location
+from valence.provenance import difference, fingerprint, versions
+from valence.storage.kept_file import MOST_BYTES, parse_json, read_at_most, unreadable
+from valence.storage.location import Location
+from valence.storage.manifest import Entry, Manifest, take_down
 
 StageName = Literal["segments", "train", "features", "sweep", "report"]
 # `replacing`: outputs of another making may still be among those that stand there.
@@ -57,16 +57,6 @@ _COMMAND = {
     "sweep": "sweep",
     "report": "report",
 }
-
-
-def fingerprint(made_of: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of `made_of`, as 64 hexadecimal digits.
-
-    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
-    True
-    """
-    text = json.dumps(made_of, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -594,30 +584,3 @@ def _corpus(root: str) -> str:
         return str(Run.at(root).record().get("corpus", "CORPUS"))
     except (OSError, ValueError, ValenceError):
         return "CORPUS"
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any], *, most: int = 6) -> str:
-    """What differs between two nested mappings, in words.
-
-    >>> difference({"train": {"epochs": 3}}, {"train": {"epochs": 5}})
-    'train.epochs is 3 there and 5 here'
-    """
-    before, after = dict(_leaves(old)), dict(_leaves(new))
-    keys = [key for key in before | after if before.get(key) != after.get(key)]
-    told = [
-        f"{key} is {before.get(key, 'absent')} there and {after.get(key, 'absent')} here"
-        for key in keys[:most]
-    ]
-    if len(keys) > most:
-        told.append(f"and {len(keys) - most} more")
-    return "; ".join(told)
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found += _leaves(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", value))
-    return found

@@ -19,8 +19,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from valence.storage import Location
-from valence.synthesis import write_corpus
+from valence.corpus.synthetic import write_corpus
+from valence.storage.location import Location
 
 _BUSY = (0, 1, 2)
 _NICENESS = (15, 0)

@@ -23,11 +23,11 @@ _HERE = Path(__file__).resolve().parents[2]
 _WORK = """
 import resource, sys, time
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.preprocessing import Job, process_recording
-from valence.segments import SegmentStore
-from valence.splits import assign_splits
-from valence.storage import Location
+from valence.corpus.muse import read_corpus
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.store import SegmentStore
+from valence.corpus.splits import assign_splits
+from valence.storage.location import Location
 
 corpus, out = (Location.parse(text) for text in sys.argv[1:])
 config, store = Config(), SegmentStore(out)

@@ -33,18 +33,19 @@ from typing import Literal
 import numpy as np
 import torch
 
+from valence.audio.standardization import Moments, Standardizer
+from valence.audio.standardization import fit as fit_standardizer
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.evaluation import evaluate
-from valence.jobs import Job
-from valence.precision import precision_on
-from valence.preprocessing import process_recording
-from valence.residency import Members, ResidentSource
-from valence.segments import SegmentStore
-from valence.standardization import Moments, Standardizer
-from valence.standardization import fit as fit_standardizer
-from valence.storage import Location
-from valence.training import Task, best_model, fit
+from valence.corpus.muse import read_corpus
+from valence.model.acceleration import precision_on
+from valence.segments.jobs import Job
+from valence.segments.preprocessing import process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
+from valence.training.data.capacity import Members
+from valence.training.data.in_memory import ResidentSource
+from valence.training.loop import Task, best_model, fit
+from valence.training.validation import evaluate
 
 OPTIONS: dict[str, list[str]] = {
     "defaults": [],

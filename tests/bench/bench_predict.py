@@ -27,11 +27,12 @@ import soundfile
 import torch
 
 from pipelines import predict as stage
-from pipelines.progress import Report
-from valence.prediction import Predictor
-from valence.storage import Location
-from valence.synthesis import write_corpus
-from valence.timelines import find_audio, make_tasks, predict_task
+from pipelines.runtime.console import Report
+from valence.corpus.synthetic import write_corpus
+from valence.prediction.files import predict_task
+from valence.prediction.inputs import find_audio, make_tasks
+from valence.prediction.predictor import Predictor
+from valence.storage.location import Location
 
 _FILE_SECONDS = 300.0
 

@@ -30,10 +30,10 @@ import pyarrow as pa
 import soundfile
 
 from valence.config import Config
-from valence.corpus import Recording
-from valence.preprocessing import Job, process_recording
-from valence.segments import SegmentStore
-from valence.storage import Location
+from valence.corpus.muse import Recording
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
 
 SR, SEGMENT, SEQUENCE = 16_000, 8_000, 40
 

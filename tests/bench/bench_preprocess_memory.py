@@ -73,11 +73,11 @@ def measure(corpus: Path, run: Path) -> None:
     import ray
     from rich.console import Console
 
-    from pipelines.preprocess import preprocess
-    from pipelines.progress import Report
+    from pipelines.preprocess.stage import preprocess
+    from pipelines.runtime.console import Report
     from valence.config import Config
     from valence.run import Run
-    from valence.storage import Location
+    from valence.storage.location import Location
 
     ray.init(
         "local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False

@@ -29,14 +29,14 @@ import numpy as np
 import soundfile
 from rich.console import Console
 
-from pipelines.progress import Report
+from pipelines.runtime.console import Report
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.preprocessing import Job, process_recording
+from valence.corpus.muse import read_corpus
+from valence.corpus.splits import assign_splits
 from valence.run import Run
-from valence.segments import SegmentStore
-from valence.splits import assign_splits
-from valence.storage import Location
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
 
 SR, SECONDS = 16_000, 300
 
@@ -90,7 +90,7 @@ def in_plain_processes(
 
 def through_ray(corpus: Location, run: Path, config: Config) -> float:
     """Seconds that the stage takes for the corpus, its bookkeeping included."""
-    from pipelines.preprocess import preprocess
+    from pipelines.preprocess.stage import preprocess
 
     quiet = Report(Console(file=io.StringIO(), force_terminal=True))
     began = time.monotonic()

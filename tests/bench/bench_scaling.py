@@ -31,13 +31,13 @@ import numpy as np
 import soundfile
 from rich.console import Console
 
-from pipelines.progress import Report
+from pipelines.runtime.console import Report
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.preprocessing import Job, process_recording
+from valence.corpus.muse import read_corpus
 from valence.run import Run
-from valence.segments import SegmentStore
-from valence.storage import Location
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
 
 SR = 16_000
 SETTINGS = ["sequence.length=1", "augment.copies=0"]
@@ -83,7 +83,7 @@ def measure(corpus: str, target: str, nodes: int) -> None:
         cluster.add_node(num_cpus=1, object_store_memory=store)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     cluster.wait_for_nodes()
-    from pipelines.preprocess import preprocess
+    from pipelines.preprocess.stage import preprocess
 
     # Every node's first worker starts before the clock does.
     warm = ray.remote(num_cpus=1)(_warm_up).options(scheduling_strategy="SPREAD")
@@ -102,7 +102,7 @@ def measure(corpus: str, target: str, nodes: int) -> None:
 
 
 def _warm_up() -> None:
-    import valence.preprocessing  # noqa: F401
+    import valence.segments.preprocessing  # noqa: F401
 
     time.sleep(1)
 

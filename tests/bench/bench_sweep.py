@@ -74,9 +74,9 @@ def synthetic(rows: tuple[int, int], *, seed: int = 0) -> dict[str, np.ndarray]:
 
 def of_run(folder: str, rows: tuple[int, int]) -> dict[str, np.ndarray]:
     """Rows of a run's own features, evenly thinned to so many."""
-    from valence.features import concatenate, read_features
-    from valence.regression import thin
     from valence.run import Run
+    from valence.sweep.features import concatenate, read_features
+    from valence.sweep.fitting import thin
 
     features = read_features(Run.at(folder).folder("features"))
     parts = [features.of(split) for split in ("train", "validation")]
@@ -91,9 +91,9 @@ def contend_grid(data: dict[str, np.ndarray]) -> dict[str, float]:
     from sklearn.model_selection import GridSearchCV, PredefinedSplit
     from sklearn.pipeline import Pipeline
 
-    from valence.combinations import combinations, plain_pipeline
     from valence.config import SweepConfig
     from valence.metrics import concordance
+    from valence.sweep.grid import combinations, plain_pipeline
 
     config = SweepConfig()
     grid = combinations(config)
@@ -117,8 +117,8 @@ def contend_sweep(data: dict[str, np.ndarray], *, engine: str) -> dict[str, floa
     """The product's own stage, from features on disk to the best pipeline on disk."""
     import pandas as pd
 
-    from pipelines.progress import Report
-    from pipelines.session import ray_session
+    from pipelines.runtime.console import Report
+    from pipelines.runtime.session import ray_session
     from valence.config import Config
     from valence.run import Run
 
@@ -127,7 +127,7 @@ def contend_sweep(data: dict[str, np.ndarray], *, engine: str) -> dict[str, floa
         run = Run.at(folder)
         _write_run(run, data)
         with ray_session():
-            from pipelines.sweep import sweep
+            from pipelines.sweep.stage import sweep
 
             sweep(run, config, overwrite=False, report=Report())
         table = pd.read_csv(Path(folder) / "sweep" / "results.csv")
@@ -136,7 +136,7 @@ def contend_sweep(data: dict[str, np.ndarray], *, engine: str) -> dict[str, floa
 
 
 def _write_run(run: Any, data: dict[str, np.ndarray]) -> None:
-    from valence.features import Features, write_features
+    from valence.sweep.features import Features, write_features
 
     stage = run.stage("features")
     stage.begin({"model": "none"})

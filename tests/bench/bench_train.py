@@ -35,17 +35,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from valence.config import Config, versions
-from valence.delivery import ahead
-from valence.inference import Sequences, outputs_of
-from valence.loss import ccc_loss, pair_sums
-from valence.model import ValenceModel
-from valence.residency import Members, ResidentSource
-from valence.segments import Segments, SegmentStore, Stored
-from valence.sequences import windows
-from valence.standardization import Moments, Standardizer
-from valence.storage import Location
-from valence.training import Batch, Stepper, Task
+from valence.audio.standardization import Moments, Standardizer
+from valence.config import Config
+from valence.model.inference import Sequences, outputs_of
+from valence.model.network import ValenceModel
+from valence.provenance import versions
+from valence.segments.sequences import windows
+from valence.segments.store import Segments, SegmentStore, Stored
+from valence.storage.location import Location
+from valence.training.data.batches import Batch
+from valence.training.data.capacity import Members
+from valence.training.data.in_memory import ResidentSource
+from valence.training.data.prefetch import ahead
+from valence.training.loop import Stepper, Task
+from valence.training.loss import ccc_loss, pair_sums
 
 RECORDINGS, SEGMENTS = 12, 600
 WARM_UP, GPU_STEPS = 20, 200

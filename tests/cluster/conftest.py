@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from valence.storage import Location
+from valence.storage.location import Location
 
 _RAY = Path(sys.executable).with_name("ray")
 _STORE_BYTES = 80 * 2**20

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.cluster.simulated import simulate
-from tests.noise import write_noise_corpus
+from tests.helpers.noise import write_noise_corpus
+from tests.helpers.simulated import simulate
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.features import Features, write_features
-from valence.preprocessing import Job, process_recording
+from valence.corpus.muse import read_corpus
+from valence.corpus.splits import assign_splits
 from valence.run import Run
-from valence.segments import SegmentStore
-from valence.splits import assign_splits
-from valence.storage import Location
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
+from valence.sweep.features import Features, write_features
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
@@ -159,7 +159,7 @@ alone, among, *grid = sys.argv[1:]
 cluster = head(num_cpus=0)
 cluster.add_node(num_cpus=1, **SMALL)
 connect(cluster)
-from pipelines.sweep import sweep
+from pipelines.sweep.stage import sweep
 
 config = Config.resolve(Config(), assignments=grid)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.conftest import Cluster, wait_for
 from valence.config import Config
 from valence.run import Run
-from valence.segments import SegmentStore
+from valence.segments.store import SegmentStore
 
 pytestmark = [
     pytest.mark.ray,
@@ -73,7 +73,7 @@ def test_a_job_runs_all_stages_and_a_stopped_one_resumes(
 
 _SILENT = """
 import sys, time
-from pipelines.session import ray_session
+from pipelines.runtime.session import ray_session
 with ray_session(sys.argv[1]):
     import ray
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.watch import _SHOWN
+from pipelines.train.monitor import _SHOWN
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MONITORING = _ROOT / "cluster" / "monitoring"

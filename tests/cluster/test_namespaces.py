@@ -17,11 +17,11 @@ import pytest
 
 from tests.cluster.conftest import ROOT, wait_for
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.preprocessing import Job, process_recording
-from valence.segments import SegmentStore
-from valence.splits import assign_splits
-from valence.storage import Location
+from valence.corpus.muse import read_corpus
+from valence.corpus.splits import assign_splits
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.progress import Bar, Report
+from pipelines.runtime.console import Bar, Report
+from valence.audio.standardization import Moments
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.preprocessing import process_recording
+from valence.corpus.muse import read_corpus
 from valence.run import Run
-from valence.segments import SegmentStore
-from valence.standardization import Moments
-from valence.storage import Location
+from valence.segments.preprocessing import process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
 
 
 class Told(Report):
@@ -44,7 +44,7 @@ def _segments(
     tiny_corpus: Location, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The segments of the tiny corpus, made once."""
-    from pipelines.preprocess import _jobs, _made_of
+    from pipelines.preprocess.stage import _jobs, _made_of
 
     folder = tmp_path_factory.mktemp("prepared")
     run = Run.at(str(folder))
@@ -92,7 +92,7 @@ def trained(
     ray_local: None, _segments: Path, train_config: Config, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Told]:
     """A run that was trained undisturbed, and what was said; tests do not change it."""
-    from pipelines.train import train
+    from pipelines.train.stage import train
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
     shutil.copytree(_segments, folder)

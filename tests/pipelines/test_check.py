@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.check import listing
-from valence.inspection import Finding
+from valence.segments.inspection import Finding
 
 _REASON = (
     "'/data/a folder/raw_data/audio/x.wav' is not audio that can be decoded. Expected WAV, FLAC, "

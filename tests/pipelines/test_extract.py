@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 
-from valence.checkpoint import export_model, load_model
 from valence.config import Config
 from valence.errors import MissingStageError, ModelError, StaleError
-from valence.features import read_features
-from valence.model import ValenceModel
+from valence.model.network import ValenceModel
+from valence.model.serialization import export_model, load_model
 from valence.run import Run
-from valence.segments import SegmentStore
+from valence.segments.store import SegmentStore
+from valence.sweep.features import read_features
 
 pytestmark = [
     pytest.mark.ray,

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from tests import replacing
-from tests.killing import Killed, KillingServer, in_child, killing_server
-from valence.storage import Location
+from tests.helpers import replacing
+from tests.helpers.killing import Killed, KillingServer, in_child, killing_server
+from valence.storage.location import Location
 
 pytestmark = [pytest.mark.faults]
 

@@ -22,8 +22,8 @@ import soundfile
 import torch
 
 from pipelines import predict as stage
-from pipelines.progress import Report
-from valence.checkpoint import export_model, read_description
+from pipelines.runtime.console import Report
+from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.errors import (
     CorpusError,
@@ -32,15 +32,15 @@ from valence.errors import (
     UsageError,
     ValenceError,
 )
-from valence.features import read_features
-from valence.model import ValenceModel
-from valence.prediction import OverlapAverage
-from valence.quality import write_evaluation
+from valence.model.network import ValenceModel
+from valence.model.quality import write_evaluation
+from valence.model.serialization import export_model, read_description
+from valence.prediction.averaging import OverlapAverage
+from valence.prediction.inputs import Task
 from valence.run import Run
-from valence.segments import SegmentStore
-from valence.standardization import Standardizer
-from valence.storage import Location
-from valence.timelines import Task
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
+from valence.sweep.features import read_features
 
 SR = 16_000
 
@@ -314,8 +314,8 @@ _DRIVER = """
 import sys
 import ray
 from pipelines import predict as stage
-from pipelines.progress import Report
-from valence.storage import Location
+from pipelines.runtime.console import Report
+from valence.storage.location import Location
 ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 stage.RAY_SECONDS = 0.1
 audio, model, out = sys.argv[1:]

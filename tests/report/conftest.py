@@ -13,21 +13,21 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
-from valence.checkpoint import export_model, load_model, read_description
+from valence.audio.standardization import Moments
 from valence.config import Config
-from valence.corpus import read_corpus
-from valence.features import Features, write_features
-from valence.inference import sequence_outputs
+from valence.corpus.muse import read_corpus
+from valence.corpus.splits import assign_splits
 from valence.metrics import paired_difference, score
-from valence.model import ValenceModel
-from valence.preprocessing import Job, process_recording
-from valence.regressor import REGRESSOR_FILES, save_regressor
+from valence.model.inference import sequence_outputs
+from valence.model.network import ValenceModel
+from valence.model.serialization import export_model, load_model, read_description
 from valence.run import Run, StageName
-from valence.segments import SegmentStore
-from valence.sequences import windows
-from valence.splits import assign_splits
-from valence.standardization import Moments
-from valence.storage import Location
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.sequences import windows
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
+from valence.sweep.features import Features, write_features
+from valence.sweep.kept.serialization import REGRESSOR_FILES, save_regressor
 
 MakeRun = Callable[..., Run]
 _SECONDS = 1.5
@@ -167,7 +167,7 @@ def _extract(run: Run, config: Config) -> None:
 
 def _sweep(run: Run, config: Config) -> None:
     """Results of the 60 combinations, drawn by chance; selection in the sweep's own form."""
-    from valence.features import read_features
+    from valence.sweep.features import read_features
 
     features = read_features(run.folder("features"))
     rng = np.random.default_rng(5)

@@ -15,10 +15,10 @@ import soundfile
 import torch
 
 from pipelines.cli import main
-from valence.checkpoint import export_model, load_model
-from valence.features import read_features
+from valence.model.serialization import export_model, load_model
 from valence.run import Run
-from valence.segments import SegmentStore
+from valence.segments.store import SegmentStore
+from valence.sweep.features import read_features
 
 
 @dataclass(frozen=True)

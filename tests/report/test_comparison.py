@@ -16,12 +16,13 @@ from sklearn.pipeline import Pipeline
 
 from valence.config import Config
 from valence.errors import StaleError, UsageError, ValenceError
-from valence.features import Features, read_features, write_features
 from valence.metrics import concordance, paired_difference
-from valence.regressor import save_regressor
-from valence.report import compare_runs, write_report
+from valence.report.build import write_report
+from valence.report.comparison import compare_runs
 from valence.run import Run
-from valence.storage import Location
+from valence.storage.location import Location
+from valence.sweep.features import Features, read_features, write_features
+from valence.sweep.kept.serialization import save_regressor
 
 Fake = Callable[..., Run]
 

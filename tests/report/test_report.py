@@ -23,22 +23,25 @@ from sklearn.dummy import DummyRegressor
 from sklearn.pipeline import Pipeline
 
 from pipelines.cli import _DEMO_SETTINGS, _resolve
-from valence.checkpoint import export_model, load_model, read_description
 from valence.config import Config
+from valence.corpus.subjects import SUBJECTS, unknown_subjects
 from valence.errors import DamagedError, MissingStageError, ModelError, StaleError
-from valence.features import read_features, write_features
-from valence.prediction import Predictor
-from valence.quality import Quality
-from valence.regressor import load_regressor, save_regressor
-from valence.report import _command, compare_runs, story, tables, write_report
+from valence.model.quality import Quality
+from valence.model.serialization import export_model, load_model, read_description
+from valence.prediction.predictor import Predictor
+from valence.report.analysis.results import Evidence, read_evidence
+from valence.report.analysis.runtimes import costs
+from valence.report.analysis.scores import find, metrics_json
+from valence.report.build import _command, write_report
 from valence.report.closing import closing_lines
-from valence.report.costs import costs
-from valence.report.evidence import Evidence, read_evidence
-from valence.report.findings import find, metrics_json
+from valence.report.comparison import compare_runs
 from valence.report.model_card import model_card
+from valence.report.page import sections as story
+from valence.report.page import tables
 from valence.run import Run, Stage
-from valence.storage import Location
-from valence.subjects import SUBJECTS, unknown_subjects
+from valence.storage.location import Location
+from valence.sweep.features import read_features, write_features
+from valence.sweep.kept.serialization import load_regressor, save_regressor
 
 _FIGURES = {
     "architecture",

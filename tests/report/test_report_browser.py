@@ -17,9 +17,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from valence.report import compare_runs, write_report
+from valence.report.build import write_report
+from valence.report.comparison import compare_runs
 from valence.run import Run
-from valence.storage import Location
+from valence.storage.location import Location
 
 pytestmark = pytest.mark.browser
 

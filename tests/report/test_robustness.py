@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from valence.prediction import Predictor
-from valence.report.evidence import read_evidence
-from valence.report.robustness import Robustness, measure, telephone, white_noise
+from valence.prediction.predictor import Predictor
+from valence.report.analysis.results import read_evidence
+from valence.report.analysis.robustness import Robustness, measure, telephone, white_noise
 from valence.run import Run
 
 SR = 16_000

@@ -25,8 +25,8 @@ from valence.figures.drawing import (
     new_figure,
     quiet_grid,
 )
+from valence.formatting import number, plural, spread
 from valence.metrics import Scores
-from valence.words import number, plural, spread
 
 Values = NDArray[np.floating]
 

@@ -29,7 +29,7 @@ from valence.figures.drawing import (
     new_figure,
     quiet_grid,
 )
-from valence.words import number
+from valence.formatting import number
 
 Grid = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from valence.subjects import Unit, unit_of
-from valence.words import MISSING, interval, number, plural
+from valence.corpus.subjects import Unit, unit_of
+from valence.formatting import MISSING, interval, number, plural
 
 _SPLITS = ("validation", "test")
 

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
+from valence.corpus.subjects import Unit
 from valence.errors import DamagedError, ForeignError, StaleError, UsageError
-from valence.features import Features
+from valence.formatting import MISSING, count, interval, number, plural
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
-from valence.regressor import Regressor, load_regressor
-from valence.report.evidence import Evidence, read_evidence
-from valence.report.findings import SCORED
-from valence.report.page import Page, Section
-from valence.report.tables import Cell, Table
-from valence.report.verdict import verdict
+from valence.report.analysis.results import Evidence, read_evidence
+from valence.report.analysis.scores import SCORED
+from valence.report.page.render import Page, Section
+from valence.report.page.tables import Cell, Table
+from valence.report.page.wording import verdict
 from valence.run import FORMAT, Run, Stage
-from valence.storage import Location
-from valence.subjects import Unit
-from valence.words import MISSING, count, interval, number, plural
+from valence.storage.location import Location
+from valence.sweep.features import Features
+from valence.sweep.kept.serialization import Regressor, load_regressor
 
 # Labels that differ by less were rounded, not annotated anew.
 _SAME_LABEL = 1e-5

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from valence.checkpoint import ModelDescription
-from valence.model_card import Card, sources
-from valence.quality import Quality, quality_of_record
-from valence.report.evidence import Evidence
-from valence.report.findings import Findings, split_rows
-from valence.report.robustness import Robustness
-from valence.report.verdict import interval_words
-from valence.words import count, duration, number
+from valence.formatting import count, duration, number
+from valence.model.card import Card, sources
+from valence.model.quality import Quality, quality_of_record
+from valence.model.serialization import ModelDescription
+from valence.report.analysis.results import Evidence
+from valence.report.analysis.robustness import Robustness
+from valence.report.analysis.scores import Findings, split_rows
+from valence.report.page.wording import interval_words
 
 
 def model_card(
@@ -72,7 +72,7 @@ def model_card(
 
 
 def evaluation(evidence: Evidence, findings: Findings, sha256: str) -> dict[str, Any]:
-    """The content of `evaluation.json`, for `valence.quality.write_evaluation`.
+    """The content of `evaluation.json`, for `valence.model.quality.write_evaluation`.
 
     Parameters
     ----------

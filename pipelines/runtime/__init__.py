@@ -1,0 +1,1 @@
+"""The Ray plumbing that the stages share."""

@@ -1,0 +1,79 @@
+"""Keep the best pipeline of a sweep as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from pipelines.sweep.work import Work
+from valence.config import Config
+from valence.run import Run
+from valence.sweep.fitting import assemble
+from valence.sweep.grid import (
+    Combination,
+)
+from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.serialization import save_regressor
+from valence.sweep.transforms import (
+    Division,
+    training_target,
+    transform,
+    untransformed,
+)
+
+
+def keep_best(
+    run: Run,
+    best: Combination,
+    outcomes: Mapping[Combination, Outcome],
+    division: Division,
+    selection: Mapping[str, Any],
+    config: Config,
+    work: Work,
+) -> float:
+    """Save the best combination, with what is known of it.
+
+    It is fitted on the training rows again, but for a regressor that was kept by its trial.
+
+    Returns the largest difference of its predictions for validation rows to those of its trial.
+    """
+    with threadpool_limits(limits=1):
+        raw, y = untransformed(division), training_target(division.training)
+        seed, shared = config.sweep.seed, work.read_information_for(best)
+        data = transform(best.scaler, best.reducer, raw, y, seed=seed, shared=shared)
+        recording = division.training.recording
+        pipeline = assemble(
+            best,
+            data,
+            y,
+            recording=recording,
+            config=config.sweep,
+            kept=work.read_fitted(str(best)),
+        )
+        again = np.asarray(pipeline.predict(raw.validation), np.float64)
+    difference = float(np.max(np.abs(again - outcomes[best].validation)))
+    features = run.stage("features").require()
+    save_regressor(
+        run.folder("sweep") / "best",
+        pipeline,
+        columns=raw.training.shape[1],
+        about={
+            "target": division.training.targets[0],
+            "steps": {
+                "scaler": best.scaler.model_dump(mode="json"),
+                "reducer": best.reducer.model_dump(mode="json"),
+                "regressor": best.regressor.model_dump(mode="json"),
+            },
+            "engine": outcomes[best].engine,
+            "rows": outcomes[best].rows,
+            "select_on": selection["select_on"],
+            "scores": selection["best"],
+            "largest_difference_to_trial": difference,
+            "model": features["made_of"].get("model"),
+            "features": features["summary"]["digest"],
+        },
+    )
+    return difference

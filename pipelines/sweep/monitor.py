@@ -1,0 +1,135 @@
+"""The progress of a sweep, and its failures in words."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from pipelines.runtime.console import Bar
+from pipelines.runtime.prometheus import stage_metrics
+from pipelines.sweep.work import INFORMATION, Work
+from valence.errors import first_line
+from valence.sweep.kept.outcomes import Outcome
+
+PROGRESS_SECONDS = 1.0
+# So many of those that are running are named, which fits on a line.
+_SHOWN = 4
+# What the machine lacks, and no combination is to blame for: memory, disk, a network, a package.
+_NOT_OF_ITS_OWN = (MemoryError, OSError, ImportError)
+
+
+@dataclass
+class Watch(Callback):
+    """Shows what is running and for how long, and keeps the reasons of trials that died."""
+
+    work: Work
+    bar: Bar
+    lost: dict[str, str] = field(default_factory=dict)
+    _started: dict[str, float] = field(default_factory=dict)
+    _shown: float = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps its callbacks in a file, and a terminal does not fit in one."""
+        return {}
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Start its clock."""
+        self._started[trial.config["combination"]] = time.monotonic()
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Count it."""
+        name = trial.config["combination"]
+        self._started.pop(name, None)
+        if name == INFORMATION:
+            self.bar.advance(0, self._running())
+        else:
+            self._count(trial.last_result["status"])
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A failure that the trial could not write itself: an end by the clock, or a death."""
+        name = trial.config["combination"]
+        seconds = time.monotonic() - self._started.pop(name, time.monotonic())
+        limit = self.work.config.trial_seconds
+        error = _error_of(trial)
+        if name == INFORMATION:
+            # Those behind it compute it themselves, or find out what is wrong with it.
+            return
+        ended = self.work.read(name)
+        if ended is not None:
+            # Before its worker did.
+            self._count(ended.status)
+            return
+        if isinstance(error, RayTaskError) and not isinstance(error.cause, _NOT_OF_ITS_OWN):
+            reason = in_words(error)
+        elif not isinstance(error, RayTaskError) and limit is not None and seconds >= limit:
+            reason = f"stopped after {limit:g} s (sweep.trial_seconds)"
+        else:
+            self.lost[name] = in_words(error)
+            return
+        failure = Outcome.failure(reason, engine=self.work.engine(name), seconds=seconds)
+        self.work.write(name, failure)
+        self._count(failure.status)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """End what has run too long; show what is running, about once a second."""
+        limit = self.work.config.trial_seconds
+        if limit is not None:
+            self._end_after(limit, trials)
+        if time.monotonic() - self._shown >= PROGRESS_SECONDS:
+            self._shown = time.monotonic()
+            self.bar.advance(0, self._running())
+
+    def _end_after(self, limit: float, trials: list[Trial]) -> None:
+        for trial in trials:
+            name, actor = trial.config["combination"], trial.temporary_state.ray_actor
+            since = self._started.get(name) if name != INFORMATION else None
+            if since is not None and actor is not None and time.monotonic() - since >= limit:
+                # The process ends: a solver in compiled code would hear of nothing less.
+                ray.kill(actor)
+
+    def _count(self, status: str) -> None:
+        stage_metrics().count_combination(status)
+        self.bar.advance(1, self._running())
+
+    def _running(self) -> str:
+        now = time.monotonic()
+        longest = sorted(self._started.items(), key=lambda item: item[1])
+        told = [f"{name} {now - since:.0f} s" for name, since in longest[:_SHOWN]]
+        if len(longest) > _SHOWN:
+            told.append(f"{len(longest) - _SHOWN} more")
+        return ", ".join(told)
+
+
+def _error_of(trial: Trial) -> BaseException | None:
+    """What ended a trial, if Tune was told.
+
+    Its own `get_pickled_error` looks in the storage, where the file comes later.
+    """
+    file = trial.pickled_error_file
+    if file is None:
+        return None
+    error: BaseException = cloudpickle.loads(Path(file).read_bytes())
+    return error
+
+
+def in_words(error: BaseException | None) -> str:
+    """Why a trial or task failed, in one line."""
+    if error is None or isinstance(error, RayActorError):
+        return "its worker died, perhaps for want of memory"
+    if isinstance(error, RayTaskError):
+        error = error.cause
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -1,0 +1,170 @@
+"""What a sweep has to do, and what a trial of it costs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from ray import ObjectRef
+
+from valence.config import StepConfig, SweepConfig
+from valence.provenance import fingerprint, versions
+from valence.run import FORMAT
+from valence.sweep.fitting import working_bytes
+from valence.sweep.grid import (
+    KERNEL_MACHINES,
+    Combination,
+    Engine,
+    engine_of,
+    regressor_parts,
+)
+from valence.sweep.kept.outcomes import Outcome, OutcomeStore
+from valence.sweep.kept.serialization import (
+    dump,
+    load,
+)
+from valence.sweep.transforms import (
+    Array,
+    Transformed,
+    shares_mutual_information,
+    uses_mutual_information,
+)
+
+_PACKAGE: dict[Engine, str] = {
+    "sklearn": "scikit-learn",
+    "sklearnex": "scikit-learn-intelex",
+    "xgboost": "xgboost",
+}
+
+
+def made_of_sweep(
+    combination: Combination, config: SweepConfig, features: str, installed: Mapping[str, str]
+) -> str:
+    """Fingerprint of what a combination's predictions depend on."""
+    parts = regressor_parts(combination.regressor, config.regressors)
+    engines = [engine_of(part, config.engine) for part in parts]
+    limited = any(part.estimator in KERNEL_MACHINES for part in parts)
+    return fingerprint(
+        {
+            "features": features,
+            "steps": [combination.scaler.model_dump(), combination.reducer.model_dump()],
+            "regressors": [part.model_dump() for part in parts],
+            "engines": engines,
+            "svr_max_rows": config.svr_max_rows if limited else None,
+            "seed": config.seed,
+            "software": software({"sklearn", *engines}, installed),
+        }
+    )
+
+
+def software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, Any]:
+    """Versions of what computes: a sweep that goes on after an upgrade mixes no two of them."""
+    packages = {"numpy", "scipy", *(_PACKAGE[each] for each in engines)}
+    return {"format": FORMAT["sweep"]} | {each: installed[each] for each in packages}
+
+
+# The trial that computes what the trials behind SelectKBest share; no combination has this name.
+INFORMATION = "mutual information"
+# In sizes of the features: transforms that a worker keeps, enough for the paper's twelve; and all
+# that it holds at once, with the transform and the copies that a regressor makes as it is fitted.
+CACHED = 2.5
+_COPIES = 7.0
+# Python with scikit-learn, XGBoost and Ray.
+_PROCESS_BYTES = 600 * 2**20
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a trial needs, sent once.
+
+    Attributes
+    ----------
+    combinations
+        Every combination of the sweep by its name.
+    made_of
+        Fingerprint of what makes each outcome, by name, `INFORMATION` among them.
+    raw
+        Features of the three splits (`Transformed`), in the object store.
+    target, recording
+        Label and recording of each training row, in the object store.
+    trial_bytes
+        Memory that a trial is given.
+    """
+
+    config: SweepConfig
+    store: OutcomeStore
+    combinations: Mapping[str, Combination]
+    made_of: Mapping[str, str]
+    raw: ObjectRef
+    target: ObjectRef
+    recording: ObjectRef
+    trial_bytes: int
+
+    def members(self, name: str) -> list[tuple[str, str]]:
+        """Names of an ensemble's members, as regressors and as combinations; else none."""
+        combination = self.combinations[name]
+        if not combination.regressor.members:
+            return []
+        scaler, reducer = combination.scaler, combination.reducer
+        return [(part.name, str(Combination(scaler, reducer, part))) for part in self._parts(name)]
+
+    def engine(self, name: str) -> str:
+        """Packages that fit a combination, such as `sklearn+sklearnex`."""
+        return "+".join(sorted({engine_of(part, self.config.engine) for part in self._parts(name)}))
+
+    def shares_information(self, name: str) -> bool:
+        """Whether a combination selects by the mutual information that others select by."""
+        combination = self.combinations[name]
+        return not combination.regressor.members and _shares_information(combination)
+
+    def read(self, name: str) -> Outcome | None:
+        """The outcome of a combination, if it is there."""
+        return self.store.read(name, made_of=self.made_of[name])
+
+    def write(self, name: str, outcome: Outcome) -> None:
+        """Keep the outcome of a combination."""
+        self.store.write(name, outcome, made_of=self.made_of[name])
+
+    def write_fitted(self, name: str, fitted: Any) -> None:
+        """Keep the regressor of a combination that took long."""
+        self.store.write_fitted(name, dump(fitted), made_of=self._fitted_of(name))
+
+    def read_fitted(self, name: str) -> dict[str, Any]:
+        """The regressors of a combination that were kept, by their names."""
+        own = [(self.combinations[name].regressor.name, name)]
+        kept = {
+            short: self.store.read_fitted(full, made_of=self._fitted_of(full))
+            for short, full in self.members(name) or own
+        }
+        return {short: load(content) for short, content in kept.items() if content is not None}
+
+    def _parts(self, name: str) -> tuple[StepConfig, ...]:
+        return regressor_parts(self.combinations[name].regressor, self.config.regressors)
+
+    def _fitted_of(self, name: str) -> str:
+        """Fingerprint of a regressor: it goes with transforms that are the same to the last bit."""
+        installed = versions() | {"skops": version("skops"), "machine": platform.machine()}
+        return fingerprint({"made_of": self.made_of[name], "installed": installed})
+
+    def read_information(self) -> Array | None:
+        """The mutual information of the columns, if it is there."""
+        return self.store.read_scores(made_of=self.made_of[INFORMATION])
+
+    def read_information_for(self, combination: Combination) -> Array | None:
+        """The mutual information of the columns, if a combination selects by it."""
+        return self.read_information() if _shares_information(combination) else None
+
+
+def trial_bytes(raw: Transformed, config: SweepConfig) -> int:
+    """Memory that a trial is given, in bytes: what it keeps, copies and loads."""
+    size = _PROCESS_BYTES + round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
+    rows = len(raw.training)
+    return size + max(working_bytes(step, rows=rows, config=config) for step in config.regressors)
+
+
+def _shares_information(combination: Combination) -> bool:
+    scaler, reducer = combination.scaler, combination.reducer
+    return uses_mutual_information(reducer) and shares_mutual_information(scaler)

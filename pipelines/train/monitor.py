@@ -1,0 +1,157 @@
+"""What a user sees of a running training: lines or a bar, TensorBoard files, Ray's metrics."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ray.util.metrics import Gauge
+from torch.utils.tensorboard import SummaryWriter
+
+from pipelines.runtime.console import Report
+from valence.config import Config
+from valence.storage.location import Location
+from valence.training.checkpoint import TrainingState, read_progress
+
+_LOOK_SECONDS = 1.0
+# What both TensorBoard and Ray's metrics show of an epoch.
+_SHOWN = (
+    "epoch",
+    "train_loss",
+    "train_ccc",
+    "validation_ccc",
+    "validation_mse",
+    "validation_mae",
+    "learning_rate",
+    "sequences_per_second",
+    "best_validation_ccc",
+    "seconds_left",
+)
+
+
+class Watch:
+    """Follows `state.json` from the side while the block runs.
+
+    The workers write it as an epoch ends, wherever they are, so that watching needs no channel of
+    its own and survives their restarts.
+    """
+
+    def __init__(
+        self, folder: Location, config: Config, state: TrainingState | None, report: Report
+    ) -> None:
+        self._folder, self._config, self._report = folder, config, report
+        self._told = 0 if state is None else len(state.history)
+        self._remarks: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        epochs = self._config.train.epochs * len(self._config.train.seeds)
+        gauges = {
+            name: Gauge(f"valence_{name}", f"{name} of the last epoch", ("seed",))
+            for name in _SHOWN
+        }
+        boards = _Boards(self._folder / "tensorboard")
+        with self._report.bar("train", total=epochs) as bar:
+            stopping = False
+            while not stopping:
+                # What was written before the end is told before the end.
+                stopping = self._stop.wait(_LOOK_SECONDS)
+                progress = read_progress(self._folder)
+                if progress is None:
+                    continue
+                rows: list[dict[str, Any]] = progress["history"]
+                if rows[self._told :]:
+                    for remark in progress["remarks"]:
+                        if remark not in self._remarks:
+                            self._report.say(f"train: {remark}")
+                    self._remarks.update(progress["remarks"])
+                for end in range(self._told + 1, len(rows) + 1):
+                    # Of several epochs that ended since the last look, the last one's rate is told.
+                    shown = _shown(rows[:end], epochs, progress["sequences_per_second"])
+                    for name, gauge in gauges.items():
+                        gauge.set(shown[name], {"seed": str(shown["seed"])})
+                    try:
+                        boards.add(shown)
+                    except OSError as error:
+                        self._report.say(f"train: a TensorBoard file was not written: {error}")
+                    bar.advance(1, _note(shown, progress["constant"]))
+                self._told = max(self._told, len(rows))
+        boards.close()
+
+
+def _shown(history: list[dict[str, Any]], epochs: int, rate: float) -> dict[str, Any]:
+    """What is shown of the last epoch of `history`, of `epochs` at most."""
+    spent = sum(each["seconds"] for each in history)
+    return {
+        **history[-1],
+        "sequences_per_second": rate,
+        "best_validation_ccc": max(each["validation_ccc"] for each in history),
+        "seconds_left": spent / len(history) * (epochs - len(history)),
+    }
+
+
+def _note(shown: dict[str, Any], constant: int) -> str:
+    odd = f", constant predictions or labels in {constant} batches" if constant else ""
+    return (
+        f"seed {shown['seed']} epoch {shown['epoch']}: CCC train {shown['train_ccc']:.3f} "
+        f"validation {shown['validation_ccc']:.3f} (best {shown['best_validation_ccc']:.3f}), "
+        f"{shown['sequences_per_second']:.0f} sequences/s, at most {shown['seconds_left']:.0f} s "
+        f"left{odd}"
+    )
+
+
+class _Boards:
+    """TensorBoard's files, a folder a seed.
+
+    Its writer knows no object store, so there they are written beside and uploaded.
+
+    Parameters
+    ----------
+    folder
+        Where they are to be.
+    """
+
+    def __init__(self, folder: Location) -> None:
+        self._folder = folder
+        self._beside = None if folder.local else tempfile.TemporaryDirectory()
+        self._writers: dict[int, SummaryWriter] = {}
+
+    def add(self, shown: dict[str, Any]) -> None:
+        """Write what is shown of an epoch."""
+        root = Path(self._beside.name) if self._beside else self._folder.local
+        assert root is not None
+        seed, epoch = shown["seed"], shown["epoch"]
+        name = f"seed-{seed}"
+        if seed not in self._writers:
+            self._writers[seed] = SummaryWriter(str(root / name))
+        writer = self._writers[seed]
+        for curve in _SHOWN:
+            writer.add_scalar(curve, shown[curve], epoch)
+        writer.flush()
+        if self._beside:
+            for file in (root / name).iterdir():
+                (self._folder / f"{name}/{file.name}").write_bytes(file.read_bytes())
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for writer in self._writers.values():
+            writer.close()
+        if self._beside:
+            self._beside.cleanup()

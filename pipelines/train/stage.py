@@ -1,0 +1,384 @@
+"""The stage `train`: the model over all seeds in one Ray Train run.
+
+What a restarted worker, the same command again or a copied folder goes on from is `state.pt` in
+`RUN/train`, and nothing else. Ray Train places the workers, restarts them, and hears of each epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import Any
+
+import ray
+import torch
+from ray.runtime_env import RuntimeEnv
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerGroupStartupTimeoutError,
+)
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+
+from pipelines.runtime.console import Report
+from pipelines.runtime.shared_storage import require_shared
+from pipelines.train.monitor import Watch
+from pipelines.train.ownership import Claim
+from pipelines.train.placement import Placement, place
+from pipelines.train.rendezvous import Meeting
+from pipelines.train.resume import (
+    holds_own_state,
+    made_of_training,
+    newest_state,
+    require_own_segments,
+)
+from pipelines.train.worker import WorkerSettings, train_worker, writing
+from valence.chain import require_chain
+from valence.config import Config
+from valence.errors import (
+    ClusterError,
+    DamagedError,
+    ModelError,
+    TrainingError,
+    ValenceError,
+)
+from valence.model.serialization import export_model, load_model
+from valence.provenance import fingerprint
+from valence.run import Run, Stage
+from valence.segments.store import SegmentStore
+from valence.training.checkpoint import (
+    TrainingState,
+    lacks_progress,
+    read_progress,
+    require_size,
+    restore_progress,
+)
+from valence.training.data.capacity import Members, members
+from valence.training.history import HISTORY_FILE, read_history
+from valence.training.loop import Task, best_model, history_csv, is_finished
+
+# glibc gives large blocks back when they are freed and asks for them again in the next step, which
+# costs a third of a step on a CPU. That a training's memory is to be kept it must be told before a
+# worker starts. Other C libraries read none of this.
+_KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
+
+# Recordings that are named where there are many.
+_NAMED = 5
+
+_LICENCE_NOTE = (
+    "The weights are made from the recordings named here. What may be done with them follows from "
+    "the terms under which those recordings were given."
+)
+
+
+def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
+    """Train the model of `run` and export the best.
+
+    Parameters
+    ----------
+    run
+        With finished segments. What stands in `RUN/train` of an interrupted training is gone on
+        from.
+    config
+        The whole configuration.
+    overwrite
+        Whether a training of another configuration or of other segments is replaced.
+    report
+        Hears of progress.
+
+    Returns
+    -------
+    The summary that also stands in `stage.json`.
+
+    Raises
+    ------
+    MissingStageError
+        If the segments are not there.
+    StaleError
+        If the segments were made with other settings, or a training of another configuration or
+        input stands there and `overwrite` is False.
+    ModelError
+        If no state of an interrupted training is whole and `overwrite` is False.
+    DamagedError
+        If segments are damaged, before the training or while they are streamed.
+    TrainingError
+        If the data do not suffice, training went wrong for good, or another call has taken the
+        folder over meanwhile.
+    ClusterError
+        If the cluster lacks what is asked for, or other work holds it.
+    ConfigError
+        If a batch has no part for each worker.
+    """
+    began = time.monotonic()
+    require_size(config)
+    segments = require_chain(run, "segments")["segments"]
+    require_own_segments(segments["made_of"], run, config)
+    store = SegmentStore(run.folder("segments"))
+    stage = run.stage("train")
+    made_of = made_of_training(config, segments["summary"]["digest"])
+    chosen = members(store, config)
+    finished = stage.standing(made_of, overwrite=overwrite) == "done"
+    known = _known(stage) if finished else {}
+    if finished and not overwrite and _holds_its_outputs(run, stage):
+        run.accept("train", config)
+        return _nothing_to_do(stage, report)
+    # Resources are looked at before what stands here is replaced.
+    placement = place(store, config, chosen, report)
+    require_shared(run.root)
+    folder = run.folder("train")
+    if holds_own_state(folder, made_of, config, overwrite=overwrite):
+        standing = stage.begin(made_of, overwrite=overwrite)
+    else:
+        standing = stage.replace(made_of)
+    # Accepted: from here on the run is one of this configuration. Were it taken over only once the
+    # model is there, a kill in between would leave a model with the configuration of another.
+    run.accept("train", config)
+    if standing == "done":
+        if _holds_its_outputs(run, stage):
+            return _nothing_to_do(stage, report)
+        report.say(
+            f"train: '{run.model}' or what stands beside the state in '{folder}' is lost or "
+            "damaged, and is made again from the state"
+        )
+        stage.begin(made_of, again=True)
+    # Taken where the work begins: a call that finds no place leaves the folder to who works there.
+    claim = Claim(folder)
+    state, passed = newest_state(folder, made_of, config, report)
+    if state is None:
+        # It is of an earlier training, also where a call that replaced that ended half-way.
+        run.model.delete()
+    else:
+        seed = config.train.seeds[state.seed_index]
+        report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
+    if state is None or not is_finished(state, config):
+        if chosen.short:
+            report.say(
+                f"train: {len(chosen.short)} labelled recordings are too short and left out: "
+                f"{', '.join(chosen.short[:_NAMED])}{', ...' if len(chosen.short) > _NAMED else ''}"
+            )
+        settings = WorkerSettings(claim, store, config, made_of, chosen, placement, passed)
+        while True:
+            report.say(f"train: {settings.placement.told}")
+            try:
+                _run_ray_train(settings, stage, state, report)
+                break
+            except ControllerError as error:
+                # The workers no longer fit onto the nodes that are left, as they were placed.
+                again = place(store, config, chosen, report)
+                if again == settings.placement:
+                    raise _not_started(error, again) from error
+                report.say("train: nodes were lost or came; going on with those that are there")
+            state, passed = newest_state(folder, made_of, config, report)
+            settings = replace(settings, placement=again, passed=passed)
+        state, _ = newest_state(folder, made_of, config, report)
+        assert state is not None, "a training that ended well left its state"
+    task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
+    # A worker that was killed after its last state has not come to write what follows from it.
+    best = best_model(task, state)
+    claim.take()
+    # Where the workers were is known from `state.json`; where that was lost, from the stage.
+    progress = read_progress(folder) or known
+    with claim.held(), writing(folder):
+        restore_progress(folder, state, progress=known)
+        (folder / HISTORY_FILE).write_text(history_csv(state.history))
+        export_model(folder / "best", best, config, state.best_record)
+        sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
+    summary: dict[str, Any] = {
+        "seconds": time.monotonic() - began,
+        "digest": sha256,
+        "validation_ccc": state.best_record["validation_ccc"],
+        "seed": state.best_record["seed"],
+        "epoch": state.best_record["epoch"],
+        "epochs": len(state.history),
+        "seeds": _by_seed(state),
+        "residency": progress.get("residency", placement.residency),
+        "device": progress.get("device"),
+        "workers": config.train.workers,
+    }
+    with claim.held():
+        stage.finish(summary, [HISTORY_FILE])
+        claim.release()
+    report.say(
+        f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
+        f"seed {summary['seed']}, {summary['epochs']} epochs in {summary['seconds']:.0f} s"
+    )
+    return summary
+
+
+def _known(stage: Stage) -> dict[str, Any]:
+    """What a finished training noted of where its workers were."""
+    record = stage.record()
+    assert record is not None, "what is done has a record"
+    return {name: record["summary"].get(name) for name in ("residency", "device")}
+
+
+def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
+    report.say("train: nothing to do")
+    summary: dict[str, Any] = stage.require()["summary"]
+    return summary
+
+
+def _holds_its_outputs(run: Run, stage: Stage) -> bool:
+    """Whether the model, its copy, the history and `state.json` are what the training left."""
+    record = stage.record()
+    assert record is not None, "what is done has a record"
+    try:
+        read_history(stage.folder, record)
+        descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
+    except (DamagedError, ModelError):
+        return False
+    return not lacks_progress(stage.folder) and all(
+        each.sha256 == record["summary"]["digest"] for each in descriptions
+    )
+
+
+class _Trainer(TorchTrainer):
+    """Ray's, which leaves Ctrl-C to the program."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Install no handler: Ray's would stay after the training, and end a stage with status 0.
+
+        The workers end with the session, or with this process.
+        """
+
+
+def _run_ray_train(
+    settings: WorkerSettings, stage: Stage, state: TrainingState | None, report: Report
+) -> None:
+    # Ray looks for news of the workers this often; an epoch may be shorter than its 2 s.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    placement = settings.placement
+    record = stage.record()
+    assert record is not None, "the stage has begun"
+    resources = {"CPU": placement.cpus} | ({"GPU": 1.0} if placement.gpu else {})
+    # A name that was used before resumes silently, and what goes on is decided by state.pt alone.
+    name = f"ray-{record['fingerprint'][:12]}-{time.time_ns():x}"
+    # Ray's annotations are those of its first version, which took less and returned nothing.
+    work: Any = train_worker
+    # A group of workers that finds no place is no failure of theirs, and is placed anew.
+    failures: dict[str, Any] = {
+        "max_failures": settings.config.train.max_failures,
+        "controller_failure_limit": 0,
+    }
+    scaling: dict[str, Any] = {"label_selector": placement.selector or None}
+    run_options: dict[str, Any] = {
+        "name": name,
+        "storage_path": settings.folder.path,
+        "storage_filesystem": settings.folder.filesystem,
+        "failure_config": FailureConfig(**failures),
+        "worker_runtime_env": RuntimeEnv(env_vars=_KEEP_MEMORY),
+    }
+    trainer = _Trainer(
+        work,
+        train_loop_config={"settings": settings},
+        torch_config=Meeting(backend="nccl" if placement.gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=placement.workers,
+            use_gpu=placement.gpu,
+            resources_per_worker=resources,
+            **scaling,
+        ),
+        run_config=RunConfig(**run_options),
+    )
+    with Watch(settings.folder, settings.config, state, report):
+        try:
+            result: Any = trainer.fit()
+        except ControllerError:
+            raise
+        except TrainingFailedError as error:
+            if (damage := _damage(error)) is not None:
+                raise damage from error
+            raise TrainingError(_failed(error, settings.config)) from error
+    complaint: ValenceError | None = result.return_value
+    if complaint is not None:
+        raise complaint
+
+
+def _damage(error: TrainingFailedError) -> DamagedError | None:
+    """What a worker found damaged, if that is what the training failed of."""
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    for failure in failures.values():
+        cause = failure._base_exc if isinstance(failure, UserExceptionWithTraceback) else failure
+        if isinstance(cause, DamagedError):
+            return cause
+    return None
+
+
+def _failed(error: Exception, config: Config) -> str:
+    told, advice = _last_line(error), ""
+    if "out of memory" in told:
+        advice = (
+            " Set train.residency = 'host', or lower train.batch_size with --overwrite, which "
+            "trains anew."
+        )
+    return (
+        f"Training failed and was restarted {config.train.max_failures} times: {told}. The state "
+        f"of the last finished epoch is kept; run the same command again to go on from it.{advice}"
+    )
+
+
+def _not_started(error: ControllerError, placement: Placement) -> ValenceError:
+    """What to tell of workers that were never at work."""
+    if not isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
+        return TrainingError(
+            f"The workers of the training could not be started: {_last_line(error)}. What is done "
+            "is kept; run the same command again to go on from it."
+        )
+    asked = {"CPU": placement.cpus, "GPU": float(placement.gpu)}
+    free, whole = ray.available_resources(), ray.cluster_resources()
+    each = " and ".join(f"{n:g} {name}s" for name, n in asked.items() if n)
+    there = " and ".join(
+        f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}s" for name, n in asked.items() if n
+    )
+    return ClusterError(
+        f"No place came free for the training: train.workers = {placement.workers} asks for {each} "
+        f"for each worker, and {there} are free now ('ray status' shows what other work holds). "
+        "Run the same command again when that has ended, or lower train.workers or add nodes; "
+        "what is done is kept."
+    )
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _by_seed(state: TrainingState) -> list[dict[str, Any]]:
+    """The best epoch of each seed."""
+    best: dict[int, dict[str, Any]] = {}
+    for row in state.history:
+        kept = best.get(row["seed"])
+        if kept is None or row["validation_ccc"] > kept["validation_ccc"]:
+            best[row["seed"]] = {key: row[key] for key in ("seed", "epoch", "validation_ccc")}
+    return list(best.values())
+
+
+def _record(run: Run, store: SegmentStore, chosen: Members, state: TrainingState) -> dict[str, Any]:
+    frame = store.recordings()
+    usable = frame[frame["status"] == "ok"]
+    known = run.stage("segments").require()["summary"].get("subjects", {})
+    return {
+        **state.best_record,
+        # Absent where there is nothing to say, so that the model's file stays what it was.
+        **({"subjects_remark": known["remark"]} if known.get("remark") else {}),
+        "validation_rows_ccc": state.best_record["validation_ccc"],
+        "corpus": run.record().get("corpus"),
+        "synthetic": run.record().get("synthetic", False),
+        "subjects": {
+            split: sorted(set(rows["subject"])) for split, rows in usable.groupby("split")
+        },
+        "recordings": {
+            "train": list(chosen.train),
+            "validation": list(chosen.validation),
+        },
+        "seeds": _by_seed(state),
+        "segments": state.made_of["segments"],
+        "training": fingerprint(state.made_of),
+        "licence": _LICENCE_NOTE,
+    }

@@ -1,0 +1,143 @@
+"""Batches of a corpus that no memory holds: read from the store as they are needed, by Ray Data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import ray.data
+import torch
+from numpy.typing import NDArray
+from ray.data import Dataset, ExecutionResources, TaskPoolStrategy
+from ray.exceptions import RayTaskError
+from torch import Tensor
+
+from valence.config import Config
+from valence.errors import ValenceError
+from valence.model.distributed import world_size
+from valence.segments.sequences import load_mel, mel_blocks, read_outline, total_length
+from valence.segments.store import SegmentStore
+from valence.training.data.batches import Batch, Labelled
+from valence.training.data.capacity import Members, pool_bytes
+from valence.training.data.in_memory import labelled_windows, my_share
+from valence.training.data.prefetch import ahead, deliver, picks
+from valence.training.data.sampling import Pool, Sampling, epoch_plan
+
+# Pools that are read at once: one is consumed while the next is read.
+_POOLS_AT_ONCE = 2
+CPUS_PER_TASK = 0.25
+
+
+class StreamingSource:
+    """A `Source` that sees the batches of `ResidentSource` and holds a few pools at a time.
+
+    A pool's segments are read once, however many of its windows overlap, and gathered here. A file
+    that is damaged or lost meanwhile ends the reading with the store's own `DamagedError`.
+
+    Parameters
+    ----------
+    store
+        Where segments are read from, in every epoch.
+    config
+        The whole configuration.
+    chosen
+        What is read.
+    device
+        Where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        store: SegmentStore,
+        config: Config,
+        chosen: Members,
+        *,
+        device: torch.device,
+    ) -> None:
+        self._store, self._device = store, device
+        self._sampling = Sampling.of(config.sequence, config.train)
+        self._of = config.sequence.target
+        self._pool_bytes = pool_bytes(store, config, chosen)
+        self.outline = read_outline(store, chosen.train, chosen.copies, chosen.targets)
+        self._validation = read_outline(store, chosen.validation, 0, chosen.targets)
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """This worker's part of each batch."""
+        plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=world_size())
+        picked = (
+            pick
+            for pool, mel in ahead(self._pools(plan), most=1)
+            for batches, target in [pool.alone(self.outline)]
+            for pick in picks(batches, mel, target, self._sampling, self._of)
+        )
+        return deliver(picked, held=torch.device("cpu"), device=self._device)
+
+    def recordings(self) -> Iterator[Labelled]:
+        """This worker's part of the validation recordings, each read while one is evaluated."""
+        return ahead(self._recordings(), most=1)
+
+    def _recordings(self) -> Iterator[Labelled]:
+        for span in my_share(self._validation.spans):
+            target = self._validation.target[span.offset : span.offset + span.length]
+            labelled = labelled_windows(target, self._sampling, self._of)
+            yield Labelled(span.recording, load_mel(self._store, [span]), *labelled)
+
+    def _pools(self, plan: tuple[Pool, ...]) -> Iterator[tuple[Pool, Tensor]]:
+        """Each pool of `plan` with the mel of its segments, `[segments, n_mels, n_frames]`."""
+        blocks = self._blocks(plan)
+        for pool in plan:
+            mel: NDArray[np.floating[Any]] | None = None
+            size, at = total_length(pool.spans), 0
+            while at < size:
+                block = next(blocks)
+                if mel is None:
+                    mel = np.empty((size, *block.shape[1:]), block.dtype)
+                mel[at : at + len(block)] = block
+                at += len(block)
+            assert mel is not None, "a pool holds at least one recording"
+            yield pool, torch.from_numpy(mel)
+
+    def _blocks(self, plan: tuple[Pool, ...]) -> Iterator[NDArray[np.floating[Any]]]:
+        """The mel of the pools of `plan`, in order, a block at a time."""
+        dataset: Dataset = ray.data.from_items(
+            [{"pool": index} for index in range(len(plan))], override_num_blocks=len(plan)
+        )
+        options = dataset.context.execution_options
+        options.preserve_order = True
+        # Ray Data would read on while there is room in its store, pool after pool.
+        options.resource_limits = ExecutionResources.for_limits(
+            object_store_memory=self._pool_bytes * _POOLS_AT_ONCE
+        )
+        dataset.context.enable_progress_bars = False
+        # Ray Data would raise an error of its own, which forgets what it came from on its way.
+        dataset.context.raise_original_map_exception = True
+        read: Any = _read_pool
+        dataset = dataset.map_batches(
+            read,
+            fn_kwargs={"store": self._store, "plan": ray.put(plan)},
+            batch_size=1,
+            compute=TaskPoolStrategy(_POOLS_AT_ONCE),
+            num_cpus=CPUS_PER_TASK,
+        )
+        blocks: Iterable[Any] = dataset.iter_batches(
+            batch_size=None, batch_format="numpy", prefetch_batches=1
+        )
+        try:
+            for block in blocks:
+                yield block["mel"]
+        except RayTaskError as error:
+            if isinstance(error.cause, ValenceError):
+                # Ray Data writes lines of its own below the one of ours.
+                told = str(error.cause).partition("\n")[0]
+                raise type(error.cause)(told) from error
+            raise
+
+
+def _read_pool(
+    rows: dict[str, NDArray[Any]], *, store: SegmentStore, plan: Any
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The mel of a pool, `[segments, n_mels, n_frames]`, a block at a time."""
+    pool: Pool = ray.get(plan)[int(rows["pool"][0])]
+    for _, mel in mel_blocks(store, pool.spans):
+        yield {"mel": mel}

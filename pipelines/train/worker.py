@@ -1,0 +1,186 @@
+"""What each worker of a training does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+import torch
+from ray.train.torch import get_device
+
+from pipelines.train.ownership import Claim
+from pipelines.train.placement import LIVE, Placement
+from pipelines.train.resume import (
+    own_state,
+)
+from pipelines.train.streaming import StreamingSource
+from valence.config import Config
+from valence.errors import (
+    DamagedError,
+    TrainingError,
+    ValenceError,
+)
+from valence.model.acceleration import precision_on
+from valence.model.distributed import gather, rank, world_size
+from valence.model.serialization import export_model
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
+from valence.training.checkpoint import (
+    TrainingState,
+    save_state,
+)
+from valence.training.data.batches import Source
+from valence.training.data.capacity import Members, Residency
+from valence.training.data.in_memory import ResidentSource
+from valence.training.history import HISTORY_FILE
+from valence.training.loop import Task, best_model, fit, history_csv
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """All that a worker needs; it travels pickled.
+
+    `passed` is what was said of states that are damaged, and need not be said again.
+    """
+
+    claim: Claim
+    store: SegmentStore
+    config: Config
+    made_of: dict[str, Any]
+    chosen: Members
+    placement: Placement
+    passed: tuple[str, ...]
+
+    @property
+    def folder(self) -> Location:
+        """`RUN/train`."""
+        return self.claim.folder
+
+
+def train_worker(given: dict[str, Any]) -> ValenceError | None:
+    """What each worker does; returns the error of a training that none of them can go on with."""
+    settings: WorkerSettings = given["settings"]
+    config, placement = settings.config, settings.placement
+    # Asked, Ray would name a GPU that it did not give where one can be seen.
+    device = get_device() if placement.gpu else torch.device("cpu")
+    assert isinstance(device, torch.device)
+    if device.type == "cpu":
+        together = ray.train.get_context().get_local_world_size()
+        held = max(1, len(os.sched_getaffinity(0)) // together)
+        torch.set_num_threads(max(1, min(held, round(placement.cpus))))
+    precision = precision_on(device, config.train.precision)
+    standardizer = settings.store.standardizer(config.standardize.scope)
+    task = Task(config, settings.made_of, standardizer, device, precision)
+
+    remarks: list[str] = []
+
+    def prepare() -> tuple[Residency, Source, TrainingState | None]:
+        residency = placement.settle(device)
+        if placement.residency == "auto":
+            remarks.append(f"segments are {LIVE[residency]}")
+        if rank() == 0:
+            settings.claim.take()
+            settings.folder.remove_partial_files()
+        state, passed = own_state(settings.folder, settings.made_of, config)
+        remarks.extend(remark for remark in passed if remark not in settings.passed)
+        return residency, _source(settings, device, residency), state
+
+    def write(state: TrainingState, told: dict[str, Any]) -> None:
+        progress = {
+            **told,
+            "residency": residency,
+            "device": device.type,
+            "remarks": [*remarks, *told["remarks"]],
+            "history": state.history,
+            "best": state.best_record,
+        }
+        with settings.claim.held():
+            _write(settings.folder, task, state, progress)
+
+    def save(state: TrainingState, told: dict[str, Any]) -> None:
+        _together(lambda: write(state, told) if rank() == 0 else None)
+        ray.train.report(state.history[-1])
+
+    try:
+        residency, source, state = _together(prepare)
+        fit(task, source, state=state, save=save)
+    except _EndedTogetherError as ended:
+        return ended.error
+    except TrainingError as error:
+        # All workers come to it together. Raised, it would be tried again to the same end.
+        return error
+    except DamagedError as error:
+        # What befalls one among others is raised, because Ray ends the others only then.
+        if world_size() > 1:
+            raise
+        return error
+    return None
+
+
+def _write(folder: Location, task: Task, state: TrainingState, progress: Mapping[str, Any]) -> None:
+    """Write a state and what follows from it."""
+    save_state(folder, state, progress=progress)
+    record, last = state.best_record, state.history[-1]
+    with writing(folder):
+        if (record["seed"], record["epoch"]) == (last["seed"], last["epoch"]):
+            # A model to predict with while the training goes on, made without drawing from the
+            # random numbers that a resumed run would go on with.
+            with torch.random.fork_rng(devices=[]):
+                best = best_model(task, state)
+            export_model(folder / "best", best, task.config, record)
+        (folder / HISTORY_FILE).write_text(history_csv(state.history))
+
+
+class _EndedTogetherError(Exception):
+    """All workers stop, because of the error of one."""
+
+    def __init__(self, error: ValenceError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _together(work: Callable[[], T]) -> T:
+    """What `work` comes to; where one worker cannot do its own, all of them stop.
+
+    Raises
+    ------
+    _EndedTogetherError
+        On every worker, with the first error of any.
+    """
+    complaint: ValenceError | None = None
+    try:
+        done = work()
+    except ValenceError as error:
+        # Its traceback holds what cannot travel.
+        complaint = error.with_traceback(None)
+    for each in gather(complaint):
+        if each is not None:
+            raise _EndedTogetherError(each)
+    return done
+
+
+@contextmanager
+def writing(folder: Location) -> Iterator[None]:
+    """For what is written beside a state that is safe already."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"What follows from the last state of the training in '{folder}' could not be written: "
+            f"{error}. The state is there; make room and run the same command again to go on."
+        ) from error
+
+
+def _source(settings: WorkerSettings, device: torch.device, residency: Residency) -> Source:
+    store, config, chosen = settings.store, settings.config, settings.chosen
+    match residency:
+        case "stream":
+            return StreamingSource(store, config, chosen, device=device)
+        case "device" | "host":
+            return ResidentSource(store, config, chosen, device=device, residency=residency)

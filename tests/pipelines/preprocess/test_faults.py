@@ -1,0 +1,315 @@
+"""Preprocessing while processes and nodes die: made, not mocked."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.noise import write_noise_corpus
+from tests.helpers.simulated import simulate
+from valence.config import Config
+from valence.corpus.muse import read_corpus
+from valence.corpus.splits import assign_splits
+from valence.segments.preprocessing import Job, process_recording
+from valence.segments.store import SegmentStore
+from valence.storage.location import Location
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
+    pytest.mark.ray,
+    pytest.mark.faults,
+    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
+]
+
+_RECORDINGS, _SECONDS, _SR = 10, 120, 16_000
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten recordings of two minutes: each takes long enough to be caught at work."""
+    folder = tmp_path_factory.mktemp("corpus")
+    seconds = {str(number): _SECONDS for number in range(_RECORDINGS)}
+    write_noise_corpus(folder, seconds, sr=_SR, devel="3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What undisturbed work makes of it, without Ray."""
+    return _made_alone(corpus, tmp_path_factory.mktemp("expected"), Config())
+
+
+def _made_alone(corpus: Path, folder: Path, config: Config) -> dict[str, bytes]:
+    """What one process makes of each recording as a whole."""
+    store = SegmentStore(Location.parse(folder))
+    found = read_corpus(Location.parse(corpus))
+    splits = assign_splits(found, config.split)
+    content = {}
+    for recording in found.recordings:
+        split = splits[recording.id]
+        process_recording(Job(recording, split, int(split == "train")), store, config)
+        content[recording.id] = store.file(recording.id).read_bytes()
+    return content
+
+
+def _stored(run: Path) -> dict[str, bytes]:
+    files = sorted((run / "segments").glob("*.parquet"))
+    return {file.stem: file.read_bytes() for file in files if file.stem != "recordings"}
+
+
+def _wait(until: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def _worker_at_work(run: Path, file: str = r"\.\d") -> int | None:
+    """The process that has a file of the segments of `run` open and half written."""
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            path = str(descriptor.readlink())
+        except OSError:
+            continue
+        if re.fullmatch(rf"{run}/segments/{file}\.parquet\..*partial", path):
+            return int(descriptor.parts[2])
+    return None
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(status.parts[2])] = int(status.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
+
+
+def _command(pid: int) -> str:
+    """The command line of a process; empty where there is none or it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _start(corpus: Path, run: Path, *settings: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines", "preprocess", str(corpus), "--out", str(run)]
+    return subprocess.Popen(
+        [*command, *(f"--set={setting}" for setting in settings)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
+
+
+def test_a_killed_worker_costs_nothing(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(corpus, tmp_path)
+    killed: list[int] = []
+
+    def kill() -> bool:
+        worker = _worker_at_work(tmp_path)
+        if worker is not None and worker not in killed:
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
+        return len(killed) >= 2 or driver.poll() is not None
+
+    _wait(kill)
+    _, told = driver.communicate(timeout=120)
+    assert driver.returncode == 0, told
+    assert len(killed) == 2
+    # What a killed worker had finished before counts as made, once.
+    assert f"{_RECORDINGS} recordings made, 0 skipped, 0 rejected" in told
+    assert _stored(tmp_path) == expected
+    frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings()
+    assert frame["Id"].tolist() == sorted(expected)
+    assert (frame["status"] == "ok").all()
+
+
+def test_a_recording_that_kills_every_worker_is_set_aside(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(corpus, tmp_path)
+    killed: set[int] = set()
+
+    def kill() -> bool:
+        worker = _worker_at_work(tmp_path, file=r"\.7")
+        if worker is not None and worker not in killed:
+            os.kill(worker, signal.SIGKILL)
+            killed.add(worker)
+        return driver.poll() is not None
+
+    _wait(kill, seconds=240)
+    _, told = driver.communicate()
+    assert driver.returncode == 0, told
+    assert len(killed) > 2
+    assert "rejected 7: The process that worked on" in told
+    assert _stored(tmp_path) == {name: expected[name] for name in expected if name != "7"}
+    frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings().set_index("Id")
+    assert frame.loc["7", "status"] == "rejected"
+    # Left alone, it is made.
+    again = _start(corpus, tmp_path)
+    _, told = again.communicate(timeout=240)
+    assert again.returncode == 0, told
+    assert f"1 recordings made, {_RECORDINGS - 1} skipped, 0 rejected" in told
+    assert _stored(tmp_path) == expected
+
+
+def test_after_a_killed_driver_only_what_is_missing_is_made(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(corpus, tmp_path)
+    _wait(lambda: len(_stored(tmp_path)) >= 3 if (tmp_path / "segments").is_dir() else False)
+    # Between two tasks a worker is idle.
+    names = ("ray::MapBatches", "ray::IDLE")
+    workers = [
+        pid for pid in _descendants(driver.pid) if any(name in _command(pid) for name in names)
+    ]
+    assert workers
+    driver.kill()
+    driver.communicate()
+    # Its workers notice that they are alone, and end.
+    _wait(lambda: not any(_command(pid) for pid in workers))
+    finished = set(_stored(tmp_path))
+    inodes = {name: (tmp_path / f"segments/{name}.parquet").stat().st_ino for name in finished}
+    assert 3 <= len(finished) < _RECORDINGS
+    again = _start(corpus, tmp_path)
+    _, told = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    made = _RECORDINGS - len(finished)
+    assert f"{made} recordings made, {len(finished)} skipped, 0 rejected" in told
+    assert _stored(tmp_path) == expected
+    for name, inode in inodes.items():
+        assert (tmp_path / f"segments/{name}.parquet").stat().st_ino == inode
+    assert not list((tmp_path / "segments").glob(".*.partial"))
+
+
+_TWO_NODES = """
+corpus, run = sys.argv[1:]
+cluster = head(num_cpus=1)
+lost = cluster.add_node(num_cpus=2, **SMALL)
+connect(cluster)
+segments = Path(run) / "segments"
+
+def three_at_work():
+    # Three CPUs, three recordings at a time: two of them are the node's that will be lost.
+    return len(list(segments.glob(".[0-9].parquet.*partial"))) >= 3
+
+with ThreadPoolExecutor() as pool:
+    stage = pool.submit(
+        preprocess, Location.parse(corpus), Run.at(run), Config(), overwrite=False, report=Report()
+    )
+    wait_for(three_at_work, "three recordings were at work", stage)
+    cluster.remove_node(lost, allow_graceful=False)
+    tell("node lost with", len(list(segments.glob("[0-9].parquet"))), "done")
+    summary = stage.result()
+tell("recordings", summary["recordings"], "rejected", summary["rejected"])
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_lost_node_costs_nothing(
+    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    told = simulate(_TWO_NODES, corpus, tmp_path)
+    done = re.search(r"node lost with (\d+) done", told)
+    assert done is not None, told
+    assert int(done[1]) < _RECORDINGS - 2
+    assert f"recordings {_RECORDINGS} rejected 0" in told
+    assert _stored(tmp_path) == expected
+
+
+# Five hours at a rate that is soon worked through: three parts, and work for two CPUs.
+_LONG_SECONDS, _LONG_SR = 5 * 3600, 1000
+_LONG = [
+    f"preprocess.sr={_LONG_SR}",
+    "mel.n_fft=64",
+    "mel.hop_length=16",
+    "mel.n_mels=8",
+    "augment.probability=0",
+]
+
+
+@pytest.fixture(scope="module")
+def long_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two recordings of two minutes, and a long one."""
+    folder = tmp_path_factory.mktemp("long")
+    seconds = {"0": _SECONDS, "3": _SECONDS, "long": _LONG_SECONDS}
+    write_noise_corpus(folder, seconds, sr=_LONG_SR, devel="3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected_long(long_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one process makes of it, uncut."""
+    config = Config.resolve(Config(), assignments=_LONG)
+    return _made_alone(long_corpus, tmp_path_factory.mktemp("expected_long"), config)
+
+
+def _parts(run: Path) -> list[Path]:
+    return sorted((run / "segments/parts/long").glob("[0-9]*.parquet"))
+
+
+def test_a_worker_killed_in_a_part_costs_nothing(
+    long_corpus: Path, expected_long: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(long_corpus, tmp_path, *_LONG)
+    killed: list[int] = []
+
+    def kill() -> bool:
+        worker = _worker_at_work(tmp_path, file=r"parts/long/\.\d+-\w+")
+        if worker is not None and not killed:
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
+        return bool(killed) or driver.poll() is not None
+
+    _wait(kill)
+    _, told = driver.communicate(timeout=120)
+    assert driver.returncode == 0, told
+    assert killed
+    assert "3 recordings made, 0 skipped, 0 rejected" in told
+    assert _stored(tmp_path) == expected_long
+    assert not (tmp_path / "segments/parts").exists()
+
+
+def test_after_a_killed_driver_the_parts_that_stand_are_kept(
+    long_corpus: Path, expected_long: dict[str, bytes], tmp_path: Path
+) -> None:
+    driver = _start(long_corpus, tmp_path, *_LONG)
+    _wait(lambda: bool(_parts(tmp_path)))
+    tree = [driver.pid, *_descendants(driver.pid)]
+    for pid in tree:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    driver.communicate()
+    _wait(lambda: not any(_command(pid) for pid in tree))
+    kept = len(_parts(tmp_path))
+    assert 1 <= kept < 3
+    assert "long" not in _stored(tmp_path)
+    again = _start(long_corpus, tmp_path, *_LONG)
+    _, told = again.communicate(timeout=120)
+    assert again.returncode == 0, told
+    assert "1 recordings made, 2 skipped, 0 rejected" in told
+    hours = re.search(r"([\d.]+) h of audio in", told)
+    assert hours is not None
+    # Two parts of 1.67 h and 1.67 h, or one of them, were there.
+    assert float(hours[1]) == pytest.approx(5 - kept * 5 / 3, abs=0.02)
+    assert _stored(tmp_path) == expected_long
+    assert not (tmp_path / "segments/parts").exists()

@@ -1,0 +1,125 @@
+"""What stands in an audio file behind the sound that its header tells of: tags, or more sound.
+
+A recorder that writes the length once and dies later leaves sound there, and so does a size of 32
+bits that went round. Editors put tags there: chunks with a name and a length of their own.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from valence.audio.containers.mpeg import past_tags
+from valence.errors import AudioError
+from valence.storage.location import Location
+
+_READ = 2**20
+# So few bytes are no sound that anybody would miss, and programs round sizes.
+_LEAST_SOUND = 64
+_RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
+_KINDS = (b"WAVE", b"AIFF", b"AIFC")
+_OTHER_STREAMS = (b".snd", b"caff", b"fLaC", b"OggS", b"NIST_1A", b"riff.\x91\xcf\x11")
+# Tags that are known by their names also where the file ends within them.
+_TAGS = (
+    *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"axml", b"_PMX", b"cue ", b"smpl", b"inst"),
+    *(b"JUNK", b"junk", b"PAD ", b"FLLR", b"afsp", b"DISP", b"acid", b"chna", b"levl", b"minf"),
+    *(b"COMM", b"COMT", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"APPL", b"MARK", b"INST", b"info"),
+)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How the chunks of a container begin: a name, then a length.
+
+    Attributes
+    ----------
+    name
+        Bytes of the name, which the first four letters are part of.
+    length
+        How the length is packed.
+    multiple
+        What the bytes of a chunk are filled up to.
+    own
+        Whether the length counts the name and the length too.
+    """
+
+    name: int
+    length: str
+    multiple: int = 2
+    own: bool = False
+
+    def size(self, head: bytes, left: int) -> int | None:
+        """Bytes of the chunk that `head` begins, or None where none begins."""
+        begin = self.name + struct.calcsize(self.length)
+        if len(head) < begin or not all(0x20 <= byte < 0x7F for byte in head[:4]):
+            return None
+        length: int = struct.unpack(self.length, head[self.name : begin])[0]
+        size = length if self.own else begin + length
+        if length < 0 or size < begin:
+            return None
+        if size > left:
+            return left if head[:4] in _TAGS else None
+        return size
+
+
+def sound_behind(
+    file: BinaryIO, at: int, size: int, name: Location | Path, chunks: Chunks | None = None
+) -> bool:
+    """Tell whether the bytes from `at` to `size` hold sound.
+
+    Parameters
+    ----------
+    file
+        Open for reading.
+    at, size
+        The byte behind the sound that the header tells of, and the bytes of the file.
+    name
+        What messages call it.
+    chunks
+        How the container's chunks begin; None if it has none.
+
+    Returns
+    -------
+    False where chunks and tags reach to the end, or where zeros or a few bytes do.
+
+    Raises
+    ------
+    AudioError
+        If another recording begins there, with a header of its own.
+    """
+    while size - at >= _LEAST_SOUND:
+        after = at
+        # Bytes that fill a chunk up may stand there or be left out.
+        for begin in range(at, at + (chunks.multiple if chunks is not None else 1)):
+            file.seek(begin)
+            head = file.read(32)
+            if head.startswith(_OTHER_STREAMS) or (head[:4] in _RIFF and head[8:12] in _KINDS):
+                raise second_recording(name, begin)
+            after = past_tags(file, begin, size)
+            if after == begin and chunks is not None:
+                after += chunks.size(head, size - begin) or 0
+            if after > begin:
+                break
+        else:
+            return not _blank(file, at, size)
+        at = after
+    return False
+
+
+def second_recording(name: Location | Path, at: int) -> AudioError:
+    """The error of a file in which a header stands behind the sound."""
+    return AudioError(
+        f"'{name}' holds a second recording from byte {at} on, with a header of its own. Expected "
+        "one recording; export each as a file of its own."
+    )
+
+
+def _blank(file: BinaryIO, at: int, size: int) -> bool:
+    file.seek(at)
+    while at < size and (piece := file.read(min(_READ, size - at))):
+        if piece.strip(b"\0"):
+            return False
+        at += len(piece)
+    return True

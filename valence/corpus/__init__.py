@@ -1,0 +1,1 @@
+"""What a researcher brings: recordings, labels, partition and subjects."""

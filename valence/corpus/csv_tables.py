@@ -1,0 +1,262 @@
+"""The CSV files that people give: rows with the line they stand in, and cells read as numbers.
+
+Every table of a corpus and every label file comes through `read_table`. A row means the same to
+the writer and to this program, or the file is refused with the line that leaves a doubt.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from valence.errors import CorpusError
+from valence.storage.location import Location, is_address
+
+Row = tuple[int, list[str]]
+
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+_MISSING = {"", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+# One comma before three digits may also stand between thousands.
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a file that are not blank.
+
+    Attributes
+    ----------
+    file
+        Where it lies.
+    rows
+        Line number and cells of each row. Cells are stripped, and there are at most as many as the
+        first row has up to its last filled one; a row that ends early has fewer.
+    comments
+        The rows whose first cell begins with `#`.
+    delimiter
+        What stands between cells.
+    """
+
+    file: Location
+    rows: tuple[Row, ...]
+    comments: tuple[Row, ...] = ()
+    delimiter: str = ","
+
+    def text(self, cells: Sequence[str]) -> str:
+        """A row as it stands in the file, for a message."""
+        return self.delimiter.join(cells)
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value.
+
+    >>> is_missing(""), is_missing("NaN"), is_missing("0")
+    (True, True, False)
+    """
+    return cell.lower() in _MISSING
+
+
+def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
+    """Read a CSV: UTF-8, or UTF-16 with its mark; cells behind commas, semicolons or tabs.
+
+    Raises
+    ------
+    error
+        If the file cannot be read or was not fetched, is not such text, is not CSV, could be
+        divided in two ways, or a row has more filled cells than the first one.
+    """
+    text = _text(file, error)
+    told = re.match(r"sep=(.)\r?\n?", text)
+    marks = [told[1]] if told else [mark for mark in _DELIMITERS if mark in text]
+    if told:
+        # The line stays, empty, so that the others keep their numbers.
+        text = text[told.end(1) :]
+    read: dict[str, tuple[list[Row], list[Row]]] = {}
+    for mark in marks or [","]:
+        try:
+            read[mark] = _rows(file, text, mark, error)
+        except error:
+            # Quotes that another delimiter stands beside say that this is not the one.
+            if mark == marks[-1] and not read:
+                raise
+    fitting = [mark for mark, (rows, _) in read.items() if _divides(rows)]
+    if len(fitting) > 1:
+        line, cells = read[fitting[0]][0][0]
+        raise error(
+            f"'{file}', line {line}: '{fitting[0].join(cells)}' can be divided at each "
+            f"{' and at each '.join(_DELIMITERS[mark] for mark in fitting)}. Expected one of them "
+            "between cells; save the table as CSV with commas and decimal points."
+        )
+    # Where none fits, a row is too long: that of the delimiter which divides the first row most.
+    mark = fitting[0] if fitting else max(read, key=lambda mark: _width(read[mark][0]))
+    rows, comments = read[mark]
+    width = _width(rows)
+    for line, cells in rows:
+        if (filled := _filled(cells)) > width:
+            hint = " If its numbers have a decimal comma, write a point." if mark == "," else ""
+            raise error(
+                f"'{file}', line {line}: '{mark.join(cells)}' has {filled} filled cells, and the "
+                f"first row has {width}. Expected no more than there; correct that line.{hint}"
+            )
+    return Table(
+        file,
+        tuple((line, cells[:width]) for line, cells in rows),
+        tuple((line, cells[: _filled(cells)]) for line, cells in comments),
+        mark,
+    )
+
+
+def columns_of(header: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find the columns that bear one of some names, whatever their case, spaces and underlines.
+
+    >>> columns_of(["File name", "Id", "age"], ["id", "filename"])
+    [0, 1]
+    """
+    return [column for column, cell in enumerate(header) if plain(cell) in names]
+
+
+def plain(name: str) -> str:
+    """Reduce a column's name to its letters and digits, in lower case.
+
+    >>> plain("Split_Set ")
+    'splitset'
+    """
+    return "".join(each for each in name.lower() if each.isalnum())
+
+
+def cell_at(cells: Sequence[str], column: int) -> str:
+    """The cell of a row, or an empty one where the row ends before it."""
+    return cells[column] if column < len(cells) else ""
+
+
+def read_numbers(
+    table: Table,
+    rows: Sequence[Row],
+    column: int,
+    name: str,
+    *,
+    expected: str,
+    error: type[CorpusError] = CorpusError,
+) -> Iterator[float]:
+    """Read the numbers of a column, NaN where a cell says that there is none.
+
+    A comma is read as the decimal mark where all numbers of the column with a mark have one comma,
+    and one of them at least cannot have it between thousands. What only looks like a number to
+    Python or to a spreadsheet (`1_000`, `0x1F`, `TRUE`, `5 ms`, `inf`) is refused.
+
+    Parameters
+    ----------
+    table, rows, column
+        Which cells.
+    name
+        The column's, for messages.
+    expected
+        What a cell may hold, for messages.
+    error
+        What is raised.
+
+    Raises
+    ------
+    error
+        If a cell is not a number; the message names the line.
+    """
+    cells = [(line, cell_at(row, column).replace("\N{MINUS SIGN}", "-")) for line, row in rows]
+    commas = [(line, cell) for line, cell in cells if "," in cell]
+    decimal = bool(commas) and all(_DECIMAL_COMMA.fullmatch(cell) for _, cell in commas)
+    clear = any(not _THOUSANDS.fullmatch(cell) for _, cell in commas)
+    if decimal and not (clear and not any("." in cell for _, cell in cells)):
+        line, cell = commas[0]
+        raise error(
+            f"'{table.file}', line {line}: the {name} is '{cell}', whose comma may be a decimal "
+            f"mark or stand between thousands. Expected {expected}; write it with a decimal point."
+        )
+    for line, cell in cells:
+        text = cell.replace(",", ".") if decimal else cell
+        if is_missing(text):
+            yield math.nan
+        elif _NUMBER.fullmatch(text):
+            yield float(text)
+        else:
+            raise error(
+                f"'{table.file}', line {line}: the {name} is '{cell}'. Expected {expected}; "
+                "correct that line."
+            )
+
+
+def _text(file: Location, error: type[CorpusError]) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as cause:
+        raise error(
+            f"'{file}' cannot be read: {cause}. Check that it is there and may be read."
+        ) from cause
+    if is_address(content):
+        raise error(
+            f"'{file}' holds the address of its content in place of it: the content was not "
+            "fetched. Fetch it (git lfs pull, git annex get)."
+        )
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as cause:
+        form = "UTF-16" if wide else "UTF-8"
+        line = 1 + len(re.findall(rb"\r\n|\r|\n", content[: cause.start]))
+        raise error(
+            f"'{file}', line {line}, is not text in {form} (byte {cause.start}). Expected a CSV; "
+            "save it as UTF-8."
+        ) from cause
+    if "\0" in text:
+        line = 1 + len(re.findall(r"\r\n|\r|\n", text[: text.index("\0")]))
+        raise error(f"'{file}', line {line}, holds a NUL. Expected a CSV; save it as UTF-8.")
+    return text.lstrip("\ufeff")
+
+
+def _rows(
+    file: Location, text: str, mark: str, error: type[CorpusError]
+) -> tuple[list[Row], list[Row]]:
+    """The rows that are not blank, and those among them that are comments apart."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    rows: list[Row] = []
+    comments: list[Row] = []
+    began = 1
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                (comments if _is_comment(stripped) else rows).append((began, stripped))
+            began = reader.line_num + 1
+    except csv.Error as cause:
+        raise error(
+            f"'{file}' is not a CSV that can be read: {cause}, in line {reader.line_num}. Expected "
+            "cells between commas, and quotes in pairs; correct it."
+        ) from cause
+    return rows, comments
+
+
+def _divides(rows: Sequence[Row]) -> bool:
+    """Whether a delimiter divides the first row, and no other into more cells."""
+    width = _width(rows)
+    return width > 1 and all(_filled(cells) <= width for _, cells in rows)
+
+
+def _width(rows: Sequence[Row]) -> int:
+    """Number of cells of the first row, empty ones at its end left out."""
+    return _filled(rows[0][1]) if rows else 0
+
+
+def _filled(cells: Sequence[str]) -> int:
+    """Number of cells up to the last that is not empty."""
+    filled = len(cells)
+    while filled and not cells[filled - 1]:
+        filled -= 1
+    return filled
+
+
+def _is_comment(cells: Sequence[str]) -> bool:
+    return cells[0].startswith("#") and not is_missing(cells[0])

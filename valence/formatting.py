@@ -1,0 +1,81 @@
+"""Numbers as a reader wants them: a true minus sign, few digits, a unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from valence.storage.filenames import printable
+
+MISSING = "–"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with a fixed count of decimals, or a dash where there is none.
+
+    >>> number(-0.12345), number(None), number(-0.0001)
+    ('−0.123', '–', '0.000')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """An interval in brackets, or nothing.
+
+    >>> interval((0.1, 0.25))
+    '[0.100, 0.250]'
+    """
+    return "" if ends is None else f"[{number(ends[0])}, {number(ends[1])}]"
+
+
+def spread(mean: float, sd: float | None, digits: int = 2) -> str:
+    """A mean with its standard deviation, where there is one.
+
+    >>> spread(-0.12, 0.3), spread(0.5, None)
+    ('−0.12 ± 0.30', '0.50')
+    """
+    return number(mean, digits) + ("" if sd is None else f" ± {number(sd, digits)}")
+
+
+def count(value: float) -> str:
+    """A whole number, its thousands apart by a narrow space.
+
+    >>> count(1234567) == "1\\u202f234\\u202f567"
+    True
+    """
+    return f"{round(value):,}".replace(",", "\u202f")
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the two largest units that it has.
+
+    >>> duration(7.25), duration(83), duration(2700), duration(3700)
+    ('7.2 s', '1 min 23 s', '45 min', '1 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "subject"), plural(3, "subject")
+    ('1 subject', '3 subjects')
+    """
+    return f"{count(n)} {one if n == 1 else many or one + 's'}"
+
+
+MOST_NAMES = 10
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(f"'{printable(name)}'" for name in names[:MOST_NAMES]) + more

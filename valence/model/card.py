@@ -1,0 +1,123 @@
+"""The card that goes with a model: what it is, from whom, how good, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from valence.corpus.subjects import Unit, unit_of
+from valence.formatting import count, number, plural
+from valence.model.quality import Quality, quality_of_record
+from valence.provenance import versions
+
+_UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done with a model of it"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card tells.
+
+    Attributes
+    ----------
+    targets
+        What the model predicts.
+    parameters
+        Number of its parameters.
+    segment_seconds, length
+        Seconds of a segment, and segments of a sequence.
+    record
+        What `model.json` says of where the model comes from; anything may be missing.
+    protocol
+        How the corpus was divided.
+    overlap
+        Whether subjects may stand in more than one split.
+    splits
+        A line a split: recordings, subjects, sound.
+    scores
+        Rows of the table of scores, as text: `target, split, ccc, interval, pcc, mse, mae, n,
+        subjects`. Empty before there is a report.
+    remarks
+        Lines that follow the scores.
+    quality
+        What its first line tells; by default what the record says, of a model not yet evaluated.
+    """
+
+    targets: Sequence[str]
+    parameters: int
+    segment_seconds: float
+    length: int
+    record: Mapping[str, Any]
+    protocol: str
+    overlap: bool
+    splits: Sequence[str] = ()
+    scores: Sequence[Mapping[str, str]] = ()
+    remarks: Sequence[str] = ()
+    quality: Quality | None = None
+
+    def markdown(self) -> str:
+        """The text of `README.md` beside the model; no path of the machine stands in it."""
+        # Markdown is no HTML: nothing is to be escaped.
+        environment = Environment(
+            loader=PackageLoader("valence.model", "."),
+            autoescape=False,
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+        )
+        corpus = self.record.get("corpus")
+        quality = self.quality or Quality(
+            **quality_of_record(self.record),
+            target=self.targets[0],
+            not_evaluated="'valence report' writes its scores here",
+        )
+        return environment.get_template("card.md.j2").render(
+            card=self,
+            quality=" ".join([quality.sentence, *quality.warnings]),
+            targets=" and ".join(self.targets),
+            parameters=count(self.parameters),
+            version=versions()["valence"],
+            corpus=PurePosixPath(corpus).name if corpus else "not recorded",
+            licence=self.record.get("licence", _UNKNOWN_LICENCE),
+            splits=self.splits or _splits(self.record),
+            reached=_reached(self.record),
+            subjects_remark=self.record.get("subjects_remark", ""),
+            unit=unit_of(self.record.get("subjects_remark")),
+            step=f"{self.segment_seconds:g}",
+            window=f"{self.length * self.segment_seconds:g}",
+        )
+
+
+def _splits(record: Mapping[str, Any]) -> list[str]:
+    recordings, unit = record.get("recordings", {}), unit_of(record.get("subjects_remark"))
+    return [
+        f"{split}: "
+        + sources(len(recordings[split]) if split in recordings else None, len(subjects), unit)
+        + "."
+        for split, subjects in record.get("subjects", {}).items()
+    ]
+
+
+def sources(recordings: int | None, subjects: int, unit: Unit) -> str:
+    """Say how many recordings and subjects there are, where the recordings are counted.
+
+    >>> sources(3, 2, unit_of(""))
+    '3 recordings, 2 subjects'
+    >>> sources(3, 3, unit_of("subjects are unknown: nobody says who speaks"))
+    '3 recordings (subjects unknown)'
+    """
+    if unit.one == "recording":
+        return unit.count(subjects if recordings is None else recordings)
+    of = [] if recordings is None else [plural(recordings, "recording")]
+    return ", ".join([*of, unit.count(subjects)])
+
+
+def _reached(record: Mapping[str, Any]) -> str:
+    if "validation_ccc" not in record:
+        return ""
+    return (
+        f"In training it reached a validation CCC of {number(record['validation_ccc'])} (seed "
+        f"{record['seed']}, epoch {record['epoch']}), by which it was chosen. "
+    )

@@ -1,0 +1,181 @@
+"""From the segments of a recording to the model's outputs for its sequences.
+
+Sequences overlap, so the CNN and the first recurrent layer's input projection run once a segment,
+and only the recurrence once a sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from valence.config import Precision
+from valence.model.network import ValenceModel
+
+# On a CPU few enough to stay near the cache, on another device enough to fill it.
+SEGMENTS_AT_ONCE = {"cpu": 32}
+SEQUENCES_AT_ONCE = {"cpu": 512, "cuda": 2048}
+# Sequences that recordings are put together for. On a CPU nothing is won by it, and a recording's
+# values keep their last bit whatever is evaluated beside it.
+PACKED_SEQUENCES = {"cpu": 0}
+# Segments that they are put together for at most: sequences far apart have many. With the study's
+# sizes these are half a GiB of mel, and as much again of the CNN's values on the device.
+PACKED_SEGMENTS = 65_536
+_MANY = 4096
+
+Mel = NDArray[np.floating[Any]] | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceOutputs:
+    """What the model says of sequences, one a row.
+
+    Attributes
+    ----------
+    feature
+        Deep features, float32 `[rows, features]`.
+    prediction
+        float32 `[rows, targets]`.
+    attention
+        Weights over the segments of each sequence, float32 `[rows, length]`.
+    """
+
+    feature: NDArray[np.float32]
+    prediction: NDArray[np.float32]
+    attention: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Sequences of one recording.
+
+    Attributes
+    ----------
+    mel
+        Consecutive segments in dB as stored, `[n, n_mels, n_frames]`.
+    starts
+        First segment of each sequence, `[rows]`, each at most `n` less the length.
+    """
+
+    mel: Mel
+    starts: NDArray[np.integer[Any]]
+
+
+def sequence_outputs(
+    model: ValenceModel, mel: Mel, starts: NDArray[np.integer[Any]], length: int
+) -> SequenceOutputs:
+    """Features, predictions and attention of the sequences that begin at `starts`.
+
+    Parameters
+    ----------
+    model
+        Put into evaluation mode for the call, on whatever device it is.
+    mel, starts
+        As of `Sequences`.
+    length
+        Segments in a sequence.
+    """
+    (outputs,) = outputs_of(model, [Sequences(mel, starts)], length)
+    return outputs
+
+
+def outputs_of(
+    model: ValenceModel,
+    recordings: Iterable[Sequences],
+    length: int,
+    *,
+    precision: Precision = "float32",
+) -> Iterator[SequenceOutputs]:
+    """As `sequence_outputs`, for several recordings, in order.
+
+    On a GPU they are put together, because one alone does not fill it, until they have enough
+    sequences, or as many segments as are to be in memory at once.
+
+    Parameters
+    ----------
+    model, length
+        As of `sequence_outputs`.
+    recordings
+        Asked for as they are needed.
+    precision
+        Of the CNN's values; all else is float32.
+    """
+    most = PACKED_SEQUENCES.get(model.mean.device.type, _MANY)
+    pack: list[Sequences] = []
+    rows = segments = 0
+    for each in recordings:
+        pack.append(each)
+        rows += len(each.starts)
+        segments += len(each.mel)
+        if rows >= most or segments >= PACKED_SEGMENTS:
+            yield from _outputs_of_pack(model, pack, length, precision)
+            pack, rows, segments = [], 0, 0
+    if pack:
+        yield from _outputs_of_pack(model, pack, length, precision)
+
+
+@torch.inference_mode()
+def _outputs_of_pack(
+    model: ValenceModel, pack: list[Sequences], length: int, precision: Precision
+) -> list[SequenceOutputs]:
+    """The outputs of several recordings, whose segments lie one after the other."""
+    rows = [len(each.starts) for each in pack]
+    if not sum(rows):
+        return [_nothing(model, length)] * len(pack)
+    offsets = np.cumsum([0, *(len(each.mel) for each in pack)])
+    for each in pack:
+        if len(each.starts):
+            assert each.starts.min() >= 0
+            assert each.starts.max() + length <= len(each.mel)
+    starts = np.concatenate(
+        [np.asarray(e.starts, np.int64) + at for e, at in zip(pack, offsets[:-1], strict=True)]
+    )
+    device = model.mean.device
+    # cuDNN walks through time in one go, and is worth projecting a segment for each of its
+    # sequences; on a CPU the projection is most of the work, and is shared.
+    fused = device.type == "cuda"
+    at_once = SEGMENTS_AT_ONCE.get(device.type, _MANY)
+    training = model.training
+    model.eval()
+    reduced = precision == "bfloat16"
+    try:
+        values = torch.cat(
+            [
+                _each_segment(model, part.to(device), fused=fused, reduced=reduced)
+                for each in pack
+                for part in torch.split(torch.as_tensor(each.mel), at_once)
+            ]
+        )
+        first = torch.from_numpy(starts).to(device)
+        within = torch.arange(length, device=device)
+        outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        for some in torch.split(first, SEQUENCES_AT_ONCE.get(device.type, _MANY)):
+            held = values[some[:, None] + within]
+            feature, attention = model.embed(held) if fused else model.embed_projected(held)
+            outputs.append((feature, model.head(feature), attention))
+    finally:
+        model.train(training)
+    found = [torch.cat(each).float().cpu() for each in zip(*outputs, strict=True)]
+    by_recording = zip(*(torch.split(each, rows) for each in found), strict=True)
+    return [SequenceOutputs(*(part.numpy() for part in parts)) for parts in by_recording]
+
+
+def _each_segment(model: ValenceModel, mel: Tensor, *, fused: bool, reduced: bool) -> Tensor:
+    with torch.autocast(mel.device.type, torch.bfloat16, enabled=reduced):
+        encoded = model.encode(mel)
+    encoded = encoded.to(model.mean)
+    return encoded if fused else model.project(encoded)
+
+
+def _nothing(model: ValenceModel, length: int) -> SequenceOutputs:
+    return SequenceOutputs(
+        np.zeros((0, model.feature_size), np.float32),
+        np.zeros((0, len(model.config.targets)), np.float32),
+        np.zeros((0, length), np.float32),
+    )

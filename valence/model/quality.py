@@ -1,0 +1,251 @@
+"""How good a model is known to be: what it was trained on, and its score on the test set.
+
+The scores are known once the report has been written. The report writes them beside the weights,
+bound to their digest, so that the folder of a model tells them wherever it is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from valence.corpus.subjects import Unit, unit_of
+from valence.formatting import duration, interval, number, plural
+from valence.provenance import fingerprint
+from valence.storage.kept_file import TooLargeError, parse_json, read_at_most
+from valence.storage.location import Location
+
+EVALUATION = "evaluation.json"
+_FORMAT = 1
+# Far more than an evaluation holds.
+_MOST_BYTES = 2**20
+_REMEDY = "'valence report RUN' writes its scores into the model's folder"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of a model's worth; None stands for what is not known.
+
+    Attributes
+    ----------
+    corpus
+        Name of the corpus that it was trained on.
+    synthetic
+        Whether that corpus is synthetic sound.
+    recordings, subjects, seconds
+        Training recordings, the subjects in them, and their length. Where subjects are unknown,
+        each recording counts as one.
+    subjects_remark
+        Why the subjects are not known, or `""` where they are.
+    target
+        What the score is of.
+    predictor
+        `"deep model"`, or the steps of the regressor that predicts from its features.
+    ccc, ccc_ci
+        CCC on the test set, and its 95 % interval over subjects where there is one.
+    test_subjects
+        Subjects of the test set that have labels.
+    not_evaluated
+        Why there is no CCC, or `""` where there is one.
+    """
+
+    corpus: str | None = None
+    synthetic: bool = False
+    recordings: int | None = None
+    subjects: int | None = None
+    seconds: float | None = None
+    subjects_remark: str = ""
+    target: str = "valence"
+    predictor: str = "deep model"
+    ccc: float | None = None
+    ccc_ci: tuple[float, float] | None = None
+    test_subjects: int | None = None
+    not_evaluated: str = ""
+
+    @property
+    def training(self) -> str:
+        """Tell what the model was trained on."""
+        what = f"'{self.corpus}'" if self.corpus else "a corpus that is not recorded"
+        known = []
+        if self.recordings is not None:
+            known.append(plural(self.recordings, "recording"))
+        unit = self._unit
+        if unit.one == "recording":
+            known.append(unit.note)
+        elif self.subjects is not None:
+            known.append(unit.count(self.subjects))
+        if self.seconds is not None:
+            known.append(duration(self.seconds))
+        kind = "synthetic sound, " if self.synthetic else ""
+        return f"trained on {kind}{what}" + (f" ({', '.join(known)})" if known else "")
+
+    @property
+    def score(self) -> str:
+        """Tell the score on the test set, or why there is none."""
+        if self.ccc is None:
+            return f"not evaluated: {self.not_evaluated}"
+        subjects = self._test_subjects()
+        if self.ccc_ci is None:
+            return f"test CCC {number(self.ccc)} from {subjects}: unknown for others"
+        return f"test CCC {number(self.ccc)} {interval(self.ccc_ci)} from {subjects}"
+
+    @property
+    def sentence(self) -> str:
+        """Tell both in a sentence."""
+        text = f"{self.training}; {self.score}."
+        return text[0].upper() + text[1:]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say in plain words what speaks against its use."""
+        found = []
+        if self.synthetic:
+            found.append(
+                "It was trained on synthetic sound and shows that the system works: do not use it "
+                "on people."
+            )
+        if self.ccc is None:
+            return tuple(found)
+        if self.ccc <= 0:
+            found.append(
+                f"On its test set it was no better than the mean of the labels (test CCC "
+                f"{number(self.ccc)}): do not use it."
+            )
+        elif self.ccc_ci is None:
+            found.append(
+                f"From {self._test_subjects()} it cannot be told whether it is better than the "
+                "mean of the labels: do not rely on it."
+            )
+        elif self.ccc_ci[0] <= 0:
+            found.append(
+                f"It cannot be told from the mean of the labels, because the interval"
+                f"{self._unit.over} holds 0: do not use it."
+            )
+        return tuple(found)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The sentence and the warnings, for a terminal or a figure."""
+        return (self.sentence, *(f"Warning: {warning}" for warning in self.warnings))
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for JSON: the facts, and the words of `sentence` and `warnings`."""
+        return {**asdict(self), "sentence": self.sentence, "warnings": list(self.warnings)}
+
+    def _test_subjects(self) -> str:
+        if self.test_subjects is None:
+            return f"{self._unit.many} that are not counted"
+        return self._unit.count(self.test_subjects)
+
+    @property
+    def _unit(self) -> Unit:
+        return unit_of(self.subjects_remark)
+
+
+def write_evaluation(folder: Location, content: Mapping[str, Any]) -> None:
+    """Write `evaluation.json` into a model's folder.
+
+    Parameters
+    ----------
+    folder
+        With `model.safetensors`.
+    content
+        JSON-like: `model` (SHA-256 of the weights), `corpus`, `synthetic`, `recordings`,
+        `subjects`, `seconds`, `subjects_remark`, and `test`: `{target: {ccc, ccc_ci, subjects}}`,
+        None where the test set has no labels.
+    """
+    told = {"format": _FORMAT, **content}
+    (folder / EVALUATION).write_json({**told, "digest": fingerprint(told)})
+
+
+def is_evaluated(folder: Location, sha256: str) -> bool:
+    """Whether the folder of a model holds an evaluation of these weights."""
+    return isinstance(_read(folder, sha256), dict)
+
+
+def read_quality(
+    folder: Location,
+    *,
+    sha256: str,
+    record: Mapping[str, Any],
+    target: str,
+    regressor: Mapping[str, Any] | None = None,
+) -> Quality:
+    """Read what is known of the worth of a model.
+
+    Parameters
+    ----------
+    folder
+        Of the model. An evaluation that is damaged, or of other weights, is not believed.
+    sha256
+        Digest of the weights.
+    record
+        What `model.json` says of where the model comes from.
+    target
+        What is predicted first.
+    regressor
+        What `regressor.json` says, where a regressor predicts from the model's features.
+    """
+    found = _read(folder, sha256)
+    known = quality_of_record(record) | {"target": target}
+    evaluation: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    names = ("corpus", "synthetic", "recordings", "subjects", "seconds", "subjects_remark")
+    known |= {name: evaluation[name] for name in names if evaluation.get(name) is not None}
+    scores = (evaluation.get("test") or {}).get(target)
+    subjects = None if scores is None else scores.get("subjects")
+    why_not = found if isinstance(found, str) else "no recording of the test set has labels"
+    if regressor is not None:
+        steps = regressor["steps"].values()
+        known["predictor"] = " + ".join(str(step.get("name", "")) for step in steps)
+        scores = (regressor.get("scores") or {}).get("test")
+        why_not = "the sweep had no test set with labels"
+        if subjects is None:
+            subjects = len(record.get("subjects", {}).get("test", ())) or None
+    if scores is None or scores.get("ccc") is None:
+        return Quality(**known, not_evaluated=why_not)
+    ends = scores.get("ccc_ci")
+    return Quality(
+        **known,
+        ccc=float(scores["ccc"]),
+        ccc_ci=None if ends is None else (float(ends[0]), float(ends[1])),
+        test_subjects=subjects,
+    )
+
+
+def quality_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell what the record in `model.json` says of the training, as fields of `Quality`."""
+    corpus = record.get("corpus")
+    subjects, recordings = record.get("subjects", {}), record.get("recordings", {})
+    return {
+        "corpus": PurePosixPath(corpus).name if corpus else None,
+        "synthetic": bool(record.get("synthetic", False)),
+        "recordings": len(recordings["train"]) if "train" in recordings else None,
+        "subjects": len(subjects["train"]) if "train" in subjects else None,
+        "subjects_remark": str(record.get("subjects_remark") or ""),
+    }
+
+
+def _read(folder: Location, sha256: str) -> dict[str, Any] | str:
+    """The evaluation of these weights, or why there is none."""
+    file = folder / EVALUATION
+    try:
+        if not file.exists():
+            return _REMEDY
+        content = parse_json(read_at_most(file, _MOST_BYTES))
+        digest = content.pop("digest")
+        if content["format"] == _FORMAT and fingerprint(content) == digest:
+            if content["model"] != sha256:
+                return f"{EVALUATION} is of other weights than lie beside it; {_REMEDY}"
+            for scores in content["test"].values():
+                if scores is not None:
+                    float(scores["ccc"]), int(scores["subjects"])
+            return dict(content)
+    except TooLargeError:
+        return f"{EVALUATION} is larger than an evaluation can be; {_REMEDY}"
+    except IsADirectoryError:
+        return f"'{file}' is a folder and no evaluation: move it away; then {_REMEDY}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return f"{EVALUATION} is damaged, or of another version; {_REMEDY}"

@@ -1,0 +1,381 @@
+"""Write a trained model to a folder, and load it."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from valence.audio.standardization import Standardizer
+from valence.config import (
+    Config,
+    LabelsConfig,
+    MelConfig,
+    ModelConfig,
+    PreprocessConfig,
+    Sections,
+    SequenceConfig,
+    StandardizeConfig,
+)
+from valence.errors import ModelError, TrainingError
+from valence.model.card import Card
+from valence.model.network import ValenceModel
+from valence.provenance import fingerprint, versions
+from valence.run import Run
+from valence.storage.kept_file import (
+    KeptFile,
+    parse_json,
+    require_table,
+)
+from valence.storage.location import Location
+
+Weights = dict[str, Tensor]
+_LENGTH = struct.Struct("<Q")
+# Name, type, shape and place of a tensor take 100 bytes, and what is said of the whole 30.
+_HEADER_BYTES_EACH = 1024
+# What the format calls the types that a model has, or may have been saved in.
+_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I8": torch.int8,
+}
+# A thousand million parameters, 400 times the study's. Loading takes three times as much memory.
+MOST_BYTES = 4 * 2**30
+
+
+def values_bytes(expected: Mapping[str, Tensor]) -> int:
+    """Bytes of the values of tensors, which may lie on the device without memory."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
+
+
+def most_bytes(expected: Mapping[str, Tensor]) -> int:
+    """Bytes that a file with tensors of these names, types and shapes may take."""
+    return _LENGTH.size + _HEADER_BYTES_EACH * (1 + len(expected)) + values_bytes(expected)
+
+
+def read_weights(content: bytes, expected: Mapping[str, Tensor]) -> Weights:
+    """Read tensors that have the names, types and shapes of `expected`.
+
+    Parameters
+    ----------
+    content
+        The file.
+    expected
+        Tensors such as a model's `state_dict` on the device without memory.
+
+    Raises
+    ------
+    ValueError
+        If the header tells of anything else, the values are more or fewer than it tells of, or one
+        of them is not finite.
+    """
+    header = _header(content)
+    for name in sorted({*header, *expected}):
+        have = header[name]["shape"] if name in header else "absent"
+        need = list(expected[name].shape) if name in expected else "absent"
+        if have != need:
+            raise ValueError(f"{name} is {have} and should be {need}")
+        kind = header[name]["dtype"]
+        if _TYPES.get(kind) != expected[name].dtype:
+            raise ValueError(
+                f"{name} is {_TYPES.get(kind, kind)} and should be {expected[name].dtype}"
+            )
+    needed = values_bytes(expected)
+    held = len(content) - _LENGTH.size - _LENGTH.unpack_from(content)[0]
+    if held != needed:
+        raise ValueError(f"it holds {held:,} bytes of values and should hold {needed:,}")
+    try:
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ValueError(f"its tensors do not lie one after the other ({error})") from error
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds a value that is not finite")
+    return tensors
+
+
+def _header(content: bytes) -> dict[str, dict[str, Any]]:
+    """Type and shape of each tensor, as the header tells them."""
+    if len(content) < _LENGTH.size:
+        raise ValueError(f"it has {len(content)} bytes")
+    (length,) = _LENGTH.unpack_from(content)
+    if length > len(content) - _LENGTH.size:
+        raise ValueError(f"its header declares {length:,} bytes and the file has {len(content):,}")
+    header = parse_json(content[_LENGTH.size : _LENGTH.size + length])
+    require_table(header, {})
+    found = {name: each for name, each in header.items() if name != "__metadata__"}
+    for each in found.values():
+        require_table(each, {"dtype": str, "shape": list, "data_offsets": list})
+    return found
+
+
+# Raised when a state or model of an older version cannot be read any more.
+FORMAT = 1
+# The card of a model, in its folder.
+CARD = "README.md"
+_WEIGHTS = "model.safetensors"
+_DESCRIPTION = "model.json"
+_REMEDY = "Copy the model folder again, or make it with 'valence train'."
+
+
+class ModelSections(Sections):
+    """The sections of the configuration that a prediction depends on."""
+
+    preprocess: PreprocessConfig
+    mel: MelConfig
+    sequence: SequenceConfig
+    standardize: StandardizeConfig
+    model: ModelConfig
+    labels: LabelsConfig = LabelsConfig()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelDescription:
+    """What `model.json` says.
+
+    Attributes
+    ----------
+    config
+        The sections of the configuration that a prediction depends on.
+    record
+        What the model comes from: subjects, split, scores, seed, epoch, versions, licence note.
+    sha256
+        Digest of `model.safetensors`.
+    """
+
+    config: ModelSections
+    record: dict[str, Any]
+    sha256: str
+
+
+def export_model(
+    folder: Location, model: ValenceModel, config: Config, record: Mapping[str, Any]
+) -> str:
+    """Write `model`, all that prediction needs, and its card `README.md` into `folder`.
+
+    Parameters
+    ----------
+    folder
+        `RUN/model`.
+    model
+        With its standardisation.
+    config
+        The configuration that it was trained with.
+    record
+        JSON-like: what the model comes from.
+
+    Returns
+    -------
+    The SHA-256 of `model.safetensors`.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written.
+    """
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    data = safetensors.torch.save(tensors, metadata={"format": str(FORMAT)})
+    digest = hashlib.sha256(data).hexdigest()
+    sections = ModelSections(
+        preprocess=config.preprocess,
+        mel=config.mel,
+        sequence=config.sequence,
+        standardize=config.standardize,
+        model=config.model,
+        labels=config.labels,
+    )
+    content = {
+        "format": FORMAT,
+        "sha256": digest,
+        "config": sections.model_dump(mode="json", exclude_none=True),
+        "standardizer": model.standardizer.to_json(),
+        "record": {**record, "versions": versions()},
+    }
+    card = Card(
+        targets=config.model.targets,
+        parameters=sum(each.numel() for each in model.parameters()),
+        segment_seconds=config.preprocess.segment_seconds,
+        length=config.sequence.length,
+        record=record,
+        protocol=config.split.protocol,
+        overlap=config.split.allow_subject_overlap,
+    )
+    try:
+        (folder / _WEIGHTS).write_bytes(data)
+        (folder / CARD).write_text(card.markdown())
+        (folder / _DESCRIPTION).write_json({**content, "digest": fingerprint(content)})
+    except OSError as error:
+        raise TrainingError(
+            f"The model could not be written to '{folder}': {error}. Make room and run the same "
+            "command again."
+        ) from error
+    return digest
+
+
+def read_description(folder: Location) -> ModelDescription:
+    """What `model.json` in `folder` says, checked against its own digest.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged or of another version.
+    """
+    return _read_description(folder)[0]
+
+
+def load_model(folder: Location) -> tuple[ValenceModel, ModelDescription]:
+    """The model in `folder`, in evaluation mode on the CPU. Nothing of it is executed.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, the two do not belong together, or the version is another.
+    """
+    description, standardizer = _read_description(folder)
+    sections = description.config
+    expected = expected_weights(sections, standardizer)
+    needed = values_bytes(expected)
+    if needed > MOST_BYTES:
+        raise ModelError(
+            f"'{folder / _DESCRIPTION}' describes weights of {needed:,} bytes, which should be "
+            f"at most {MOST_BYTES:,}. {_REMEDY}"
+        )
+    weights = KeptFile(
+        folder / _WEIGHTS,
+        f"the weights of the model that {_DESCRIPTION} describes, {needed:,} bytes of values",
+        _REMEDY,
+        most=most_bytes(expected),
+        error=ModelError,
+    )
+    data = weights.read()
+    if hashlib.sha256(data).hexdigest() != description.sha256:
+        raise weights.damaged(
+            f"its digest is not the one given in {_DESCRIPTION}, or it belongs to another one"
+        )
+    try:
+        tensors = read_weights(data, expected)
+    except ValueError as error:
+        raise weights.damaged(str(error)) from error
+    model = _build(sections, standardizer)
+    model.load_state_dict(tensors)
+    return model.eval(), description
+
+
+def load_own_model(run: Run) -> tuple[ValenceModel, ModelDescription]:
+    """As `load_model`, the model of a run, which is the one that its training ended with.
+
+    A run of which the model alone was kept says nothing of its training.
+
+    Raises
+    ------
+    ModelError
+        If it is another, or as `load_model`.
+    MissingStageError
+        If the training that stands there is not finished.
+    DamagedError
+        If the record of the training is lost or damaged.
+    """
+    model, description = load_model(run.model)
+    stage = run.stage("train")
+    record = stage.found()
+    if record is not None:
+        stage.require_finished(record)
+        if record["summary"].get("digest", description.sha256) != description.sha256:
+            raise ModelError(
+                f"'{run.model}' does not hold the model that '{stage.folder}' ended with. Restore "
+                f"it, or run '{stage.command()}', which writes it again from the training's state."
+            )
+    return model, description
+
+
+def expected_weights(sections: ModelSections, standardizer: Standardizer | None) -> Weights:
+    """Names, types and shapes of a model's weights, on the device without memory."""
+    if standardizer is None:
+        bands = sections.mel.n_mels if sections.standardize.scope == "mel_band" else 1
+        standardizer = Standardizer(
+            sections.standardize.scope, np.zeros(bands, np.float32), np.ones(bands, np.float32)
+        )
+    with torch.device("meta"):
+        return _build(sections, standardizer).state_dict()
+
+
+def _build(sections: ModelSections, standardizer: Standardizer) -> ValenceModel:
+    mel = sections.mel
+    return ValenceModel(
+        sections.model, n_mels=mel.n_mels, n_frames=mel.n_frames, standardizer=standardizer
+    )
+
+
+def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]:
+    file = folder / _DESCRIPTION
+    expected = f"the folder of a model, with {_WEIGHTS} and {_DESCRIPTION}"
+    kept = KeptFile(file, expected, _REMEDY, error=ModelError)
+    content = kept.table({"digest": str, "format": int})
+    try:
+        digest = content.pop("digest")
+        version = content["format"]
+        sound = fingerprint(content) == digest
+        if sound and version == FORMAT:
+            sections = ModelSections.model_validate(content["config"])
+            # What one section asks of another is checked where all are together.
+            Config(**{name: getattr(sections, name) for name in ModelSections.model_fields})
+            record, sha256 = content["record"], content["sha256"]
+            standardizer = Standardizer.from_json(content["standardizer"])
+            if not isinstance(record, dict) or not isinstance(sha256, str):
+                raise TypeError("record is no table, or sha256 no text")
+            if len(standardizer.mean) not in (1, sections.mel.n_mels):
+                raise ValueError(
+                    f"it has {len(standardizer.mean)} means for {sections.mel.n_mels} mel bands"
+                )
+            return ModelDescription(sections, record, sha256), standardizer
+    except KeyError as error:
+        raise kept.damaged(f"{error} is missing in it") from error
+    except (ValueError, TypeError, AttributeError, ModelError) as error:
+        raise kept.damaged(str(error)) from error
+    if not sound:
+        raise kept.damaged("its digest is not the one that it gives")
+    raise ModelError(
+        f"'{file}' is of format {version}, and this version reads format {FORMAT}. Use the version "
+        "that wrote it, or train the model again."
+    )
+
+
+def model_folder(root: Location) -> Location:
+    """Where a model lies: in the folder itself, or in `model` under it.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    MissingStageError
+        If the run's training is not finished.
+    DamagedError
+        If the record of the run's training is lost or damaged.
+    """
+    if (root / "model.json").exists():
+        return root
+    training = Run(root).stage("train")
+    record = training.found()
+    # Where a model was copied to, there is no record.
+    if record is not None:
+        training.require_finished(record)
+    if (root / "model" / "model.json").exists():
+        return root / "model"
+    raise ModelError(
+        f"'{root}' holds no model. Expected the folder of a run whose training is finished, or a "
+        "folder with model.json and model.safetensors."
+    )

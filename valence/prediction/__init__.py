@@ -1,0 +1,1 @@
+"""Curves of valence for recordings, from a trained model."""

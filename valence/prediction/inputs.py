@@ -1,0 +1,251 @@
+"""The recordings that a prediction is asked for, and their label files."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from glob import has_magic
+from pathlib import Path
+
+from valence.audio_suffixes import ALL_SUFFIXES
+from valence.corpus.annotations import read_annotation
+from valence.errors import (
+    CorpusError,
+    UsageError,
+)
+from valence.prediction.predictor import Stamps
+from valence.storage.filenames import is_utf8, normal, printable, shortened
+from valence.storage.location import Location
+
+_SUFFIX_BYTES = len(".parquet") + len("_9999")
+# Label files that are asked which end of a segment they name, for recordings that have none.
+_ASKED_FILES = 10
+_LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recording to predict.
+
+    Attributes
+    ----------
+    audio
+        Its file.
+    name
+        Stem of the files that it gets.
+    labels
+        Annotations to draw beside the prediction, by target.
+    stamps
+        Which end of a segment the timestamps of the recordings' labels name, for a recording whose
+        own labels do not say so; None where that is not known.
+    namesakes
+        Recordings of the same call that bear the audio's name, this one among them. Labels go by
+        the name, so with more than one it is not known whose they are. Names that differ only in
+        their Unicode form count as one.
+    scale
+        The lowest and highest value of the labels' scale; None for the model's own.
+    """
+
+    audio: Location
+    name: str
+    labels: Mapping[str, Location]
+    stamps: Stamps | None = None
+    namesakes: int = 1
+    scale: tuple[float, float] | None = None
+
+
+def find_audio(texts: Sequence[str]) -> list[Location]:
+    """The audio files that arguments name: files, folders (the audio in them), globs, URIs.
+
+    Folders within a folder are left alone; a pattern with `**` goes down into them. Links to
+    nothing, pipes and folders under the name of audio are found too, so that they are listed as
+    failed.
+
+    Raises
+    ------
+    UsageError
+        If an argument names nothing.
+    """
+    found: dict[str, Location] = {}
+    for text in texts:
+        place = Location.parse(text)
+        if _is_folder(place):
+            files = [file for file in place.entries() if file.suffix in ALL_SUFFIXES]
+        elif place.is_named():
+            # What is a file's own name is taken as such, even if it looks like a pattern.
+            files = [place]
+        else:
+            files = _matching(Path(text).expanduser().absolute())
+        if not files:
+            raise UsageError(
+                f"'{printable(text)}' names no audio. Expected a file, a folder with files such as "
+                f"{', '.join(ALL_SUFFIXES[:6])}, or a pattern that matches some."
+            )
+        found |= {file.uri: file for file in files}
+    return list(found.values())
+
+
+def _matching(pattern: Path) -> list[Location]:
+    """What a pattern matches, as a folder lists it: links that lead nowhere and pipes too."""
+    anchor, name = Path(pattern.anchor), pattern.name
+    if not has_magic(str(pattern)):
+        return []
+    if has_magic(name):
+        paths = list(anchor.glob(str(pattern.relative_to(anchor))))
+        if not name.startswith("."):
+            paths = [path for path in paths if not path.name.startswith(".")]
+    else:
+        # For a name without a wildcard `Path.glob` asks whether a file can be opened there.
+        folders = anchor.glob(str(pattern.parent.relative_to(anchor)))
+        paths = [folder / name for folder in folders]
+    found = [Location.parse(path) for path in sorted(paths)]
+    return [
+        file
+        for file in found
+        if file.is_named() and (file.suffix in ALL_SUFFIXES or not _is_folder(file))
+    ]
+
+
+def _is_folder(place: Location) -> bool:
+    try:
+        return place.is_folder()
+    except OSError:
+        # Why it cannot be read is told when its turn comes.
+        return False
+
+
+def make_tasks(
+    audio: Sequence[Location],
+    labels: Location | None = None,
+    *,
+    scale: tuple[float, float] | None = None,
+) -> list[Task]:
+    """A task for each file, each with a name of its own.
+
+    The name is the file's stem; where two share it, the folder's name precedes it, and where even
+    that is shared, a number follows. A name that leaves no room for the suffixes is shortened.
+
+    Parameters
+    ----------
+    audio
+        Files.
+    labels
+        A CSV (of the only file), or a folder with `<target>/<stem>.csv`, such as a corpus or its
+        `label_segments`, or with `<stem>.csv`: of the target that the folder is named for, else
+        of valence.
+    scale
+        The lowest and highest value of the labels' scale; None for the model's own.
+
+    Raises
+    ------
+    UsageError
+        If `labels` is absent, a single CSV for several files, or a folder without a file for any;
+        or `scale` is none.
+    """
+    ascends = scale is None or (all(map(math.isfinite, scale)) and scale[0] < scale[1])
+    if scale is not None and (labels is None or not ascends):
+        found = "without labels" if labels is None else f"as {scale[0]:g} {scale[1]:g}"
+        raise UsageError(
+            f"The range of the labels was given {found}. Expected the lowest and the highest value "
+            "of their scale, beside --labels."
+        )
+    if labels is not None and not labels.exists():
+        raise UsageError(f"There are no labels at '{labels}'. Expected a CSV or a folder of them.")
+    single = labels is not None and not labels.is_folder()
+    if single and len(audio) > 1:
+        raise UsageError(
+            f"'{labels}' is one file of labels for {len(audio)} recordings. Expected a folder with "
+            "valence/<name>.csv for each."
+        )
+    stems = [file.stem for file in audio]
+    often = Counter(stems)
+    # Names that differ only in their Unicode form are the same to a file of labels.
+    namesakes = Counter(map(normal, stems))
+    known = {} if labels is None or single else _label_files(labels)
+    taken: set[str] = set()
+    tasks = []
+    for file, stem in zip(audio, stems, strict=True):
+        name = stem if often[stem] == 1 else f"{file.path.split('/')[-2]}_{stem}"
+        # A name that is no UTF-8 goes into messages alone: its recording is set aside.
+        name = name if is_utf8(name) else printable(name)
+        name = base = shortened(name, suffix_bytes=_SUFFIX_BYTES)
+        number = 2
+        # Some file systems hold one file for names that differ only in case or Unicode form.
+        while _alike(name) in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(_alike(name))
+        own = {
+            # Of several, the one that is written as the audio's is taken.
+            target: min(files, key=lambda each: (each.stem != stem, not each.name.endswith(".csv")))
+            for target, files in known.get(normal(stem), {}).items()
+        }
+        if labels is not None and single:
+            own = {"valence": labels}
+        tasks.append(Task(file, name, own, namesakes=namesakes[normal(stem)], scale=scale))
+    if any(task.labels for task in tasks):
+        stamps = _common_stamps(tasks)
+        tasks = [replace(task, stamps=stamps) for task in tasks]
+    if labels is not None and not any(task.labels for task in tasks):
+        raise UsageError(
+            f"'{labels}' holds no labels for any of the {len(audio)} recordings. "
+            f"Expected {printable(stems[0])}.csv there, or in a folder 'valence' or 'arousal' "
+            "there, and so on."
+        )
+    return tasks
+
+
+def _label_files(labels: Location) -> dict[str, dict[str, list[Location]]]:
+    """The label files of a folder, by composed stem and by target.
+
+    Each folder is listed once, however many recordings there are. A link that leads nowhere is
+    listed, too: its recording gets a remark.
+    """
+    known: dict[str, dict[str, list[Location]]] = defaultdict(dict)
+    for target, folders in _LABEL_FOLDERS.items():
+        for folder in folders:
+            for place in (labels / folder, labels / "label_segments" / folder):
+                for stem, files in _tables_in(place).items():
+                    known[stem].setdefault(target, files)
+    named = [target for target, folders in _LABEL_FOLDERS.items() if labels.name in folders]
+    for stem, files in _tables_in(labels).items():
+        if stem not in known:
+            known[stem] = {named[0] if named else "valence": files}
+    return known
+
+
+def _tables_in(folder: Location) -> dict[str, list[Location]]:
+    """The CSVs of a folder, by composed stem: an accent may be written in either way."""
+    found: dict[str, list[Location]] = defaultdict(list)
+    try:
+        files = folder.entries()
+    except NotADirectoryError:
+        return {}
+    except OSError as error:
+        raise UsageError(
+            f"The labels in '{folder}' cannot be listed: {error}. Check that you may read it."
+        ) from error
+    for file in files:
+        if file.suffix == ".csv":
+            found[normal(file.stem)].append(file)
+    return found
+
+
+def _common_stamps(tasks: Sequence[Task]) -> Stamps | None:
+    """Which end of a segment the first label files name that can be read, if they agree."""
+    found: list[Stamps] = []
+    for file in (file for task in tasks for file in task.labels.values()):
+        with suppress(CorpusError):
+            stamps = read_annotation(file).stamps
+            if stamps is not None:
+                found.append(stamps)
+        if len(found) == _ASKED_FILES:
+            break
+    return found[0] if len(set(found)) == 1 else None
+
+
+def _alike(name: str) -> str:
+    """What two names share that some file systems do not tell apart."""
+    return normal(name).casefold()

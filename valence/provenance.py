@@ -1,0 +1,74 @@
+"""Where a result comes from: versions, fingerprints, and how two of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+_VERSIONED = (
+    "valence",
+    "ray",
+    "torch",
+    "numpy",
+    "librosa",
+    "soundfile",
+    "av",
+    "scipy",
+    "scikit-learn",
+    "scikit-learn-intelex",
+    "xgboost",
+    "pyarrow",
+    "pandas",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result may depend on, none imported."""
+    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
+    for package in _VERSIONED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def fingerprint(made_of: Mapping[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of `made_of`, as 64 hexadecimal digits.
+
+    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+    True
+    """
+    text = json.dumps(made_of, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], *, most: int = 6) -> str:
+    """What differs between two nested mappings, in words.
+
+    >>> difference({"train": {"epochs": 3}}, {"train": {"epochs": 5}})
+    'train.epochs is 3 there and 5 here'
+    """
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    keys = [key for key in before | after if before.get(key) != after.get(key)]
+    told = [
+        f"{key} is {before.get(key, 'absent')} there and {after.get(key, 'absent')} here"
+        for key in keys[:most]
+    ]
+    if len(keys) > most:
+        told.append(f"and {len(keys) - most} more")
+    return "; ".join(told)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found

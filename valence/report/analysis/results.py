@@ -1,0 +1,198 @@
+"""What a finished run left on disk, read once: all that its report speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from valence.chain import require_chain, require_own_config
+from valence.config import Config
+from valence.corpus.subjects import Unit, unit_of
+from valence.formatting import plural
+from valence.run import FORMAT, Run, StageName
+from valence.segments.store import SegmentStore
+from valence.storage.manifest import noted_digest
+from valence.sweep.features import Features, read_features
+from valence.sweep.kept.results import read_results, read_selection
+from valence.sweep.kept.serialization import REGRESSOR_FILES, require_regressor
+from valence.training.checkpoint import read_progress
+from valence.training.history import HISTORY_FILE, read_history
+
+SPLITS = ("train", "validation", "test", "unlabelled")
+_SUFFIXES = ("_train", "_devel", "_test")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The files of a run, in memory.
+
+    Attributes
+    ----------
+    run
+        The run itself, for what is read only in part (segments, the model).
+    config
+        Its resolved configuration.
+    record
+        The `[run]` table of `config.toml`.
+    stages
+        `stage.json` of each finished stage.
+    recordings
+        A row a recording of the corpus, as preprocessing found it.
+    features
+        A row a sequence, with the deep model's predictions.
+    history
+        A row an epoch and seed, or None where training kept none.
+    progress
+        What training last said of itself (device, residency), or None.
+    results
+        A row a combination of the sweep, or None where there was no sweep of these features.
+    selection
+        What the sweep chose, or None.
+    """
+
+    run: Run
+    config: Config
+    record: Mapping[str, Any]
+    stages: Mapping[StageName, Mapping[str, Any]]
+    recordings: pd.DataFrame
+    features: Features
+    history: pd.DataFrame | None
+    progress: Mapping[str, Any] | None
+    results: pd.DataFrame | None
+    selection: Mapping[str, Any] | None
+
+    @property
+    def target(self) -> str:
+        """The first target, which every headline speaks of."""
+        return self.features.targets[0]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the recordings were made by the embedded synthesis."""
+        return bool(self.record.get("synthetic", False))
+
+    @property
+    def protocol(self) -> str:
+        """How the corpus was divided: `paper` or `partition`."""
+        configured = self.config.split.protocol
+        if configured != "auto":
+            return configured
+        suffixed = self.recordings["Id"].str.endswith(_SUFFIXES).any()
+        return "paper" if suffixed else "partition"
+
+    @property
+    def subjects_known(self) -> Mapping[str, str]:
+        """How it is known who speaks: `known_by` and `remark`; both empty in an older run."""
+        summary = self.stages["segments"]["summary"]
+        return {"known_by": "", "remark": "", **summary.get("subjects", {})}
+
+    @property
+    def unit(self) -> Unit:
+        """What intervals and verdicts count: subjects, or recordings where those are unknown."""
+        return unit_of(self.subjects_known["remark"])
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The recordings that preprocessing could use."""
+        return self.recordings[self.recordings["status"] == "ok"]
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """The recordings that it set aside."""
+        return self.recordings[self.recordings["status"] != "ok"]
+
+    @property
+    def select_on(self) -> str:
+        """The split that the best regressor was chosen on, or would be."""
+        return str((self.selection or {}).get("select_on", self.config.sweep.select_on))
+
+    @property
+    def why_no_sweep(self) -> str:
+        """Why there are no results, and what adds them."""
+        if "sweep" in self.stages:
+            if self.stages["sweep"]["made_of"].get("format") != FORMAT["sweep"]:
+                return (
+                    "The sweep is of another version of this program: 'valence sweep' repeats it."
+                )
+            return "The sweep is of other features: 'valence sweep' with --overwrite repeats it."
+        return "The sweep has not been run on this run: 'valence sweep' adds it."
+
+    def sources(self, recordings: pd.DataFrame) -> str:
+        """Say how many recordings some rows of `recordings` are, and of how many subjects."""
+        unit, n = self.unit, len(recordings)
+        if unit.one == "recording":
+            return unit.count(n)
+        subjects = unit.count(recordings["subject"].nunique())
+        return f"{plural(n, 'recording')} of {subjects}"
+
+    def subjects(self, split: str) -> int:
+        """Number of subjects with labelled sequences in a split."""
+        return len(np.unique(self.features.of(split).subject))
+
+
+def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
+    """Read what a run's stages left.
+
+    Parameters
+    ----------
+    run
+        The run.
+    scores
+        Whether the scores of its sweep are needed, or only that there was one and how it chose.
+
+    Raises
+    ------
+    MissingStageError
+        If the folder is no run, or preprocessing, training or extraction is not finished. The
+        sweep may be missing.
+    DamagedError
+        If `config.toml` is damaged or another run's; or if a record, the history of the training or
+        the results of the sweep are lost or damaged.
+    ModelError
+        If the best pipeline of the sweep is lost, damaged or another sweep's.
+    StaleError
+        If a stage was made of other outputs than stand in the run.
+    """
+    config = require_own_config(run)
+    needed = require_chain(run, "segments", "train", "features")
+    trained, extracted = needed["train"], needed["features"]
+    stages = {
+        name: record
+        for name in get_args(StageName)
+        # The report's own record is its own to judge.
+        if name != "report"
+        and (record := run.stage(name).found()) is not None
+        and record["status"] == "done"
+    }
+    # What was swept are these features, or it says nothing of this model.
+    made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
+    swept = (
+        made_of.get("features") == extracted["summary"]["digest"]
+        and made_of.get("format") == FORMAT["sweep"]
+    )
+    sweep = run.folder("sweep")
+    if swept and noted_digest(stages["sweep"], f"best/{REGRESSOR_FILES[0]}") is not None:
+        require_regressor(sweep / "best", stages["sweep"])
+    return Evidence(
+        run=run,
+        config=config,
+        record=run.record(),
+        stages=stages,
+        recordings=SegmentStore(run.folder("segments")).recordings(),
+        features=read_features(run.folder("features")),
+        history=_read_history(run, trained),
+        progress=read_progress(run.folder("train")),
+        results=read_results(sweep, stages["sweep"], scores=scores) if swept else None,
+        selection=read_selection(sweep, stages["sweep"], scores=scores) if swept else None,
+    )
+
+
+def _read_history(run: Run, record: Mapping[str, Any]) -> pd.DataFrame | None:
+    folder = run.folder("train")
+    if not (folder / HISTORY_FILE).exists() and noted_digest(record, HISTORY_FILE) is None:
+        return None
+    return read_history(folder, record)

@@ -1,0 +1,214 @@
+"""The report of a run: one page, the numbers on it, and every prediction."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from valence.config import Config
+from valence.formatting import duration
+from valence.model.quality import EVALUATION, is_evaluated, read_quality, write_evaluation
+from valence.model.serialization import CARD, load_own_model
+from valence.prediction.predictor import Predictor
+from valence.provenance import fingerprint
+from valence.report.analysis.attention import read_examples
+from valence.report.analysis.results import Evidence, read_evidence
+from valence.report.analysis.robustness import NO_LABELS, Robustness, measure
+from valence.report.analysis.runtimes import costs, machine
+from valence.report.analysis.scores import find, metrics_json, predictions
+from valence.report.comparison import compare_runs
+from valence.report.model_card import evaluation, model_card
+from valence.report.page import sections as story
+from valence.report.page.render import Page
+from valence.run import FORMAT, Run, Stage
+from valence.storage.kept_file import parse_json
+from valence.storage.location import Location
+from valence.storage.manifest import digest_of
+
+__all__ = ["compare_runs", "write_report"]
+
+
+def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
+
+    The model's card, `README.md` in its folder, and `evaluation.json` beside it are written with
+    them, since they tell the scores.
+    A report that was written before the sweep is written again once there is one, and so is one
+    that could not measure robustness, or of which a file is missing or another than was written:
+    all are read, and compared with the digests that were noted.
+
+    Parameters
+    ----------
+    run
+        Preprocessing, training and extraction must be finished.
+    overwrite
+        Whether a report of other results may be replaced, and one of the same made again.
+
+    Returns
+    -------
+    What stands in `stage.json`, and the content of `metrics.json` as `metrics`.
+
+    Raises
+    ------
+    MissingStageError
+        If a stage that the report needs is not finished.
+    StaleError
+        If a report of other results stands there and `overwrite` is False.
+    ModelError
+        If the run's model is damaged, or is not the one that its training ended with.
+    """
+    began = time.monotonic()
+    evidence = read_evidence(run)
+    # Also where nothing is to be done: scores must not stand beside other weights.
+    model, description = load_own_model(run)
+    stage = run.stage("report")
+    folder = run.folder("report")
+    state = stage.begin(_made_of(evidence), overwrite=overwrite or _may_go(stage))
+    if state == "done":
+        record = stage.record()
+        assert record is not None, "what is done has a record"
+        summary: dict[str, Any] = record["summary"]
+        if not overwrite and _is_whole(stage, summary, run, description.sha256):
+            return {**summary, "metrics": parse_json((folder / "metrics.json").read_bytes())}
+        stage.begin(_made_of(evidence), again=True)
+    findings = find(evidence)
+    examples = read_examples(evidence, model)
+    found = measure(evidence, Predictor(model, description))
+    sections = [
+        story.headline(evidence, findings),
+        story.agreement(evidence, findings),
+        story.regressors(evidence),
+        story.robustness(found, evidence),
+        story.training(evidence, findings),
+        story.model(evidence, examples),
+        story.corpus(evidence, findings),
+    ]
+    drawn = [f"figures/{each.name}.png" for section in sections for each in section.drawings]
+    for section in sections:
+        for drawing in section.drawings:
+            (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
+    (folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
+    write_evaluation(run.model, evaluation(evidence, findings, description.sha256))
+    quality = read_quality(
+        run.model, sha256=description.sha256, record=description.record, target=evidence.target
+    )
+    card = model_card(
+        evidence, findings, description, found, parameters=examples.parameters, quality=quality
+    )
+    (run.model / CARD).write_text(card)
+    spent, where = costs(evidence, report=time.monotonic() - began), machine(evidence)
+    command, seeds = _command(evidence), _seeds(evidence.config)
+    versions = {
+        str(name): record["versions"]
+        for name, record in evidence.stages.items()
+        if name != "report"
+    }
+    sections.append(story.cost(spent, where))
+    sections.append(story.repeating(evidence, command, seeds, versions))
+    robustness = found.to_json() if isinstance(found, Robustness) else {"skipped": found}
+    metrics = metrics_json(
+        evidence,
+        findings,
+        robustness=robustness,
+        attention=examples.to_json(),
+        parameters=examples.parameters,
+        times=[each.to_json() for each in spent],
+        machine=where,
+        command=command,
+        seeds=seeds,
+        versions=versions,
+        configuration=evidence.config.model_dump(mode="json"),
+    )
+    (folder / "metrics.json").write_json(metrics)
+    page = Page(
+        title=f"{run.root.name} – valence",
+        heading=f"{evidence.target.capitalize()} of speech: {run.root.name}",
+        lead=_lead(evidence),
+        notices=story.notices(evidence, findings),
+        sections=sections,
+        footer="The numbers on this page stand in metrics.json, every prediction in "
+        "predictions.csv, and the figures in the folder figures, beside it.",
+    )
+    (folder / "report.html").write_text(page.html())
+    files = ["report.html", "metrics.json", "predictions.csv", *drawn]
+    summary = {
+        "seconds": time.monotonic() - began,
+        "digest": fingerprint(
+            {key: value for key, value in metrics.items() if key not in ("times", "machine")}
+        ),
+        "files": files,
+        "beside_the_model": {name: digest_of(run.model / name) for name in (CARD, EVALUATION)},
+        "not_measured": robustness.get("skipped"),
+    }
+    stage.finish(summary, files)
+    return {**summary, "metrics": metrics}
+
+
+def _may_go(stage: Stage) -> bool:
+    """Whether a report lacks the sweep or is of another version: it says nothing that is lost."""
+    record = stage.record()
+    return record is not None and (
+        record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
+    )
+
+
+def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> bool:
+    """Whether a finished report may stay: its files are whole and it measured what it could."""
+    missed = summary["not_measured"] not in (None, NO_LABELS)
+    if missed or not is_evaluated(run.model, sha256):
+        return False
+    # An older version noted no digests of what it wrote into the model's folder.
+    beside, noted = summary.get("beside_the_model", {}), stage.noted()
+    return (
+        bool(beside and noted)
+        and _are_as_noted(run.model, beside)
+        and _are_as_noted(stage.folder, noted)
+    )
+
+
+def _are_as_noted(folder: Location, noted: Mapping[str, str]) -> bool:
+    """Whether files are there with the content that was noted, whatever their size and time say."""
+    try:
+        return all(digest_of(folder / name) == digest for name, digest in noted.items())
+    except FileNotFoundError:
+        return False
+
+
+def _made_of(evidence: Evidence) -> dict[str, Any]:
+    digests: dict[str, Any] = {
+        name: evidence.stages[name]["fingerprint"] if name in evidence.stages else None
+        for name in ("segments", "train", "features", "sweep")
+    }
+    return digests
+
+
+def _lead(evidence: Evidence) -> str:
+    usable = evidence.recordings[evidence.recordings["status"] == "ok"]
+    sound = float(usable["duration"].sum())
+    return (
+        f"{' and '.join(evidence.features.targets).capitalize()}, predicted moment by moment from "
+        f"{evidence.sources(usable)}, {duration(sound)} in all."
+    )
+
+
+def _command(evidence: Evidence) -> str:
+    """What makes the same run beside this one."""
+    run = evidence.run
+    again = replace(run.root, path=f"{run.root.path}-again")
+    corpus = str(evidence.record.get("corpus", "CORPUS"))
+    # The demo makes the corpus of its own run.
+    made = evidence.synthetic and corpus == str(run.root / "corpus")
+    what = ["demo"] if made else ["run", corpus]
+    return shlex.join(["valence", *what, "--config", str(run.config_file), "--out", str(again)])
+
+
+def _seeds(config: Config) -> dict[str, Any]:
+    return {
+        "split": config.split.seed,
+        "preprocess": config.preprocess.seed,
+        "training": list(config.train.seeds),
+        "sweep": config.sweep.seed,
+    }

@@ -1,0 +1,393 @@
+"""The tables of a report page: cells as text, with the value that they sort by."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from valence.corpus.subjects import Unit
+from valence.figures import Shares
+from valence.formatting import MISSING, count, duration, interval, number, spread
+from valence.report.analysis.attention import Examples
+from valence.report.analysis.results import Evidence
+from valence.report.analysis.robustness import Robustness
+from valence.report.analysis.runtimes import Cost
+from valence.report.analysis.scores import (
+    PAPER_DEEP,
+    PAPER_PCA_BELOW,
+    PAPER_REGRESSORS,
+    PAPER_XGBOOST,
+    SCORED,
+    STEPS,
+    Findings,
+    split_rows,
+    sweep_rows,
+)
+from valence.report.analysis.seeds import SCORES, Seeds
+from valence.uncertainty import FEWEST
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell; `value` sorts it, `aside` follows it in small."""
+
+    text: str
+    value: float | str | None = None
+    aside: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; a column that is numeric is set flush right and sorts by value.
+
+    Attributes
+    ----------
+    caption
+        What it shows.
+    columns
+        Title of each column, and whether it is numeric.
+    rows
+        Cells, the first of a row being its header.
+    sortable
+        Whether a reader can sort it.
+    """
+
+    caption: str
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[Cell]]
+    sortable: bool = False
+
+
+ScoresJson = Mapping[str, Any]
+
+
+def results_table(evidence: Evidence, findings: Findings) -> Table:
+    """The deep model, the best regressor and the baselines, a row each."""
+    of_deep = findings.deep[evidence.target]
+    deep = {split: None if s is None else s.to_json() for split, s in of_deep.items()}
+    rows = [_scores_row("Deep model", deep)]
+    selection = evidence.selection
+    if selection is not None:
+        best = selection["best"]
+        name = f"Best regressor: {best['scaler']} + {best['reducer']} + {best['regressor']}"
+        rows.append(_scores_row(name, best))
+        rows += [
+            _scores_row(_BASELINES.get(name, name), scores)
+            for name, scores in selection["baselines"].items()
+        ]
+    for target, by_split in list(findings.deep.items())[1:]:
+        further = {split: None if s is None else s.to_json() for split, s in by_split.items()}
+        rows.append(_scores_row(f"Deep model, {target}", further))
+    columns = [("", False), ("CCC, validation", True), ("CCC, test", True)]
+    columns += [(f"{name}, test", True) for name in ("PCC", "MSE", "MAE")] + [("n, test", True)]
+    return Table(
+        f"CCC with its 95 % interval over {evidence.unit.many}, from {FEWEST} of them on; n counts "
+        "sequences.",
+        columns,
+        rows,
+    )
+
+
+_BASELINES = {
+    "constant": "Baseline: always the training mean",
+    "functionals": "Baseline: ridge on statistics of the mel",
+}
+
+
+def paper_table(evidence: Evidence, findings: Findings) -> Table:
+    """This run beside the study's own figures, on test sets chosen by the same protocol."""
+    test = findings.deep[evidence.target]["test"]
+    ours = {} if test is None else test.to_json()
+    rows = [
+        [
+            Cell("Deep model"),
+            *(
+                cell
+                for name, digits in _STUDIED
+                for cell in (_value(PAPER_DEEP[name], digits), _value(ours.get(name), digits))
+            ),
+        ]
+    ]
+    results = evidence.results
+    for names, ccc in PAPER_REGRESSORS.items():
+        chosen = (
+            None if results is None else results[(results[list(STEPS)] == list(names)).all(axis=1)]
+        )
+        rows.append([Cell(" + ".join(names)), *_beside(_value(ccc, 3), chosen)])
+    families = (
+        ("best with PCA", "reducer", "pca", Cell(f"< {PAPER_PCA_BELOW:g}", PAPER_PCA_BELOW)),
+        ("best with XGBoost", "regressor", "xgboost", _value(PAPER_XGBOOST, 2)),
+    )
+    for title, step, prefix, theirs in families:
+        chosen = None if results is None else results[results[step].str.startswith(prefix)]
+        rows.append([Cell(title), *_beside(theirs, chosen)])
+    columns = [
+        (f"{name}, {whose}", True)
+        for name in ("CCC", "MSE", "MAE")
+        for whose in ("study", "this run")
+    ]
+    return Table(
+        "Scores on the test set. The study's recordings are MuSe's; where this corpus is another, "
+        "they cannot be compared as scores. The best with PCA and XGBoost are the best in test, as "
+        "the study chose.",
+        [("", False), *columns],
+        rows,
+    )
+
+
+_STUDIED = (("ccc", 3), ("mse", 4), ("mae", 4))
+
+
+def _beside(theirs: Cell, chosen: pd.DataFrame | None) -> list[Cell]:
+    """The study's CCC and the test scores of the best of `chosen`; it gives no error of theirs."""
+    scored = None if chosen is None else chosen.dropna(subset=["ccc_test"])
+    best = None
+    if scored is not None and len(scored):
+        best = scored.iloc[int(scored["ccc_test"].to_numpy().argmax())]
+    cells = []
+    for place, (name, digits) in enumerate(_STUDIED):
+        cells.append(Cell(MISSING) if place else theirs)
+        cells.append(_value(None if best is None else float(best[f"{name}_test"]), digits))
+    return cells
+
+
+def sweep_table(evidence: Evidence) -> Table:
+    """Every combination of the sweep, sortable, with the intervals of those that have them."""
+    rows = sweep_rows(evidence)
+    told = any(row.get("status", "ok") != "ok" or row.get("reason") for row in rows)
+    cells = []
+    for row in rows:
+        scores = {split: row[f"ccc_{split}_ci"] for split in SCORED}
+        cells.append(
+            [
+                *(Cell(str(row[name])) for name in STEPS),
+                *(_value(row[f"ccc_{split}"], 4, interval(scores[split])) for split in SCORED),
+                *(_value(row[name], 4) for name in ("mse_test", "mae_test")),
+                _value(row["seconds"], 2),
+                Cell(str(row.get("engine") or MISSING)),
+                Cell(MISSING) if row.get("rows") is None else _count(row["rows"]),
+                *(
+                    [Cell(str(row.get("status", "ok")), aside=str(row.get("reason") or ""))]
+                    if told
+                    else []
+                ),
+            ]
+        )
+    columns = [(name, False) for name in STEPS]
+    columns += [(title, True) for title in ("CCC, validation", "CCC, test", "MSE, test")]
+    columns += [("MAE, test", True), ("seconds", True), ("engine", False), ("rows fitted on", True)]
+    columns += [("status", False)] if told else []
+    limit = (evidence.selection or {}).get("svr_max_rows")
+    caption = (
+        f"All {len(rows)} combinations; 95 % intervals over {evidence.unit.many} for the best, "
+        f"where there are at least {FEWEST} of them."
+    )
+    if limit is not None:
+        caption += f" SVR and NuSVR were fitted on at most {count(limit)} rows"
+        caption += " (sweep.svr_max_rows)."
+    return Table(caption, columns, cells, sortable=True)
+
+
+def subjects_table(findings: Findings, unit: Unit) -> Table:
+    """Scores of each subject, or of what counts as one, sortable."""
+    columns = [(unit.one, False), ("split", False)]
+    columns += [(name, True) for name in ("CCC", "PCC", "MSE", "MAE", "sequences")]
+    rows = [
+        [
+            Cell(subject),
+            Cell(split),
+            *(_value(getattr(scores, name), 3) for name in ("ccc", "pcc", "mse", "mae")),
+            _count(scores.n),
+        ]
+        for split in SCORED
+        for subject, scores in findings.subjects[split].items()
+    ]
+    return Table(f"Scores of each {unit.one}.", columns, rows, sortable=True)
+
+
+def splits_table(evidence: Evidence) -> Table:
+    """How the corpus is divided, and what was set aside."""
+    # Where subjects are unknown, as many would stand there as there are recordings.
+    known = evidence.unit.one == "subject"
+    rows = [
+        [
+            Cell(row["split"]),
+            *([_count(row["subjects"])] if known else []),
+            _count(row["recordings"]),
+            Cell(duration(row["seconds"]), row["seconds"]),
+            *(_count(row[name]) for name in ("segments", "sequences", "rejected")),
+        ]
+        for row in split_rows(evidence)
+    ]
+    titles = ["recordings", "sound", "segments", "sequences", "rejected recordings"]
+    if known:
+        titles.insert(0, evidence.unit.many)
+    return Table("", [("split", False), *((title, True) for title in titles)], rows)
+
+
+def recordings_table(evidence: Evidence, findings: Findings) -> Table:
+    """Every usable recording, sortable."""
+    known = evidence.unit.one == "subject"
+    ccc = {track.name: track.ccc for tracks in findings.tracks.values() for track in tracks}
+    rows = [
+        [
+            Cell(str(row["Id"])),
+            *([Cell(str(row["subject"]))] if known else []),
+            Cell(str(row["split"])),
+            _value(row["duration"], 1),
+            _count(row["segments"]),
+            _count(row["labelled"]),
+            _value(ccc.get(str(row["Id"])), 3),
+            Cell("; ".join(row["remarks"])),
+        ]
+        for row in evidence.usable.to_dict("records")
+    ]
+    columns = [("recording", False), *([("subject", False)] if known else []), ("split", False)]
+    columns += [("sound [s]", True)]
+    columns += [(name, True) for name in ("segments", "labelled", "CCC")] + [("remarks", False)]
+    return Table("Every recording that could be used.", columns, rows, sortable=True)
+
+
+def rejected_table(evidence: Evidence) -> Table:
+    """Recordings set aside, with the reason."""
+    rows = [
+        [Cell(str(row["Id"])), Cell(str(row["split"])), Cell(str(row["reason"]))]
+        for row in evidence.rejected.to_dict("records")
+    ]
+    return Table("", [("recording", False), ("split", False), ("reason", False)], rows)
+
+
+def seeds_table(seeds: Seeds) -> Table:
+    """The best epoch of each seed, then mean and spread over the seeds."""
+    digits = dict(zip(SCORES, (3, 4, 4), strict=True))
+    rows = [
+        [
+            Cell(str(row["seed"])),
+            _count(row["epochs"]),
+            _count(row["epoch"]),
+            *(_value(row[name], places) for name, places in digits.items()),
+            Cell(duration(row["seconds"]), row["seconds"]),
+        ]
+        for row in seeds.best
+    ]
+    if seeds.sd is not None:
+        told = [
+            Cell(spread(seeds.mean[name], seeds.sd[name], places), seeds.mean[name])
+            for name, places in digits.items()
+        ]
+        rows.append([Cell("mean ± SD"), Cell(""), Cell(""), *told, Cell("")])
+    titles = ("epochs", "best epoch", "CCC, validation", "MSE", "MAE", "time")
+    return Table("", [("seed", False), *((title, True) for title in titles)], rows)
+
+
+def epochs_table(history: pd.DataFrame) -> Table:
+    """Every epoch of every seed, sortable: what the learning curves are drawn from."""
+    shown = {
+        "train_loss": ("loss, training", 4),
+        "train_ccc": ("CCC, training", 4),
+        "validation_ccc": ("CCC, validation", 4),
+        "validation_mse": ("MSE, validation", 4),
+        "validation_mae": ("MAE, validation", 4),
+        "learning_rate": ("learning rate", 6),
+        "seconds": ("seconds", 1),
+    }
+    rows = [
+        [
+            Cell(str(row["seed"])),
+            _count(row["epoch"]),
+            *(_value(row[name], digits) for name, (_, digits) in shown.items()),
+        ]
+        for row in history.to_dict("records")
+    ]
+    columns = [("seed", False), ("epoch", True), *((title, True) for title, _ in shown.values())]
+    return Table("Every epoch.", columns, rows, sortable=True)
+
+
+def attention_table(examples: Examples, *, segment_seconds: float) -> Table:
+    """The attention weight of every segment of the sequence that is shown."""
+    rows = []
+    for place, weight in enumerate(examples.attention.tolist()):
+        start = examples.start_seconds + place * segment_seconds
+        rows.append([Cell(number(start, 1)), _value(100 * weight, 3)])
+    return Table(
+        f"Attention over the sequence of {examples.recording}.",
+        [("segment at [s]", False), ("attention [%]", True)],
+        rows,
+        sortable=True,
+    )
+
+
+def distribution_table(shares: Shares) -> Table:
+    """Share of the sequences of each split in each bin, annotated and predicted."""
+    columns = [("from", False), ("to", True)]
+    for split in shares.n:
+        columns += [(f"{split}, annotated [%]", True), (f"{split}, predicted [%]", True)]
+    rows = []
+    for place, (low, high) in enumerate(itertools.pairwise(shares.edges.tolist())):
+        cells = [Cell(number(low, 3)), _value(high, 3)]
+        for split in shares.n:
+            cells.append(_value(float(shares.label[split][place]), 1))
+            cells.append(_value(float(shares.prediction[split][place]), 1))
+        rows.append(cells)
+    return Table("Share of sequences by value.", columns, rows)
+
+
+def times_table(costs: Sequence[Cost]) -> Table:
+    """Wall time and throughput of each stage."""
+    rows = [
+        [Cell(cost.stage), Cell(duration(cost.seconds), cost.seconds), Cell(cost.rate or MISSING)]
+        for cost in costs
+    ]
+    return Table("", [("stage", False), ("wall time", True), ("throughput", False)], rows)
+
+
+def robustness_table(found: Robustness) -> Table:
+    """Scores under each degradation."""
+    rows = [
+        [
+            Cell(each.label),
+            Cell(number(each.scores.ccc), each.scores.ccc, interval(each.scores.ccc_ci)),
+            _value(found.change(each), 3),
+            _value(each.scores.mse, 4),
+            _value(each.scores.mae, 4),
+        ]
+        for each in found.conditions
+    ]
+    titles = ("CCC", "change", "MSE", "MAE")
+    return Table("", [("condition", False), *((title, True) for title in titles)], rows)
+
+
+def _scores_row(name: str, by_split: Mapping[str, ScoresJson | None]) -> list[Cell]:
+    validation, test = by_split["validation"], by_split["test"]
+    none: ScoresJson = {}
+    return [
+        Cell(name),
+        _score(validation),
+        _score(test),
+        *(
+            _value((test or none).get(key), 3 if key == "pcc" else 4)
+            for key in ("pcc", "mse", "mae")
+        ),
+        Cell(MISSING) if test is None else _count(test["n"]),
+    ]
+
+
+def _score(scores: ScoresJson | None) -> Cell:
+    if scores is None:
+        return Cell(MISSING)
+    return Cell(number(scores["ccc"]), scores["ccc"], interval(scores["ccc_ci"]))
+
+
+def _value(value: float | None, digits: int, aside: str = "") -> Cell:
+    if value is None or not math.isfinite(value):
+        return Cell(MISSING)
+    return Cell(number(value, digits), float(value), aside)
+
+
+def _count(value: int) -> Cell:
+    return Cell(count(value), float(value))

@@ -1,0 +1,1 @@
+"""Segments of recordings: how they are made, stored and read as sequences."""

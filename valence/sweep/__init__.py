@@ -1,0 +1,1 @@
+"""Regressors on deep features: the grid, the fits and the selection."""

@@ -1,0 +1,89 @@
+"""Plain functionals of the mel spectrogram, and the ridge regression on them: the baseline.
+
+What a deep model is worth shows against the mean and standard deviation of every mel band.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from valence.segments.store import SegmentStore
+from valence.sweep.features import Features
+from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.transforms import Division, training_target
+
+Array = NDArray[np.float64]
+
+
+def functionals(
+    store: SegmentStore, recording: str, starts: NDArray[np.integer], *, length: int
+) -> Array:
+    """Mean and standard deviation of every mel band over sequences of a clean recording.
+
+    Parameters
+    ----------
+    store
+        Where its segments are.
+    recording
+        Its Id.
+    starts
+        First segment of each sequence, `[sequences]`.
+    length
+        Segments in a sequence.
+
+    Returns
+    -------
+    float64 `[sequences, 2 * n_mels]` in dB: means, then standard deviations (ddof 0).
+    """
+    means, squares = [], []
+    for block in store.blocks(recording):
+        mel = block.mel.astype(np.float64)
+        means.append(mel.mean(axis=2))
+        squares.append((mel**2).mean(axis=2))
+    return _over_windows(np.concatenate(means), np.concatenate(squares), starts, length)
+
+
+def functionals_outcome(division: Division, of_recording: Mapping[str, Array]) -> Outcome:
+    """Ridge regression on standardised functionals, fitted on the training rows.
+
+    Parameters
+    ----------
+    division
+        Rows, ordered by recording and start.
+    of_recording
+        `functionals` of the rows of each recording, in their order.
+    """
+    started = time.perf_counter()
+    y = training_target(division.training)
+    model = make_pipeline(StandardScaler(), Ridge())
+    model.fit(_rows(division.training, of_recording), y)
+    validation, test = (
+        model.predict(_rows(rows, of_recording)) if len(rows) else np.empty(0)
+        for rows in (division.validation, division.test)
+    )
+    seconds = time.perf_counter() - started
+    return Outcome("ok", "", seconds, "sklearn", len(y), validation, test)
+
+
+def _rows(rows: Features, of_recording: Mapping[str, Array]) -> Array:
+    return np.concatenate([of_recording[name] for name in dict.fromkeys(rows.recording.tolist())])
+
+
+def _over_windows(means: Array, squares: Array, starts: NDArray[np.integer], length: int) -> Array:
+    mean = _window_mean(means, starts, length)
+    variance = _window_mean(squares, starts, length) - mean**2
+    return np.concatenate([mean, np.sqrt(np.maximum(variance, 0.0))], axis=1)
+
+
+def _window_mean(values: Array, starts: NDArray[np.integer], length: int) -> Array:
+    # All segments have the same number of frames, so means of means are means.
+    total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+    found: Array = (total[starts + length] - total[starts]) / length
+    return found

@@ -1,0 +1,1 @@
+"""The files that a sweep keeps, each checked when it is read back."""

@@ -1,0 +1,299 @@
+"""The best pipeline of a sweep on disk: `pipeline.skops` and, beside it, `regressor.json`.
+
+skops stores no code. What a file may hold beyond scikit-learn's own estimators and NumPy arrays is
+listed here; a file with anything else is refused before any of it is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from valence.config import Target
+from valence.errors import ModelError
+from valence.provenance import fingerprint, versions
+from valence.run import Stage
+from valence.storage.kept_file import KeptFile
+from valence.storage.location import Location
+from valence.storage.manifest import noted_digest
+from valence.sweep.kept.archive import most_bytes, require_as_declared
+
+TRUSTED = (
+    # SelectKBest keeps its score function, with the seed of its noise.
+    "functools.partial",
+    "sklearn.feature_selection._mutual_info.mutual_info_regression",
+    "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.feature_selection._univariate_selection.r_regression",
+    # What VotingRegressor, forests and boosting keep their members in.
+    "sklearn.utils._bunch.Bunch",
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBRegressor",
+)
+
+_FORMAT = 2
+_PIPELINE = "pipeline.skops"
+_ABOUT = "regressor.json"
+REGRESSOR_FILES = (_PIPELINE, _ABOUT)
+# Deep features are four times model.lstm_hidden, which is 4,096 at most.
+_MOST_COLUMNS = 16_384
+# Whatever else there is, these are used.
+_KINDS = {"columns": int, "sha256": str, "target": str, "model": str | None, "steps": dict}
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """A fitted pipeline from deep features to the target.
+
+    Attributes
+    ----------
+    pipeline
+        Scaler, reducer and regressor.
+    about
+        What `regressor.json` says: target, model, features, scores, versions.
+    """
+
+    pipeline: Pipeline
+    about: Mapping[str, Any]
+
+    def predict(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Predict the target, float64 `[rows]`, from features `[rows, columns]` of any float.
+
+        Raises
+        ------
+        ModelError
+            If the number of columns is not the one it was fitted on.
+        """
+        columns = self.about["columns"]
+        if features.ndim != 2 or features.shape[1] != columns:
+            raise ModelError(
+                f"The regressor takes features of {columns} columns, and got an array of shape "
+                f"{features.shape}. Use it with the model whose features it was fitted on."
+            )
+        if not len(features):
+            return np.empty(0)
+        return np.asarray(self.pipeline.predict(features.astype(np.float64)), np.float64)
+
+
+def dump(fitted: Any) -> bytes:
+    """A fitted estimator without code, as `load` takes it."""
+    content: bytes = _skops().io.dumps(fitted)
+    return content
+
+
+def load(content: bytes) -> Any:
+    """What `dump` wrote, if it is made of nothing but what is trusted; skops has its own errors."""
+    return _skops().io.loads(content, trusted=list(TRUSTED))
+
+
+def save_regressor(
+    folder: Location, pipeline: Pipeline, *, columns: int, about: Mapping[str, Any]
+) -> None:
+    """Write a fitted pipeline and what there is to know about it.
+
+    Parameters
+    ----------
+    folder
+        Where to; what stands there is replaced.
+    pipeline
+        Fitted, made of what `valence.sweep.grid` offers.
+    columns
+        Number of features that it takes.
+    about
+        JSON-like, with `target`, `model` and `steps`; `format`, `columns`, `sha256`, `versions` and
+        a `digest` of all of it are added.
+    """
+    content = dump(pipeline)
+    (folder / _PIPELINE).write_bytes(content)
+    told = {
+        "format": _FORMAT,
+        "columns": columns,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        **about,
+        "versions": versions(),
+    }
+    # Last, so that it always speaks of a pipeline that is there, whole.
+    (folder / _ABOUT).write_json({**told, "digest": fingerprint(told)})
+
+
+def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) -> Regressor:
+    """Read what `save_regressor` wrote, such as `RUN/sweep/best`.
+
+    Parameters
+    ----------
+    folder
+        Where it lies.
+    record
+        Of the stage whose best it is; None if it is nobody's.
+
+    Raises
+    ------
+    ModelError
+        If something is missing, damaged or another sweep's, or holds a type that is not trusted.
+    """
+    about, content, kept = _read(folder, record)
+    file = kept.file
+    skops = _skops()
+    try:
+        pipeline = _load_as_declared(content, kept)
+    except ModelError:
+        raise
+    except skops.io.exceptions.UntrustedTypesFoundException as error:
+        raise ModelError(
+            f"'{file}' holds types that no sweep makes: {error}. Do not use it unless you know who "
+            "wrote it; make your own with 'valence sweep'."
+        ) from error
+    except Exception as error:
+        # What a file that was made to mislead raises while it is taken apart, nobody can list.
+        raise ModelError(
+            f"'{file}' cannot be read by the installed versions of scikit-learn and xgboost: "
+            f"{error!r}. {_remedy(folder)}"
+        ) from error
+    if not isinstance(pipeline, Pipeline):
+        raise ModelError(
+            f"'{file}' holds a {type(pipeline).__name__}. Expected a pipeline of scikit-learn, as "
+            "'valence sweep' writes it."
+        )
+    return Regressor(pipeline, about)
+
+
+def require_regressor(folder: Location, record: Mapping[str, Any]) -> None:
+    """Refuse a folder that does not hold, whole, the best pipeline of a sweep; none of it is built.
+
+    Parameters
+    ----------
+    folder
+        Such as `RUN/sweep/best`.
+    record
+        The stage's: the digest of the features that it was fitted on, and of the files.
+
+    Raises
+    ------
+    ModelError
+        If it is so.
+    """
+    about, _, _ = _read(folder, record)
+    if about.get("features") != record["made_of"]["features"]:
+        raise ModelError(
+            f"'{folder}' holds a pipeline that was fitted on other features than its sweep had. "
+            f"Expected the best of that sweep. {_remedy(folder)}"
+        )
+
+
+def _read(
+    folder: Location, record: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], bytes, KeptFile]:
+    """The description, the bytes of the pipeline and their file, both as their stage noted them."""
+    about = _read_about(folder)
+    content, kept = _read_pipeline(folder, about)
+    for name in REGRESSOR_FILES:
+        noted = noted_digest(record or {}, f"{folder.name}/{name}")
+        replace(kept, file=folder / name).require(noted)
+    return about, content, kept
+
+
+def _read_pipeline(folder: Location, about: Mapping[str, Any]) -> tuple[bytes, KeptFile]:
+    """What the file of the pipeline holds, no larger than it may be and with the right digest."""
+    file, rows = folder / _PIPELINE, about.get("rows")
+    if not file.exists():
+        raise _absent(file, folder)
+    kept = KeptFile(
+        file,
+        f"the pipeline that {_ABOUT} describes, as 'valence sweep' writes it",
+        _remedy(folder),
+        most=most_bytes(rows=rows if isinstance(rows, int) else 0, columns=about["columns"]),
+        error=ModelError,
+    )
+    content = kept.read()
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        raise kept.damaged(
+            f"its checksum is not the one given in {_ABOUT}, or it belongs to another one"
+        )
+    return content, kept
+
+
+def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
+    """What the archive holds, once it is known to hold what it declares."""
+    try:
+        require_as_declared(content)
+    except ValueError as error:
+        raise ModelError(
+            f"The file '{kept.file}' {error}. Expected {kept.expected}, in which nothing is "
+            f"compressed. Do not use it unless you know who wrote it. {kept.remedy}"
+        ) from error
+    return load(content)
+
+
+def _remedy(folder: Location) -> str:
+    """What makes again what stands in `folder`, which is a sweep's `best`."""
+    sweep = replace(folder, path=folder.path.rpartition("/")[0])
+    return f"Run '{Stage('sweep', sweep).command()}', which makes it again."
+
+
+def _absent(file: Location, folder: Location) -> ModelError:
+    return ModelError(
+        f"'{folder}' holds no regressor: '{file.name}' is missing. Expected what 'valence sweep' "
+        f"leaves there. {_remedy(folder)}"
+    )
+
+
+def _read_about(folder: Location) -> dict[str, Any]:
+    """What `regressor.json` says, checked against its own digest."""
+    file = folder / _ABOUT
+    if not file.exists():
+        raise _absent(file, folder)
+    kept = KeptFile(file, f"the description of {_PIPELINE}", _remedy(folder), error=ModelError)
+    about = kept.table({"format": int})
+    digest, version = about.pop("digest", None), about["format"]
+    if version == _FORMAT and fingerprint(about) == digest:
+        try:
+            _require_kinds(about)
+        except (ValueError, TypeError, KeyError) as error:
+            raise kept.damaged(str(error)) from error
+        return about
+    if version == _FORMAT:
+        raise kept.damaged("its digest is not the one that it gives")
+    raise ModelError(
+        f"'{file}' is of format {version!r}, and this version reads format {_FORMAT}. Use the "
+        f"version that wrote it. Or: {_remedy(folder)}"
+    )
+
+
+def _require_kinds(about: Mapping[str, Any]) -> None:
+    for name, kind in _KINDS.items():
+        if name not in about:
+            raise ValueError(f"{name} is missing in it")
+        if not isinstance(about[name], kind):
+            raise TypeError(f"{name} is {about[name]!r}")
+    if about["target"] not in get_args(Target):
+        raise ValueError(f"target is {about['target']!r}")
+    if not 0 < about["columns"] <= _MOST_COLUMNS:
+        raise ValueError(f"columns is {about['columns']}")
+
+
+def _skops() -> ModuleType:
+    """The package skops with its module `io`, imported when it is first needed, without torch.
+
+    To list the estimators there are, it imports every module of scikit-learn, and one of them
+    imports torch where that is installed: seconds and 200 MB for nothing.
+    """
+    absent = object()
+    loaded = sys.modules.get("torch", absent)
+    if loaded is absent:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("skops.io.exceptions")
+    finally:
+        if loaded is absent:
+            del sys.modules["torch"]
+    return importlib.import_module("skops")

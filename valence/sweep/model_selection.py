@@ -1,0 +1,227 @@
+"""Which combination is best, and whether the data say that it beats the deep model.
+
+Selection looks at the validation rows. The test rows are scored once, for the whole table, after
+it; `select_on = "test"` selects by them, as the paper did, and says so. Intervals count
+subjects, by the methods of `valence.uncertainty`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from valence.config import SweepConfig
+from valence.errors import SplitError, TrainingError
+from valence.metrics import (
+    ConstantWarning,
+    concordance,
+    mean_absolute_error,
+    mean_squared_error,
+    paired_difference,
+    score,
+)
+from valence.sweep.features import Features
+from valence.sweep.grid import Combination
+from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.results import RESULT_COLUMNS
+from valence.sweep.transforms import Division
+
+Array = NDArray[np.float64]
+SplitPart = Literal["validation", "test"]
+
+# So many of the best have their intervals computed and written.
+_LEADERS = 10
+
+
+def check_rows(division: Division, on: SplitPart) -> None:
+    """See that there are rows to select on, before anything is fitted.
+
+    Raises
+    ------
+    SplitError
+        If there are none.
+    """
+    if not len(getattr(division, on)):
+        raise SplitError(
+            f"sweep.select_on = '{on}', and there are no labelled {on} sequences to select on. "
+            "Select on validation, or check the split with 'valence check CORPUS'."
+        )
+
+
+def rank(
+    outcomes: Mapping[Combination, Outcome], division: Division, *, on: SplitPart
+) -> list[Combination]:
+    """The combinations, best CCC first, failed ones last; equal ones keep their order."""
+    y = _labels(getattr(division, on))
+    found = {
+        combination: _concordance(y, getattr(outcome, on))
+        for combination, outcome in outcomes.items()
+        if outcome.status == "ok"
+    }
+    return sorted(outcomes, key=lambda each: -found.get(each, -math.inf))
+
+
+def tabulate(
+    ranking: Sequence[Combination],
+    outcomes: Mapping[Combination, Outcome],
+    division: Division,
+) -> pd.DataFrame:
+    """The table of `results.csv` in the order of `ranking`; columns `RESULT_COLUMNS`.
+
+    Scores are NaN for a combination that failed, and test scores where no test row has a label.
+    """
+    y_validation, y_test = _labels(division.validation), _labels(division.test)
+    rows = []
+    for combination in ranking:
+        outcome = outcomes[combination]
+        ok = outcome.status == "ok"
+        tested = ok and len(y_test) > 0
+        rows.append(
+            (
+                *combination.names,
+                _concordance(y_validation, outcome.validation) if ok else math.nan,
+                _concordance(y_test, outcome.test) if tested else math.nan,
+                mean_squared_error(y_test, outcome.test) if tested else math.nan,
+                mean_absolute_error(y_test, outcome.test) if tested else math.nan,
+                outcome.seconds,
+                outcome.engine,
+                outcome.rows,
+                outcome.status,
+                outcome.reason,
+            )
+        )
+    return pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
+
+
+def select(
+    ranking: Sequence[Combination],
+    outcomes: Mapping[Combination, Outcome],
+    division: Division,
+    *,
+    config: SweepConfig,
+    baselines: Mapping[str, Outcome],
+) -> dict[str, Any]:
+    """The content of `selection.json`: the best, the deep model, the baselines, their differences.
+
+    Parameters
+    ----------
+    ranking
+        Combinations, best first.
+    outcomes
+        Predictions of each.
+    division
+        Rows they were made for; the deep model's own predictions stand among them.
+    config
+        What selects, whether there are intervals, and the seed of their draws.
+    baselines
+        Predictions of plain predictors, by name.
+
+    Raises
+    ------
+    TrainingError
+        If every combination failed.
+    """
+
+    def scores(part: SplitPart, prediction: Array) -> dict[str, Any] | None:
+        rows: Features = getattr(division, part)
+        if not len(rows):
+            return None
+        with warnings.catch_warnings():
+            # A constant baseline is meant to be constant.
+            warnings.simplefilter("ignore", ConstantWarning)
+            found = score(
+                _labels(rows),
+                prediction,
+                subjects=rows.subject,
+                bootstrap=config.bootstrap,
+            )
+        return found.to_json()
+
+    def both(outcome: Outcome) -> dict[str, Any]:
+        return {
+            "validation": scores("validation", outcome.validation),
+            "test": scores("test", outcome.test),
+        }
+
+    def difference(part: SplitPart, first: Outcome, second: Outcome) -> dict[str, Any] | None:
+        rows: Features = getattr(division, part)
+        if not len(rows):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConstantWarning)
+            found = paired_difference(
+                _labels(rows),
+                getattr(first, part),
+                getattr(second, part),
+                rows.subject,
+                bootstrap=config.bootstrap,
+                seed=config.seed,
+            )
+        return found.to_json()
+
+    def differences(first: Outcome, second: Outcome) -> dict[str, Any]:
+        return {
+            "validation": difference("validation", first, second),
+            "test": difference("test", first, second),
+        }
+
+    leaders = [each for each in ranking[:_LEADERS] if outcomes[each].status == "ok"]
+    if not leaders:
+        raise TrainingError(
+            f"All {len(outcomes)} combinations failed; the first of them: "
+            f"{outcomes[ranking[0]].reason}. RUN/sweep/results.csv has the reason of each."
+        )
+    best = outcomes[leaders[0]]
+    deep = deep_outcome(division)
+    return {
+        "select_on": config.select_on,
+        "engine": config.engine,
+        "svr_max_rows": config.svr_max_rows,
+        "bootstrap": config.bootstrap,
+        "seed": config.seed,
+        "best": _named(leaders[0]) | both(best),
+        "deep": both(deep),
+        "paired": differences(deep, best),
+        "baselines": {name: both(outcome) for name, outcome in baselines.items()},
+        "deep_less_baseline": {
+            name: differences(outcome, deep) for name, outcome in baselines.items()
+        },
+        "leaders": [_named(each) | both(outcomes[each]) for each in leaders],
+        "failed": sum(outcome.status == "failed" for outcome in outcomes.values()),
+    }
+
+
+def deep_outcome(division: Division) -> Outcome:
+    """The deep model's own predictions, in the form of an outcome."""
+    validation, test = (
+        rows.prediction[:, 0].astype(np.float64) for rows in (division.validation, division.test)
+    )
+    return Outcome("ok", "", 0.0, "torch", len(division.training), validation, test)
+
+
+def constant_outcome(division: Division) -> Outcome:
+    """The mean of the training labels as everybody's prediction."""
+    mean = float(_labels(division.training).mean())
+    validation, test = (np.full(len(rows), mean) for rows in (division.validation, division.test))
+    return Outcome("ok", "", 0.0, "numpy", len(division.training), validation, test)
+
+
+def _named(combination: Combination) -> dict[str, Any]:
+    return dict(zip(("scaler", "reducer", "regressor"), combination.names, strict=True))
+
+
+def _labels(rows: Features) -> Array:
+    return rows.target[:, 0].astype(np.float64)
+
+
+def _concordance(y: Array, prediction: Array) -> float:
+    with warnings.catch_warnings():
+        # A regressor that learnt nothing but the mean has earned its 0.
+        warnings.simplefilter("ignore", ConstantWarning)
+        return concordance(y, prediction)

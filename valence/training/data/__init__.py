@@ -1,0 +1,1 @@
+"""The batches of a training: which windows, from where, and when."""

@@ -1,0 +1,133 @@
+"""How much memory the segments of a training take, and where they fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from valence.config import Config, Target
+from valence.errors import TrainingError
+from valence.segments.store import SegmentStore
+from valence.training.data.sampling import Sampling
+
+Residency = Literal["device", "host", "stream"]
+# What is left of a device's memory for the model, its gradients and the batches.
+_DEVICE_SHARE = 0.6
+# Pools that are in memory where segments are streamed: one is used, one waits, two are being read.
+POOLS_HELD = 4
+
+
+@dataclass(frozen=True)
+class Members:
+    """The recordings of a training, sorted by Id, and what of them is read.
+
+    Attributes
+    ----------
+    train, validation
+        Ids.
+    copies
+        Augmented copies of each training recording.
+    targets
+        Labels.
+    short
+        Labelled recordings that are left out because they are too short.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    copies: int
+    targets: tuple[Target, ...]
+    short: tuple[str, ...] = ()
+
+
+def members(store: SegmentStore, config: Config) -> Members:
+    """The recordings that `config` can train and validate on.
+
+    Raises
+    ------
+    TrainingError
+        If there is none to train or none to validate on.
+    """
+    frame = store.recordings()
+    run = Sampling.of(config.sequence, config.train).run_segments
+    labelled = frame[(frame["status"] == "ok") & (frame["labelled"] > 0)]
+    found: dict[str, tuple[str, ...]] = {}
+    short: list[str] = []
+    for split, least in (("train", run), ("validation", config.sequence.length)):
+        those = labelled[labelled["split"] == split]
+        enough = those["segments"] >= least
+        found[split] = tuple(those.loc[enough, "Id"])
+        short.extend(those.loc[~enough, "Id"])
+    train, validation = found["train"], found["validation"]
+    if not train or not validation:
+        raise TrainingError(
+            f"'{store.root}' holds {len(train)} labelled recordings to train on with at least "
+            f"{run} segments each (sequence.length, and sequence.stride more for each further of "
+            f"train.windows_per_run) and {len(validation)} to validate on with at least "
+            f"{config.sequence.length}; at least one of each is needed. Look at 'valence check', "
+            "at [split], and at sequence.length."
+        )
+    targets = config.model.targets
+    return Members(train, validation, config.augment.copies, targets, tuple(sorted(short)))
+
+
+def held_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
+    """Bytes of the mel of all segments that training and validation read."""
+    segments = store.recordings().set_index("Id")["segments"]
+    n = int(segments[list(chosen.train)].sum()) * (chosen.copies + 1)
+    return (n + int(segments[list(chosen.validation)].sum())) * _segment_bytes(config)
+
+
+def pool_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
+    """Most bytes of mel in a pool that an epoch shuffles within itself."""
+    segments = store.recordings().set_index("Id")["segments"][list(chosen.train)]
+    whole = int(segments.sum()) * (chosen.copies + 1)
+    most = max(config.train.shuffle_segments, int(segments.max()))
+    return min(whole, most) * _segment_bytes(config)
+
+
+def require_streamable(size: int, limit: float) -> None:
+    """Refuse to stream if what is held meanwhile, `size` bytes, is more than `limit` bytes.
+
+    Raises
+    ------
+    TrainingError
+        If it is.
+    """
+    if size > limit:
+        raise TrainingError(
+            f"Streaming would hold {size / 2**30:.3g} GiB of segments, {POOLS_HELD} times "
+            f"train.shuffle_segments, and a worker may hold {limit / 2**30:.3g} GiB. Lower "
+            "train.shuffle_segments, or raise train.host_gib if the machine has more."
+        )
+
+
+def _segment_bytes(config: Config) -> int:
+    return config.mel.n_mels * config.mel.n_frames * np.dtype(config.preprocess.dtype).itemsize
+
+
+def device_room(device: torch.device) -> int:
+    """Bytes that segments may take on `device`; a CPU has none beside the host's."""
+    if device.type != "cuda":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(_DEVICE_SHARE * free)
+
+
+def require_room(size: int, room: int) -> None:
+    """Refuse to hold `size` bytes of segments on a device with `room` for fewer.
+
+    Raises
+    ------
+    TrainingError
+        If it is fewer.
+    """
+    if size > room:
+        raise TrainingError(
+            f"train.residency = 'device' asks for {size / 2**30:.3g} GiB of segments on the "
+            f"device, which has {room / 2**30:.3g} GiB for them beside what the model needs. Set "
+            "train.residency to 'auto' or 'host', or preprocess again with fewer augment.copies."
+        )

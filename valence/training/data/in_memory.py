@@ -1,0 +1,118 @@
+"""Where the segments of a training live: on the device, in the host's memory, or in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from valence.config import Config
+from valence.model.distributed import rank, world_size
+from valence.segments.sequences import (
+    LabelOf,
+    Outline,
+    Span,
+    mel_blocks,
+    read_outline,
+    total_length,
+    window_targets,
+    windows,
+)
+from valence.segments.store import SegmentStore
+from valence.training.data.batches import Batch, Labelled
+from valence.training.data.capacity import Members
+from valence.training.data.prefetch import deliver, picks
+from valence.training.data.sampling import Sampling, epoch_plan
+
+
+def labelled_windows(
+    target: NDArray[np.float32], sampling: Sampling, of: LabelOf
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The windows of a recording to evaluate on: phase 0, all labels known; and their labels."""
+    starts = windows(sampling.length, sampling.stride, segments=len(target))
+    labels = window_targets(target, starts, sampling.length, of)
+    known = np.isfinite(labels).all(axis=1)
+    return starts[known], labels[known]
+
+
+def my_share(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """This worker's recordings of those that all workers evaluate."""
+    return tuple(spans[rank() :: world_size()])
+
+
+class ResidentSource:
+    """A `Source` whose segments are in memory.
+
+    Parameters
+    ----------
+    store
+        Where they are read from, once.
+    config
+        The whole configuration.
+    chosen
+        What is read.
+    device
+        Where batches are wanted.
+    residency
+        Where segments are kept.
+    """
+
+    def __init__(
+        self,
+        store: SegmentStore,
+        config: Config,
+        chosen: Members,
+        *,
+        device: torch.device,
+        residency: Literal["device", "host"],
+    ) -> None:
+        self._sampling = Sampling.of(config.sequence, config.train)
+        self._of: LabelOf = config.sequence.target
+        self._device = device
+        kept = device if residency == "device" else torch.device("cpu")
+        self.outline = read_outline(store, chosen.train, chosen.copies, chosen.targets)
+        self._mel = _held(store, self.outline.spans, kept)
+        validation = read_outline(store, chosen.validation, 0, chosen.targets)
+        self._recordings = tuple(
+            Labelled(span.recording, _held(store, [span], kept), *labelled)
+            for span in my_share(validation.spans)
+            for labelled in [labelled_windows(_of_span(validation, span), self._sampling, self._of)]
+        )
+
+    def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """This worker's part of each batch, gathered as it is asked for."""
+        plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=world_size())
+        picked = (
+            pick
+            for pool in plan
+            for pick in picks(
+                pool.batches, self._mel, self.outline.target, self._sampling, self._of
+            )
+        )
+        return deliver(picked, held=self._mel.device, device=self._device)
+
+    def recordings(self) -> tuple[Labelled, ...]:
+        """This worker's part of the validation recordings."""
+        return self._recordings
+
+
+def _held(store: SegmentStore, spans: Sequence[Span], device: torch.device) -> Tensor:
+    """The mel of `spans` on `device`, which the host never holds more of than a block."""
+    mel: Tensor | None = None
+    for where, block in mel_blocks(store, spans):
+        # What is read lies in memory that may not be written, which torch would not take.
+        part = torch.from_numpy(block.copy())
+        if mel is None:
+            size = (total_length(spans), *part.shape[1:])
+            mel = torch.empty(size, dtype=part.dtype, device=device)
+        mel[where] = part
+    assert mel is not None, "there is at least one recording"
+    return mel
+
+
+def _of_span(outline: Outline, span: Span) -> NDArray[np.float32]:
+    return outline.target[span.offset : span.offset + span.length]
