@@ -40,7 +40,7 @@ from valence.model.inference import SequenceOutputs, Sequences, outputs_of
 from valence.model.network import ValenceModel
 from valence.model.serialization import load_model, load_own_model, read_description
 from valence.provenance import fingerprint
-from valence.run import Run, Stage
+from valence.run import Opening, Run, Stage
 from valence.segments.sequences import window_targets, windows
 from valence.segments.store import Segments, SegmentStore
 from valence.storage.filenames import printable
@@ -55,8 +55,31 @@ _CPUS_PER_TASK = 4
 _TOGETHER_ON_GPU = 16
 
 
-def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
-    """Extract the features of every recording of `run`.
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """What an extraction is to do, once nothing speaks against it.
+
+    Attributes
+    ----------
+    run, config
+        What it works on.
+    opening
+        What stands in the folder of features.
+    rows
+        `Id`, `subject` and `split` of each recording.
+    sequences
+        Sequences of all recordings together.
+    """
+
+    run: Run
+    config: Config
+    opening: Opening
+    rows: tuple[dict[str, Any], ...]
+    sequences: int
+
+
+def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionPlan:
+    """Look at what an extraction needs and at what stands there; nothing is changed.
 
     Parameters
     ----------
@@ -66,12 +89,6 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
         The whole configuration.
     overwrite
         Whether features of another model, input or configuration are replaced.
-    report
-        Hears of progress.
-
-    Returns
-    -------
-    The summary that also stands in `stage.json`.
 
     Raises
     ------
@@ -81,45 +98,86 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
         If the training was made of other segments or with other settings, or features of another
         model or configuration stand there and `overwrite` is False.
     ModelError
-        If the model is damaged, or is not the one that the training left; or, once the other
-        recordings are extracted, if it gives values that are not finite for one.
+        If the model is damaged, or is not the one that the training left.
     """
-    began = time.monotonic()
     records = require_chain(run, "segments", "train")
     segments, trained = (records[name]["summary"]["digest"] for name in ("segments", "train"))
     _require_own_training(run, records["train"]["made_of"], config)
     # All of it, weights too: what is wrong with them is said here, and not by a worker.
     load_own_model(run)
-    store = SegmentStore(run.folder("segments"))
-    frame = store.recordings()
+    frame = SegmentStore(run.folder("segments")).recordings()
     frame = frame[frame["status"] == "ok"]
-    rows: list[dict[str, Any]] = [
+    rows = tuple(
         {"Id": row.Id, "subject": row.subject, "split": row.split}
         for row in frame.itertuples(index=False)
-    ]
-    stage = run.stage("features")
+    )
     sequence = config.sequence.model_dump(mode="json")
     # The phase is a matter of training.
-    making = {"model": trained, "segments": segments, "sequence": {**sequence, "phase": "fixed"}}
+    made_of = {"model": trained, "segments": segments, "sequence": {**sequence, "phase": "fixed"}}
+    stage = run.stage("features")
+    length, stride = config.sequence.length, config.sequence.stride
+    return ExtractionPlan(
+        run,
+        config,
+        stage.opened(made_of, overwrite=overwrite, lost=lambda _: _lost(stage, rows)),
+        rows,
+        sum(len(windows(length, stride, segments=int(held))) for held in frame["segments"]),
+    )
+
+
+def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
+    """Extract the features of every recording of `run`.
+
+    Parameters
+    ----------
+    run, config, overwrite
+        As for `plan_extraction`.
+    report
+        Progress output.
+
+    Returns
+    -------
+    The summary that also stands in `stage.json`.
+
+    Raises
+    ------
+    ValenceError
+        As `plan_extraction`.
+    ModelError
+        Once the other recordings are extracted, if the model gives values that are not finite for
+        one.
+    DamagedError
+        If segments are damaged.
+    ClusterError
+        If no node can run a task.
+    """
+    plan = plan_extraction(run, config, overwrite=overwrite)
+    if plan.opening.is_whole:
+        plan.run.accept("features", plan.config)
+        _note_digests(plan, report)
+        report.say("extract: nothing to do")
+        return plan.opening.summary
+    return _execute(plan, report)
+
+
+def _execute(plan: ExtractionPlan, report: Report) -> dict[str, Any]:
+    began = time.monotonic()
+    stage, folder = plan.opening.stage, plan.opening.stage.folder
+    for clause in plan.opening.lost:
+        report.say(f"extract: {clause}, and is made again")
+    for file in (folder / _file_name(row) for row in plan.rows):
+        if file.is_folder():
+            file.set_aside()
     # Taken before the record is written anew, for what it says of files that stay.
-    noted: dict[str, str] = {}
-    standing = stage.begin(making, overwrite=overwrite)
-    run.accept("features", config)
-    if standing == "done":
-        noted = stage.noted()
-        if _is_whole(stage, rows, report):
-            report.say("extract: nothing to do")
-            summary: dict[str, Any] = stage.require()["summary"]
-            return summary
-        stage.begin(making, again=True)
-    folder = run.folder("features")
+    noted = stage.noted() if plan.opening.standing == "done" else {}
+    plan.opening.begin()
+    plan.run.accept("features", plan.config)
     folder.remove_partial_files()
-    outputs = _kept(rows, stage, noted)
-    todo = [row for row in rows if _file_name(row) not in outputs]
-    skipped = len(rows) - len(todo)
+    outputs = _kept(plan.rows, stage, noted)
+    todo = [row for row in plan.rows if _file_name(row) not in outputs]
     bad: dict[str, int] = {}
     with report.bar("extract", total=len(todo)) as bar:
-        for done in _outcomes(todo, run, config, report):
+        for done in _outcomes(todo, plan.run, plan.config, report):
             if done["failure"]:
                 raise DamagedError(done["failure"])
             bar.advance(1, f"{done['sequences']} sequences of {printable(done['Id'])}")
@@ -129,20 +187,18 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
                 outputs[_file_name(done)] = done["sha256"]
     if bad:
         raise ModelError(
-            f"The model gives values that are no numbers for {len(bad)} of {len(frame)} "
+            f"The model gives values that are no numbers for {len(bad)} of {len(plan.rows)} "
             f"recordings: {some(sorted(bad))}, in {sum(bad.values())} sequences. Scores without "
             "them would flatter it, so the stage is not finished; the other recordings are kept. "
             "Train again with a lower train.learning_rate and --overwrite."
         )
+    recordings = sorted(row["Id"] for row in plan.rows)
     summary = {
         "seconds": time.monotonic() - began,
-        "digest": fingerprint({"made_of": making, "recordings": sorted(frame["Id"])}),
-        "recordings": len(frame),
-        "skipped": skipped,
-        "sequences": sum(
-            len(windows(config.sequence.length, config.sequence.stride, segments=int(held)))
-            for held in frame["segments"]
-        ),
+        "digest": fingerprint({"made_of": plan.opening.made_of, "recordings": recordings}),
+        "recordings": len(plan.rows),
+        "skipped": len(plan.rows) - len(todo),
+        "sequences": plan.sequences,
     }
     stage.finish(summary, outputs)
     report.say(
@@ -175,25 +231,25 @@ def _file_name(row: Mapping[str, Any]) -> str:
     return f"{row['Id']}.parquet"
 
 
-def _is_whole(stage: Stage, rows: Sequence[Mapping[str, Any]], report: Report) -> bool:
-    """Whether all files of finished features are as they were written; says which are not."""
-    if not stage.noted():
+def _lost(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The files of finished features that are not as they were written, and what is wrong."""
+    if stage.noted():
+        lost = stage.amiss()
+    else:
         standing = {file.name for file in stage.folder.files()}
         lost = {_file_name(row): "is missing" for row in rows if _file_name(row) not in standing}
-        if not lost:
-            report.say(
-                "extract: an older version made the features and noted no digests; they are noted "
-                "as they are now"
-            )
-            stage.finish(stage.require()["summary"], [_file_name(row) for row in rows])
-    else:
-        lost = stage.amiss()
-    for name, what in sorted(lost.items()):
-        file = stage.folder / name
-        if file.is_folder():
-            file.set_aside()
-        report.say(f"extract: '{file}' {what}, and is made again")
-    return not lost
+    return [f"'{stage.folder / name}' {what}" for name, what in sorted(lost.items())]
+
+
+def _note_digests(plan: ExtractionPlan, report: Report) -> None:
+    """Note the digests of features that an older version made, which noted none."""
+    stage = plan.opening.stage
+    if not stage.noted():
+        report.say(
+            "extract: an older version made the features and noted no digests; they are noted as "
+            "they are now"
+        )
+        stage.finish(plan.opening.summary, [_file_name(row) for row in plan.rows])
 
 
 def _kept(

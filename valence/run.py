@@ -13,7 +13,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -379,6 +379,34 @@ class Stage:
         files = {} if record is None else record.get("files", {})
         return {name: str(entry["sha256"]) for name, entry in files.items()}
 
+    def opened(
+        self,
+        made_of: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        wipe: bool = True,
+        lost: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _: (),
+    ) -> Opening:
+        """Look at what stands in the folder, and change nothing.
+
+        Parameters
+        ----------
+        made_of, overwrite, wipe
+            As for `begin`.
+        lost
+            Says of a finished stage, given its record, which outputs are missing or damaged: one
+            clause each, empty where all are whole.
+
+        Raises
+        ------
+        StaleError, DamagedError
+            As `begin`.
+        """
+        standing = self.standing(made_of, overwrite=overwrite)
+        record = self.record() if standing == "done" else None
+        gone = () if record is None else tuple(lost(record))
+        return Opening(self, made_of, overwrite, wipe, standing, record, gone)
+
     def begin(
         self,
         made_of: Mapping[str, Any],
@@ -563,6 +591,62 @@ class Stage:
             f'{text},\n  "files": {{\n{listed}\n  }},\n  "digest": "{digest}"\n}}\n'
         )
         self.folder.settle()
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a stage found in its folder before it changed anything there: every stage begins so.
+
+    Attributes
+    ----------
+    stage
+        Whose folder it is.
+    made_of, overwrite, wipe
+        What `Stage.begin` will be given.
+    standing
+        What stands in the folder.
+    record
+        The record of the finished outputs; None unless `standing` is `"done"`.
+    lost
+        Outputs of the finished stage that are missing or damaged, one clause each.
+    """
+
+    stage: Stage
+    made_of: Mapping[str, Any]
+    overwrite: bool
+    wipe: bool
+    standing: Standing
+    record: Mapping[str, Any] | None
+    lost: tuple[str, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the outputs stand there, finished and whole: there is nothing to do."""
+        return self.record is not None and not self.lost
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The summary of the finished outputs."""
+        assert self.record is not None, "only what is done has a summary"
+        return dict(self.record["summary"])
+
+    def begin(self, *, anew: bool = False) -> Standing:
+        """Claim the folder.
+
+        Parameters
+        ----------
+        anew
+            Whether everything that stands there goes, whatever made it.
+
+        Returns
+        -------
+        As `Stage.begin`; never `"done"`.
+        """
+        if anew:
+            return self.stage.replace(self.made_of)
+        return self.stage.begin(
+            self.made_of, overwrite=self.overwrite, wipe=self.wipe, again=self.standing == "done"
+        )
 
 
 # Keys of a record as older versions wrote it.
