@@ -1,4 +1,4 @@
-"""The direction of the imports, and what loading the package costs."""
+"""The rooms of the house: which folder may import which, and what loading a part of it costs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,45 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[1]
-_STAGES = {"preprocess", "train", "extract", "sweep", "predict"}
+
+# What a folder may import beside itself, `valence/` (the modules that lie in it, no folder) and
+# `storage`, which all stand on.
+_ARROWS: dict[str, set[str]] = {
+    "valence": set(),
+    "valence/storage": set(),
+    "valence/corpus": set(),
+    "valence/audio": set(),
+    "valence/figures": set(),
+    "valence/segments": {"valence/corpus", "valence/audio"},
+    "valence/model": {"valence/audio"},
+    "valence/training": {"valence/model", "valence/segments", "valence/audio"},
+    "valence/sweep": {"valence/segments"},
+    "valence/prediction": {
+        *("valence/model", "valence/sweep", "valence/figures", "valence/corpus", "valence/audio"),
+    },
+    "valence/report": {
+        *("valence/corpus", "valence/audio", "valence/segments", "valence/model"),
+        *("valence/training", "valence/sweep", "valence/prediction", "valence/figures"),
+    },
+    # The stages may use all of the science, and the plumbing; they meet through files alone.
+    "pipelines/runtime": set(),
+    "pipelines/preprocess": {"pipelines/runtime"},
+    "pipelines/train": {"pipelines/runtime"},
+    "pipelines/sweep": {"pipelines/runtime"},
+    "pipelines": {
+        *("pipelines/runtime", "pipelines/preprocess", "pipelines/train", "pipelines/sweep"),
+    },
+}
+# Commands that lie in `pipelines/` itself, each a stage of its own.
+_SINGLE_STAGES = {"extract", "predict"}
+_MOST_FILES = 9
 _WITHOUT_TORCH = {
     "audio.augmentation",
     "audio.decoding",
@@ -34,41 +66,98 @@ _WITHOUT_TORCH = {
 }
 
 
+def _modules(package: str) -> list[Path]:
+    return sorted((_ROOT / package).rglob("*.py"))
+
+
+def _name(file: Path) -> str:
+    parts = file.relative_to(_ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+_FILES = {_name(file): file for package in ("valence", "pipelines") for file in _modules(package)}
+
+
 def _imports(file: Path) -> set[str]:
+    """The modules that a file imports, a package's own where it is that which is imported."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} has a relative import"
-            found.add(str(node.module))
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in _FILES else str(node.module) for name in names}
     return found
 
 
-def _modules(package: str) -> list[Path]:
-    return sorted((_ROOT / package).rglob("*.py"))
+def _room(file: Path) -> str:
+    """The folder of the table that a file belongs to: the first below the package, or that."""
+    return "/".join(file.relative_to(_ROOT).parts[:2][: 1 + (file.parent.parent != _ROOT)])
 
 
-@pytest.mark.parametrize("file", _modules("valence"), ids=lambda file: file.stem)
+def _arrows() -> Iterator[tuple[str, str, str, str]]:
+    """Importing and imported module, each with its folder; `valence` itself only hands on names."""
+    for name, file in _FILES.items():
+        if name == "valence":
+            continue
+        for imported in _imports(file) & _FILES.keys():
+            yield name, imported, _room(file), _room(_FILES[imported])
+
+
+def test_every_folder_stands_in_the_table() -> None:
+    assert {_room(file) for file in _FILES.values()} == _ARROWS.keys()
+
+
+def test_imports_go_along_the_arrows_alone() -> None:
+    wrong = [
+        f"{name} imports {imported}: no arrow from {here} to {there}"
+        for name, imported, here, there in _arrows()
+        if there not in {here, *_ARROWS[here]}
+        if there not in {"valence", "valence/storage"}
+        if here.startswith("valence") or there.startswith("pipelines")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_arrow_of_the_table_is_used() -> None:
+    used = {(here, there) for _, _, here, there in _arrows()}
+    assert {(here, there) for here, to in _ARROWS.items() for there in to} <= used
+
+
+def test_no_arrows_run_in_a_circle() -> None:
+    assert list(TopologicalSorter(_ARROWS).static_order())
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({file.parent for file in _FILES.values()}),
+    ids=lambda folder: str(folder.relative_to(_ROOT)),
+)
+def test_a_folder_holds_no_more_than_one_can_see(folder: Path) -> None:
+    assert sum(file.name != "__init__.py" for file in folder.glob("*.py")) <= _MOST_FILES
+
+
+@pytest.mark.parametrize("file", _modules("valence"), ids=_name)
 def test_the_science_imports_neither_ray_nor_the_pipelines(file: Path) -> None:
     roots = {name.partition(".")[0] for name in _imports(file)}
     assert not roots & {"ray", "pipelines"}
 
 
-@pytest.mark.parametrize("stage", sorted(_STAGES))
+@pytest.mark.parametrize("stage", sorted(_SINGLE_STAGES))
 def test_stages_meet_only_through_files(stage: str) -> None:
-    others = {f"pipelines.{name}" for name in _STAGES - {stage}}
-    assert not _imports(_ROOT / "pipelines" / f"{stage}.py") & others
+    others = {f"pipelines.{name}" for name in _SINGLE_STAGES - {stage}}
+    others |= {"pipelines.preprocess", "pipelines.train", "pipelines.sweep"}
+    found = _imports(_FILES[f"pipelines.{stage}"])
+    assert not {name for name in found for other in others if f"{name}.".startswith(f"{other}.")}
 
 
 def test_no_module_of_the_science_imports_itself_by_way_of_others() -> None:
-    files = {".".join(f.relative_to(_ROOT).with_suffix("").parts): f for f in _modules("valence")}
     # The packages' own names stand for what they gather from their modules.
     graph = {
-        name: _imports(file) & files.keys()
-        for name, file in files.items()
-        if file.name != "__init__.py"
+        name: _imports(file) & _FILES.keys()
+        for name, file in _FILES.items()
+        if name.startswith("valence.") and file.name != "__init__.py"
     }
     assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
 
