@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -46,8 +47,9 @@ from valence.errors import (
 )
 from valence.model.serialization import export_model, load_model
 from valence.provenance import fingerprint
-from valence.run import Run, Stage
+from valence.run import Opening, Run, Stage
 from valence.segments.store import SegmentStore
+from valence.storage.location import Location
 from valence.training.checkpoint import (
     TrainingState,
     lacks_progress,
@@ -77,24 +79,65 @@ _LICENCE_NOTE = (
 )
 
 
-def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
-    """Train the model of `run` and export the best.
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training is to do, once nothing speaks against it.
+
+    Attributes
+    ----------
+    run, config
+        What it works on.
+    opening
+        What stands in `RUN/train`.
+    store
+        The run's segments.
+    members
+        The recordings that train and validate.
+    anew
+        Whether the state that stands there, if any, is to be replaced and not resumed.
+    """
+
+    run: Run
+    config: Config
+    opening: Opening
+    store: SegmentStore
+    members: Members
+    anew: bool
+
+    @property
+    def folder(self) -> Location:
+        """`RUN/train`."""
+        return self.opening.stage.folder
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What the training is made of."""
+        return dict(self.opening.made_of)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What a finished training noted of where its workers were."""
+        if self.opening.record is None:
+            return {}
+        return {name: self.opening.summary.get(name) for name in ("residency", "device")}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.opening.is_whole and not self.anew
+
+
+def plan_training(run: Run, config: Config, *, overwrite: bool) -> TrainingPlan:
+    """Look at what a training needs and at what stands there; nothing is changed.
 
     Parameters
     ----------
     run
-        With finished segments. What stands in `RUN/train` of an interrupted training is gone on
-        from.
+        With finished segments. The state of an interrupted training in `RUN/train` is resumed.
     config
         The whole configuration.
     overwrite
         Whether a training of another configuration or of other segments is replaced.
-    report
-        Hears of progress.
-
-    Returns
-    -------
-    The summary that also stands in `stage.json`.
 
     Raises
     ------
@@ -106,16 +149,10 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     ModelError
         If no state of an interrupted training is whole and `overwrite` is False.
     DamagedError
-        If segments are damaged, before the training or while they are streamed.
+        If segments are lost or damaged.
     TrainingError
-        If the data do not suffice, training went wrong for good, or another call has taken the
-        folder over meanwhile.
-    ClusterError
-        If the cluster lacks what is asked for, or other work holds it.
-    ConfigError
-        If a batch has no part for each worker.
+        If the data do not suffice.
     """
-    began = time.monotonic()
     require_size(config)
     segments = require_chain(run, "segments")["segments"]
     require_own_segments(segments["made_of"], run, config)
@@ -123,86 +160,70 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     stage = run.stage("train")
     made_of = made_of_training(config, segments["summary"]["digest"])
     chosen = members(store, config)
-    finished = stage.standing(made_of, overwrite=overwrite) == "done"
-    known = _known(stage) if finished else {}
-    if finished and not overwrite and _holds_its_outputs(run, stage):
+    opening = stage.opened(
+        made_of, overwrite=overwrite, lost=lambda record: _lost(run, stage, record)
+    )
+    # Nothing is resumed where the outputs stay.
+    stays = opening.is_whole and not overwrite
+    anew = not stays and not holds_own_state(stage.folder, made_of, config, overwrite=overwrite)
+    return TrainingPlan(run, config, opening, store, chosen, anew)
+
+
+def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
+    """Train the model of `run` and export the best.
+
+    Parameters
+    ----------
+    run, config, overwrite
+        As for `plan_training`.
+    report
+        Progress output.
+
+    Returns
+    -------
+    The summary that also stands in `stage.json`.
+
+    Raises
+    ------
+    ValenceError
+        As `plan_training`.
+    DamagedError
+        If segments are damaged while they are streamed.
+    TrainingError
+        If training went wrong for good, or another call has taken the folder over meanwhile.
+    ClusterError
+        If the cluster lacks what is asked for, or other work holds it.
+    ConfigError
+        If a batch has no part for each worker.
+    """
+    began = time.monotonic()
+    plan = plan_training(run, config, overwrite=overwrite)
+    if plan.is_done:
         run.accept("train", config)
-        return _nothing_to_do(stage, report)
+        report.say("train: nothing to do")
+        return plan.opening.summary
     # Resources are looked at before what stands here is replaced.
-    placement = place(store, config, chosen, report)
+    placement = place(plan.store, config, plan.members, report)
     require_shared(run.root)
-    folder = run.folder("train")
-    if holds_own_state(folder, made_of, config, overwrite=overwrite):
-        standing = stage.begin(made_of, overwrite=overwrite)
-    else:
-        standing = stage.replace(made_of)
+    for clause in plan.opening.lost:
+        report.say(f"train: {clause}, and is made again from the state")
+    plan.opening.begin(anew=plan.anew)
     # Accepted: from here on the run is one of this configuration. Were it taken over only once the
     # model is there, a kill in between would leave a model with the configuration of another.
     run.accept("train", config)
-    if standing == "done":
-        if _holds_its_outputs(run, stage):
-            return _nothing_to_do(stage, report)
-        report.say(
-            f"train: '{run.model}' or what stands beside the state in '{folder}' is lost or "
-            "damaged, and is made again from the state"
-        )
-        stage.begin(made_of, again=True)
     # Taken where the work begins: a call that finds no place leaves the folder to who works there.
-    claim = Claim(folder)
-    state, passed = newest_state(folder, made_of, config, report)
-    if state is None:
-        # It is of an earlier training, also where a call that replaced that ended half-way.
-        run.model.delete()
-    else:
-        seed = config.train.seeds[state.seed_index]
-        report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
-    if state is None or not is_finished(state, config):
-        if chosen.short:
-            report.say(
-                f"train: {len(chosen.short)} labelled recordings are too short and left out: "
-                f"{', '.join(chosen.short[:_NAMED])}{', ...' if len(chosen.short) > _NAMED else ''}"
-            )
-        settings = WorkerSettings(claim, store, config, made_of, chosen, placement, passed)
-        while True:
-            report.say(f"train: {settings.placement.told}")
-            try:
-                _run_ray_train(settings, stage, state, report)
-                break
-            except ControllerError as error:
-                # The workers no longer fit onto the nodes that are left, as they were placed.
-                again = place(store, config, chosen, report)
-                if again == settings.placement:
-                    raise _not_started(error, again) from error
-                report.say("train: nodes were lost or came; going on with those that are there")
-            state, passed = newest_state(folder, made_of, config, report)
-            settings = replace(settings, placement=again, passed=passed)
-        state, _ = newest_state(folder, made_of, config, report)
-        assert state is not None, "a training that ended well left its state"
-    task = Task(config, made_of, store.standardizer(config.standardize.scope), torch.device("cpu"))
-    # A worker that was killed after its last state has not come to write what follows from it.
-    best = best_model(task, state)
-    claim.take()
+    claim = Claim(plan.folder)
+    state = _trained(plan, claim, placement, report)
     # Where the workers were is known from `state.json`; where that was lost, from the stage.
-    progress = read_progress(folder) or known
-    with claim.held(), writing(folder):
-        restore_progress(folder, state, progress=known)
-        (folder / HISTORY_FILE).write_text(history_csv(state.history))
-        export_model(folder / "best", best, config, state.best_record)
-        sha256 = export_model(run.model, best, config, _record(run, store, chosen, state))
-    summary: dict[str, Any] = {
+    progress = read_progress(plan.folder) or plan.known
+    summary = _write_outputs(plan, claim, state) | {
         "seconds": time.monotonic() - began,
-        "digest": sha256,
-        "validation_ccc": state.best_record["validation_ccc"],
-        "seed": state.best_record["seed"],
-        "epoch": state.best_record["epoch"],
-        "epochs": len(state.history),
-        "seeds": _by_seed(state),
         "residency": progress.get("residency", placement.residency),
         "device": progress.get("device"),
         "workers": config.train.workers,
     }
     with claim.held():
-        stage.finish(summary, [HISTORY_FILE])
+        plan.opening.stage.finish(summary, [HISTORY_FILE])
         claim.release()
     report.say(
         f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
@@ -211,31 +232,81 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     return summary
 
 
-def _known(stage: Stage) -> dict[str, Any]:
-    """What a finished training noted of where its workers were."""
-    record = stage.record()
-    assert record is not None, "what is done has a record"
-    return {name: record["summary"].get(name) for name in ("residency", "device")}
+def _trained(
+    plan: TrainingPlan, claim: Claim, placement: Placement, report: Report
+) -> TrainingState:
+    """Train from the state that stands there, or from nothing; returns the state at the end."""
+    folder, made_of, config = plan.folder, plan.made_of, plan.config
+    state, passed = newest_state(folder, made_of, config, report)
+    if state is None:
+        # It is of an earlier training, also where a call that replaced that ended half-way.
+        plan.run.model.delete()
+    else:
+        seed = config.train.seeds[state.seed_index]
+        report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
+        if is_finished(state, config):
+            return state
+    if short := plan.members.short:
+        report.say(
+            f"train: {len(short)} labelled recordings are too short and left out: "
+            f"{', '.join(short[:_NAMED])}{', ...' if len(short) > _NAMED else ''}"
+        )
+    settings = WorkerSettings(claim, plan.store, config, made_of, plan.members, placement, passed)
+    while True:
+        report.say(f"train: {settings.placement.told}")
+        try:
+            _run_ray_train(settings, plan.opening.stage, state, report)
+            break
+        except ControllerError as error:
+            # The workers no longer fit onto the nodes that are left, as they were placed.
+            again = place(plan.store, config, plan.members, report)
+            if again == settings.placement:
+                raise _not_started(error, again) from error
+            report.say("train: nodes were lost or came; going on with those that are there")
+        state, passed = newest_state(folder, made_of, config, report)
+        settings = replace(settings, placement=again, passed=passed)
+    state, _ = newest_state(folder, made_of, config, report)
+    assert state is not None, "a training that ended well left its state"
+    return state
 
 
-def _nothing_to_do(stage: Stage, report: Report) -> dict[str, Any]:
-    report.say("train: nothing to do")
-    summary: dict[str, Any] = stage.require()["summary"]
-    return summary
+def _write_outputs(plan: TrainingPlan, claim: Claim, state: TrainingState) -> dict[str, Any]:
+    """Write the history and the best model; returns what the summary says of them.
+
+    A worker that was killed after its last state has not come to write what follows from it.
+    """
+    config, folder = plan.config, plan.folder
+    standardizer = plan.store.standardizer(config.standardize.scope)
+    best = best_model(Task(config, plan.made_of, standardizer, torch.device("cpu")), state)
+    claim.take()
+    with claim.held(), writing(folder):
+        restore_progress(folder, state, progress=plan.known)
+        (folder / HISTORY_FILE).write_text(history_csv(state.history))
+        export_model(folder / "best", best, config, state.best_record)
+        sha256 = export_model(plan.run.model, best, config, _record(plan, state))
+    return {
+        "digest": sha256,
+        "validation_ccc": state.best_record["validation_ccc"],
+        "seed": state.best_record["seed"],
+        "epoch": state.best_record["epoch"],
+        "epochs": len(state.history),
+        "seeds": _by_seed(state),
+    }
 
 
-def _holds_its_outputs(run: Run, stage: Stage) -> bool:
-    """Whether the model, its copy, the history and `state.json` are what the training left."""
-    record = stage.record()
-    assert record is not None, "what is done has a record"
+def _lost(run: Run, stage: Stage, record: Mapping[str, Any]) -> list[str]:
+    """What of the model, its copy, the history and `state.json` is lost, in words."""
     try:
         read_history(stage.folder, record)
         descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
+        whole = not lacks_progress(stage.folder) and all(
+            each.sha256 == record["summary"]["digest"] for each in descriptions
+        )
     except (DamagedError, ModelError):
-        return False
-    return not lacks_progress(stage.folder) and all(
-        each.sha256 == record["summary"]["digest"] for each in descriptions
-    )
+        whole = False
+    if whole:
+        return []
+    return [f"'{run.model}' or what stands beside the state in '{stage.folder}' is lost or damaged"]
 
 
 class _Trainer(TorchTrainer):
@@ -359,8 +430,10 @@ def _by_seed(state: TrainingState) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-def _record(run: Run, store: SegmentStore, chosen: Members, state: TrainingState) -> dict[str, Any]:
-    frame = store.recordings()
+def _record(plan: TrainingPlan, state: TrainingState) -> dict[str, Any]:
+    """What the model's file says of its training."""
+    run, chosen = plan.run, plan.members
+    frame = plan.store.recordings()
     usable = frame[frame["status"] == "ok"]
     known = run.stage("segments").require()["summary"].get("subjects", {})
     return {

@@ -387,7 +387,9 @@ def _segments(inputs: Location, root: Location) -> None:
 
 def _train_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
-        pipelines.train.stage.train(Run(root), _with(*assignments), overwrite=overwrite, report=_report())
+        pipelines.train.stage.train(
+            Run(root), _with(*assignments), overwrite=overwrite, report=_report()
+        )
 
     return make
 
@@ -481,7 +483,9 @@ def _made_up_features(inputs: Location, root: Location) -> None:
 
 def _sweep_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
-        pipelines.sweep.stage.sweep(Run(root), _with(*assignments), overwrite=overwrite, report=_report())
+        pipelines.sweep.stage.sweep(
+            Run(root), _with(*assignments), overwrite=overwrite, report=_report()
+        )
 
     return make
 
