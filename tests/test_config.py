@@ -235,3 +235,18 @@ def test_versions_name_what_results_depend_on() -> None:
     assert found["python"].startswith("3.")
     assert found["numpy"][0].isdigit()
     assert {"valence", "ray", "torch", "librosa"} <= found.keys()
+
+
+def test_the_version_is_that_of_the_name_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    # PyPI has a project of the plain name: its version would be another program's.
+    for name, version in ((project["name"], "9.8.7"), ("valence", "0.9.0")):
+        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert versions()["valence"] == "9.8.7"

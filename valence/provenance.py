@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-_VERSIONED = (
-    "valence",
+# The name that `pip` knows this program by: PyPI's "valence" is another project.
+DISTRIBUTION = "valence-speech"
+
+_PACKAGES = (
     "ray",
     "torch",
     "numpy",
@@ -27,13 +29,16 @@ _VERSIONED = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result may depend on, none imported."""
+    """Return the versions of Python, `valence` and the packages that a result may depend on.
+
+    None of them is imported.
+    """
     found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
-    for package in _VERSIONED:
+    for name, distribution in [("valence", DISTRIBUTION), *((each, each) for each in _PACKAGES)]:
         try:
-            found[package] = metadata.version(package)
+            found[name] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
+            found[name] = "not installed"
     return found
 
 
