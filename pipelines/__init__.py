@@ -1,1 +1,1 @@
-"""The stages of a run on Ray, and the command line that starts them."""
+"""Run the stages on Ray, from the command line."""

@@ -1,4 +1,4 @@
-"""Emotional valence of speech over time: the science, free of Ray.
+"""Predict the valence of speech over time: the science, free of Ray.
 
 Names are loaded when first used, so that `import valence` stays light: it loads no torch.
 """

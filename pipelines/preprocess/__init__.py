@@ -1,4 +1,4 @@
-"""The stage `preprocess`: recordings to segments, one task a share of them."""
+"""Turn recordings into segments, in parallel tasks."""
 
 from pipelines.preprocess.stage import preprocess
 

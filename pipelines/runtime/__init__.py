@@ -1,1 +1,1 @@
-"""The Ray plumbing that the stages share."""
+"""Start or join Ray, find nodes, show progress, stop on signals."""

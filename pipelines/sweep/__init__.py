@@ -1,4 +1,4 @@
-"""The stage `sweep`: each combination of scaler, reducer and regressor as a trial of Ray Tune."""
+"""Fit all combinations, as trials of Ray Tune."""
 
 from pipelines.sweep.stage import sweep
 

@@ -1,4 +1,4 @@
-"""The stage `train`: the model over all seeds in one Ray Train run."""
+"""Train the model for every seed, with Ray Train."""
 
 from pipelines.train.stage import train
 

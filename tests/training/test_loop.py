@@ -219,7 +219,7 @@ def test_training_goes_on_to_the_same_bits(stop: int) -> None:
 
 
 # How far the validation CCC of the same weights may lie apart on two kinds of devices, or in two
-# precisions; the README states it.
+# precisions; docs/training.md states it.
 _BETWEEN_DEVICES = 0.01
 
 

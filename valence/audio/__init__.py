@@ -1,1 +1,1 @@
-"""Sound: decoded, cut into segments, levelled, augmented, and turned into log-mel spectrograms."""
+"""Decode, cut, level and augment sound; compute log-mel spectrograms."""

@@ -1,1 +1,4 @@
-"""What a researcher brings: recordings, labels, partition and subjects."""
+"""Read recordings, labels, partition and subjects.
+
+The synthetic corpus of the demo is made here too.
+"""

@@ -1,4 +1,7 @@
-"""The figures of a run: pure functions from arrays to drawings, one style for all."""
+"""Draw the figures, in one style.
+
+Every figure is a function from arrays to a drawing.
+"""
 
 from valence.figures.agreement import (
     MOST_PANELS,

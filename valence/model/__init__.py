@@ -1,1 +1,1 @@
-"""The network, and the files that it is kept in."""
+"""Build, save, load, export and rate the network."""

@@ -1,1 +1,1 @@
-"""Curves of valence for recordings, from a trained model."""
+"""Predict curves of valence with a trained model."""

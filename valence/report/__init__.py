@@ -1,1 +1,1 @@
-"""The report of a run, the comparison of runs, and the card of a model."""
+"""Write the report of a run, and compare runs."""

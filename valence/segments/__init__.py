@@ -1,1 +1,1 @@
-"""Segments of recordings: how they are made, stored and read as sequences."""
+"""Make and store segments, and read them as sequences."""

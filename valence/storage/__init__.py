@@ -1,1 +1,4 @@
-"""Files of a run: where they lie, how they are written, and whether they are what was written."""
+"""Write a run's files, and check that they are unchanged.
+
+A run may lie on a disk or in a bucket. A file appears whole or not at all.
+"""

@@ -1,1 +1,1 @@
-"""Regressors on deep features: the grid, the fits and the selection."""
+"""Fit regressors on the deep features, and select the best."""

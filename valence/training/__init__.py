@@ -1,1 +1,1 @@
-"""The training of the network: the loop, its loss, its validation and its checkpoints."""
+"""Train the network: loop, loss, validation, checkpoints."""

@@ -357,7 +357,7 @@ def test_a_gpu_trains_a_model_for_any_device(
     assert np.isfinite(_values(run)).all()
     model, description = load_model(run.model)
     assert description.sha256 == summary["digest"]
-    # On the CPU it says what it said there, but for what the README states of other devices.
+    # On the CPU it says what it said there, but for what docs/training.md states of other devices.
     store = SegmentStore(run.folder("segments"))
     source = ResidentSource(
         store,

@@ -1,1 +1,1 @@
-"""Audio files, byte by byte: whether they are whole, and how they are decoded to their end."""
+"""Check that audio files are whole, and decode them to the end."""

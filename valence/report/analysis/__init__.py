@@ -1,1 +1,1 @@
-"""What a report says, as numbers."""
+"""Compute the numbers of a report."""

@@ -1,1 +1,4 @@
-"""How a report looks: sections, tables and words, rendered to one HTML file."""
+"""Render a report to one HTML file.
+
+The page is made of sections, tables and words.
+"""

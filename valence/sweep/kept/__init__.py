@@ -1,1 +1,4 @@
-"""The files that a sweep keeps, each checked when it is read back."""
+"""Keep a sweep's results and regressors.
+
+Each file is checked when it is read back.
+"""

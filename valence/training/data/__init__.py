@@ -1,1 +1,4 @@
-"""The batches of a training: which windows, from where, and when."""
+"""Choose and load the batches of a training.
+
+Segments come from the GPU's memory, the machine's memory or the store.
+"""
