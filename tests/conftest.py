@@ -49,9 +49,24 @@ def _no_gpu() -> Iterator[None]:
         yield
 
 
+def _shares_ray(item: pytest.Item) -> bool:
+    """Whether a test uses the Ray of this session."""
+    return "ray_local" in getattr(item, "fixturenames", ())
+
+
+# Before pytest-xdist, which reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that need a GPU first: torch keeps some of what it finds out about devices."""
-    items.sort(key=lambda item: not _needs_a_gpu(item))
+    """Order the tests, and say which of them run in one process where there are several.
+
+    Those that need a GPU come first: torch keeps some of what it finds out about devices. Those
+    that share a Ray follow in the same process, since they take longest; files stay whole, since
+    their tests share fixtures.
+    """
+    items.sort(key=lambda item: (not _needs_a_gpu(item), not _shares_ray(item)))
+    for item in items:
+        together = _needs_a_gpu(item) or _shares_ray(item)
+        item.add_marker(pytest.mark.xdist_group("ray" if together else item.location[0]))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,7 +95,7 @@ def ray_local() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     """Address of an S3 server of this process, with the bucket `shared`; any credentials do."""
     import boto3

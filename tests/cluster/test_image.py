@@ -150,7 +150,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
     for name in copied:
         assert (_ROOT / name).exists(), name
         assert _reaches_the_builder(name), name
-    assert _reaches_the_builder("pipelines/ray_data_logging.yaml")
+    assert _reaches_the_builder("pipelines/runtime/ray_data_logging.yaml")
 
 
 @pytest.mark.parametrize(

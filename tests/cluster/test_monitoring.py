@@ -35,7 +35,7 @@ class _Metric:
 
 def _registered() -> Iterator[_Metric]:
     """Metrics of the stages as Prometheus names them, read off the source."""
-    for path in sorted((_ROOT / "pipelines").glob("*.py")):
+    for path in sorted((_ROOT / "pipelines").rglob("*.py")):
         tree = ast.parse(path.read_text())
         words = {
             node.value

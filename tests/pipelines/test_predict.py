@@ -405,8 +405,8 @@ def test_a_few_files_start_no_ray(model: Location, audio: Path, tmp_path: Path) 
     script = (
         "import sys\n"
         "from pipelines.predict import predict\n"
-        "from pipelines.progress import Report\n"
-        "from valence.storage import Location\n"
+        "from pipelines.runtime.console import Report\n"
+        "from valence.storage.location import Location\n"
         f"predict([{str(audio / 'a.flac')!r}], Location.parse({str(model)!r}),"
         f" Location.parse({str(tmp_path / 'out')!r}), report=Report())\n"
         "assert 'ray' not in sys.modules\n"
@@ -451,8 +451,8 @@ def test_two_calls_at_once_keep_the_rows_of_both(
         "import sys\n"
         "from pathlib import Path\n"
         "from pipelines import predict as stage\n"
-        "from pipelines.progress import Report\n"
-        "from valence.storage import Location\n"
+        "from pipelines.runtime.console import Report\n"
+        "from valence.storage.location import Location\n"
         "audio, model, out, ready = sys.argv[1:]\n"
         # Both have read the listing before either writes.
         "check = stage.Listing.check\n"

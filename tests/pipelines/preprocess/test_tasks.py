@@ -82,4 +82,4 @@ def test_a_fault_that_one_recording_brings_out_costs_no_other(
     assert told["failure"].to_pylist() == ["", "", ""]
     outcomes = [Outcome.from_json(json.loads(text)) for text in told["told"].to_pylist()]
     assert [outcome.status for outcome in outcomes] == ["ok", "rejected", "ok"]
-    assert "ZeroDivisionError: by nothing (test_segmenting.py, line" in outcomes[1].reason
+    assert "ZeroDivisionError: by nothing (test_tasks.py, line" in outcomes[1].reason
