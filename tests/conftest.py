@@ -49,9 +49,9 @@ def _no_gpu() -> Iterator[None]:
         yield
 
 
-def _shares_ray(item: pytest.Item) -> bool:
-    """Whether a test uses the Ray of this session."""
-    return "ray_local" in getattr(item, "fixturenames", ())
+def _has(item: pytest.Item, fixture: str) -> bool:
+    """Whether a test is given a fixture, by way of others too."""
+    return fixture in getattr(item, "fixturenames", ())
 
 
 # Before pytest-xdist, which reads the groups.
@@ -61,11 +61,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Those that need a GPU come first: torch keeps some of what it finds out about devices. Those
     that share a Ray follow in the same process, since they take longest; files stay whole, since
-    their tests share fixtures.
+    their tests share fixtures. Last are those that share a cluster, which is up until the end.
     """
-    items.sort(key=lambda item: (not _needs_a_gpu(item), not _shares_ray(item)))
+    items.sort(
+        key=lambda item: (
+            not _needs_a_gpu(item),
+            not _has(item, "ray_local"),
+            _has(item, "cluster"),
+        )
+    )
     for item in items:
-        together = _needs_a_gpu(item) or _shares_ray(item)
+        together = _needs_a_gpu(item) or _has(item, "ray_local")
         item.add_marker(pytest.mark.xdist_group("ray" if together else item.location[0]))
 
 

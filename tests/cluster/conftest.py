@@ -12,13 +12,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.processes import wait_for
 from valence.storage.location import Location
 
 _RAY = Path(sys.executable).with_name("ray")
@@ -31,14 +31,6 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def wait_for(until: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    """Return once `until` holds."""
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -119,7 +111,7 @@ class Cluster:
         return ran.stdout + ran.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(object_store: str) -> Iterator[Cluster]:
     """A head without CPUs and one worker, which have the object store's credentials."""
     # Short, because the paths of sockets may have 107 characters.
@@ -173,7 +165,7 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared(object_store: str, tiny_corpus: Location) -> Callable[[str], str]:
     """A function that gives the address of a folder in the bucket; `corpus` holds the tiny one."""
 

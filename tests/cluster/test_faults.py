@@ -24,6 +24,7 @@ from valence.sweep.features import Features, write_features
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
     pytest.mark.ray,
+    pytest.mark.cluster,
     pytest.mark.faults,
 ]
 

@@ -3,21 +3,58 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Cluster, wait_for
+from tests.cluster.conftest import ROOT, Cluster
+from tests.helpers.processes import wait_for
 from valence.config import Config
 from valence.run import Run
 from valence.segments.store import SegmentStore
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.cluster,
+    # It is at work from the first test on.
+    pytest.mark.usefixtures("silent"),
     pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
 ]
+
+
+_SILENT = """
+import sys, time
+from pipelines.runtime.session import ray_session
+with ray_session(sys.argv[1]):
+    import ray
+
+    @ray.remote
+    class Silent:
+        def work(self):
+            time.sleep(60)
+            return "answered"
+
+    print(ray.get(Silent.remote().work.remote()))
+"""
+
+
+@pytest.fixture(scope="module")
+def silent(cluster: Cluster) -> Iterator[subprocess.Popen[str]]:
+    """A driver that waits a minute for its worker's answer, while other tests go on."""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", _SILENT, cluster.gcs],
+        env=cluster.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield driver
+    driver.kill()
+    driver.communicate()
 
 
 def _settings(config: Config) -> list[str]:
@@ -69,28 +106,6 @@ def test_a_job_runs_all_stages_and_a_stopped_one_resumes(
     frame = SegmentStore(segments).recordings()
     assert len(frame) == 6
     assert (frame["status"] == "ok").all()
-
-
-_SILENT = """
-import sys, time
-from pipelines.runtime.session import ray_session
-with ray_session(sys.argv[1]):
-    import ray
-
-    @ray.remote
-    class Silent:
-        def work(self):
-            time.sleep(60)
-            return "answered"
-
-    print(ray.get(Silent.remote().work.remote()))
-"""
-
-
-def test_a_worker_may_be_silent_for_longer_than_pings_are_taken(cluster: Cluster) -> None:
-    """As a training is: nodes hang up on a driver that pings more often than they were told."""
-    ran = cluster.run(sys.executable, "-c", _SILENT, cluster.gcs)
-    assert ran.stdout.split() == ["answered"], ran.stderr
 
 
 def test_a_job_that_fails_says_so(cluster: Cluster, shared: Callable[[str], str]) -> None:
@@ -168,3 +183,11 @@ def test_nobody_answers(shared: Callable[[str], str], cluster: Cluster) -> None:
     )  # fmt: skip
     assert ran.returncode == 1
     assert "Nothing answers at '127.0.0.1:9'" in ran.stderr
+
+
+def test_a_worker_may_be_silent_for_longer_than_pings_are_taken(
+    silent: subprocess.Popen[str],
+) -> None:
+    """As a training is: nodes hang up on a driver that pings more often than they were told."""
+    out, err = silent.communicate(timeout=120)
+    assert out.split() == ["answered"], err

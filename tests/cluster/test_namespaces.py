@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import ROOT, wait_for
+from tests.cluster.conftest import ROOT
+from tests.helpers.processes import wait_for
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.corpus.splits import assign_splits
@@ -23,7 +24,7 @@ from valence.segments.preprocessing import Job, process_recording
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.faults]
 
 _RAY = Path(sys.executable).with_name("ray")
 _STORE_BYTES = 80 * 2**20

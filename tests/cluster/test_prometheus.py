@@ -12,13 +12,15 @@ from collections.abc import Callable, Collection, Iterator
 
 import pytest
 
-from tests.cluster.conftest import ROOT, Cluster, free_port, wait_for
+from tests.cluster.conftest import ROOT, Cluster, free_port
+from tests.helpers.processes import wait_for
 from valence.run import Run
 
 Series = tuple[dict[str, str], float]
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.cluster,
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="no Prometheus is installed"),
     pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
 ]

@@ -8,10 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import torch
 
 from pipelines import predict as stage
 from pipelines.runtime.console import Report
+from tests.helpers.processes import kill_with_descendants, wait_for
 from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.errors import (
@@ -325,6 +324,7 @@ stage.predict([audio], Location.parse(model), Location.parse(out), report=Report
 
 @pytest.mark.ray
 @pytest.mark.faults
+@pytest.mark.cluster
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 def test_a_killed_driver_is_gone_on_from(model: Location, audio: Path, tmp_path: Path) -> None:
     for copy in range(6):
@@ -335,15 +335,8 @@ def test_a_killed_driver_is_gone_on_from(model: Location, audio: Path, tmp_path:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while not list(there.glob("*.png")):
-        assert driver.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    for pid in (driver.pid, *_descendants(driver.pid)):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    driver.wait()
+    wait_for(lambda: [*there.glob("*.png")] or driver.poll() is not None, "a prediction")
+    kill_with_descendants(driver)
     done = len(list(there.glob("*.png")))
     assert 1 <= done < 9
     assert not (there / "prediction.json").exists()
@@ -351,13 +344,6 @@ def test_a_killed_driver_is_gone_on_from(model: Location, audio: Path, tmp_path:
     assert [row["status"] for row in summary["recordings"]].count("skipped") == done
     stage.predict([str(audio)], model, Location.parse(here), report=Report())
     _same_files(here, there)
-
-
-def _descendants(pid: int) -> list[int]:
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
-    ).stdout.split()
-    return [each for child in map(int, children) for each in (child, *_descendants(child))]
 
 
 def _same_files(one: Path, other: Path) -> None:

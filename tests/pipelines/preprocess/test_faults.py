@@ -7,18 +7,21 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.noise import write_noise_corpus
+from tests.helpers.processes import command, descendants, kill_with_descendants, wait_for
 from tests.helpers.simulated import simulate
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.corpus.splits import assign_splits
+from valence.run import Run
 from valence.segments.preprocessing import Job, process_recording
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
@@ -66,50 +69,59 @@ def _stored(run: Path) -> dict[str, bytes]:
     return {file.stem: file.read_bytes() for file in files if file.stem != "recordings"}
 
 
-def _wait(until: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def _worker_at_work(run: Path, file: str = r"\.\d") -> int | None:
+def _worker_at_work(run: Path, file: str) -> int | None:
     """The process that has a file of the segments of `run` open and half written."""
+    pattern = rf"{run}/segments/{file}\.parquet\..*partial"
+    # There is none to look for, most of the time.
+    folder = Path(f"{run}/segments/{file}").parent
+    if not any(re.fullmatch(pattern, str(path)) for path in folder.glob(".*partial")):
+        return None
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             path = str(descriptor.readlink())
         except OSError:
             continue
-        if re.fullmatch(rf"{run}/segments/{file}\.parquet\..*partial", path):
+        if re.fullmatch(pattern, path):
             return int(descriptor.parts[2])
     return None
 
 
-def _descendants(pid: int) -> list[int]:
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(status.parts[2])] = int(status.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found[1:]
+@contextmanager
+def _killing(run: Path, file: str = r"\.\d", *, most: int) -> Iterator[list[int]]:
+    """Kill workers as they write files of that name, `most` of them at most."""
+    killed: list[int] = []
+    over = threading.Event()
 
+    def kill() -> None:
+        while len(killed) < most and not over.wait(0.01):
+            worker = _worker_at_work(run, file)
+            if worker is not None and worker not in killed:
+                os.kill(worker, signal.SIGKILL)
+                killed.append(worker)
 
-def _command(pid: int) -> str:
-    """The command line of a process; empty where there is none or it has ended."""
+    thread = threading.Thread(target=kill)
+    thread.start()
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def _preprocess(corpus: Path, run: Path, report: Any, *settings: str) -> dict[str, Any]:
+    """The stage, on the Ray of the session."""
+    from pipelines.preprocess.stage import preprocess
+
+    config = Config.resolve(Config(), assignments=settings)
+    return preprocess(
+        Location.parse(corpus), Run.at(str(run)), config, overwrite=False, report=report
+    )
 
 
 def _start(corpus: Path, run: Path, *settings: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipelines", "preprocess", str(corpus), "--out", str(run)]
+    program = [sys.executable, "-m", "pipelines", "preprocess", str(corpus), "--out", str(run)]
     return subprocess.Popen(
-        [*command, *(f"--set={setting}" for setting in settings)],
+        [*program, *(f"--set={setting}" for setting in settings)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -118,24 +130,13 @@ def _start(corpus: Path, run: Path, *settings: str) -> subprocess.Popen[str]:
 
 
 def test_a_killed_worker_costs_nothing(
-    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+    ray_local: None, corpus: Path, expected: dict[str, bytes], told: Any, tmp_path: Path
 ) -> None:
-    driver = _start(corpus, tmp_path)
-    killed: list[int] = []
-
-    def kill() -> bool:
-        worker = _worker_at_work(tmp_path)
-        if worker is not None and worker not in killed:
-            os.kill(worker, signal.SIGKILL)
-            killed.append(worker)
-        return len(killed) >= 2 or driver.poll() is not None
-
-    _wait(kill)
-    _, told = driver.communicate(timeout=120)
-    assert driver.returncode == 0, told
+    with _killing(tmp_path, most=2) as killed:
+        _preprocess(corpus, tmp_path, told)
     assert len(killed) == 2
     # What a killed worker had finished before counts as made, once.
-    assert f"{_RECORDINGS} recordings made, 0 skipped, 0 rejected" in told
+    assert f"{_RECORDINGS} recordings made, 0 skipped, 0 rejected" in "\n".join(told.lines)
     assert _stored(tmp_path) == expected
     frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings()
     assert frame["Id"].tolist() == sorted(expected)
@@ -143,49 +144,39 @@ def test_a_killed_worker_costs_nothing(
 
 
 def test_a_recording_that_kills_every_worker_is_set_aside(
-    corpus: Path, expected: dict[str, bytes], tmp_path: Path
+    ray_local: None, corpus: Path, expected: dict[str, bytes], told: Any, tmp_path: Path
 ) -> None:
-    driver = _start(corpus, tmp_path)
-    killed: set[int] = set()
-
-    def kill() -> bool:
-        worker = _worker_at_work(tmp_path, file=r"\.7")
-        if worker is not None and worker not in killed:
-            os.kill(worker, signal.SIGKILL)
-            killed.add(worker)
-        return driver.poll() is not None
-
-    _wait(kill, seconds=240)
-    _, told = driver.communicate()
-    assert driver.returncode == 0, told
+    with _killing(tmp_path, r"\.7", most=99) as killed:
+        _preprocess(corpus, tmp_path, told)
     assert len(killed) > 2
-    assert "rejected 7: The process that worked on" in told
+    assert "rejected 7: The process that worked on" in "\n".join(told.lines)
     assert _stored(tmp_path) == {name: expected[name] for name in expected if name != "7"}
     frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings().set_index("Id")
     assert frame.loc["7", "status"] == "rejected"
     # Left alone, it is made.
-    again = _start(corpus, tmp_path)
-    _, told = again.communicate(timeout=240)
-    assert again.returncode == 0, told
-    assert f"1 recordings made, {_RECORDINGS - 1} skipped, 0 rejected" in told
+    told.lines.clear()
+    _preprocess(corpus, tmp_path, told)
+    assert f"1 recordings made, {_RECORDINGS - 1} skipped, 0 rejected" in "\n".join(told.lines)
     assert _stored(tmp_path) == expected
 
 
+@pytest.mark.cluster
 def test_after_a_killed_driver_only_what_is_missing_is_made(
     corpus: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     driver = _start(corpus, tmp_path)
-    _wait(lambda: len(_stored(tmp_path)) >= 3 if (tmp_path / "segments").is_dir() else False)
+    segments = tmp_path / "segments"
+    wait_for(lambda: len(list(segments.glob("[0-9].parquet"))) >= 3, "three recordings")
     # Between two tasks a worker is idle.
     names = ("ray::MapBatches", "ray::IDLE")
     workers = [
-        pid for pid in _descendants(driver.pid) if any(name in _command(pid) for name in names)
+        pid for pid in descendants(driver.pid) if any(name in command(pid) for name in names)
     ]
     assert workers
     driver.kill()
     driver.communicate()
     # Its workers notice that they are alone, and end.
-    _wait(lambda: not any(_command(pid) for pid in workers))
+    wait_for(lambda: not any(map(command, workers)), "the end of the workers")
     finished = set(_stored(tmp_path))
     inodes = {name: (tmp_path / f"segments/{name}.parquet").stat().st_ino for name in finished}
     assert 3 <= len(finished) < _RECORDINGS
@@ -225,6 +216,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.cluster
 def test_a_lost_node_costs_nothing(
     corpus: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -268,38 +260,27 @@ def _parts(run: Path) -> list[Path]:
 
 
 def test_a_worker_killed_in_a_part_costs_nothing(
-    long_corpus: Path, expected_long: dict[str, bytes], tmp_path: Path
+    ray_local: None,
+    long_corpus: Path,
+    expected_long: dict[str, bytes],
+    told: Any,
+    tmp_path: Path,
 ) -> None:
-    driver = _start(long_corpus, tmp_path, *_LONG)
-    killed: list[int] = []
-
-    def kill() -> bool:
-        worker = _worker_at_work(tmp_path, file=r"parts/long/\.\d+-\w+")
-        if worker is not None and not killed:
-            os.kill(worker, signal.SIGKILL)
-            killed.append(worker)
-        return bool(killed) or driver.poll() is not None
-
-    _wait(kill)
-    _, told = driver.communicate(timeout=120)
-    assert driver.returncode == 0, told
+    with _killing(tmp_path, r"parts/long/\.\d+-\w+", most=1) as killed:
+        _preprocess(long_corpus, tmp_path, told, *_LONG)
     assert killed
-    assert "3 recordings made, 0 skipped, 0 rejected" in told
+    assert "3 recordings made, 0 skipped, 0 rejected" in "\n".join(told.lines)
     assert _stored(tmp_path) == expected_long
     assert not (tmp_path / "segments/parts").exists()
 
 
+@pytest.mark.cluster
 def test_after_a_killed_driver_the_parts_that_stand_are_kept(
     long_corpus: Path, expected_long: dict[str, bytes], tmp_path: Path
 ) -> None:
     driver = _start(long_corpus, tmp_path, *_LONG)
-    _wait(lambda: bool(_parts(tmp_path)))
-    tree = [driver.pid, *_descendants(driver.pid)]
-    for pid in tree:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    driver.communicate()
-    _wait(lambda: not any(_command(pid) for pid in tree))
+    wait_for(lambda: _parts(tmp_path), "a part")
+    kill_with_descendants(driver)
     kept = len(_parts(tmp_path))
     assert 1 <= kept < 3
     assert "long" not in _stored(tmp_path)

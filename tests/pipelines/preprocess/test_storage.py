@@ -6,7 +6,7 @@ import io
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,23 +42,23 @@ def _upload(folder: Path, target: Location) -> None:
 
 @pytest.fixture
 def bucket(object_store: str) -> Location:
-    """A bucket with the credentials in its address."""
+    """A folder of a bucket, with the credentials in its address."""
     return Location.parse(
-        f"s3://key:secret@shared?endpoint_override={object_store}&scheme=http&region=us-east-1"
+        "s3://key:secret@shared/preprocessing"
+        f"?endpoint_override={object_store}&scheme=http&region=us-east-1"
     )
 
 
 def test_corpus_and_run_on_an_object_store(
     ray_local: None,
     bucket: Location,
+    prepared_run: Callable[[str], Run],
     tiny_corpus: Location,
     tiny_config: Config,
-    tmp_path: Path,
 ) -> None:
     from pipelines.preprocess.stage import preprocess
 
-    preprocess(tiny_corpus, Run.at(str(tmp_path)), tiny_config, overwrite=False, report=_quiet())
-    expected = SegmentStore(Location.parse(tmp_path / "segments"))
+    expected = SegmentStore(prepared_run("run").folder("segments"))
     corpus, run = bucket / "corpus", Run(bucket / "runs/a")
     _upload(Path(tiny_corpus.path), corpus)
     summary = preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())

@@ -162,6 +162,7 @@ cluster.shutdown()
 
 
 @pytest.mark.ray
+@pytest.mark.cluster
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 @pytest.mark.parametrize("nodes", ["unlabelled", "labelled"])
 def test_a_gpu_node_works_on_recordings_only_where_it_is_all_there_is(
@@ -208,6 +209,7 @@ cluster.shutdown()
 
 
 @pytest.mark.ray
+@pytest.mark.cluster
 def test_where_nodes_may_come_it_waits_for_one_without_gpus(
     tiny_corpus: Location, tmp_path: Path
 ) -> None:
@@ -272,6 +274,7 @@ def _may_mount() -> bool:
 
 
 @pytest.mark.ray
+@pytest.mark.cluster
 @pytest.mark.skipif(not _may_mount(), reason="this user may not mount anything")
 def test_a_folder_that_one_node_does_not_see_is_refused(tmp_path: Path) -> None:
     seen, hidden = tmp_path / "seen", tmp_path / "hidden"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.processes import wait_for
 from valence.run import Run
 
 # A command that says when it is at work, and cleans up as long as it is told to.
@@ -28,7 +29,7 @@ def work(cleaning: float = 0.0, swallow: bool = False, guarded: bool = False) ->
         if guarded:
             with undisturbed():
                 print("at work", flush=True)
-                time.sleep(2)
+                sys.stdin.readline()
                 print("whole", flush=True)
         print("at work", flush=True)
         time.sleep(60)
@@ -48,6 +49,7 @@ cli.main()
 def _started(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -122,7 +124,8 @@ def test_a_second_signal_ends_it_at_once() -> None:
 def test_what_leaves_processes_behind_is_not_broken_off() -> None:
     with _at_work("--guarded") as process:
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        # The signal is there before the line that the work waits for.
+        out, err = process.communicate("\n", timeout=20)
     assert (process.returncode, out) == (143, "whole\ncleaning\nclean\n")
     assert "Stopped (SIGTERM)" in err
 
@@ -168,6 +171,7 @@ def _listening(pids: set[int]) -> set[str]:
 
 
 @pytest.mark.ray
+@pytest.mark.cluster
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="reads Linux's /proc")
 def test_a_training_of_two_workers_alone_on_its_machine(
     prepared_run: Callable[[str], Run],
@@ -187,9 +191,8 @@ def test_a_training_of_two_workers_alone_on_its_machine(
         reader.start()
         history = Path(run.root.path) / "train" / "history.csv"
         # An epoch is done: the workers have met and exchanged what they found.
-        while not history.exists():
-            assert process.poll() is None, errors
-            time.sleep(0.1)
+        wait_for(lambda: history.exists() or process.poll() is not None, "an epoch", seconds=240)
+        assert process.poll() is None, errors
         started = _marked(mark)
         workers = {pid for pid, name in started.items() if "RayTrainWorker" in name}
         assert len(workers) == 2, started
@@ -204,7 +207,4 @@ def test_a_training_of_two_workers_alone_on_its_machine(
     assert errors[-1].startswith("valence: Stopped (SIGTERM). What is finished is kept")
     assert not any("Traceback" in line for line in errors)
     # What it started ends with it, the last of it within seconds.
-    limit = time.monotonic() + 30
-    while _marked(mark):
-        assert time.monotonic() < limit, _marked(mark)
-        time.sleep(0.1)
+    wait_for(lambda: not _marked(mark), "the end of what it started", seconds=30)

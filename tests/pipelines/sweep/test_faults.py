@@ -20,6 +20,7 @@ from rich.console import Console
 from pipelines.runtime import console as progress
 from pipelines.runtime.console import Report
 from tests.helpers.exported import exported
+from tests.helpers.processes import command, descendants, wait_for
 from tests.helpers.sweeping import results_of, run_sweep, run_with, sweep_config
 from valence.sweep.features import Features
 
@@ -76,13 +77,9 @@ def test_whatever_a_trial_raises_is_a_row_that_says_it_and_is_counted(
     # What the disk cost is none that the next call would take for done.
     files = {file.stem for file in (run.folder("sweep") / "combinations").files()}
     assert files == {f"none-none-{name}" for name in ("linear", "ridge", "xgboost")}
-    deadline = time.monotonic() + 30
     # At least: what was counted before the first look may have come later.
-    while (
-        exported(name)["ok"] < before["ok"] + 2 or exported(name)["failed"] < before["failed"] + 1
-    ):
-        assert time.monotonic() < deadline, "the counters have not come"
-        time.sleep(0.5)
+    least = {"ok": before["ok"] + 2, "failed": before["failed"] + 1}
+    wait_for(lambda: all(exported(name)[key] >= least[key] for key in least), "the counters")
 
 
 def test_a_trial_that_takes_too_long_is_shown_and_ended_and_its_work_stops(
@@ -151,6 +148,7 @@ def test_a_worker_that_is_killed_twice_is_a_row_that_overwrite_tries_again(
 
 
 @pytest.mark.faults
+@pytest.mark.cluster
 def test_killed_in_the_middle_it_runs_only_what_is_missing(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
@@ -167,12 +165,11 @@ with ray_session():
 """
     child = subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT, start_new_session=True)
     store = run.folder("sweep") / "combinations"
-    deadline = time.monotonic() + 120
-    while len(store.files()) < 8 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: len(store.files()) >= 8, "eight outcomes")
+    started = descendants(child.pid)
     child.kill()
     child.wait()
-    time.sleep(1)
+    wait_for(lambda: not any(map(command, started)), "the end of what it started")
     before = {file.name: file.info().mtime_ns for file in store.files()}
     assert 8 <= len(before) < 60
     run_sweep(run, sweep_config())

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.helpers.processes import kill_with_descendants, wait_for
 from valence.config import Config
 from valence.errors import DamagedError
 from valence.run import Run
@@ -61,35 +60,6 @@ def _train(run: Run, config: Config, report: Any) -> None:
 def _epochs(run: Run) -> int:
     progress = read_progress(run.folder("train"))
     return 0 if progress is None else len(progress["history"])
-
-
-def _wait(until: Callable[[], bool], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def _descendants(pid: int) -> dict[int, str]:
-    """Processes under `pid`, with their command lines."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                names[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-
-    def under(child: int) -> bool:
-        while child in parents:
-            child = parents[child]
-            if child == pid:
-                return True
-        return False
-
-    return {child: names[child] for child in parents if child in names and under(child)}
 
 
 def _same_as(expected: Run, run: Run) -> None:
@@ -218,6 +188,7 @@ def test_segments_that_are_damaged_while_they_are_streamed_are_refused_by_name(
     assert run.stage("train").record()["status"] == "running"  # type: ignore[index]
 
 
+@pytest.mark.cluster
 def test_a_killed_driver_goes_on_here_and_elsewhere(
     trained: tuple[Run, Any],
     prepared_run: MakeRun,
@@ -231,12 +202,9 @@ def test_a_killed_driver_goes_on_here_and_elsewhere(
     driver = subprocess.Popen(
         [sys.executable, "-c", _DRIVER, str(run.root), str(settings)], stderr=subprocess.DEVNULL
     )
-    _wait(lambda: _epochs(run) >= 3)
-    # As when the machine goes down: left alone, a worker may still end this small training.
-    for pid in (driver.pid, *_descendants(driver.pid)):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    driver.wait()
+    wait_for(lambda: _epochs(run) >= 3, "three epochs", seconds=180)
+    # Left alone, a worker may still end this small training.
+    kill_with_descendants(driver)
     assert run.stage("train").record()["status"] == "running"  # type: ignore[index]
     finished = _epochs(run)
     assert 3 <= finished < 6
@@ -327,6 +295,7 @@ def _ray(kind: str, environment: dict[str, str]) -> Iterator[str]:
         cluster.communicate("", timeout=60)
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("kind", ["of its own", "a cluster's"])
 def test_a_driver_that_dies_alone_is_gone_on_from_at_once(
     trained: tuple[Run, Any],
@@ -349,7 +318,7 @@ def test_a_driver_that_dies_alone_is_gone_on_from_at_once(
                 stderr=subprocess.DEVNULL,
                 env=environment,
             )
-            _wait(begun.exists)
+            wait_for(begun.exists, "an epoch to begin", seconds=180)
             driver.kill()
             driver.wait()
             assert run.stage("train").record()["status"] == "running"  # type: ignore[index]
@@ -366,6 +335,7 @@ def test_a_driver_that_dies_alone_is_gone_on_from_at_once(
     _same_as(trained[0], run)
 
 
+@pytest.mark.cluster
 def test_of_two_trainings_in_one_folder_the_later_goes_on(
     trained: tuple[Run, Any], prepared_run: MakeRun, train_config: Config, tmp_path: Path
 ) -> None:
@@ -380,7 +350,7 @@ def test_of_two_trainings_in_one_folder_the_later_goes_on(
         for code in (_driver_whose_worker(_UNTIL_ANOTHER_COMES), _DRIVER):
             command = [sys.executable, "-c", code, *arguments]
             drivers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-            _wait(begun.exists)
+            wait_for(begun.exists, "an epoch to begin", seconds=180)
         # The second's end is not waited for by way of the first's, which would wait for ever.
         for driver in reversed(drivers):
             told.insert(0, driver.communicate(timeout=240)[1])
@@ -430,6 +400,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.cluster
 def test_a_node_lost_with_its_worker_leaves_the_training_to_the_others(
     prepared_run: Callable[[str], Run], train_config: Config
 ) -> None:

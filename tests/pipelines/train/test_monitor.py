@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import ray
 from pyarrow import fs
 
 from pipelines.train.monitor import Watch
+from tests.helpers.processes import wait_for
 from valence.config import Config
 from valence.storage.location import Location
 
@@ -46,7 +46,7 @@ def _watch(folder: Location, report: Any, rows: list[dict[str, Any]], **more: An
     folder.filesystem.create_dir(folder.path)
     with Watch(folder, _CONFIG, None, report):
         _tell(folder, rows[:1], **more)
-        time.sleep(1.5)
+        wait_for(lambda: any("epoch 1:" in line for line in report.lines), "the first epoch")
         _tell(folder, rows, **more)
 
 
@@ -112,14 +112,15 @@ def test_metrics_of_ray_hold_the_last_epoch(tmp_path: Path, told: Any) -> None:
         "best_validation_ccc": 2.92,
         "seconds_left": 8.0,
     }
-    deadline = time.monotonic() + 60
     found: dict[str, float] = {}
-    while found != pytest.approx(expected) and time.monotonic() < deadline:
-        time.sleep(1)
+
+    def has_come() -> bool:
         with urllib.request.urlopen(address, timeout=10) as answer:
             text = answer.read().decode()
         for name in expected:
             pattern = rf'^ray_valence_{name}{{[^}}]*seed="3"[^}}]*}} (\S+)$'
             for value in re.findall(pattern, text, flags=re.MULTILINE):
                 found[name] = float(value)
-    assert found == pytest.approx(expected)
+        return found == pytest.approx(expected)
+
+    wait_for(has_come, "the last epoch's values")
