@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipelines.runtime.console import Bar, Report
+from tests.helpers.consoles import Told
 from valence.audio.standardization import Moments
 from valence.config import Config
 from valence.corpus.muse import read_corpus
@@ -17,21 +16,6 @@ from valence.run import Run
 from valence.segments.preprocessing import process_recording
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
-
-
-class Told(Report):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    @contextmanager
-    def bar(self, title: str, total: float | None = None) -> Iterator[Bar]:
-        yield Bar(self, title, total, None, None)
 
 
 @pytest.fixture

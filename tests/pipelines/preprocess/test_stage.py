@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -12,10 +11,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from rich.console import Console
 
 from pipelines.preprocess.tasks import process_recordings
-from pipelines.runtime.console import Report
+from tests.helpers.consoles import Told, quiet
 from tests.helpers.exported import exported
 from tests.helpers.processes import wait_for
 from valence.chain import require_own_config
@@ -43,12 +41,8 @@ def _preprocess(
     from pipelines.preprocess.stage import preprocess
 
     return preprocess(
-        Location.parse(corpus), Run.at(str(run)), config, overwrite=overwrite, report=_quiet()
+        Location.parse(corpus), Run.at(str(run)), config, overwrite=overwrite, report=quiet()
     )
-
-
-def _quiet() -> Report:
-    return Report(Console(file=io.StringIO(), force_terminal=True))
 
 
 def _files(run: Path) -> dict[str, bytes]:
@@ -398,17 +392,10 @@ def test_more_cpus_than_any_node_has(
 
 
 def test_summary_and_progress(
-    ray_local: None, tiny_corpus: Location, tiny_config: Config, tmp_path: Path
+    ray_local: None, tiny_corpus: Location, tiny_config: Config, told: Told, tmp_path: Path
 ) -> None:
     from pipelines.preprocess.stage import preprocess
 
-    class Heard(Report):
-        lines: list[str] = []  # noqa: RUF012
-
-        def say(self, text: str) -> None:
-            self.lines.append(text)
-
-    heard = Heard(Console(file=io.StringIO(), force_terminal=False))
     corpus = Location.parse(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
     (tmp_path / "corpus/label_segments/valence/gone.csv").write_text("timestamp,value\n0,0\n")
     # A telephone's sound, and labels whose name is written otherwise.
@@ -421,19 +408,18 @@ def test_summary_and_progress(
     partition = tmp_path / "corpus/metadata/partition.csv"
     partition.write_text(partition.read_text().replace("06,", "F06,"))
     run = Run.at(str(tmp_path / "run"))
-    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=heard)
+    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=told)
     low = (
         "  remark on 1 of 6 recordings, 'F06': its sample rate of 8000 Hz is below 16000 Hz: it "
         "holds nothing above 4000 Hz"
     )
     case = "differ in capital and small letters only: 'f06' ('F06')"
-    assert heard.lines.count(low) == sum(case in line for line in heard.lines) == 1
-    again = Heard(Console(file=io.StringIO(), force_terminal=False))
-    again.lines = []
+    assert told.lines.count(low) == sum(case in line for line in told.lines) == 1
+    again = Told()
     assert preprocess(corpus, run, tiny_config, overwrite=False, report=again) == summary
     assert low in again.lines
     assert "nothing to do" in again.lines[-1]
-    assert any("('06', 'f06', 'gone')" in line for line in heard.lines)
+    assert any("('06', 'f06', 'gone')" in line for line in told.lines)
     assert summary["audio_hours"] == pytest.approx(6 * 40 / 3600)
     assert summary["audio_hours_per_hour"] > 0
     assert summary["stored_bytes"] == sum(
@@ -444,9 +430,9 @@ def test_summary_and_progress(
     steps = summary["step_seconds"]
     assert set(steps) == {"fetch", "check", "decode", "level", "augment", "mel", "store"}
     assert all(value > 0 for value in steps.values())
-    assert any(line.startswith("preprocess: 6/6 0.07 h of audio") for line in heard.lines)
-    assert any("6 recordings made, 0 skipped, 0 rejected" in line for line in heard.lines)
-    assert any(re.search(r"\d+ audio-hours per hour", line) for line in heard.lines)
+    assert any(line.startswith("preprocess: 6/6 0.07 h of audio") for line in told.lines)
+    assert any("6 recordings made, 0 skipped, 0 rejected" in line for line in told.lines)
+    assert any(re.search(r"\d+ audio-hours per hour", line) for line in told.lines)
     record = Run.at(str(tmp_path / "run")).stage("segments").require()
     assert record["summary"] == summary
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from rich.console import Console
 
 from pipelines.preprocess.tasks import process_recordings
-from pipelines.runtime.console import Report
+from tests.helpers.consoles import quiet
 from valence.config import Config
 from valence.corpus.muse import Recording
 from valence.errors import StaleError, ValenceError
@@ -28,10 +27,6 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
 ]
-
-
-def _quiet() -> Report:
-    return Report(Console(file=io.StringIO(), force_terminal=True))
 
 
 def _upload(folder: Path, target: Location) -> None:
@@ -61,25 +56,25 @@ def test_corpus_and_run_on_an_object_store(
     expected = SegmentStore(prepared_run("run").folder("segments"))
     corpus, run = bucket / "corpus", Run(bucket / "runs/a")
     _upload(Path(tiny_corpus.path), corpus)
-    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
     assert summary["processed"] == 6
     store = SegmentStore(run.folder("segments"))
     for name in expected.recordings()["Id"]:
         assert store.file(name).read_bytes() == expected.file(name).read_bytes()
     assert store.digest() == expected.digest()
     # A second time there is nothing to do, and what is missing is made alone.
-    again = preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+    again = preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
     assert again == summary
     store.file("02").delete()
     run.stage("segments").file.delete()
-    resumed = preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+    resumed = preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
     assert (resumed["processed"], resumed["skipped"]) == (1, 5)
     assert store.file("02").read_bytes() == expected.file("02").read_bytes()
     # Changed audio is noticed there too.
     changed = (corpus / "raw_data/audio/04.wav").read_bytes()
     (corpus / "raw_data/audio/04.wav").write_bytes(changed[:-2000] + bytes(2000))
     with pytest.raises(StaleError, match="'04'"):
-        preprocess(corpus, run, tiny_config, overwrite=False, report=_quiet())
+        preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
 
 
 def test_a_long_recording_on_an_object_store(
@@ -150,7 +145,7 @@ def test_a_full_disk_keeps_whole_files_and_nothing_else(
 
     run = Run.at(str(small_disk))
     with pytest.raises(ValenceError, match="No space left on device"):
-        preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=_quiet())
+        preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=quiet())
     store = SegmentStore(run.folder("segments"))
     whole = [file.stem for file in store.root.files() if file.suffix == ".parquet"]
     assert 0 < len(whole) < 6
@@ -161,6 +156,6 @@ def test_a_full_disk_keeps_whole_files_and_nothing_else(
     assert not (store.root / "recordings.parquet").exists()
     # With more room the work goes on where it stopped.
     subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
-    summary = preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=_quiet())
+    summary = preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=quiet())
     assert summary["skipped"] == len(whole)
     assert not list(Path(store.root.path).glob(".*"))

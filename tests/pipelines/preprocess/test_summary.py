@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import io
-
 import pytest
-from rich.console import Console
 
 from pipelines.preprocess.summary import Tally
-from pipelines.runtime.console import Report
+from tests.helpers.consoles import Told
 from valence.formatting import some
 from valence.segments.jobs import Outcome, PartOutcome
 
@@ -79,24 +76,15 @@ def test_note_while_it_runs() -> None:
     assert note.endswith("x real time, 1 skipped, 2 rejected")
 
 
-def test_told_at_the_end() -> None:
-    class Heard(Report):
-        def __init__(self) -> None:
-            super().__init__(Console(file=io.StringIO(), force_terminal=False))
-            self.lines: list[str] = []
-
-        def say(self, text: str) -> None:
-            self.lines.append(text)
-
-    heard = Heard()
-    _tally().tell(heard, _OUTCOMES)
-    assert heard.lines[:2] == ["  rejected d: it is silent", "  rejected e: it cannot be read"]
-    assert heard.lines[2:4] == [
+def test_told_at_the_end(told: Told) -> None:
+    _tally().tell(told, _OUTCOMES)
+    assert told.lines[:2] == ["  rejected d: it is silent", "  rejected e: it cannot be read"]
+    assert told.lines[2:4] == [
         "  remark on 2 of 3 recordings, 'b', 'c': it is narrow",
         "  remark on 1 of 3 recordings, 'a': it is odd",
     ]
-    assert "2 recordings made, 1 skipped, 2 rejected; 0.75 h of audio" in heard.lines[4]
-    assert "1.00 h and 2.0 MiB in the store" in heard.lines[4]
+    assert "2 recordings made, 1 skipped, 2 rejected; 0.75 h of audio" in told.lines[4]
+    assert "1.00 h and 2.0 MiB in the store" in told.lines[4]
 
 
 def test_some_names() -> None:

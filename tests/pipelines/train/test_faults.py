@@ -116,7 +116,7 @@ def test_a_killed_worker_is_restarted_where_it_was(
         ResidentSource.batches = batches  # type: ignore[method-assign]
         with pids.open("a") as file:
             file.write(f"{os.getpid()} {given['settings'].placement.residency}\n")
-        return train._work(given)
+        return train.train_worker(given)
 
     run = prepared_run("run")
     monkeypatch.setattr("pipelines.train.stage.train_worker", dying)
@@ -166,7 +166,7 @@ def test_segments_that_are_damaged_while_they_are_streamed_are_refused_by_name(
             return whole(self, seed, epoch)
 
         StreamingSource.batches = batches  # type: ignore[method-assign]
-        return train._work(given)
+        return train.train_worker(given)
 
     monkeypatch.setattr("pipelines.train.stage.train_worker", damaging)
     settings = [
@@ -249,7 +249,7 @@ def told(given):
             yield batch
 
     ResidentSource.batches = batches
-    return train._work(given)
+    return train.train_worker(given)
 
 pipelines.train.stage.train_worker = told
 """

@@ -256,7 +256,7 @@ def test_what_stops_one_worker_stops_all_and_is_told(
 
         Placement.settle = settle_or_not  # type: ignore[method-assign]
         ResidentSource.batches = batches_or_not  # type: ignore[method-assign]
-        return train._work(given)
+        return train.train_worker(given)
 
     run = prepared_run("run")
     monkeypatch.setattr("pipelines.train.stage.train_worker", stopped)

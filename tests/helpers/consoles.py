@@ -1,0 +1,31 @@
+"""Reports that nobody sees."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from pipelines.runtime.console import Bar, Report
+
+
+def quiet() -> Report:
+    """A report on a terminal of its own."""
+    return Report(Console(file=io.StringIO(), force_terminal=True))
+
+
+class Told(Report):
+    """Remembers what was said, as where there is no terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    @contextmanager
+    def bar(self, title: str, total: float | None = None) -> Iterator[Bar]:
+        yield Bar(self, title, total, None, None)
