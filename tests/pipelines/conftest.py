@@ -59,6 +59,43 @@ def prepared_run(_segments: Path, tmp_path: Path) -> Callable[[str], Run]:
     return make
 
 
+def add_model(run: Run, config: Config) -> None:
+    """Give a run with segments a model that was not trained."""
+    import torch
+
+    from valence.model.network import ValenceModel
+    from valence.model.serialization import export_model
+
+    standardizer = SegmentStore(run.folder("segments")).standardizer()
+    torch.manual_seed(0)
+    model = ValenceModel(config.model, n_mels=128, n_frames=34, standardizer=standardizer)
+    stage = run.stage("train")
+    stage.begin({"made_for": "tests"})
+    stage.finish({"digest": export_model(run.model, model, config, {}), "seconds": 0.0})
+
+
+@pytest.fixture(scope="session")
+def _extracted(
+    ray_local: None, _segments: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run whose features are those of a model that was not trained, made once."""
+    from pipelines.extract import extract
+
+    folder = tmp_path_factory.mktemp("runs") / "extracted"
+    shutil.copytree(_segments, folder)
+    run = Run.at(str(folder))
+    add_model(run, tiny_config)
+    extract(run, tiny_config, overwrite=False, report=Told())
+    return folder
+
+
+@pytest.fixture
+def extracted(_extracted: Path, tmp_path: Path) -> Run:
+    """A run of its own with segments, a model that was not trained, and its features."""
+    shutil.copytree(_extracted, tmp_path / "run")
+    return Run.at(str(tmp_path / "run"))
+
+
 @pytest.fixture(scope="session")
 def train_config(tiny_config: Config) -> Config:
     """Two seeds of three epochs, shuffled in several pools, that draw random numbers as they go."""

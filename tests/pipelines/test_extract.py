@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.pipelines.conftest import add_model
 from valence.config import Config
 from valence.errors import MissingStageError, ModelError, StaleError
-from valence.model.network import ValenceModel
 from valence.model.serialization import export_model, load_model
 from valence.run import Run
 from valence.segments.store import SegmentStore
@@ -34,15 +34,7 @@ MakeRun = Callable[[str], Run]
 def run(prepared_run: MakeRun, tiny_config: Config) -> Run:
     """A run with a model that was not trained."""
     made = prepared_run("run")
-    store = SegmentStore(made.folder("segments"))
-    torch.manual_seed(0)
-    model = ValenceModel(
-        tiny_config.model, n_mels=128, n_frames=34, standardizer=store.standardizer()
-    )
-    digest = export_model(made.model, model, tiny_config, {})
-    stage = made.stage("train")
-    stage.begin({"made_for": "tests"})
-    stage.finish({"seconds": 0.0, "digest": digest})
+    add_model(made, tiny_config)
     return made
 
 
@@ -53,9 +45,10 @@ def _extract(run: Run, config: Config, report: Any, *, overwrite: bool = False) 
 
 
 def test_features_are_the_models_for_every_sequence(
-    run: Run, tiny_config: Config, told: Any
+    extracted: Run, tiny_config: Config, told: Any
 ) -> None:
-    summary = _extract(run, tiny_config, told)
+    run = extracted
+    summary = run.stage("features").require()["summary"]
     features = read_features(run.folder("features"))
     store = SegmentStore(run.folder("segments"))
     frame: pd.DataFrame = store.recordings()
@@ -83,11 +76,11 @@ def test_features_are_the_models_for_every_sequence(
         _extract(run, Config.resolve(tiny_config, assignments=["sequence.stride=4"]), told)
 
 
-def test_recordings_of_one_task_are_those_of_many(run: Run, tiny_config: Config, told: Any) -> None:
+def test_recordings_of_one_task_are_those_of_many(extracted: Run, tiny_config: Config) -> None:
     """As where a GPU takes several at once, in this process."""
     from pipelines.extract import extract_recordings
 
-    _extract(run, tiny_config, told)
+    run = extracted
     folder = run.folder("features")
 
     def files() -> dict[str, bytes]:
@@ -104,8 +97,8 @@ def test_recordings_of_one_task_are_those_of_many(run: Run, tiny_config: Config,
     assert files() == alone
 
 
-def test_only_what_is_missing_is_extracted(run: Run, tiny_config: Config, told: Any) -> None:
-    _extract(run, tiny_config, told)
+def test_only_what_is_missing_is_extracted(extracted: Run, tiny_config: Config, told: Any) -> None:
+    run = extracted
     folder = run.folder("features")
     files = {file.name: file.info().mtime_ns for file in folder.files() if file.stem != "stage"}
     kept = sorted(files)[2:]
@@ -185,9 +178,9 @@ def test_a_worker_that_dies_costs_no_recording(
 
 
 def test_values_that_are_no_numbers_stop_the_stage_and_keep_the_others(
-    run: Run, tiny_config: Config, told: Any
+    extracted: Run, tiny_config: Config, told: Any
 ) -> None:
-    _extract(run, tiny_config, told)
+    run = extracted
     features = read_features(run.folder("features"))
     names = np.unique(features.recording)
     model, _ = load_model(run.model)

@@ -13,7 +13,6 @@ import audmetric
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,12 +20,9 @@ from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.runtime.console import Report
 from tests.helpers.sweeping import results_of, run_sweep, run_with, sweep_config
 from valence.config import Config, SweepConfig
 from valence.errors import ConfigError, DamagedError, MissingStageError, SplitError, StaleError
-from valence.model.network import ValenceModel
-from valence.model.serialization import export_model
 from valence.prediction.predictor import Predictor
 from valence.run import FORMAT, Run
 from valence.segments.store import SegmentStore
@@ -339,22 +335,6 @@ def test_the_fast_engine_and_a_row_limit_are_stated(
     changed = [file.stem for file in store.files() if file.info().mtime_ns != before[file.name]]
     assert changed == ["none-none-ensemble", "none-none-svr"]
     assert set(results_of(run)["rows"]) == {240}
-
-
-@pytest.fixture
-def extracted(ray_local: None, prepared_run: Callable[[str], Run], tiny_config: Config) -> Run:
-    """A run with segments, a model that was not trained, and its features."""
-    from pipelines.extract import extract
-
-    run = prepared_run("run")
-    standardizer = SegmentStore(run.folder("segments")).standardizer()
-    torch.manual_seed(0)
-    model = ValenceModel(tiny_config.model, n_mels=128, n_frames=34, standardizer=standardizer)
-    stage = run.stage("train")
-    stage.begin({"made_for": "tests"})
-    stage.finish({"digest": export_model(run.model, model, tiny_config, {}), "seconds": 0.0})
-    extract(run, tiny_config, overwrite=False, report=Report())
-    return run
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
