@@ -176,15 +176,6 @@ def test_another_version_is_told(cluster: Cluster, shared: Callable[[str], str])
     assert "Expected the same on both" in ran.stderr
 
 
-def test_nobody_answers(shared: Callable[[str], str], cluster: Cluster) -> None:
-    ran = cluster.run(
-        "python", "-m", "pipelines", "preprocess", shared("corpus"), "--out", shared("no"),
-        "--address", "127.0.0.1:9", timeout=60,
-    )  # fmt: skip
-    assert ran.returncode == 1
-    assert "Nothing answers at '127.0.0.1:9'" in ran.stderr
-
-
 def test_a_worker_may_be_silent_for_longer_than_pings_are_taken(
     silent: subprocess.Popen[str],
 ) -> None:

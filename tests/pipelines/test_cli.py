@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from valence.run import Run
+from valence.storage.location import Location
 
 
 def _valence(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,6 +44,15 @@ def test_exit_status_and_message(arguments: list[str], status: int, told: list[s
     assert "Traceback" not in ran.stderr
     for words in told:
         assert words in ran.stderr
+
+
+def test_a_head_that_does_not_answer_is_told(tiny_corpus: Location, tmp_path: Path) -> None:
+    ran = _valence(
+        "preprocess", tiny_corpus.path, "--out", str(tmp_path / "no"), "--address", "127.0.0.1:9"
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "Nothing answers at '127.0.0.1:9'" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_traceback_only_under_debug(tmp_path: Path) -> None:
