@@ -132,7 +132,7 @@ def test_a_worker_that_is_killed_twice_is_a_row_that_overwrite_tries_again(
     ray_local: None, make_features: Make, tmp_path: Path
 ) -> None:
     run = run_with(make_features(), tmp_path)
-    config = sweep_config(*(each.replace("200000", "30000") for each in _SLOW))
+    config = sweep_config(*(each.replace("200000", "10000") for each in _SLOW))
     with _pids(kill="all that work for half a second"):
         assert run_sweep(run, config)["failed"] == 1
     reasons = results_of(run).set_index("regressor")["reason"]
