@@ -99,7 +99,7 @@ def test_a_killed_worker_is_restarted_where_it_was(
         import signal
 
         # As the worker's process imports them, untouched by the test's.
-        from pipelines.train import stage as train
+        from pipelines.train import worker
         from valence.training.data.in_memory import ResidentSource
 
         whole = ResidentSource.batches
@@ -116,7 +116,7 @@ def test_a_killed_worker_is_restarted_where_it_was(
         ResidentSource.batches = batches  # type: ignore[method-assign]
         with pids.open("a") as file:
             file.write(f"{os.getpid()} {given['settings'].placement.residency}\n")
-        return train.train_worker(given)
+        return worker.train_worker(given)
 
     run = prepared_run("run")
     monkeypatch.setattr("pipelines.train.stage.train_worker", dying)
@@ -152,7 +152,7 @@ def test_segments_that_are_damaged_while_they_are_streamed_are_refused_by_name(
 
     def damaging(given: dict[str, Any]) -> Any:
         """The worker, which flips a bit of a file once its first epoch is over."""
-        from pipelines.train import stage as train
+        from pipelines.train import worker
         from pipelines.train.streaming import StreamingSource
         from valence.model.distributed import rank
 
@@ -166,7 +166,7 @@ def test_segments_that_are_damaged_while_they_are_streamed_are_refused_by_name(
             return whole(self, seed, epoch)
 
         StreamingSource.batches = batches  # type: ignore[method-assign]
-        return train.train_worker(given)
+        return worker.train_worker(given)
 
     monkeypatch.setattr("pipelines.train.stage.train_worker", damaging)
     settings = [
@@ -234,7 +234,7 @@ def told(given):
     import time
     from pathlib import Path
     # As the worker's process imports them, untouched by the driver's.
-    from pipelines.train import stage as train
+    from pipelines.train import worker
     from valence.training.data.in_memory import ResidentSource
 
     whole = ResidentSource.batches
@@ -249,7 +249,7 @@ def told(given):
             yield batch
 
     ResidentSource.batches = batches
-    return train.train_worker(given)
+    return worker.train_worker(given)
 
 pipelines.train.stage.train_worker = told
 """

@@ -236,7 +236,7 @@ def test_what_stops_one_worker_stops_all_and_is_told(
 ) -> None:
     def stopped(given: dict[str, Any]) -> str | None:
         """The worker, of which the second finds no room, or no recording in its third epoch."""
-        from pipelines.train import stage as train
+        from pipelines.train import worker
         from pipelines.train.placement import Placement
         from valence.errors import MissingStageError, TrainingError
         from valence.model.distributed import rank
@@ -256,7 +256,7 @@ def test_what_stops_one_worker_stops_all_and_is_told(
 
         Placement.settle = settle_or_not  # type: ignore[method-assign]
         ResidentSource.batches = batches_or_not  # type: ignore[method-assign]
-        return train.train_worker(given)
+        return worker.train_worker(given)
 
     run = prepared_run("run")
     monkeypatch.setattr("pipelines.train.stage.train_worker", stopped)
