@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console as RichConsole
 
 from pipelines.runtime.terminal import PlainConsole
 from valence.config import Config
@@ -179,7 +179,7 @@ def _voices(findings: Sequence[Finding], unit: Unit) -> str:
 
 
 def _print_split(
-    console: Console, corpus: Corpus, config: Config, usable: Sequence[Finding]
+    console: RichConsole, corpus: Corpus, config: Config, usable: Sequence[Finding]
 ) -> None:
     assign_splits(corpus, config.split)
     protocol = resolve_protocol(corpus, config.split)

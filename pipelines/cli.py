@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperGroup
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
 from pipelines.runtime.stopping import Stopping, exit_status, in_words
 from pipelines.runtime.terminal import leave_quietly, prepare_streams, read_no_more
@@ -158,7 +158,7 @@ def demo(
 
     run = Run.at(out)
     corpus = run.root / "corpus"
-    told = Report()
+    told = Console()
     if not (corpus / SYNTHETIC).exists():
         told.say(f"demo: {_DEMO_SUBJECTS} synthetic speakers, {_DEMO_SECONDS:g} s each")
         write_corpus(corpus, subjects=_DEMO_SUBJECTS, seconds=_DEMO_SECONDS)
@@ -201,7 +201,7 @@ def run(
     """Run all stages, from recordings to the report; again, it goes on where it stopped."""
     target = Run.at(out)
     resolved = _resolve(target, config, preset, set_)
-    _all_stages(Location.parse(corpus), target, resolved, address, overwrite, Report())
+    _all_stages(Location.parse(corpus), target, resolved, address, overwrite, Console())
 
 
 @app.command()
@@ -221,7 +221,7 @@ def preprocess(
     with ray_session(address):
         from pipelines.preprocess.stage import preprocess as stage
 
-        stage(Location.parse(corpus), target, resolved, overwrite=overwrite, report=Report())
+        stage(Location.parse(corpus), target, resolved, overwrite=overwrite, console=Console())
 
 
 @app.command()
@@ -241,7 +241,7 @@ def train(
     with ray_session(address):
         from pipelines.train.stage import train as stage
 
-        stage(target, resolved, overwrite=overwrite, report=Report())
+        stage(target, resolved, overwrite=overwrite, console=Console())
 
 
 @app.command()
@@ -261,7 +261,7 @@ def extract(
     with ray_session(address):
         from pipelines.extract import extract as stage
 
-        stage(target, resolved, overwrite=overwrite, report=Report())
+        stage(target, resolved, overwrite=overwrite, console=Console())
 
 
 @app.command()
@@ -280,7 +280,7 @@ def sweep(
     with ray_session(address):
         from pipelines.sweep.stage import sweep as stage
 
-        stage(target, resolved, overwrite=overwrite, report=Report())
+        stage(target, resolved, overwrite=overwrite, console=Console())
 
 
 @app.command()
@@ -293,7 +293,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write the report of a run, or compare several side by side."""
-    told = Report()
+    told = Console()
     if len(runs) == 1:
         if out is not None:
             raise UsageError(
@@ -360,7 +360,7 @@ def predict(
         regressor=regressor,
         address=address,
         overwrite=overwrite,
-        report=Report(),
+        console=Console(),
     )
 
 
@@ -387,7 +387,7 @@ def export(
     """Write what other people's code reads: the study's `.npz` files, or the model as ONNX."""
     target = Run.at(run)
     config = require_own_config(target)
-    told = Report()
+    told = Console()
     if npz is None and onnx is None:
         raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
     if onnx is not None:
@@ -425,7 +425,7 @@ def _all_stages(
     config: Config,
     address: str | None,
     overwrite: bool,
-    report: Report,
+    console: Console,
 ) -> None:
     from valence.sweep.grid import combinations
 
@@ -438,17 +438,17 @@ def _all_stages(
         from pipelines.sweep.stage import sweep
         from pipelines.train.stage import train
 
-        preprocess(corpus, run, config, overwrite=overwrite, report=report)
-        train(run, config, overwrite=overwrite, report=report)
-        extract(run, config, overwrite=overwrite, report=report)
-        sweep(run, config, overwrite=overwrite, report=report)
+        preprocess(corpus, run, config, overwrite=overwrite, console=console)
+        train(run, config, overwrite=overwrite, console=console)
+        extract(run, config, overwrite=overwrite, console=console)
+        sweep(run, config, overwrite=overwrite, console=console)
     from valence.report.build import write_report
     from valence.report.closing import closing_lines
 
     written = write_report(run, overwrite=overwrite)
-    report.say(f"report: {run.folder('report') / 'report.html'}")
+    console.say(f"report: {run.folder('report') / 'report.html'}")
     for line in closing_lines(written["metrics"]):
-        report.say(line)
+        console.say(line)
 
 
 def _load_torch() -> None:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from ray.data import Dataset, TaskPoolStrategy
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import (
     Selector,
     cpus_of,
@@ -125,14 +125,14 @@ def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionP
     )
 
 
-def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
+def extract(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
     """Extract the features of every recording of `run`.
 
     Parameters
     ----------
     run, config, overwrite
         As for `plan_extraction`.
-    report
+    console
         Progress output.
 
     Returns
@@ -154,17 +154,17 @@ def extract(run: Run, config: Config, *, overwrite: bool, report: Report) -> dic
     plan = plan_extraction(run, config, overwrite=overwrite)
     if plan.opening.is_whole:
         plan.run.accept("features", plan.config)
-        _note_digests(plan, report)
-        report.say("extract: nothing to do")
+        _note_digests(plan, console)
+        console.say("extract: nothing to do")
         return plan.opening.summary
-    return _execute(plan, report)
+    return _execute(plan, console)
 
 
-def _execute(plan: ExtractionPlan, report: Report) -> dict[str, Any]:
+def _execute(plan: ExtractionPlan, console: Console) -> dict[str, Any]:
     began = time.monotonic()
     stage, folder = plan.opening.stage, plan.opening.stage.folder
     for clause in plan.opening.lost:
-        report.say(f"extract: {clause}, and is made again")
+        console.say(f"extract: {clause}, and is made again")
     for file in (folder / _file_name(row) for row in plan.rows):
         if file.is_folder():
             file.set_aside()
@@ -176,8 +176,8 @@ def _execute(plan: ExtractionPlan, report: Report) -> dict[str, Any]:
     outputs = _kept(plan.rows, stage, noted)
     todo = [row for row in plan.rows if _file_name(row) not in outputs]
     bad: dict[str, int] = {}
-    with report.bar("extract", total=len(todo)) as bar:
-        for done in _outcomes(todo, plan.run, plan.config, report):
+    with console.bar("extract", total=len(todo)) as bar:
+        for done in _outcomes(todo, plan.run, plan.config, console):
             if done["failure"]:
                 raise DamagedError(done["failure"])
             bar.advance(1, f"{done['sequences']} sequences of {printable(done['Id'])}")
@@ -201,7 +201,7 @@ def _execute(plan: ExtractionPlan, report: Report) -> dict[str, Any]:
         "sequences": plan.sequences,
     }
     stage.finish(summary, outputs)
-    report.say(
+    console.say(
         f"extract: {summary['recordings']} recordings ({summary['skipped']} were there), "
         f"{summary['sequences']} sequences in {summary['seconds']:.0f} s"
     )
@@ -241,11 +241,11 @@ def _lost(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"'{stage.folder / name}' {what}" for name, what in sorted(lost.items())]
 
 
-def _note_digests(plan: ExtractionPlan, report: Report) -> None:
+def _note_digests(plan: ExtractionPlan, console: Console) -> None:
     """Note the digests of features that an older version made, which noted none."""
     stage = plan.opening.stage
     if not stage.noted():
-        report.say(
+        console.say(
             "extract: an older version made the features and noted no digests; they are noted as "
             "they are now"
         )
@@ -271,7 +271,7 @@ def _kept(
 
 
 def _outcomes(
-    todo: list[dict[str, Any]], run: Run, config: Config, report: Report
+    todo: list[dict[str, Any]], run: Run, config: Config, console: Console
 ) -> Iterator[dict[str, Any]]:
     """Extract `todo`, each told as its file appears."""
     if not todo:
@@ -282,7 +282,7 @@ def _outcomes(
     cpus = float(_CPUS_PER_TASK)
     if not use_gpu:
         asked = "extraction asks for a CPU"
-        selector, nodes = require_cpus(1, config.cluster, asked=asked, report=report)
+        selector, nodes = require_cpus(1, config.cluster, asked=asked, console=console)
         cpus = cpus_of(nodes)
     each = min(cpus, _CPUS_PER_TASK)
     places = gpus if use_gpu else int(cpus // each)
@@ -308,7 +308,7 @@ def _outcomes(
         # A process is kept for the next task, and with it the model that it has loaded.
         max_calls=0,
     )
-    with tell_of_absence(selector, {"GPU": 1} if use_gpu else {"CPU": 1}, report):
+    with tell_of_absence(selector, {"GPU": 1} if use_gpu else {"CPU": 1}, console):
         yield from dataset.iter_rows()
 
 

@@ -16,15 +16,15 @@ from typing import Any, Literal
 import torch
 
 from pipelines.runtime.addresses import cluster_address
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
 from valence.audio.decoding import read_header
 from valence.config import ClusterConfig
 from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
 from valence.formatting import plural, some
 from valence.model.serialization import model_folder
-from valence.prediction.files import WEIGHTING, Outcome, listed_row, predict_task
-from valence.prediction.inputs import Task, find_audio, make_tasks
+from valence.prediction.files import WEIGHTING, PredictionOutcome, listed_row, predict_task
+from valence.prediction.inputs import PredictionTask, find_audio, make_tasks
 from valence.prediction.listing import Listing
 from valence.prediction.predictor import Predictor
 from valence.storage.filenames import printable
@@ -46,7 +46,7 @@ def predict(
     regressor: Literal["best"] | None = None,
     address: str | None = None,
     overwrite: bool = False,
-    report: Report,
+    console: Console,
 ) -> dict[str, Any]:
     """Predict recordings and write their files to `out`.
 
@@ -74,8 +74,8 @@ def predict(
         says the same.
     overwrite
         Whether files of another model or sound may be replaced.
-    report
-        Hears of progress.
+    console
+        Progress output.
 
     Returns
     -------
@@ -101,13 +101,13 @@ def predict(
     tasks = make_tasks(find_audio(audio), labels, scale=labels_range)
     predictor = Predictor.load(model, regressor=regressor)
     for line in predictor.quality.lines:
-        report.say(f"model: {line}")
+        console.say(f"model: {line}")
     listing = Listing(out / "prediction.json")
     if remark := listing.check(overwrite=overwrite):
-        report.say(f"predict: {remark}")
+        console.say(f"predict: {remark}")
     out.remove_partial_files()
-    outcomes: list[Outcome] = []
-    at_work = _outcomes(predictor, model, regressor, tasks, out, address, overwrite, report)
+    outcomes: list[PredictionOutcome] = []
+    at_work = _outcomes(predictor, model, regressor, tasks, out, address, overwrite, console)
 
     def keep() -> dict[str, Any]:
         """Bring what is finished into the listing."""
@@ -121,16 +121,16 @@ def predict(
         )
 
     try:
-        with report.bar("predict", len(tasks)) as bar, closing(at_work):
+        with console.bar("predict", len(tasks)) as bar, closing(at_work):
             for outcome in at_work:
                 outcomes.append(outcome)
                 bar.advance(1, printable(outcome.name))
                 if len(tasks) <= _TOLD or outcome.status == "failed":
-                    report.say(_line(outcome))
+                    console.say(_line(outcome))
     except BaseException as error:
         # Whatever ends it: what is finished is listed before the reason is told.
         if not outcomes:
-            report.say(
+            console.say(
                 f"predict: ended before the first of {plural(len(tasks), 'recording')} was "
                 f"finished, so '{listing.file}' says nothing of this call"
             )
@@ -139,13 +139,13 @@ def predict(
             keep()
         except OutputError:
             raise error from None
-        report.say(
+        console.say(
             f"predict: ended after {len(outcomes)} of {len(tasks)} recordings, which are kept "
             f"and listed in '{listing.file}'; the same command goes on with the others"
         )
         raise
     summary = keep()
-    _tell(report, outcomes, time.monotonic() - began, out)
+    _tell(console, outcomes, time.monotonic() - began, out)
     _refuse(outcomes, out)
     return summary
 
@@ -167,12 +167,12 @@ def _outcomes(
     predictor: Predictor,
     model: Location,
     regressor: Literal["best"] | None,
-    tasks: Sequence[Task],
+    tasks: Sequence[PredictionTask],
     out: Location,
     address: str | None,
     overwrite: bool,
-    report: Report,
-) -> Generator[Outcome]:
+    console: Console,
+) -> Generator[PredictionOutcome]:
     # A cluster that is named does the work, whatever this machine has.
     named = cluster_address(address) is not None
     if not named and not _is_much(tasks):
@@ -182,10 +182,10 @@ def _outcomes(
             yield predict_task(predictor, task, out, overwrite=overwrite)
         return
     with ray_session(address):
-        yield from _on_ray(model, regressor, tasks, out, overwrite, report)
+        yield from _on_ray(model, regressor, tasks, out, overwrite, console)
 
 
-def _is_much(tasks: Sequence[Task]) -> bool:
+def _is_much(tasks: Sequence[PredictionTask]) -> bool:
     """Whether Ray's start is worth it; headers are read only until that is known."""
     cpus = len(os.sched_getaffinity(0))
     total = 0.0
@@ -232,11 +232,11 @@ class _Worker:
 def _on_ray(
     model: Location,
     regressor: Literal["best"] | None,
-    tasks: Sequence[Task],
+    tasks: Sequence[PredictionTask],
     out: Location,
     overwrite: bool,
-    report: Report,
-) -> Iterator[Outcome]:
+    console: Console,
+) -> Iterator[PredictionOutcome]:
     import ray
     import ray.data
     from ray.data import ActorPoolStrategy
@@ -261,16 +261,16 @@ def _on_ray(
         num_gpus=1 if gpus else 0,
     )
     dataset.context.execution_options.label_selector = selector or None
-    with tell_of_absence(selector, {"GPU": 1} if gpus else {"CPU": 1}, report):
+    with tell_of_absence(selector, {"GPU": 1} if gpus else {"CPU": 1}, console):
         for row in dataset.iter_rows():
             told = json.loads(row["told"])
             if "error" in told:
                 kind, message = told["error"]
                 raise {"OutputError": OutputError, "ModelError": ModelError}[kind](message)
-            yield Outcome(**told["outcome"])
+            yield PredictionOutcome(**told["outcome"])
 
 
-def _task_to_json(task: Task) -> dict[str, Any]:
+def _task_to_json(task: PredictionTask) -> dict[str, Any]:
     return {
         "audio": task.audio.uri,
         "name": task.name,
@@ -281,8 +281,8 @@ def _task_to_json(task: Task) -> dict[str, Any]:
     }
 
 
-def _task_from_json(content: dict[str, Any]) -> Task:
-    return Task(
+def _task_from_json(content: dict[str, Any]) -> PredictionTask:
+    return PredictionTask(
         Location.parse(content["audio"]),
         content["name"],
         {target: Location.parse(uri) for target, uri in content["labels"].items()},
@@ -292,7 +292,7 @@ def _task_from_json(content: dict[str, Any]) -> Task:
     )
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: PredictionOutcome) -> str:
     name = printable(outcome.name)
     match outcome.status:
         case "ok":
@@ -312,7 +312,9 @@ def _line(outcome: Outcome) -> str:
             return f"{name}: set aside. {outcome.reason}"
 
 
-def _tell(report: Report, outcomes: Sequence[Outcome], seconds: float, out: Location) -> None:
+def _tell(
+    console: Console, outcomes: Sequence[PredictionOutcome], seconds: float, out: Location
+) -> None:
     count = {
         status: sum(outcome.status == status for outcome in outcomes)
         for status in ("ok", "skipped", "failed", "stale")
@@ -320,31 +322,31 @@ def _tell(report: Report, outcomes: Sequence[Outcome], seconds: float, out: Loca
     sound = sum(outcome.sound_seconds for outcome in outcomes if outcome.status == "ok")
     short = [outcome.name for outcome in outcomes if outcome.short]
     if short:
-        report.say(
+        console.say(
             f"predict: shorter than a sequence, so that one value holds throughout: {some(short)}"
         )
     if len(outcomes) > _TOLD:
-        _tell_remarks(report, outcomes)
-    report.say(
+        _tell_remarks(console, outcomes)
+    console.say(
         f"predict: {count['ok']} predicted ({sound:g} s of sound in {seconds:.1f} s), "
         f"{count['skipped']} stood there already, {count['failed'] + count['stale']} set aside; "
         f"files in '{out}'"
     )
 
 
-def _tell_remarks(report: Report, outcomes: Sequence[Outcome]) -> None:
+def _tell_remarks(console: Console, outcomes: Sequence[PredictionOutcome]) -> None:
     """What is remarked of the sound of recordings that got no line of their own, by remark."""
     names: dict[str, list[str]] = {}
     for outcome in outcomes:
         for remark in outcome.remarks:
             names.setdefault(remark, []).append(outcome.name)
     for remark, of in list(names.items())[:_TOLD]:
-        report.say(f"predict: {remark}: {some(of)}")
+        console.say(f"predict: {remark}: {some(of)}")
     if len(names) > _TOLD:
-        report.say(f"predict: and {len(names) - _TOLD} more remarks: see prediction.json")
+        console.say(f"predict: and {len(names) - _TOLD} more remarks: see prediction.json")
 
 
-def _refuse(outcomes: Sequence[Outcome], out: Location) -> None:
+def _refuse(outcomes: Sequence[PredictionOutcome], out: Location) -> None:
     stale = [outcome for outcome in outcomes if outcome.status == "stale"]
     if stale:
         first = stale[0]

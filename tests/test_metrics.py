@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
 from valence import metrics
-from valence.metrics import ConstantWarning, Moments
+from valence.metrics import ConstantWarning, PairMoments
 
 
 def test_concordance_by_hand() -> None:
@@ -30,7 +30,7 @@ def test_scores_equal_the_oracles(n: int, seed: int, offset: float) -> None:
     assert scores.pcc == pytest.approx(audmetric.pearson_cc(y, p), abs=1e-7)
     assert scores.mse == pytest.approx(oracle.mean_squared_error(y, p), rel=1e-9)
     assert scores.mae == pytest.approx(oracle.mean_absolute_error(y, p), rel=1e-9)
-    assert Moments.of(y, p).mse == pytest.approx(scores.mse, rel=1e-7, abs=1e-9)
+    assert PairMoments.of(y, p).mse == pytest.approx(scores.mse, rel=1e-7, abs=1e-9)
     assert scores.n == n
 
 
@@ -39,10 +39,10 @@ def test_moments_merge_to_the_whole(parts: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     y, p = rng.normal(3, 2, sum(parts) + 2), rng.normal(-1, 1, sum(parts) + 2)
     cuts = np.cumsum(parts)
-    merged = Moments()
+    merged = PairMoments()
     for a, b in zip(np.split(y, cuts), np.split(p, cuts), strict=True):
-        merged = merged + Moments.of(a, b)
-    whole = Moments.of(y, p)
+        merged = merged + PairMoments.of(a, b)
+    whole = PairMoments.of(y, p)
     assert merged.n == whole.n
     assert merged.ccc == pytest.approx(whole.ccc, abs=1e-12)
     assert merged.mse == pytest.approx(whole.mse, rel=1e-12)

@@ -28,7 +28,7 @@ class ConstantWarning(RuntimeWarning):
 
 
 @dataclass(frozen=True)
-class Moments:
+class PairMoments:
     """Sufficient statistics of pairs (y, prediction); merge with `+`.
 
     Attributes
@@ -49,7 +49,7 @@ class Moments:
     product: float = 0.0
 
     @classmethod
-    def of(cls, y: ArrayLike, prediction: ArrayLike) -> Moments:
+    def of(cls, y: ArrayLike, prediction: ArrayLike) -> PairMoments:
         """Statistics of two arrays of the same shape `[n]`.
 
         Raises
@@ -73,7 +73,7 @@ class Moments:
             product=float(dy @ dp),
         )
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: PairMoments) -> PairMoments:
         """Statistics of both together (Chan, Golub and LeVeque, 1979)."""
         if not self.n or not other.n:
             return self if self.n else other
@@ -81,7 +81,7 @@ class Moments:
         share = other.n / n
         dy, dp = other.mean_y - self.mean_y, other.mean_p - self.mean_p
         weight = self.n * share
-        return Moments(
+        return PairMoments(
             n=n,
             mean_y=self.mean_y + dy * share,
             mean_p=self.mean_p + dp * share,
@@ -191,12 +191,12 @@ def concordance(y: ArrayLike, prediction: ArrayLike) -> float:
     >>> round(concordance([1, 2, 3], [1, 2, 4]), 4)
     0.8571
     """
-    return Moments.of(y, prediction).ccc
+    return PairMoments.of(y, prediction).ccc
 
 
 def pearson(y: ArrayLike, prediction: ArrayLike) -> float:
     """Pearson correlation coefficient of `y` and `prediction`, each `[n]`."""
-    return Moments.of(y, prediction).pcc
+    return PairMoments.of(y, prediction).pcc
 
 
 def mean_squared_error(y: ArrayLike, prediction: ArrayLike) -> float:
@@ -231,7 +231,7 @@ def score(
         0 gives no interval; any other number gives the same one.
     """
     y, p = _pair(y, prediction)
-    moments = Moments.of(y, p)
+    moments = PairMoments.of(y, p)
     interval, people = None, None
     if subjects is not None:
         sums = _sums(y, p, subjects)
@@ -276,7 +276,7 @@ def paired_difference(
     """
     y, a = _pair(y, first)
     _, b = _pair(y, second)
-    difference = Moments.of(y, b).ccc - Moments.of(y, a).ccc
+    difference = PairMoments.of(y, b).ccc - PairMoments.of(y, a).ccc
     ours, theirs = _sums(y, a, subjects), _sums(y, b, subjects)
     interval = None
     if bootstrap:

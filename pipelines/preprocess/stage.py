@@ -13,11 +13,11 @@ from typing import Any
 
 from pipelines.preprocess.summary import Tally, tell_remarks
 from pipelines.preprocess.tasks import process_recordings
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import cpu_nodes, require_cpus, tell_of_absence
 from pipelines.runtime.prometheus import stage_metrics
 from pipelines.runtime.shared_storage import require_shared
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 from valence.chain import FREE
 from valence.config import Config
 from valence.corpus.muse import Corpus, read_corpus
@@ -27,7 +27,7 @@ from valence.errors import CorpusError, DamagedError, MissingStageError, StaleEr
 from valence.formatting import some
 from valence.provenance import fingerprint
 from valence.run import FORMAT, Run, Stage
-from valence.segments.jobs import Job, Outcome, PartOutcome
+from valence.segments.jobs import Job, PartOutcome, RecordingOutcome
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 
@@ -36,7 +36,7 @@ _BESIDE = ("corpus", "labels", "split")
 
 
 def preprocess(
-    corpus: Location, run: Run, config: Config, *, overwrite: bool, report: Report
+    corpus: Location, run: Run, config: Config, *, overwrite: bool, console: Console
 ) -> dict[str, Any]:
     """Bring every recording of `corpus` into `run`'s segment store.
 
@@ -51,8 +51,8 @@ def preprocess(
     overwrite
         Whether what was made with another configuration, or from other files, is made again; the
         rest stays.
-    report
-        Hears of progress.
+    console
+        Progress output.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def preprocess(
     found = read_corpus(corpus, config.corpus.subjects)
     known = {"known_by": found.subjects, "remark": found.subjects_remark}
     for remark in found.remarks:
-        report.say(f"  remark: {remark}")
+        console.say(f"  remark: {remark}")
     jobs = _jobs(found, config)
     sizes, listing = _list_files(found)
     store = SegmentStore(run.folder("segments"))
@@ -99,39 +99,39 @@ def preprocess(
         if summary != record["summary"]:
             # Another place of the corpus, or another rule that divides it alike.
             stage.amend(summary)
-        amiss = _set_aside_what_is_amiss(stage, summary, stock, report)
+        amiss = _set_aside_what_is_amiss(stage, summary, stock, console)
         untouched = summary["listing"] == listing and not amiss
         held = untouched and not summary["unread"] and not overwrite
-        if held and _holds_tables(store, stage, summary, config, report):
+        if held and _holds_tables(store, stage, summary, config, console):
             if summary.get("subjects") != known:
                 # A table of subjects that changes no subject still says how they are known.
                 summary = {**summary, "subjects": known}
                 stage.amend(summary)
             frame = store.recordings()
             usable = frame[frame["status"] == "ok"]
-            tell_remarks(report, dict(zip(usable["Id"], usable["remarks"], strict=True)))
-            report.say(
+            tell_remarks(console, dict(zip(usable["Id"], usable["remarks"], strict=True)))
+            console.say(
                 f"preprocess: nothing to do, {summary['recordings']} recordings are in "
                 f"'{store.root}'"
             )
             return summary
-        report.say("preprocess: comparing the files of the corpus with what is stored")
+        console.say("preprocess: comparing the files of the corpus with what is stored")
         if overwrite:
             state = stage.begin(made_of, wipe=False, again=True)
     store.remove_partial_files()
     cpus = config.preprocess.cpus_per_task
     asked = f"preprocess.cpus_per_task = {cpus:g}"
-    require_cpus(cpus, config.cluster, asked=asked, report=report)
+    require_cpus(cpus, config.cluster, asked=asked, console=console)
     require_shared(store.root, known=[jobs[0].recording.audio])
     # A node that was lost before it could answer must not be what the work waits for.
     selector, _ = cpu_nodes(config.cluster)
-    outcomes: list[Outcome] = []
+    outcomes: list[RecordingOutcome] = []
     # A call that began to replace may have ended half-way; this one goes on.
     replaces = overwrite or state == "replacing"
     try:
         with (
-            report.bar("preprocess", len(jobs)) as bar,
-            tell_of_absence(selector, {"CPU": cpus}, report),
+            console.bar("preprocess", len(jobs)) as bar,
+            tell_of_absence(selector, {"CPU": cpus}, console),
         ):
             for told in process_recordings(
                 jobs, store, config, sizes=sizes, selector=selector, replace=replaces
@@ -150,11 +150,11 @@ def preprocess(
                 stage_metrics().left("preprocess", len(jobs) - len(outcomes))
     finally:
         outcomes.sort(key=lambda outcome: outcome.id)
-        tally.tell(report, outcomes)
+        tally.tell(console, outcomes)
     _refuse_stale(outcomes, store)
     _remove_others(store, jobs)
     store.remove_parts()
-    moments = Moments.empty(config.mel.n_mels)
+    moments = MelMoments.empty(config.mel.n_mels)
     for outcome in outcomes:
         if outcome.split == "train" and outcome.moments is not None:
             moments = moments.merge(outcome.moments)
@@ -233,7 +233,7 @@ def _tables(store: SegmentStore) -> dict[str, str]:
 
 
 def _set_aside_what_is_amiss(
-    stage: Stage, summary: Mapping[str, Any], stock: Mapping[str, int], report: Report
+    stage: Stage, summary: Mapping[str, Any], stock: Mapping[str, int], console: Console
 ) -> bool:
     """Rename the files that are not what was written, and say so; returns whether any is lost."""
     if not stage.noted():
@@ -242,7 +242,7 @@ def _set_aside_what_is_amiss(
     amiss = stage.amiss()
     for name, what in sorted(amiss.items()):
         file = stage.folder / name
-        report.say(f"preprocess: '{file}' {what}, and is made again")
+        console.say(f"preprocess: '{file}' {what}, and is made again")
         if file.exists() and file.set_aside() is None:
             file.delete()
     return bool(amiss)
@@ -253,7 +253,7 @@ def _holds_tables(
     stage: Stage,
     summary: Mapping[str, Any],
     config: Config,
-    report: Report,
+    console: Console,
 ) -> bool:
     """Whether the store's own tables are whole, of the scope that is asked for, and all is noted.
 
@@ -264,16 +264,16 @@ def _holds_tables(
         # Each is read as a later stage reads it: what that refuses is made again here.
         frame = store.recordings()
         if store.digest() != summary["digest"]:
-            report.say(f"preprocess: the table of recordings in '{store.root}' is made again")
+            console.say(f"preprocess: the table of recordings in '{store.root}' is made again")
             return False
         kept = store.standardizer().scope == config.standardize.scope
         if not kept:
             store.write_standardizer(store.moments(), config.standardize.scope)
     except (DamagedError, MissingStageError) as error:
-        report.say(f"preprocess: {str(error).partition('. ')[0]}. It is made again")
+        console.say(f"preprocess: {str(error).partition('. ')[0]}. It is made again")
         return False
     if not noted:
-        report.say(
+        console.say(
             "preprocess: an older version made the segments and noted no digests; they are noted "
             "as they are now"
         )
@@ -283,7 +283,7 @@ def _holds_tables(
     return True
 
 
-def _refuse_stale(outcomes: Sequence[Outcome], store: SegmentStore) -> None:
+def _refuse_stale(outcomes: Sequence[RecordingOutcome], store: SegmentStore) -> None:
     stale = [outcome.id for outcome in outcomes if outcome.status == "stale"]
     if stale:
         raise StaleError(
@@ -301,7 +301,9 @@ def _remove_others(store: SegmentStore, jobs: Sequence[Job]) -> None:
             file.delete()
 
 
-def _refuse_unusable(outcomes: Sequence[Outcome], config: Config, store: SegmentStore) -> None:
+def _refuse_unusable(
+    outcomes: Sequence[RecordingOutcome], config: Config, store: SegmentStore
+) -> None:
     rejected = [outcome.id for outcome in outcomes if outcome.status == "rejected"]
     share = len(rejected) / len(outcomes)
     if share > config.preprocess.max_rejected_share:

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.formatting import MOST_NAMES, some
-from valence.segments.jobs import Outcome, PartOutcome
+from valence.segments.jobs import PartOutcome, RecordingOutcome
 from valence.storage.filenames import printable
 
 
@@ -26,7 +26,7 @@ class Tally:
         self._bytes = 0
         self._unread = 0
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: RecordingOutcome) -> None:
         """Count a recording."""
         self._counts[outcome.verdict] += 1
         parts = self._parts.pop(outcome.id, None)
@@ -80,19 +80,19 @@ class Tally:
             "step_seconds": {name: self._steps[name] for name in sorted(self._steps)},
         }
 
-    def tell(self, report: Report, outcomes: Sequence[Outcome]) -> None:
+    def tell(self, console: Console, outcomes: Sequence[RecordingOutcome]) -> None:
         """Say what was rejected and why, and what was done."""
         rejected = [outcome for outcome in outcomes if outcome.status == "rejected"]
         for outcome in rejected[:MOST_NAMES]:
-            report.say(f"  rejected {printable(outcome.id)}: {outcome.reason}")
+            console.say(f"  rejected {printable(outcome.id)}: {outcome.reason}")
         if len(rejected) > MOST_NAMES:
-            report.say(f"  and {len(rejected) - MOST_NAMES} more: see recordings.parquet")
-        tell_remarks(report, {each.id: each.remarks for each in outcomes if each.status == "ok"})
+            console.say(f"  and {len(rejected) - MOST_NAMES} more: see recordings.parquet")
+        tell_remarks(console, {each.id: each.remarks for each in outcomes if each.status == "ok"})
         summary = self.summary()
         steps = ", ".join(
             f"{name} {seconds:.1f} s" for name, seconds in summary["step_seconds"].items()
         )
-        report.say(
+        console.say(
             f"preprocess: {summary['processed']} recordings made, {summary['skipped']} skipped, "
             f"{summary['rejected']} rejected; {self._audio['ok'] / 3600:.2f} h of audio in "
             f"{summary['seconds']:.1f} s, {self._rate():.0f} audio-hours per hour "
@@ -105,12 +105,12 @@ class Tally:
         return self._audio["ok"] / max(1e-9, time.monotonic() - self._began)
 
 
-def tell_remarks(report: Report, remarks: Mapping[str, Sequence[str]]) -> None:
+def tell_remarks(console: Console, remarks: Mapping[str, Sequence[str]]) -> None:
     """Say what is odd about recordings, by remark, what holds for most of them first.
 
     Parameters
     ----------
-    report
+    console
         Hears it.
     remarks
         Of each recording by its Id.
@@ -121,6 +121,6 @@ def tell_remarks(report: Report, remarks: Mapping[str, Sequence[str]]) -> None:
             names[remark].append(name)
     by_number = sorted(names.items(), key=lambda each: -len(each[1]))
     for remark, of in by_number[:MOST_NAMES]:
-        report.say(f"  remark on {len(of)} of {len(remarks)} recordings, {some(of)}: {remark}")
+        console.say(f"  remark on {len(of)} of {len(remarks)} recordings, {some(of)}: {remark}")
     if len(by_number) > MOST_NAMES:
-        report.say(f"  and {len(by_number) - MOST_NAMES} more remarks: see recordings.parquet")
+        console.say(f"  and {len(by_number) - MOST_NAMES} more remarks: see recordings.parquet")

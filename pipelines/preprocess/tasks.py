@@ -33,7 +33,7 @@ from pipelines.runtime.prometheus import stage_metrics
 from valence.config import Config
 from valence.corpus.muse import Recording
 from valence.errors import ValenceError
-from valence.segments.jobs import Cut, Job, Outcome, PartOutcome
+from valence.segments.jobs import Cut, Job, PartOutcome, RecordingOutcome
 from valence.segments.preprocessing import PART_SEGMENTS, begin_recording, join_parts, process_part
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
@@ -49,11 +49,11 @@ _LOST = (
 )
 
 # What may come of a piece of work.
-Told = Outcome | PartOutcome | Cut
+Told = RecordingOutcome | PartOutcome | Cut
 
 
 @dataclass(frozen=True)
-class Work:
+class RecordingWork:
     """What a task does for a recording: all of it, a part of one that was cut, or the joining.
 
     Attributes
@@ -70,9 +70,9 @@ class Work:
     cut: Cut | None = None
     part: int | None = None
 
-    def parts(self) -> list[Work]:
+    def parts(self) -> list[RecordingWork]:
         """The work on each part of what is cut."""
-        return [Work(self.job, self.cut, part) for part in range(_cut_of(self).parts)]
+        return [RecordingWork(self.job, self.cut, part) for part in range(_cut_of(self).parts)]
 
     @property
     def key(self) -> tuple[str, int]:
@@ -89,7 +89,7 @@ def process_recordings(
     selector: Selector,
     replace: bool,
     part_segments: int = PART_SEGMENTS,
-) -> Iterator[Outcome | PartOutcome]:
+) -> Iterator[RecordingOutcome | PartOutcome]:
     """Bring recordings into the store, on all nodes.
 
     Parameters
@@ -123,13 +123,13 @@ def process_recordings(
     at_once = cpus_to_share(config.cluster) / config.preprocess.cpus_per_task
     if config.preprocess.tasks is not None:
         at_once = min(at_once, config.preprocess.tasks)
-    cut: list[Work] = []
+    cut: list[RecordingWork] = []
     tasks = share_out(jobs, sizes, at_once)
-    for work, told in crew.do([[Work(job) for job in task] for task in tasks]):
+    for work, told in crew.do([[RecordingWork(job) for job in task] for task in tasks]):
         if isinstance(told, Cut):
-            cut.append(Work(work.job, told))
+            cut.append(RecordingWork(work.job, told))
         else:
-            assert isinstance(told, Outcome), "a recording is made or cut"
+            assert isinstance(told, RecordingOutcome), "a recording is made or cut"
             yield told
     # The longest first, since what puts its parts together takes longest, too.
     cut.sort(key=lambda work: (-_cut_of(work).parts, work.job.recording.id))
@@ -141,16 +141,16 @@ def process_recordings(
             continue
         if isinstance(told, PartOutcome) and told.reason:
             told = _refused(work, told, store)
-        if isinstance(told, Outcome):
+        if isinstance(told, RecordingOutcome):
             refused.add(told.id)
         assert not isinstance(told, Cut), "a part is not cut"
         yield told
     for _, told in crew.do([[work] for work in cut if work.job.recording.id not in refused]):
-        assert isinstance(told, Outcome), "what is put together is a recording"
+        assert isinstance(told, RecordingOutcome), "what is put together is a recording"
         yield told
 
 
-def _cut_of(work: Work) -> Cut:
+def _cut_of(work: RecordingWork) -> Cut:
     assert work.cut is not None, "only what is cut has parts"
     return work.cut
 
@@ -172,7 +172,7 @@ class _Crew:
             _do_batch, store=store, config=config, replace=replace, part_segments=part_segments
         )
 
-    def do(self, tasks: Sequence[Sequence[Work]]) -> Iterator[tuple[Work, Told]]:
+    def do(self, tasks: Sequence[Sequence[RecordingWork]]) -> Iterator[tuple[RecordingWork, Told]]:
         """What comes of each piece of work, as they come; a rejection where its worker dies."""
         left = {work.key: work for task in tasks for work in task}
         try:
@@ -186,7 +186,7 @@ class _Crew:
             yield work, _killed(work.job)
 
     def _run(
-        self, tasks: Sequence[Sequence[Work]], *, tolerant: bool
+        self, tasks: Sequence[Sequence[RecordingWork]], *, tolerant: bool
     ) -> Iterator[tuple[tuple[str, int], Told]]:
         if not tasks:
             return
@@ -222,7 +222,7 @@ class _Crew:
             content = json.loads(row["told"])
             match row["kind"]:
                 case "outcome":
-                    told: Told = Outcome.from_json(content)
+                    told: Told = RecordingOutcome.from_json(content)
                 case "part":
                     told = PartOutcome(**content)
                 case _:
@@ -256,7 +256,7 @@ def _do_batch(
             told = _unexpected(work.job, error)
         _count(told, joined=work.cut is not None)
         match told:
-            case Outcome():
+            case RecordingOutcome():
                 rows.append(row | {"kind": "outcome", "told": json.dumps(told.to_json())})
             case PartOutcome():
                 rows.append(row | {"kind": "part", "told": json.dumps(asdict(told))})
@@ -266,7 +266,7 @@ def _do_batch(
 
 
 def _do(
-    work: Work, store: SegmentStore, config: Config, *, replace: bool, part_segments: int
+    work: RecordingWork, store: SegmentStore, config: Config, *, replace: bool, part_segments: int
 ) -> Told:
     if work.cut is None:
         return begin_recording(
@@ -280,7 +280,7 @@ def _do(
 def _count(told: Told, *, joined: bool) -> None:
     """Tell Prometheus; the audio of a recording in parts was counted with them."""
     match told:
-        case Outcome():
+        case RecordingOutcome():
             audio = told.duration if told.verdict == "ok" and not joined else 0.0
             stage_metrics().count("preprocess", audio_seconds=audio, seconds=told.seconds)
         case PartOutcome():
@@ -288,9 +288,11 @@ def _count(told: Told, *, joined: bool) -> None:
             stage_metrics().count("preprocess", audio_seconds=audio, seconds=told.seconds)
 
 
-def _rejected(job: Job, reason: str, *, checksum: str = "", fingerprint: str = "") -> Outcome:
+def _rejected(
+    job: Job, reason: str, *, checksum: str = "", fingerprint: str = ""
+) -> RecordingOutcome:
     recording = job.recording
-    return Outcome(
+    return RecordingOutcome(
         recording.id,
         recording.subject,
         job.split,
@@ -303,7 +305,7 @@ def _rejected(job: Job, reason: str, *, checksum: str = "", fingerprint: str = "
     )
 
 
-def _killed(job: Job) -> Outcome:
+def _killed(job: Job) -> RecordingOutcome:
     return _rejected(
         job,
         f"The process that worked on '{job.recording.audio}' died each time it was tried: the file "
@@ -312,7 +314,7 @@ def _killed(job: Job) -> Outcome:
     )
 
 
-def _refused(work: Work, part: PartOutcome, store: SegmentStore) -> Outcome:
+def _refused(work: RecordingWork, part: PartOutcome, store: SegmentStore) -> RecordingOutcome:
     """Of a recording that one of its parts speaks against."""
     if part.unread:
         return _rejected(work.job, part.reason)
@@ -322,7 +324,7 @@ def _refused(work: Work, part: PartOutcome, store: SegmentStore) -> Outcome:
     return _rejected(work.job, part.reason, checksum=cut.checksum, fingerprint=cut.fingerprint)
 
 
-def _unexpected(job: Job, error: Exception) -> Outcome:
+def _unexpected(job: Job, error: Exception) -> RecordingOutcome:
     where = traceback.extract_tb(error.__traceback__)[-1]
     return _rejected(
         job,
@@ -332,14 +334,14 @@ def _unexpected(job: Job, error: Exception) -> Outcome:
     )
 
 
-def _work_to_json(work: Work) -> dict[str, Any]:
+def _work_to_json(work: RecordingWork) -> dict[str, Any]:
     cut = None if work.cut is None else asdict(work.cut)
     return {"job": _job_to_json(work.job), "cut": cut, "part": work.part}
 
 
-def _work_from_json(content: dict[str, Any], beside: Location) -> Work:
+def _work_from_json(content: dict[str, Any], beside: Location) -> RecordingWork:
     cut = None if content["cut"] is None else Cut(**content["cut"])
-    return Work(_job_from_json(content["job"], beside), cut, content["part"])
+    return RecordingWork(_job_from_json(content["job"], beside), cut, content["part"])
 
 
 def _job_to_json(job: Job) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
@@ -47,10 +47,10 @@ class _NoteColumn(TextColumn):
         return text
 
 
-class Report:
+class Console:
     """Tells what a stage is doing."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: RichConsole | None = None) -> None:
         self._console = console or PlainConsole(stderr=True)
         self._live = self._console.is_terminal
 
@@ -83,13 +83,13 @@ class Bar:
 
     def __init__(
         self,
-        report: Report,
+        console: Console,
         title: str,
         total: float | None,
         progress: Progress | None,
         task: TaskID | None,
     ) -> None:
-        self._report, self._title, self._total = report, title, total
+        self._console, self._title, self._total = console, title, total
         self._progress, self._task = progress, task
         self._done = 0.0
         self._said = time.monotonic()
@@ -105,4 +105,4 @@ class Bar:
         if finished or now - self._said >= _PLAIN_SECONDS:
             self._said = now
             of = "" if self._total is None else f"/{self._total:g}"
-            self._report.say(f"{self._title}: {self._done:g}{of} {note}".rstrip())
+            self._console.say(f"{self._title}: {self._done:g}{of} {note}".rstrip())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from pipelines.runtime.console import Report, every
+from pipelines.runtime.console import Console, every
 from valence.config import ClusterConfig
 from valence.errors import ClusterError
 
@@ -120,7 +120,7 @@ def cpus_to_share(config: ClusterConfig) -> float:
 
 
 def require_cpus(
-    cpus: float, config: ClusterConfig, *, asked: str, report: Report
+    cpus: float, config: ClusterConfig, *, asked: str, console: Console
 ) -> tuple[Selector, list[Node]]:
     """The nodes for tasks of `cpus` CPUs, once one of them is there.
 
@@ -132,7 +132,7 @@ def require_cpus(
         What nodes are called, and how long to wait.
     asked
         What asks for them, as an error names it: `preprocess.cpus_per_task = 8`.
-    report
+    console
         Hears of waiting.
 
     Returns
@@ -145,7 +145,7 @@ def require_cpus(
         If there is none, and none comes.
     """
     selector, _ = cpu_nodes(config)
-    await_nodes([{"CPU": cpus}], selector, config, asked=asked, report=report)
+    await_nodes([{"CPU": cpus}], selector, config, asked=asked, console=console)
     return cpu_nodes(config)
 
 
@@ -155,7 +155,7 @@ def await_nodes(
     config: ClusterConfig,
     *,
     asked: str,
-    report: Report,
+    console: Console,
 ) -> None:
     """Return once the living nodes hold all `bundles`; where nodes may come, ask and wait.
 
@@ -175,7 +175,7 @@ def await_nodes(
             if not scales(living_nodes(), config) or waited > config.wait_seconds:
                 raise ClusterError(_missing(asked, nodes, selector, waited if waiting else None))
             if not waiting:
-                report.say(f"waiting for nodes: {asked}; the autoscaler was asked")
+                console.say(f"waiting for nodes: {asked}; the autoscaler was asked")
                 request_resources(
                     bundles=[dict(bundle) for bundle in bundles],
                     bundle_label_selectors=[selector] * len(bundles),
@@ -183,7 +183,7 @@ def await_nodes(
                 waiting = True
             elif time.monotonic() - said > _SAY_SECONDS:
                 said = time.monotonic()
-                report.say(f"waiting for nodes: {waited:.0f} s, {len(living_nodes())} are there")
+                console.say(f"waiting for nodes: {waited:.0f} s, {len(living_nodes())} are there")
             time.sleep(_LOOK_SECONDS)
     finally:
         if waiting:
@@ -232,7 +232,7 @@ def _matches(node: Node, selector: Selector) -> bool:
 
 @contextmanager
 def tell_of_absence(
-    selector: Selector, needs: Mapping[str, float], report: Report
+    selector: Selector, needs: Mapping[str, float], console: Console
 ) -> Iterator[None]:
     """Say, while the block is at work, when the last node that may take it was lost.
 
@@ -246,7 +246,7 @@ def tell_of_absence(
         there = any(node.holds(needs) for node in nodes_for(selector))
         if there == absent:
             absent = not there
-            report.say(
+            console.say(
                 "a node that may do this work has joined"
                 if there
                 else "no node is left that may do this work, so it waits for one to join ('ray "

@@ -9,7 +9,7 @@ import select
 import sys
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 
 # What is written of the characters that an encoding lacks; others are written as escapes.
 _PLAIN = {"−": "-", "–": "-", "…": "...", "±": "+-", "\u202f": " ", "\u00a0": " "}
@@ -49,7 +49,7 @@ def _stream(stream: TextIO | None, descriptor: int) -> TextIO:
     return stream
 
 
-class PlainConsole(Console):
+class PlainConsole(RichConsole):
     """Writes text as it is: no markup, no emoji, no line broken but by the terminal itself."""
 
     def __init__(self, *, stderr: bool = False) -> None:

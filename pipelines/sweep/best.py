@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from pipelines.sweep.work import Work
+from pipelines.sweep.work import SweepWork
 from valence.config import Config
 from valence.run import Run
 from valence.sweep.fitting import assemble
 from valence.sweep.grid import (
     Combination,
 )
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.kept.serialization import save_regressor
 from valence.sweep.transforms import (
     Division,
@@ -28,11 +28,11 @@ from valence.sweep.transforms import (
 def keep_best(
     run: Run,
     best: Combination,
-    outcomes: Mapping[Combination, Outcome],
+    outcomes: Mapping[Combination, TrialOutcome],
     division: Division,
     selection: Mapping[str, Any],
     config: Config,
-    work: Work,
+    work: SweepWork,
 ) -> float:
     """Save the best combination, with what is known of it.
 

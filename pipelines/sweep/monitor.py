@@ -15,9 +15,9 @@ from ray.tune.experiment import Trial
 
 from pipelines.runtime.console import Bar
 from pipelines.runtime.prometheus import stage_metrics
-from pipelines.sweep.work import INFORMATION, Work
+from pipelines.sweep.work import INFORMATION, SweepWork
 from valence.errors import first_line
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 
 PROGRESS_SECONDS = 1.0
 # So many of those that are running are named, which fits on a line.
@@ -27,10 +27,10 @@ _NOT_OF_ITS_OWN = (MemoryError, OSError, ImportError)
 
 
 @dataclass
-class Watch(Callback):
+class SweepMonitor(Callback):
     """Shows what is running and for how long, and keeps the reasons of trials that died."""
 
-    work: Work
+    work: SweepWork
     bar: Bar
     lost: dict[str, str] = field(default_factory=dict)
     _started: dict[str, float] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Watch(Callback):
         else:
             self.lost[name] = in_words(error)
             return
-        failure = Outcome.failure(reason, engine=self.work.engine(name), seconds=seconds)
+        failure = TrialOutcome.failure(reason, engine=self.work.engine(name), seconds=seconds)
         self.work.write(name, failure)
         self._count(failure.status)
 

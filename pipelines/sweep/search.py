@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from pipelines.sweep.work import INFORMATION, Work
+from pipelines.sweep.work import INFORMATION, SweepWork
 
 
 class LongestFirst(Searcher):
@@ -29,7 +29,7 @@ class LongestFirst(Searcher):
     """
 
     def __init__(
-        self, work: Work, missing: list[str], costs: Mapping[str, float], *, most: int
+        self, work: SweepWork, missing: list[str], costs: Mapping[str, float], *, most: int
     ) -> None:
         super().__init__(metric="training_iteration", mode="max")
         self._work, self._costs, self._most = work, costs, most

@@ -15,7 +15,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipelines.runtime.console import Report, every
+from pipelines.runtime.console import Console, every
 from pipelines.runtime.nodes import (
     cpu_nodes,
     cpus_to_share,
@@ -27,7 +27,7 @@ from pipelines.sweep.baseline import start_functionals
 from pipelines.sweep.best import keep_best
 from pipelines.sweep.monitor import PROGRESS_SECONDS, in_words
 from pipelines.sweep.trials import run_trials
-from pipelines.sweep.work import INFORMATION, Work, made_of_sweep, software, trial_bytes
+from pipelines.sweep.work import INFORMATION, SweepWork, made_of_sweep, software, trial_bytes
 from valence.chain import refuse_other_settings, require_chain
 from valence.config import ClusterConfig, Config
 from valence.errors import DamagedError, ModelError, ValenceError
@@ -42,7 +42,7 @@ from valence.sweep.grid import (
     Combination,
     combinations,
 )
-from valence.sweep.kept.outcomes import Outcome, OutcomeStore
+from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
 from valence.sweep.kept.results import RESULTS_FILE, SELECTION_FILE, read_results, read_selection
 from valence.sweep.kept.serialization import REGRESSOR_FILES, require_regressor
 from valence.sweep.model_selection import check_rows, constant_outcome, rank, select, tabulate
@@ -57,7 +57,7 @@ from valence.sweep.transforms import (
 _ROUNDS = 2
 
 
-def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
+def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
     """Fit and rank all combinations, and keep the best.
 
     Parameters
@@ -69,7 +69,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     overwrite
         Whether results of another configuration or other features may be replaced, and whether
         combinations that failed are tried again.
-    report
+    console
         Where progress is shown.
 
     Returns
@@ -113,9 +113,9 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         summary = dict(record["summary"])
         lost = _what_is_lost(stage.folder, record)
     if lost is not None:
-        report.say(f"sweep: {lost} The results are made again")
+        console.say(f"sweep: {lost} The results are made again")
     elif older:
-        report.say("sweep: another version of this program made the results; they are made again")
+        console.say("sweep: another version of this program made the results; they are made again")
     elif standing == "done":
         amiss = list(summary.get("remarks", ()))
         if summary["failed"]:
@@ -123,13 +123,13 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         if not (overwrite and amiss):
             run.accept("sweep", config)
             hint = f"; {'; '.join(amiss)}; --overwrite tries again" if amiss else ""
-            report.say(f"sweep: nothing to do{hint}")
+            console.say(f"sweep: nothing to do{hint}")
             return summary
     overlap = config.split.allow_subject_overlap
     division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
     check_rows(division, config.sweep.select_on)
     asked = "a combination asks for a CPU"
-    selector, _ = require_cpus(1, config.cluster, asked=asked, report=report)
+    selector, _ = require_cpus(1, config.cluster, asked=asked, console=console)
     require_shared(stage.folder)
     stage.begin(made_of, overwrite=overwrite or older, wipe=False, again=True)
     if run.config_file.exists():
@@ -158,7 +158,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     remarks: list[str] = []
     baselines = start_functionals(run, division, selector)
     raw = untransformed(division)
-    work = Work(
+    work = SweepWork(
         config=config.sweep,
         store=store,
         combinations={str(each): each for each in grid},
@@ -168,7 +168,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         recording=ray.put(division.training.recording),
         trial_bytes=trial_bytes(raw, config.sweep),
     )
-    outcomes = _run(work, division, stage.folder / "tune", config.cluster, report)
+    outcomes = _run(work, division, stage.folder / "tune", config.cluster, console)
     plain = {"constant": constant_outcome(division)}
     again, _ = cpu_nodes(config.cluster)
     if baselines is not None and again != selector:
@@ -176,7 +176,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
         baselines = start_functionals(run, division, again)
     if baselines is not None:
         try:
-            with tell_of_absence(again, {"CPU": 1}, report):
+            with tell_of_absence(again, {"CPU": 1}, console):
                 plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
         except (RayError, ValueError) as error:
             if isinstance(error, RayTaskError) and isinstance(error.cause, ValenceError):
@@ -188,7 +188,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     table = tabulate(ranking, outcomes, division)
     (stage.folder / RESULTS_FILE).write_text(table.to_csv(index=False))
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
-    with report.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
+    with console.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
         began = time.monotonic()
         with every(PROGRESS_SECONDS, lambda: bar.advance(0, f"{time.monotonic() - began:.0f} s")):
             difference = keep_best(run, ranking[0], outcomes, division, selection, config, work)
@@ -200,7 +200,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
             f"trial predicted; expected {tolerance:g} at most"
         )
     for remark in remarks:
-        report.say(f"sweep: {remark}")
+        console.say(f"sweep: {remark}")
     selection["remarks"] = remarks
     (stage.folder / SELECTION_FILE).write_json(selection)
     store.clear(keep=set(made_of_each))
@@ -216,7 +216,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     }
     best_files = [f"best/{name}" for name in REGRESSOR_FILES]
     stage.finish(summary, [RESULTS_FILE, SELECTION_FILE, *best_files])
-    report.say(
+    console.say(
         f"sweep: best of {len(grid)} is {summary['best']}, validation CCC "
         f"{summary['ccc_validation']:.3f}"
         + (f"; {summary['failed']} failed" if summary["failed"] else "")
@@ -248,8 +248,8 @@ def _what_is_lost(folder: Location, record: Mapping[str, Any]) -> str | None:
 
 
 def _run(
-    work: Work, division: Division, storage: Location, cluster: ClusterConfig, report: Report
-) -> dict[Combination, Outcome]:
+    work: SweepWork, division: Division, storage: Location, cluster: ClusterConfig, console: Console
+) -> dict[Combination, TrialOutcome]:
     costs = _costs(work, division)
     lost: dict[str, str] = {}
     for number in range(_ROUNDS):
@@ -258,12 +258,12 @@ def _run(
             break
         done = len(work.combinations) - len(missing)
         if number:
-            report.say(
+            console.say(
                 f"sweep: {plural(len(lost), 'combination')} lost with a worker; "
                 f"{len(missing)} to run again"
             )
         elif done:
-            report.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
+            console.say(f"sweep: {done} of {len(work.combinations)} combinations are there already")
         # Nodes may have gone or come since the round before.
         selector, _ = cpu_nodes(cluster)
         lost = run_trials(
@@ -273,7 +273,7 @@ def _run(
             storage=storage,
             selector=selector,
             cpus=cpus_to_share(cluster),
-            report=report,
+            console=console,
         )
     outcomes = {}
     for name, combination in work.combinations.items():
@@ -282,12 +282,12 @@ def _run(
             # Not kept: another day it may well end otherwise.
             which = "its member was" if combination.regressor.members else "it was"
             reason = lost.get(name, f"{which} lost with its worker")
-            outcome = Outcome.failure(reason, engine=work.engine(name))
+            outcome = TrialOutcome.failure(reason, engine=work.engine(name))
         outcomes[combination] = outcome
     return outcomes
 
 
-def _costs(work: Work, division: Division) -> dict[str, float]:
+def _costs(work: SweepWork, division: Division) -> dict[str, float]:
     """About how long each combination may take, by name, in seconds."""
     sample = division.training.feature[thin(len(division.training), 500)].astype(np.float64)
     return {

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from ray import tune
 from threadpoolctl import threadpool_limits
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Selector, nodes_for, tell_of_absence
-from pipelines.sweep.monitor import Watch
+from pipelines.sweep.monitor import SweepMonitor
 from pipelines.sweep.search import LongestFirst
-from pipelines.sweep.work import CACHED, INFORMATION, Work
+from pipelines.sweep.work import CACHED, INFORMATION, SweepWork
 from valence.storage.location import Location
 from valence.sweep.fitting import average, evaluate
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.mutual_information import mutual_information
 from valence.sweep.transforms import (
     Array,
@@ -47,7 +47,7 @@ _LONG_SECONDS = 60.0
 class SweepTrial(tune.Trainable):
     """One combination: transform, fit, predict, write the predictions."""
 
-    def setup(self, config: dict[Any, Any], work: Work | None = None) -> None:
+    def setup(self, config: dict[Any, Any], work: SweepWork | None = None) -> None:
         """Keep what is sent once; an actor serves one combination after the other."""
         assert work is not None, "tune.with_parameters gives it"
         self._work = work
@@ -80,7 +80,7 @@ class SweepTrial(tune.Trainable):
                 work.write_fitted(name, fitted)
         return {"done": True, "status": outcome.status}
 
-    def _outcome(self, name: str) -> tuple[Outcome, Any]:
+    def _outcome(self, name: str) -> tuple[TrialOutcome, Any]:
         """Of a combination, with the regressor that was fitted for it, if one was."""
         members = self._work.members(name)
         if members:
@@ -93,21 +93,21 @@ class SweepTrial(tune.Trainable):
         try:
             data = self._transforms.get(combination.scaler, combination.reducer, shared=shared)
         except TransformError as error:
-            return Outcome.failure(str(error), engine=self._work.engine(name)), None
+            return TrialOutcome.failure(str(error), engine=self._work.engine(name)), None
         return evaluate(
             combination.regressor, data, self._y, recording=self._recording, config=config
         )
 
 
 def run_trials(
-    work: Work,
+    work: SweepWork,
     missing: list[str],
     costs: Mapping[str, float],
     *,
     storage: Location,
     selector: Selector,
     cpus: float,
-    report: Report,
+    console: Console,
 ) -> dict[str, str]:
     """Run the missing combinations; returns those whose worker was lost, with the reason.
 
@@ -123,7 +123,7 @@ def run_trials(
         Folder for Tune's own files, which every node can reach.
     selector, cpus
         The nodes that combinations run on, and the logical CPUs that they have or may come to.
-    report
+    console
         Where progress is shown.
     """
     # Tune would take an interrupt for a wish to save what it has and return as if it were done.
@@ -140,10 +140,10 @@ def run_trials(
     most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cpus)
     needs = {"CPU": 1.0, "memory": _memory(work, selector)}
     with (
-        report.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar,
-        tell_of_absence(selector, needs, report),
+        console.bar(f"sweep: {len(missing)} combinations", len(missing)) as bar,
+        tell_of_absence(selector, needs, console),
     ):
-        watch = Watch(work, bar)
+        watch = SweepMonitor(work, bar)
         sharing = any(work.shares_information(name) for name in missing)
         if sharing and work.read_information() is None:
             missing, costs = [INFORMATION, *missing], {**costs, INFORMATION: math.inf}
@@ -184,7 +184,7 @@ def workers_worth_starting(seconds: list[float], cpus: float) -> int:
     return max(1, math.ceil(most))
 
 
-def _memory(work: Work, selector: Selector) -> float:
+def _memory(work: SweepWork, selector: Selector) -> float:
     """What a trial asks of a node; never more than the largest has, or it would wait for ever.
 
     A head that computes nothing is none of them.

@@ -21,7 +21,7 @@ from valence.sweep.grid import (
     engine_of,
     regressor_parts,
 )
-from valence.sweep.kept.outcomes import Outcome, OutcomeStore
+from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
 from valence.sweep.kept.serialization import (
     dump,
     load,
@@ -77,7 +77,7 @@ _PROCESS_BYTES = 600 * 2**20
 
 
 @dataclass(frozen=True)
-class Work:
+class SweepWork:
     """All that a trial needs, sent once.
 
     Attributes
@@ -120,11 +120,11 @@ class Work:
         combination = self.combinations[name]
         return not combination.regressor.members and _shares_information(combination)
 
-    def read(self, name: str) -> Outcome | None:
+    def read(self, name: str) -> TrialOutcome | None:
         """The outcome of a combination, if it is there."""
         return self.store.read(name, made_of=self.made_of[name])
 
-    def write(self, name: str, outcome: Outcome) -> None:
+    def write(self, name: str, outcome: TrialOutcome) -> None:
         """Keep the outcome of a combination."""
         self.store.write(name, outcome, made_of=self.made_of[name])
 

@@ -11,7 +11,7 @@ from typing import Any
 from ray.util.metrics import Gauge
 from torch.utils.tensorboard import SummaryWriter
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.config import Config
 from valence.storage.location import Location
 from valence.training.checkpoint import TrainingState, read_progress
@@ -32,7 +32,7 @@ _SHOWN = (
 )
 
 
-class Watch:
+class TrainingMonitor:
     """Follows `state.json` from the side while the block runs.
 
     The workers write it as an epoch ends, wherever they are, so that watching needs no channel of
@@ -40,15 +40,15 @@ class Watch:
     """
 
     def __init__(
-        self, folder: Location, config: Config, state: TrainingState | None, report: Report
+        self, folder: Location, config: Config, state: TrainingState | None, console: Console
     ) -> None:
-        self._folder, self._config, self._report = folder, config, report
+        self._folder, self._config, self._console = folder, config, console
         self._told = 0 if state is None else len(state.history)
         self._remarks: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> TrainingMonitor:
         self._thread.start()
         return self
 
@@ -68,7 +68,7 @@ class Watch:
             for name in _SHOWN
         }
         boards = _Boards(self._folder / "tensorboard")
-        with self._report.bar("train", total=epochs) as bar:
+        with self._console.bar("train", total=epochs) as bar:
             stopping = False
             while not stopping:
                 # What was written before the end is told before the end.
@@ -80,7 +80,7 @@ class Watch:
                 if rows[self._told :]:
                     for remark in progress["remarks"]:
                         if remark not in self._remarks:
-                            self._report.say(f"train: {remark}")
+                            self._console.say(f"train: {remark}")
                     self._remarks.update(progress["remarks"])
                 for end in range(self._told + 1, len(rows) + 1):
                     # Of several epochs that ended since the last look, the last one's rate is told.
@@ -90,7 +90,7 @@ class Watch:
                     try:
                         boards.add(shown)
                     except OSError as error:
-                        self._report.say(f"train: a TensorBoard file was not written: {error}")
+                        self._console.say(f"train: a TensorBoard file was not written: {error}")
                     bar.advance(1, _note(shown, progress["constant"]))
                 self._told = max(self._told, len(rows))
         boards.close()

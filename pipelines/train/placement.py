@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import (
     Selector,
     await_nodes,
@@ -98,7 +98,7 @@ class Placement:
         return chosen
 
 
-def place(store: SegmentStore, config: Config, chosen: Members, report: Report) -> Placement:
+def place(store: SegmentStore, config: Config, chosen: Members, console: Console) -> Placement:
     """Fit the workers onto the nodes that are there; where nodes may come, wait for them.
 
     Raises
@@ -129,7 +129,7 @@ def place(store: SegmentStore, config: Config, chosen: Members, report: Report) 
             selector,
             config.cluster,
             asked=f"train.workers = {asked.workers} asks for a {'GPU' if use_gpu else 'CPU'} each",
-            report=report,
+            console=console,
         )
     nodes = [
         node.resources

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.chain import FREE, refuse_other_settings
 from valence.config import Config
 from valence.errors import (
@@ -48,12 +48,12 @@ def require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -
 
 
 def newest_state(
-    folder: Location, made_of: Mapping[str, Any], config: Config, report: Report
+    folder: Location, made_of: Mapping[str, Any], config: Config, console: Console
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
     """The newest state that is whole, and what was said of those that were passed over."""
     state, remarks = own_state(folder, made_of, config)
     for remark in remarks:
-        report.say(f"train: {remark}")
+        console.say(f"train: {remark}")
     return state, remarks
 
 

@@ -23,9 +23,9 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.shared_storage import require_shared
-from pipelines.train.monitor import Watch
+from pipelines.train.monitor import TrainingMonitor
 from pipelines.train.ownership import Claim
 from pipelines.train.placement import Placement, place
 from pipelines.train.rendezvous import Meeting
@@ -59,7 +59,7 @@ from valence.training.checkpoint import (
 )
 from valence.training.data.capacity import Members, members
 from valence.training.history import HISTORY_FILE, read_history
-from valence.training.loop import Task, best_model, history_csv, is_finished
+from valence.training.loop import TrainingSpec, best_model, history_csv, is_finished
 
 # glibc gives large blocks back when they are freed and asks for them again in the next step, which
 # costs a third of a step on a CPU. That a training's memory is to be kept it must be told before a
@@ -169,14 +169,14 @@ def plan_training(run: Run, config: Config, *, overwrite: bool) -> TrainingPlan:
     return TrainingPlan(run, config, opening, store, chosen, anew)
 
 
-def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[str, Any]:
+def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
     """Train the model of `run` and export the best.
 
     Parameters
     ----------
     run, config, overwrite
         As for `plan_training`.
-    report
+    console
         Progress output.
 
     Returns
@@ -200,20 +200,20 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     plan = plan_training(run, config, overwrite=overwrite)
     if plan.is_done:
         run.accept("train", config)
-        report.say("train: nothing to do")
+        console.say("train: nothing to do")
         return plan.opening.summary
     # Resources are looked at before what stands here is replaced.
-    placement = place(plan.store, config, plan.members, report)
+    placement = place(plan.store, config, plan.members, console)
     require_shared(run.root)
     for clause in plan.opening.lost:
-        report.say(f"train: {clause}, and is made again from the state")
+        console.say(f"train: {clause}, and is made again from the state")
     plan.opening.begin(anew=plan.anew)
     # Accepted: from here on the run is one of this configuration. Were it taken over only once the
     # model is there, a kill in between would leave a model with the configuration of another.
     run.accept("train", config)
     # Taken where the work begins: a call that finds no place leaves the folder to who works there.
     claim = Claim(plan.folder)
-    state = _trained(plan, claim, placement, report)
+    state = _trained(plan, claim, placement, console)
     # Where the workers were is known from `state.json`; where that was lost, from the stage.
     progress = read_progress(plan.folder) or plan.known
     summary = _write_outputs(plan, claim, state) | {
@@ -225,7 +225,7 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
     with claim.held():
         plan.opening.stage.finish(summary, [HISTORY_FILE])
         claim.release()
-    report.say(
+    console.say(
         f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
         f"seed {summary['seed']}, {summary['epochs']} epochs in {summary['seconds']:.0f} s"
     )
@@ -233,39 +233,39 @@ def train(run: Run, config: Config, *, overwrite: bool, report: Report) -> dict[
 
 
 def _trained(
-    plan: TrainingPlan, claim: Claim, placement: Placement, report: Report
+    plan: TrainingPlan, claim: Claim, placement: Placement, console: Console
 ) -> TrainingState:
     """Train from the state that stands there, or from nothing; returns the state at the end."""
     folder, made_of, config = plan.folder, plan.made_of, plan.config
-    state, passed = newest_state(folder, made_of, config, report)
+    state, passed = newest_state(folder, made_of, config, console)
     if state is None:
         # It is of an earlier training, also where a call that replaced that ended half-way.
         plan.run.model.delete()
     else:
         seed = config.train.seeds[state.seed_index]
-        report.say(f"train: going on after epoch {state.epoch} of seed {seed}")
+        console.say(f"train: going on after epoch {state.epoch} of seed {seed}")
         if is_finished(state, config):
             return state
     if short := plan.members.short:
-        report.say(
+        console.say(
             f"train: {len(short)} labelled recordings are too short and left out: "
             f"{', '.join(short[:_NAMED])}{', ...' if len(short) > _NAMED else ''}"
         )
     settings = WorkerSettings(claim, plan.store, config, made_of, plan.members, placement, passed)
     while True:
-        report.say(f"train: {settings.placement.told}")
+        console.say(f"train: {settings.placement.told}")
         try:
-            _run_ray_train(settings, plan.opening.stage, state, report)
+            _run_ray_train(settings, plan.opening.stage, state, console)
             break
         except ControllerError as error:
             # The workers no longer fit onto the nodes that are left, as they were placed.
-            again = place(plan.store, config, plan.members, report)
+            again = place(plan.store, config, plan.members, console)
             if again == settings.placement:
                 raise _not_started(error, again) from error
-            report.say("train: nodes were lost or came; going on with those that are there")
-        state, passed = newest_state(folder, made_of, config, report)
+            console.say("train: nodes were lost or came; going on with those that are there")
+        state, passed = newest_state(folder, made_of, config, console)
         settings = replace(settings, placement=again, passed=passed)
-    state, _ = newest_state(folder, made_of, config, report)
+    state, _ = newest_state(folder, made_of, config, console)
     assert state is not None, "a training that ended well left its state"
     return state
 
@@ -277,7 +277,7 @@ def _write_outputs(plan: TrainingPlan, claim: Claim, state: TrainingState) -> di
     """
     config, folder = plan.config, plan.folder
     standardizer = plan.store.standardizer(config.standardize.scope)
-    best = best_model(Task(config, plan.made_of, standardizer, torch.device("cpu")), state)
+    best = best_model(TrainingSpec(config, plan.made_of, standardizer, torch.device("cpu")), state)
     claim.take()
     with claim.held(), writing(folder):
         restore_progress(folder, state, progress=plan.known)
@@ -320,7 +320,7 @@ class _Trainer(TorchTrainer):
 
 
 def _run_ray_train(
-    settings: WorkerSettings, stage: Stage, state: TrainingState | None, report: Report
+    settings: WorkerSettings, stage: Stage, state: TrainingState | None, console: Console
 ) -> None:
     # Ray looks for news of the workers this often; an epoch may be shorter than its 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -357,7 +357,7 @@ def _run_ray_train(
         ),
         run_config=RunConfig(**run_options),
     )
-    with Watch(settings.folder, settings.config, state, report):
+    with TrainingMonitor(settings.folder, settings.config, state, console):
         try:
             result: Any = trainer.fit()
         except ControllerError:

@@ -37,7 +37,7 @@ from valence.training.data.batches import Source
 from valence.training.data.capacity import Members, Residency
 from valence.training.data.in_memory import ResidentSource
 from valence.training.history import HISTORY_FILE
-from valence.training.loop import Task, best_model, fit, history_csv
+from valence.training.loop import TrainingSpec, best_model, fit, history_csv
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def train_worker(given: dict[str, Any]) -> ValenceError | None:
         torch.set_num_threads(max(1, min(held, round(placement.cpus))))
     precision = precision_on(device, config.train.precision)
     standardizer = settings.store.standardizer(config.standardize.scope)
-    task = Task(config, settings.made_of, standardizer, device, precision)
+    task = TrainingSpec(config, settings.made_of, standardizer, device, precision)
 
     remarks: list[str] = []
 
@@ -123,7 +123,9 @@ def train_worker(given: dict[str, Any]) -> ValenceError | None:
     return None
 
 
-def _write(folder: Location, task: Task, state: TrainingState, progress: Mapping[str, Any]) -> None:
+def _write(
+    folder: Location, task: TrainingSpec, state: TrainingState, progress: Mapping[str, Any]
+) -> None:
     """Write a state and what follows from it."""
     save_state(folder, state, progress=progress)
     record, last = state.best_record, state.history[-1]

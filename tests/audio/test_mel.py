@@ -157,7 +157,7 @@ from valence.audio.segmentation import normalize
 from valence.config import AugmentConfig, MelConfig
 from valence.audio.augmentation import augment
 from valence.audio.mel import log_mel
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 y = np.random.default_rng(5).standard_normal((40, 8000), dtype=np.float32)
 y *= np.linspace(1e-5, 0.3, 40, dtype=np.float32)[:, None]
 drawn = augment(
@@ -165,7 +165,7 @@ drawn = augment(
 )
 parts = [normalize(y), normalize(y, level="rms"), drawn]
 mel = log_mel(y, MelConfig(), sr=16000)
-parts += [mel, mel.astype(np.float16), Moments.from_mel(mel).m2]
+parts += [mel, mel.astype(np.float16), MelMoments.from_mel(mel).m2]
 print(" ".join(hashlib.sha256(part.tobytes()).hexdigest()[:12] for part in parts))
 """
 

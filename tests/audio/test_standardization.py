@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from valence.audio.standardization import Moments, Scope, Standardizer, fit
+from valence.audio.standardization import MelMoments, Scope, Standardizer, fit
 from valence.errors import ModelError
 
 # 2 segments, 3 bands, 4 frames.
@@ -27,7 +27,7 @@ def _mel(n: int, *, n_mels: int = 5, n_frames: int = 7, seed: int = 0) -> np.nda
 
 
 def test_moments_by_hand() -> None:
-    moments = Moments.from_mel(_SMALL)
+    moments = MelMoments.from_mel(_SMALL)
     assert moments.count == 8
     assert moments.mean.tolist() == [7.0, 1.0, 4.0]
     # Band 0 is 0, 2, ..., 14: deviations 7, 5, 3, 1 twice over, 2 * (49 + 25 + 9 + 1).
@@ -35,10 +35,10 @@ def test_moments_by_hand() -> None:
 
 
 def test_fit_by_hand() -> None:
-    by_band = fit(Moments.from_mel(_SMALL), "mel_band")
+    by_band = fit(MelMoments.from_mel(_SMALL), "mel_band")
     assert by_band.mean.tolist() == [7.0, 1.0, 4.0]
     np.testing.assert_allclose(by_band.std, [np.sqrt(21), 1, np.sqrt(21)], rtol=1e-7)
-    over_all = fit(Moments.from_mel(_SMALL), "global")
+    over_all = fit(MelMoments.from_mel(_SMALL), "global")
     assert over_all.mean.tolist() == [4.0]
     # Within the bands 168 + 0 + 168, between them 8 * (9 + 9 + 0), over 24 values.
     np.testing.assert_allclose(over_all.std, [np.sqrt(480 / 24)], rtol=1e-7)
@@ -47,9 +47,9 @@ def test_fit_by_hand() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_equals_numpy_over_the_concatenated_data(dtype: type) -> None:
     parts = [_mel(n, seed=n).astype(dtype) for n in (13, 1, 29, 60)]
-    merged = Moments.empty(5)
+    merged = MelMoments.empty(5)
     for part in parts:
-        merged = merged.merge(Moments.from_mel(part))
+        merged = merged.merge(MelMoments.from_mel(part))
     everything = np.concatenate(parts).astype(np.float64)
     over_all, by_band = fit(merged, "global"), fit(merged, "mel_band")
     np.testing.assert_allclose(over_all.mean, [everything.mean()], rtol=1e-7)
@@ -64,7 +64,7 @@ def test_equals_numpy_over_the_concatenated_data(dtype: type) -> None:
 
 def test_longer_than_a_chunk_of_sums() -> None:
     mel = _mel(70, n_mels=64, n_frames=33)
-    moments = Moments.from_mel(mel)
+    moments = MelMoments.from_mel(mel)
     np.testing.assert_allclose(moments.mean, mel.astype(np.float64).mean(axis=(0, 2)), rtol=1e-13)
     np.testing.assert_allclose(
         moments.m2 / moments.count, mel.astype(np.float64).var(axis=(0, 2)), rtol=1e-12
@@ -73,7 +73,7 @@ def test_longer_than_a_chunk_of_sums() -> None:
 
 def test_no_digits_are_lost_far_from_zero() -> None:
     mel = (1e6 + _mel(50).astype(np.float64) / 1e3)[:, :1]
-    moments = Moments.from_mel(mel)
+    moments = MelMoments.from_mel(mel)
     np.testing.assert_allclose(moments.m2[0] / moments.count, mel.var(), rtol=1e-7)
 
 
@@ -81,11 +81,11 @@ def test_no_digits_are_lost_far_from_zero() -> None:
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_any_grouping_gives_the_same(sizes: list[int], seed: int) -> None:
     parts = [_mel(n, seed=seed + i) for i, n in enumerate(sizes)]
-    forward, backward = Moments.empty(5), Moments.empty(5)
+    forward, backward = MelMoments.empty(5), MelMoments.empty(5)
     for part in parts:
-        forward = forward.merge(Moments.from_mel(part))
-        backward = Moments.from_mel(part).merge(backward)
-    whole = Moments.from_mel(np.concatenate(parts))
+        forward = forward.merge(MelMoments.from_mel(part))
+        backward = MelMoments.from_mel(part).merge(backward)
+    whole = MelMoments.from_mel(np.concatenate(parts))
     for other in (forward, backward):
         assert other.count == whole.count
         np.testing.assert_allclose(other.mean, whole.mean, rtol=1e-12)
@@ -104,7 +104,7 @@ def test_band_axis_is_the_second_last() -> None:
 
 def test_segment_minmax_by_hand() -> None:
     mel = np.stack([np.arange(6).reshape(2, 3), np.full((2, 3), 5)]).astype(np.float16)
-    out = fit(Moments.empty(2), "segment_minmax")(mel)
+    out = fit(MelMoments.empty(2), "segment_minmax")(mel)
     np.testing.assert_allclose(out[0].ravel(), [0, 0.2, 0.4, 0.6, 0.8, 1.0], rtol=1e-6)
     assert out[1].ravel().tolist() == [0.0] * 6
 
@@ -113,19 +113,19 @@ def test_the_input_is_left_alone() -> None:
     mel = _mel(3).astype(np.float32)
     before = mel.copy()
     for scope in ("global", "mel_band", "segment_minmax"):
-        fit(Moments.from_mel(mel), scope)(mel)
+        fit(MelMoments.from_mel(mel), scope)(mel)
     assert np.array_equal(mel, before)
 
 
 @pytest.mark.parametrize("scope", ["global", "mel_band", "segment_minmax"])
 def test_json_keeps_every_bit(scope: Scope) -> None:
-    moments = Moments.from_mel(_mel(11))
+    moments = MelMoments.from_mel(_mel(11))
     standardizer = fit(moments, scope)
     again = Standardizer.from_json(json.loads(json.dumps(standardizer.to_json())))
     assert again.scope == scope
     assert np.array_equal(again.mean, standardizer.mean)
     assert np.array_equal(again.std, standardizer.std)
-    back = Moments.from_json(json.loads(json.dumps(moments.to_json())))
+    back = MelMoments.from_json(json.loads(json.dumps(moments.to_json())))
     assert back.count == moments.count
     assert np.array_equal(back.mean, moments.mean)
     assert np.array_equal(back.m2, moments.m2)

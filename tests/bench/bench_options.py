@@ -33,7 +33,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from valence.audio.standardization import Moments, Standardizer
+from valence.audio.standardization import MelMoments, Standardizer
 from valence.audio.standardization import fit as fit_standardizer
 from valence.config import Config
 from valence.corpus.muse import read_corpus
@@ -44,7 +44,7 @@ from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 from valence.training.data.capacity import Members
 from valence.training.data.in_memory import ResidentSource
-from valence.training.loop import Task, best_model, fit
+from valence.training.loop import TrainingSpec, best_model, fit
 from valence.training.validation import evaluate
 
 OPTIONS: dict[str, list[str]] = {
@@ -131,7 +131,7 @@ class Prepared:
 
     def standardizer(self, chosen: Members, config: Config) -> Standardizer:
         """Fitted on what trains, and on no more copies of it than are used."""
-        moments = Moments.empty(config.mel.n_mels)
+        moments = MelMoments.empty(config.mel.n_mels)
         for name in chosen.train:
             stored = self.store.stored(name)
             assert stored is not None, "it was stored above"
@@ -148,7 +148,7 @@ def train(
     config = Config.resolve(Config(), assignments=settings)
     chosen, tested = prepared.members(fold, config)
     precision = precision_on(device, config.train.precision)
-    task = Task(config, {}, prepared.standardizer(chosen, config), device, precision)
+    task = TrainingSpec(config, {}, prepared.standardizer(chosen, config), device, precision)
     kept: Literal["device", "host"] = "device" if device.type == "cuda" else "host"
     source = ResidentSource(prepared.store, config, chosen, device=device, residency=kept)
     began = time.monotonic()

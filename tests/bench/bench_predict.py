@@ -27,7 +27,7 @@ import soundfile
 import torch
 
 from pipelines import predict as stage
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.corpus.synthetic import write_corpus
 from valence.prediction.files import predict_task
 from valence.prediction.inputs import find_audio, make_tasks
@@ -110,7 +110,7 @@ def _on_ray(run: str, files: Sequence[str], folder: Path) -> tuple[float, float]
             list(map(str, some)),
             Location.parse(run),
             Location.parse(folder / f"ray{place}"),
-            report=Report(),
+            console=Console(),
         )
         seconds.append(time.monotonic() - began)
     start, whole = seconds

@@ -71,10 +71,10 @@ def _workers_peaks() -> list[float]:
 def measure(corpus: Path, run: Path) -> None:
     """Preprocess in this process's own Ray and print the peaks in MiB."""
     import ray
-    from rich.console import Console
+    from rich.console import Console as RichConsole
 
     from pipelines.preprocess.stage import preprocess
-    from pipelines.runtime.console import Report
+    from pipelines.runtime.console import Console
     from valence.config import Config
     from valence.run import Run
     from valence.storage.location import Location
@@ -92,9 +92,9 @@ def measure(corpus: Path, run: Path) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    quiet = Report(Console(file=io.StringIO(), force_terminal=True))
+    quiet = Console(RichConsole(file=io.StringIO(), force_terminal=True))
     config = Config.resolve(Config(), assignments=["preprocess.max_rejected_share=1"])
-    preprocess(Location.parse(corpus), Run.at(str(run)), config, overwrite=False, report=quiet)
+    preprocess(Location.parse(corpus), Run.at(str(run)), config, overwrite=False, console=quiet)
     stop.set()
     watcher.join()
     print(f"{max(peaks):.0f} {_peak_mib(os.getpid()):.0f} {max(held) / 2**20:.2f}")

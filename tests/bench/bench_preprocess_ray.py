@@ -27,9 +27,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np
 import soundfile
-from rich.console import Console
+from rich.console import Console as RichConsole
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.corpus.splits import assign_splits
@@ -92,9 +92,9 @@ def through_ray(corpus: Location, run: Path, config: Config) -> float:
     """Seconds that the stage takes for the corpus, its bookkeeping included."""
     from pipelines.preprocess.stage import preprocess
 
-    quiet = Report(Console(file=io.StringIO(), force_terminal=True))
+    quiet = Console(RichConsole(file=io.StringIO(), force_terminal=True))
     began = time.monotonic()
-    summary = preprocess(corpus, Run.at(str(run)), config, overwrite=False, report=quiet)
+    summary = preprocess(corpus, Run.at(str(run)), config, overwrite=False, console=quiet)
     assert summary["rejected"] == summary["skipped"] == 0
     return time.monotonic() - began
 

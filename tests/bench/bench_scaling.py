@@ -29,9 +29,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np
 import soundfile
-from rich.console import Console
+from rich.console import Console as RichConsole
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.run import Run
@@ -89,11 +89,11 @@ def measure(corpus: str, target: str, nodes: int) -> None:
     warm = ray.remote(num_cpus=1)(_warm_up).options(scheduling_strategy="SPREAD")
     ray.get([warm.remote() for _ in range(nodes)])
     config = Config.resolve(Config(), assignments=SETTINGS)
-    quiet = Report(Console(file=io.StringIO(), force_terminal=True))
+    quiet = Console(RichConsole(file=io.StringIO(), force_terminal=True))
     seconds = []
     for _ in range(2):
         began = time.monotonic()
-        preprocess(Location.parse(corpus), Run.at(target), config, overwrite=False, report=quiet)
+        preprocess(Location.parse(corpus), Run.at(target), config, overwrite=False, console=quiet)
         seconds.append(time.monotonic() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{seconds[0]:.3f} {seconds[1]:.3f} {peak:.0f}")

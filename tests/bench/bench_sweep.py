@@ -117,7 +117,7 @@ def contend_sweep(data: dict[str, np.ndarray], *, engine: str) -> dict[str, floa
     """The product's own stage, from features on disk to the best pipeline on disk."""
     import pandas as pd
 
-    from pipelines.runtime.console import Report
+    from pipelines.runtime.console import Console
     from pipelines.runtime.session import ray_session
     from valence.config import Config
     from valence.run import Run
@@ -129,7 +129,7 @@ def contend_sweep(data: dict[str, np.ndarray], *, engine: str) -> dict[str, floa
         with ray_session():
             from pipelines.sweep.stage import sweep
 
-            sweep(run, config, overwrite=False, report=Report())
+            sweep(run, config, overwrite=False, console=Console())
         table = pd.read_csv(Path(folder) / "sweep" / "results.csv")
     names = table["scaler"] + "-" + table["reducer"] + "-" + table["regressor"]
     return dict(zip(names, table["ccc_validation"], strict=True))

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from valence.audio.standardization import Moments, Standardizer
+from valence.audio.standardization import MelMoments, Standardizer
 from valence.config import Config
 from valence.model.inference import Sequences, outputs_of
 from valence.model.network import ValenceModel
@@ -47,7 +47,7 @@ from valence.training.data.batches import Batch
 from valence.training.data.capacity import Members
 from valence.training.data.in_memory import ResidentSource
 from valence.training.data.prefetch import ahead
-from valence.training.loop import Stepper, Task
+from valence.training.loop import Stepper, TrainingSpec
 from valence.training.loss import ccc_loss, pair_sums
 
 RECORDINGS, SEGMENTS = 12, 600
@@ -149,27 +149,27 @@ def make_store(folder: Path) -> SegmentStore:
                 y = np.sin(np.arange(SEGMENTS) / 40 + number).astype(np.float32)
                 time_ms = np.arange(SEGMENTS, dtype=np.int64) * 500
                 writer.write(Segments(name, copy, time_ms, y, -y, mel), first_segment=0)
-                moments.append(Moments.from_mel(mel[:20]))
+                moments.append(MelMoments.from_mel(mel[:20]))
             stored = Stored("bench", "bench", "", SEGMENTS / 2, SEGMENTS, tuple(moments))
             writer.finish(stored)
         rows.append({"Id": name, "subject": name, "split": "train", "segments": SEGMENTS})
     return store
 
 
-def make_task(device: str, precision: str) -> Task:
+def make_task(device: str, precision: str) -> TrainingSpec:
     standardizer = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
     chosen = "bfloat16" if precision == "bfloat16" else "float32"
-    return Task(Config(), {}, standardizer, torch.device(device), chosen)
+    return TrainingSpec(Config(), {}, standardizer, torch.device(device), chosen)
 
 
-def make_model(task: Task) -> ValenceModel:
+def make_model(task: TrainingSpec) -> ValenceModel:
     torch.manual_seed(0)
     return ValenceModel(
         task.config.model, n_mels=128, n_frames=34, standardizer=task.standardizer
     ).to(task.device)
 
 
-def full_batches(task: Task, store: SegmentStore) -> Iterator[Batch]:
+def full_batches(task: TrainingSpec, store: SegmentStore) -> Iterator[Batch]:
     """Full batches of one epoch after the other."""
     names = tuple(f"{number:02d}" for number in range(RECORDINGS))
     chosen = Members(names, (f"{RECORDINGS:02d}",), 1, ("valence",))
@@ -180,7 +180,7 @@ def full_batches(task: Task, store: SegmentStore) -> Iterator[Batch]:
                 yield batch
 
 
-def plain_step(task: Task, model: PlainModel) -> Callable[[Batch], Tensor]:
+def plain_step(task: TrainingSpec, model: PlainModel) -> Callable[[Batch], Tensor]:
     train = task.config.train
     optimizer = torch.optim.Adam(
         model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay
@@ -199,7 +199,7 @@ def plain_step(task: Task, model: PlainModel) -> Callable[[Batch], Tensor]:
     return step
 
 
-def make_step(kind: str, task: Task) -> tuple[Callable[[Batch], Tensor], list[str]]:
+def make_step(kind: str, task: TrainingSpec) -> tuple[Callable[[Batch], Tensor], list[str]]:
     """A step, and what is to be said of it: whether its CNN is compiled."""
     model = make_model(task).train()
     if kind == "plain":
@@ -208,7 +208,9 @@ def make_step(kind: str, task: Task) -> tuple[Callable[[Batch], Tensor], list[st
     return stepper.step, stepper.remarks
 
 
-def time_steps(step: Callable[[Batch], Tensor], task: Task, store: SegmentStore, n: int) -> dict:
+def time_steps(
+    step: Callable[[Batch], Tensor], task: TrainingSpec, store: SegmentStore, n: int
+) -> dict:
     batches = full_batches(task, store)
     if task.device.type == "cpu":
         step(next(batches))
@@ -231,7 +233,7 @@ def time_steps(step: Callable[[Batch], Tensor], task: Task, store: SegmentStore,
     return {"wall": wall / n, "cpu": cpu / n}
 
 
-def compare_step(task: Task, batch: Batch, dtype: torch.dtype) -> dict:
+def compare_step(task: TrainingSpec, batch: Batch, dtype: torch.dtype) -> dict:
     """How far one step of the product is from the plain model's, from the same weights."""
     model = make_model(task).to(dtype).train()
     plain = PlainModel(model).to(task.device).train()
@@ -244,7 +246,7 @@ def compare_step(task: Task, batch: Batch, dtype: torch.dtype) -> dict:
     return {"loss": abs(losses[0] - losses[1]), "gradient": apart, "largest": largest}
 
 
-def compare(task: Task, store: SegmentStore) -> dict:
+def compare(task: TrainingSpec, store: SegmentStore) -> dict:
     """`compare_step` as it is trained, and on a part of the batch in float64."""
     batch = next(full_batches(task, store))
     few = Batch(batch.mel[:COMPARED_EXACTLY], batch.target[:COMPARED_EXACTLY])
@@ -259,7 +261,7 @@ def compare(task: Task, store: SegmentStore) -> dict:
     }
 
 
-def time_inference(kind: str, task: Task, store: SegmentStore, n: int) -> dict:
+def time_inference(kind: str, task: TrainingSpec, store: SegmentStore, n: int) -> dict:
     """One recording in memory, or the store's recordings, read while others are worked on."""
     model = make_model(task).eval()
     on_gpu = task.device.type == "cuda"

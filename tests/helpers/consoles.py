@@ -6,17 +6,17 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console as RichConsole
 
-from pipelines.runtime.console import Bar, Report
-
-
-def quiet() -> Report:
-    """A report on a terminal of its own."""
-    return Report(Console(file=io.StringIO(), force_terminal=True))
+from pipelines.runtime.console import Bar, Console
 
 
-class Told(Report):
+def quiet() -> Console:
+    """A console on a terminal of its own."""
+    return Console(RichConsole(file=io.StringIO(), force_terminal=True))
+
+
+class Told(Console):
     """Remembers what was said, as where there is no terminal."""
 
     def __init__(self) -> None:

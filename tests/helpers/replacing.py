@@ -33,7 +33,7 @@ import pipelines.sweep.trials
 import pipelines.train.placement
 import pipelines.train.stage
 import pipelines.train.worker
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Node
 from valence.audio.standardization import Standardizer
 from valence.config import Config
@@ -46,7 +46,7 @@ from valence.prediction.predictor import Predictor
 from valence.provenance import fingerprint
 from valence.report.build import write_report
 from valence.run import Run
-from valence.segments.jobs import Job, Outcome
+from valence.segments.jobs import Job, RecordingOutcome
 from valence.segments.preprocessing import begin_recording
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
@@ -271,14 +271,14 @@ def _process(
     sizes: Any,
     selector: Any,
     replace: bool,
-) -> Iterator[Outcome]:
+) -> Iterator[RecordingOutcome]:
     for job in jobs:
         told = begin_recording(job, store, config, replace=replace)
-        assert isinstance(told, Outcome), "these are short"
+        assert isinstance(told, RecordingOutcome), "these are short"
         yield told
 
 
-def _extract(todo: list[dict[str, Any]], run: Run, config: Config, report: Report) -> Any:
+def _extract(todo: list[dict[str, Any]], run: Run, config: Config, console: Console) -> Any:
     for row in todo:
         rows = {key: np.array([value]) for key, value in row.items()}
         done = pipelines.extract.extract_recordings(
@@ -328,10 +328,10 @@ def address(place: Location) -> str:
     return place.uri.replace("s3://", "s3://key:secret@")
 
 
-def _report() -> Report:
-    from rich.console import Console
+def _report() -> Console:
+    from rich.console import Console as RichConsole
 
-    return Report(Console(file=io.StringIO(), force_terminal=True))
+    return Console(RichConsole(file=io.StringIO(), force_terminal=True))
 
 
 def _asked(**calls: Callable[[], Any]) -> dict[str, Any]:
@@ -351,7 +351,7 @@ def _asked(**calls: Callable[[], Any]) -> dict[str, Any]:
 def _preprocess(corpus: str, *assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.preprocess.stage.preprocess(
-            inputs / corpus, Run(root), _with(*assignments), overwrite=overwrite, report=_report()
+            inputs / corpus, Run(root), _with(*assignments), overwrite=overwrite, console=_report()
         )
 
     return make
@@ -388,7 +388,7 @@ def _segments(inputs: Location, root: Location) -> None:
 def _train_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.train.stage.train(
-            Run(root), _with(*assignments), overwrite=overwrite, report=_report()
+            Run(root), _with(*assignments), overwrite=overwrite, console=_report()
         )
 
     return make
@@ -437,7 +437,7 @@ def _another_model(inputs: Location, root: Location) -> None:
 def _extract_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.extract.extract(
-            Run(root), _with(*assignments), overwrite=overwrite, report=_report()
+            Run(root), _with(*assignments), overwrite=overwrite, console=_report()
         )
 
     return make
@@ -484,7 +484,7 @@ def _made_up_features(inputs: Location, root: Location) -> None:
 def _sweep_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.sweep.stage.sweep(
-            Run(root), _with(*assignments), overwrite=overwrite, report=_report()
+            Run(root), _with(*assignments), overwrite=overwrite, console=_report()
         )
 
     return make
@@ -504,7 +504,7 @@ def _use_sweep(root: Location) -> dict[str, Any]:
         assert best is not None
         return f"{best.about['steps']}"
 
-    return _asked(report=as_report, predict=as_predict)
+    return _asked(console=as_report, predict=as_predict)
 
 
 # The report.
@@ -561,7 +561,7 @@ def _predict_with(model: str) -> Callable[[Location, Location, bool], None]:
             root / model,
             root / "out",
             overwrite=overwrite,
-            report=_report(),
+            console=_report(),
         )
 
     return make

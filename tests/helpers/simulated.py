@@ -28,9 +28,9 @@ def connect(cluster):
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     cluster.wait_for_nodes()
     # What the stages import comes after Ray has read its environment.
-    global Config, Location, Report, Run, preprocess
+    global Config, Location, Console, Run, preprocess
     from pipelines.preprocess.stage import preprocess
-    from pipelines.runtime.console import Report
+    from pipelines.runtime.console import Console
     from valence.config import Config
     from valence.run import Run
     from valence.storage.location import Location

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.config import Config
 from valence.run import Run
 from valence.sweep.features import Features, write_features
@@ -36,7 +36,7 @@ def run_sweep(run: Run, config: Config, **options: Any) -> dict[str, Any]:
     """The stage, quietly unless a report is given; its summary."""
     from pipelines.sweep.stage import sweep
 
-    return sweep(run, config, **{"overwrite": False, "report": Report(), **options})
+    return sweep(run, config, **{"overwrite": False, "report": Console(), **options})
 
 
 def results_of(run: Run) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from valence.model.distributed import gather, rank, world_size
 from valence.model.network import ValenceModel
 from valence.segments.sequences import windows
 from valence.training.data.batches import Batch, Labelled
-from valence.training.loop import Stepper, Task
+from valence.training.loop import Stepper, TrainingSpec
 from valence.training.loss import ccc_loss
 from valence.training.validation import evaluate
 
@@ -70,7 +70,7 @@ def main(number: int, world: int, meeting: str, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=number, world_size=world)
     standardizer = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
-    task = Task(CONFIG, {}, standardizer, torch.device("cpu"))
+    task = TrainingSpec(CONFIG, {}, standardizer, torch.device("cpu"))
     results = {}
     for name in ("chunked", "composed"):
         if name == "composed":

@@ -13,7 +13,7 @@ from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.model.network import ValenceModel
 from valence.training.data.batches import Batch
-from valence.training.loop import Stepper, Task
+from valence.training.loop import Stepper, TrainingSpec
 from valence.training.loss import ccc_loss
 
 _STANDARDIZER = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
@@ -33,7 +33,7 @@ def _stepper(compile: str, device: str = "cpu") -> Stepper:
             f"train.compile={compile}",
         ],
     )
-    task = Task(config, {}, _STANDARDIZER, torch.device(device))
+    task = TrainingSpec(config, {}, _STANDARDIZER, torch.device(device))
     torch.manual_seed(0)
     model = ValenceModel(config.model, n_mels=16, n_frames=34, standardizer=_STANDARDIZER)
     return Stepper(model.to(device).double().train(), task)

@@ -1,4 +1,4 @@
-"""Runs whose segments are made without Ray, and a report that remembers."""
+"""Runs whose segments are made without Ray, and a console that remembers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.consoles import Told
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.run import Run
@@ -36,7 +36,7 @@ def _segments(
     store = SegmentStore(run.folder("segments"))
     outcomes = [process_recording(job, store, tiny_config) for job in jobs]
     store.write_recordings([outcome.row() for outcome in outcomes])
-    moments = Moments.empty(tiny_config.mel.n_mels)
+    moments = MelMoments.empty(tiny_config.mel.n_mels)
     for outcome in outcomes:
         if outcome.split == "train" and outcome.moments is not None:
             moments = moments.merge(outcome.moments)
@@ -85,7 +85,7 @@ def _extracted(
     shutil.copytree(_segments, folder)
     run = Run.at(str(folder))
     add_model(run, tiny_config)
-    extract(run, tiny_config, overwrite=False, report=Told())
+    extract(run, tiny_config, overwrite=False, console=Told())
     return folder
 
 
@@ -118,5 +118,5 @@ def trained(
     folder = tmp_path_factory.mktemp("runs") / "trained"
     shutil.copytree(_segments, folder)
     run, told = Run.at(str(folder)), Told()
-    train(run, train_config, overwrite=False, report=told)
+    train(run, train_config, overwrite=False, console=told)
     return run, told

@@ -41,7 +41,7 @@ def run(prepared_run: MakeRun, tiny_config: Config) -> Run:
 def _extract(run: Run, config: Config, report: Any, *, overwrite: bool = False) -> dict[str, Any]:
     from pipelines.extract import extract
 
-    return extract(run, config, overwrite=overwrite, report=report)
+    return extract(run, config, overwrite=overwrite, console=report)
 
 
 def test_features_are_the_models_for_every_sequence(

@@ -20,7 +20,7 @@ import soundfile
 import torch
 
 from pipelines import predict as stage
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from tests.helpers.processes import kill_with_descendants, wait_for
 from valence.audio.standardization import Standardizer
 from valence.config import Config
@@ -35,7 +35,7 @@ from valence.model.network import ValenceModel
 from valence.model.quality import write_evaluation
 from valence.model.serialization import export_model, read_description
 from valence.prediction.averaging import OverlapAverage
-from valence.prediction.inputs import Task
+from valence.prediction.inputs import PredictionTask
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
@@ -76,7 +76,7 @@ def test_good_files_are_predicted_and_bad_ones_set_aside(
     model: Location, audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    summary = stage.predict([str(audio)], model, Location.parse(out), report=Report())
+    summary = stage.predict([str(audio)], model, Location.parse(out), console=Console())
     assert {name: len(rows) for name, rows in _rows(out).items()} == {"a": 28, "b": 66, "c": 12}
     status = {row["name"]: row["status"] for row in summary["recordings"]}
     assert status == {"a": "ok", "b": "ok", "c": "ok", "blink": "failed", "d": "failed"}
@@ -88,7 +88,7 @@ def test_good_files_are_predicted_and_bad_ones_set_aside(
     assert "3 predicted" in told.err
     assert "one value holds throughout: 'c'" in told.err
 
-    again = stage.predict([str(audio)], model, Location.parse(out), report=Report())
+    again = stage.predict([str(audio)], model, Location.parse(out), console=Console())
     assert [row["status"] for row in again["recordings"]].count("skipped") == 3
 
 
@@ -96,8 +96,8 @@ def test_the_listing_keeps_what_earlier_calls_left(
     model: Location, audio: Path, tmp_path: Path
 ) -> None:
     out = Location.parse(tmp_path / "out")
-    stage.predict([str(audio / "a.flac")], model, out, report=Report())
-    stage.predict([str(audio / "c.ogg"), str(audio / "d.wav")], model, out, report=Report())
+    stage.predict([str(audio / "a.flac")], model, out, console=Console())
+    stage.predict([str(audio / "c.ogg"), str(audio / "d.wav")], model, out, console=Console())
     rows = (out / "prediction.json").read_json()["recordings"]
     assert [(row["name"], row["status"]) for row in rows] == [
         ("a", "ok"),
@@ -115,8 +115,8 @@ def test_a_listing_that_is_lost_or_changed_is_made_again_from_the_tables(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = Location.parse(tmp_path / "out")
-    stage.predict([str(audio / "a.flac")], model, out, report=Report())
-    stage.predict([str(audio / "c.ogg")], model, out, report=Report())
+    stage.predict([str(audio / "a.flac")], model, out, console=Console())
+    stage.predict([str(audio / "c.ogg")], model, out, console=Console())
     listing = tmp_path / "out" / "prediction.json"
     whole = json.loads(listing.read_text())
     match change:
@@ -127,7 +127,7 @@ def test_a_listing_that_is_lost_or_changed_is_made_again_from_the_tables(
         case _:
             listing.write_text(listing.read_text().replace('"ccc": null', '"ccc": 0.9', 1))
     capsys.readouterr()
-    stage.predict([str(audio / "c.ogg")], model, out, report=Report())
+    stage.predict([str(audio / "c.ogg")], model, out, console=Console())
     again = json.loads(listing.read_text())
     assert ("not what was written" in capsys.readouterr().err) is (change != "lost")
     for content in (whole, again):
@@ -136,7 +136,7 @@ def test_a_listing_that_is_lost_or_changed_is_made_again_from_the_tables(
         del content["seconds"], content["digest"]
     assert again == whole
     before = listing.read_bytes()
-    stage.predict([str(audio / "a.flac"), str(audio / "c.ogg")], model, out, report=Report())
+    stage.predict([str(audio / "a.flac"), str(audio / "c.ogg")], model, out, console=Console())
     assert listing.read_bytes() == before
 
 
@@ -148,45 +148,47 @@ def test_a_listing_from_elsewhere_stays(
     mine.write_text(content)
     files, out = [str(audio / "a.flac")], Location.parse(tmp_path)
     with pytest.raises(StaleError, match="not written by this program"):
-        stage.predict(files, model, out, report=Report())
+        stage.predict(files, model, out, console=Console())
     assert mine.read_text() == content
     assert not (tmp_path / "a.csv").exists()
-    stage.predict(files, model, out, overwrite=True, report=Report())
+    stage.predict(files, model, out, overwrite=True, console=Console())
     assert json.loads(mine.read_text())["recordings"][0]["name"] == "a"
 
 
 def test_nothing_usable_is_an_error(model: Location, audio: Path, tmp_path: Path) -> None:
     out = Location.parse(tmp_path / "out")
     with pytest.raises(CorpusError, match="Nothing could be predicted"):
-        stage.predict([str(audio / "blink.wav"), str(audio / "d.wav")], model, out, report=Report())
+        stage.predict(
+            [str(audio / "blink.wav"), str(audio / "d.wav")], model, out, console=Console()
+        )
     with pytest.raises(UsageError, match="names no audio"):
-        stage.predict([str(audio / "absent.wav")], model, out, report=Report())
+        stage.predict([str(audio / "absent.wav")], model, out, console=Console())
     with pytest.raises(ModelError, match="holds no model"):
-        stage.predict([str(audio)], Location.parse(tmp_path), out, report=Report())
+        stage.predict([str(audio)], Location.parse(tmp_path), out, console=Console())
 
 
 def test_predictions_of_another_model_are_not_replaced_unasked(
     model: Location, audio: Path, tmp_path: Path, tiny_config: Config
 ) -> None:
     out = Location.parse(tmp_path / "out")
-    stage.predict([str(audio / "a.flac")], model, out, report=Report())
+    stage.predict([str(audio / "a.flac")], model, out, console=Console())
     before = _rows(tmp_path / "out")["a"]
     listed = (out / "prediction.json").read_json()
     other = _export(tmp_path / "other", tiny_config, seed=2)
     files = [str(audio / "a.flac"), str(audio / "b.wav")]
     # Refused, it leaves what the listing says of the files that stay.
     with pytest.raises(StaleError, match="'a'"):
-        stage.predict(files[:1], other, out, report=Report())
+        stage.predict(files[:1], other, out, console=Console())
     assert (out / "prediction.json").read_json() == listed
     with pytest.raises(StaleError, match="'a'"):
-        stage.predict(files, other, out, report=Report())
+        stage.predict(files, other, out, console=Console())
     mixed = (out / "prediction.json").read_json()
     assert mixed["recordings"][0] == listed["recordings"][0]
     assert mixed["sha256"] == mixed["recordings"][1]["model"] == read_description(other).sha256
     # Where the listing is lost, too: whose files these are stands in them.
     (out / "prediction.json").delete()
     with pytest.raises(StaleError, match="'a'"):
-        stage.predict(files[:1], other, out, report=Report())
+        stage.predict(files[:1], other, out, console=Console())
     found = (out / "prediction.json").read_json()
     assert (found["model"], found["sha256"]) == (None, None)
     assert {row["name"]: row["model"] for row in found["recordings"]} == {
@@ -196,7 +198,7 @@ def test_predictions_of_another_model_are_not_replaced_unasked(
     rows = _rows(tmp_path / "out")
     pd.testing.assert_frame_equal(rows["a"], before)
     assert len(rows["b"]) == 66
-    stage.predict(files, other, out, overwrite=True, report=Report())
+    stage.predict(files, other, out, overwrite=True, console=Console())
     assert abs(_rows(tmp_path / "out")["a"]["valence"] - before["valence"]).min() > 0
 
 
@@ -209,7 +211,7 @@ def test_a_folder_that_cannot_be_written_is_said(
             [str(audio / "a.flac")],
             model,
             Location.parse(tmp_path / "file" / "out"),
-            report=Report(),
+            console=Console(),
         )
 
 
@@ -224,12 +226,12 @@ def test_ray_gives_the_same_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    stage.predict([str(audio)], model, Location.parse(here), report=Report())
+    stage.predict([str(audio)], model, Location.parse(here), console=Console())
     monkeypatch.setattr(stage, "RAY_SECONDS", 0.1)
     # What one process finished, Ray does not do again.
     there.mkdir()
-    stage.predict([str(audio / "b.wav")], model, Location.parse(there), report=Report())
-    summary = stage.predict([str(audio)], model, Location.parse(there), report=Report())
+    stage.predict([str(audio / "b.wav")], model, Location.parse(there), console=Console())
+    summary = stage.predict([str(audio)], model, Location.parse(there), console=Console())
     status = {row["name"]: row["status"] for row in summary["recordings"]}
     assert status == {"a": "ok", "b": "skipped", "c": "ok", "blink": "failed", "d": "failed"}
     _same_files(here, there)
@@ -260,10 +262,10 @@ def test_predictions_of_a_training_corpus_are_what_its_features_say(
     run.stage("train").begin({"made_for": "tests"})
     digest = export_model(run.model, made, config, {})
     run.stage("train").finish({"seconds": 0.0, "digest": digest})
-    extract(run, config, overwrite=False, report=Report())
+    extract(run, config, overwrite=False, console=Console())
 
     corpus, out = run.record()["corpus"], tmp_path / "out"
-    stage.predict([f"{corpus}/raw_data/audio"], run.root, Location.parse(out), report=Report())
+    stage.predict([f"{corpus}/raw_data/audio"], run.root, Location.parse(out), console=Console())
     features = read_features(run.folder("features"))
     names = np.unique(features.recording)
     assert len(names) == 6
@@ -288,7 +290,7 @@ def test_a_worker_that_dies_costs_no_recording(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
-    stage.predict([str(audio)], model, Location.parse(here), report=Report())
+    stage.predict([str(audio)], model, Location.parse(here), console=Console())
     died = tmp_path / "died"
 
     class Dying(stage._Worker):
@@ -302,7 +304,7 @@ def test_a_worker_that_dies_costs_no_recording(
 
     monkeypatch.setattr(stage, "_Worker", Dying)
     monkeypatch.setattr(stage, "RAY_SECONDS", 0.1)
-    summary = stage.predict([str(audio)], model, Location.parse(there), report=Report())
+    summary = stage.predict([str(audio)], model, Location.parse(there), console=Console())
     assert died.exists()
     status = {row["name"]: row["status"] for row in summary["recordings"]}
     assert status == {"a": "ok", "b": "skipped", "c": "ok", "blink": "failed", "d": "failed"}
@@ -313,12 +315,12 @@ _DRIVER = """
 import sys
 import ray
 from pipelines import predict as stage
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from valence.storage.location import Location
 ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 stage.RAY_SECONDS = 0.1
 audio, model, out = sys.argv[1:]
-stage.predict([audio], Location.parse(model), Location.parse(out), report=Report())
+stage.predict([audio], Location.parse(model), Location.parse(out), report=Console())
 """
 
 
@@ -340,9 +342,9 @@ def test_a_killed_driver_is_gone_on_from(model: Location, audio: Path, tmp_path:
     done = len(list(there.glob("*.png")))
     assert 1 <= done < 9
     assert not (there / "prediction.json").exists()
-    summary = stage.predict([str(audio)], model, Location.parse(there), report=Report())
+    summary = stage.predict([str(audio)], model, Location.parse(there), console=Console())
     assert [row["status"] for row in summary["recordings"]].count("skipped") == done
-    stage.predict([str(audio)], model, Location.parse(here), report=Report())
+    stage.predict([str(audio)], model, Location.parse(here), console=Console())
     _same_files(here, there)
 
 
@@ -384,17 +386,17 @@ def test_on_ray_too_a_folder_that_cannot_be_written_is_said(
     (tmp_path / "file").write_text("in the way")
     out = Location.parse(tmp_path / "file" / "out")
     with pytest.raises(ValenceError, match="could not be written"):
-        stage.predict([str(audio / "a.flac"), str(audio / "c.ogg")], model, out, report=Report())
+        stage.predict([str(audio / "a.flac"), str(audio / "c.ogg")], model, out, console=Console())
 
 
 def test_a_few_files_start_no_ray(model: Location, audio: Path, tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "from pipelines.predict import predict\n"
-        "from pipelines.runtime.console import Report\n"
+        "from pipelines.runtime.console import Console\n"
         "from valence.storage.location import Location\n"
         f"predict([{str(audio / 'a.flac')!r}], Location.parse({str(model)!r}),"
-        f" Location.parse({str(tmp_path / 'out')!r}), report=Report())\n"
+        f" Location.parse({str(tmp_path / 'out')!r}), report=Console())\n"
         "assert 'ray' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -416,7 +418,7 @@ def test_a_model_says_how_good_it_is(
     }
     write_evaluation(folder, evaluation)
     out = Location.parse(tmp_path / "out")
-    summary = stage.predict([str(audio / "a.flac")], folder, out, report=Report())
+    summary = stage.predict([str(audio / "a.flac")], folder, out, console=Console())
     lines = capsys.readouterr().err.splitlines()
     assert "on synthetic sound, 'voices' (3 recordings, 2 subjects, 1 min 30 s)" in lines[0]
     assert "test CCC −0.040 from 2 subjects" in lines[0]
@@ -437,7 +439,7 @@ def test_two_calls_at_once_keep_the_rows_of_both(
         "import sys\n"
         "from pathlib import Path\n"
         "from pipelines import predict as stage\n"
-        "from pipelines.runtime.console import Report\n"
+        "from pipelines.runtime.console import Console\n"
         "from valence.storage.location import Location\n"
         "audio, model, out, ready = sys.argv[1:]\n"
         # Both have read the listing before either writes.
@@ -447,7 +449,7 @@ def test_two_calls_at_once_keep_the_rows_of_both(
         "    Path(ready, str(id(audio))).touch()\n"
         "    while len(list(Path(ready).iterdir())) < 2: pass\n"
         "stage.Listing.check = wait\n"
-        "stage.predict([audio], Location.parse(model), Location.parse(out), report=Report())\n"
+        "stage.predict([audio], Location.parse(model), Location.parse(out), report=Console())\n"
     )
     ready, out = tmp_path / "ready", tmp_path / "out"
     ready.mkdir()
@@ -483,15 +485,15 @@ def test_what_is_finished_is_listed_whatever_ends_the_call(
     with monkeypatch.context() as patch:
         patch.setattr(stage, "predict_task", stopped)
         with pytest.raises(reason):
-            stage.predict([str(audio / "b.wav")], model, Location.parse(out), report=Report())
+            stage.predict([str(audio / "b.wav")], model, Location.parse(out), console=Console())
         assert "ended before the first of 1 recording was finished" in capsys.readouterr().err
         assert not (out / "prediction.json").exists()
         with pytest.raises(reason):
-            stage.predict([str(audio)], model, Location.parse(out), report=Report())
+            stage.predict([str(audio)], model, Location.parse(out), console=Console())
     rows = json.loads((out / "prediction.json").read_text())["recordings"]
     assert [(row["name"], row["status"]) for row in rows] == [("a", "ok")]
     assert "ended after 1 of 5 recordings" in capsys.readouterr().err
-    summary = stage.predict([str(audio)], model, Location.parse(out), report=Report())
+    summary = stage.predict([str(audio)], model, Location.parse(out), console=Console())
     status = {row["name"]: row["status"] for row in summary["recordings"]}
     assert status == {"a": "skipped", "b": "ok", "blink": "failed", "c": "ok", "d": "failed"}
 
@@ -503,7 +505,7 @@ def test_a_folder_that_is_read_only_will_do_where_nothing_is_to_be_done(
     out = tmp_path / "out"
     # One of them can never be predicted, which is nothing new either.
     files = [str(audio / name) for name in ("a.flac", "c.ogg", "d.wav")]
-    stage.predict(files, model, Location.parse(out), report=Report())
+    stage.predict(files, model, Location.parse(out), console=Console())
     before = (out / "prediction.json").read_bytes()
     (out / ".left.0123.partial").touch()
     out.chmod(0o555)
@@ -517,7 +519,7 @@ def test_a_folder_that_is_read_only_will_do_where_nothing_is_to_be_done(
         try:
             os.setuid(65534)
             assert not os.access(out, os.W_OK)
-            stage.predict(files, model, Location.parse(out), report=Report())
+            stage.predict(files, model, Location.parse(out), console=Console())
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -535,8 +537,8 @@ def _is_ours(folder: Path) -> bool:
 
 
 def test_a_task_travels_as_json() -> None:
-    plain = Task(Location.parse("/a/b.wav"), "b", {})
-    whole = Task(
+    plain = PredictionTask(Location.parse("/a/b.wav"), "b", {})
+    whole = PredictionTask(
         Location.parse("/a/b.wav"), "b", {"valence": Location.parse("/l.csv")}, "end", 2, (1.0, 7.0)
     )
     for task in (plain, whole):
@@ -552,7 +554,7 @@ def test_one_bad_name_costs_no_other(
     shutil.copy(audio / "b.wav", audio / "two\nlines \x1b[2J.wav")
     (audio / "round.wav").symlink_to("round.wav")
     out = Location.parse(tmp_path / "out")
-    stage.predict([str(audio)], model, out, report=Report())
+    stage.predict([str(audio)], model, out, console=Console())
     said = capsys.readouterr().err
     assert "\x1b" not in said
     assert "caf\\xe9: set aside." in said

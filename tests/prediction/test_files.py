@@ -22,7 +22,7 @@ from valence.errors import UsageError
 from valence.model.network import ValenceModel
 from valence.model.quality import Quality
 from valence.model.serialization import export_model
-from valence.prediction.files import Outcome, listed_row, predict_task, standing_rows
+from valence.prediction.files import PredictionOutcome, listed_row, predict_task, standing_rows
 from valence.prediction.inputs import find_audio, make_tasks
 from valence.prediction.predictor import Predictor, Timeline
 from valence.storage.location import Location
@@ -466,7 +466,7 @@ def test_labels_of_another_scale_are_scored_on_it(predictor: Predictor, tmp_path
     sevens = _write_labels(tmp_path / "sevens.csv", [4 + 3 * value for value in values])
     seven = Location.parse(sevens)
 
-    def outcome(labels: Location, scale: tuple[float, float] | None, out: str) -> Outcome:
+    def outcome(labels: Location, scale: tuple[float, float] | None, out: str) -> PredictionOutcome:
         (task,) = make_tasks(audio, labels, scale=scale)
         return predict_task(predictor, task, Location.parse(tmp_path / out))
 

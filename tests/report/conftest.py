@@ -13,7 +13,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.corpus.splits import assign_splits
@@ -90,7 +90,7 @@ def _preprocess(run: Run, root: Location, config: Config) -> None:
         "reason": "'broken.wav' is truncated: it holds 3 of 40 s. Restore it from its source.",
     }
     store.write_recordings([*(outcome.row() for outcome in outcomes), rejected])
-    moments = Moments.empty(config.mel.n_mels)
+    moments = MelMoments.empty(config.mel.n_mels)
     for outcome in outcomes:
         if outcome.split == "train":
             assert outcome.moments is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.errors import UsageError, ValenceError
@@ -27,7 +27,7 @@ def store(tiny_corpus: Location, tmp_path_factory: pytest.TempPathFactory) -> Se
     outcomes = [process_recording(job, store, _CONFIG) for job in jobs]
     store.write_recordings([outcome.row() for outcome in outcomes])
     moments = outcomes[0].moments
-    assert isinstance(moments, Moments)
+    assert isinstance(moments, MelMoments)
     store.write_standardizer(moments, "global")
     return store
 

@@ -20,7 +20,7 @@ from valence.config import Config
 from valence.corpus.muse import Recording
 from valence.errors import MissingStageError
 from valence.segments import preprocessing
-from valence.segments.jobs import Cut, Job, Outcome
+from valence.segments.jobs import Cut, Job, RecordingOutcome
 from valence.segments.preprocessing import (
     begin_recording,
     join_parts,
@@ -195,7 +195,7 @@ def test_a_recording_in_parts_is_the_same_bytes(
 
 def test_a_short_recording_is_not_cut(corpus: _Corpus, long_audio: np.ndarray) -> None:
     outcome = begin_recording(_long_job(corpus, long_audio), corpus.store, _LONG)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, RecordingOutcome)
     assert (outcome.status, outcome.segments) == ("ok", 3010)
 
 
@@ -203,7 +203,7 @@ def test_a_recording_that_stands_there_is_not_cut(corpus: _Corpus, long_audio: n
     job = _long_job(corpus, long_audio)
     process_recording(job, corpus.store, _LONG)
     outcome = begin_recording(job, corpus.store, _LONG, part_segments=1200)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, RecordingOutcome)
     assert outcome.skipped
 
 
@@ -294,7 +294,7 @@ def test_a_header_that_claims_any_length(corpus: _Corpus) -> None:
     content[22:26] = b"\xff" * 4
     path.write_bytes(content)
     outcome = begin_recording(corpus.job(audio, {}, split="test"), corpus.store, _CONFIG)
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, RecordingOutcome)
     assert outcome.status == "rejected"
 
 
@@ -519,7 +519,7 @@ def test_an_id_that_the_store_needs_itself(corpus: _Corpus) -> None:
 
 def test_outcome_travels_as_json(corpus: _Corpus) -> None:
     outcome = process_recording(_job(corpus), corpus.store, _CONFIG)
-    again = Outcome.from_json(json.loads(json.dumps(outcome.to_json())))
+    again = RecordingOutcome.from_json(json.loads(json.dumps(outcome.to_json())))
     assert again.row() == outcome.row()
     assert again.moments is not None
     assert outcome.moments is not None

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from valence.audio.standardization import Moments, fit
+from valence.audio.standardization import MelMoments, fit
 from valence.errors import DamagedError, MissingStageError
 from valence.provenance import fingerprint
 from valence.run import Stage
@@ -37,10 +37,10 @@ def _block(n: int, *, copy: int = 0, first: int = 0, dtype: str = "float16") -> 
 def _stored(blocks: list[Segments], copies: int) -> Stored:
     moments = []
     for copy in range(copies + 1):
-        merged = Moments.empty(_N_MELS)
+        merged = MelMoments.empty(_N_MELS)
         for block in blocks:
             if block.copy == copy:
-                merged = merged.merge(Moments.from_mel(block.mel))
+                merged = merged.merge(MelMoments.from_mel(block.mel))
         moments.append(merged)
     n = sum(len(block) for block in blocks if block.copy == 0)
     return Stored("settings", "content", "checksum", n / 2, n, tuple(moments))
@@ -200,7 +200,7 @@ def test_any_scope_comes_from_the_stored_moments(tmp_path: Path) -> None:
     store = _store(tmp_path)
     with pytest.raises(MissingStageError, match=r"standardization\.json"):
         store.standardizer()
-    moments = Moments.from_mel(_block(20).mel)
+    moments = MelMoments.from_mel(_block(20).mel)
     store.write_standardizer(moments, "mel_band")
     assert store.standardizer().scope == "mel_band"
     for scope in ("global", "mel_band", "segment_minmax"):
@@ -226,7 +226,7 @@ _TABLES = ("recordings.parquet", "standardization.json")
 def test_a_table_that_is_damaged_is_refused_by_name(tmp_path: Path, name: str, damage: str) -> None:
     store = SegmentStore(Location.parse(tmp_path))
     store.write_recordings([])
-    store.write_standardizer(Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global")
+    store.write_standardizer(MelMoments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global")
     file = tmp_path / name
     whole = file.read_bytes()
     file.unlink()
@@ -245,7 +245,7 @@ def test_a_table_that_is_damaged_is_refused_by_name(tmp_path: Path, name: str, d
 
 def test_a_number_of_the_standardisation_that_changed_is_noticed(tmp_path: Path) -> None:
     store = SegmentStore(Location.parse(tmp_path))
-    store.write_standardizer(Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global")
+    store.write_standardizer(MelMoments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global")
     file = tmp_path / "standardization.json"
     assert store.standardizer().mean.tolist() == [3.0]
     file.write_text(file.read_text().replace("3.0", "3.5", 1))
@@ -263,7 +263,7 @@ def test_a_table_of_another_run_is_refused_whatever_its_size_and_time(
         stage = Stage("segments", store.root)
         stage.begin({"mean": mean})
         store.write_recordings([row | {"subject": subject} for row in _rows()])
-        store.write_standardizer(Moments.from_mel(np.array([[[mean, mean], [0, 0]]])), "global")
+        store.write_standardizer(MelMoments.from_mel(np.array([[[mean, mean], [0, 0]]])), "global")
         stage.finish({"seconds": 0.0}, _TABLES)
         kept.append(tmp_path / folder / "segments" / name)
     ours, theirs = kept

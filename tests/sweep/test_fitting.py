@@ -17,7 +17,7 @@ from valence.config import StepConfig, SweepConfig
 from valence.sweep.features import Features
 from valence.sweep.fitting import assemble, average, evaluate, expected_seconds, thin, thin_within
 from valence.sweep.grid import Combination, combinations, plain_pipeline, regressor_parts
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.mutual_information import mutual_information
 from valence.sweep.transforms import (
     Array,
@@ -40,7 +40,9 @@ def rows(make_features: Make) -> tuple[Transformed, Array]:
     return untransformed(division), training_target(division.training)
 
 
-def _outcome(combination: Combination, data: Transformed, y: Array, config: SweepConfig) -> Outcome:
+def _outcome(
+    combination: Combination, data: Transformed, y: Array, config: SweepConfig
+) -> TrialOutcome:
     parts = regressor_parts(combination.regressor, config.regressors)
     found = [
         (part.name, evaluate(part, data, y, recording=_RECORDING, config=config)[0])
@@ -167,8 +169,8 @@ def test_a_prediction_that_cannot_be_scored_is_an_outcome(
 
 
 def test_an_ensemble_fails_with_its_member() -> None:
-    good = Outcome("ok", "", 1.0, "sklearn", 5, np.ones(3), np.ones(2))
-    bad = Outcome.failure("did not converge: x", engine="sklearnex")
+    good = TrialOutcome("ok", "", 1.0, "sklearn", 5, np.ones(3), np.ones(2))
+    bad = TrialOutcome.failure("did not converge: x", engine="sklearnex")
     found = average([("linear", good), ("svr", bad)])
     assert (found.status, found.reason, found.engine) == (
         "failed",
@@ -178,8 +180,8 @@ def test_an_ensemble_fails_with_its_member() -> None:
 
 
 def test_an_ensemble_is_the_mean_and_names_its_engines() -> None:
-    one = Outcome("ok", "", 1.0, "sklearn", 9, np.array([0.0, 1.0, 5.0]), np.array([2.0, 4.0]))
-    other = Outcome("ok", "thin", 9.0, "sklearnex", 4, np.array([2.0, 2.0, 0.0]), np.zeros(2))
+    one = TrialOutcome("ok", "", 1.0, "sklearn", 9, np.array([0.0, 1.0, 5.0]), np.array([2.0, 4.0]))
+    other = TrialOutcome("ok", "thin", 9.0, "sklearnex", 4, np.array([2.0, 2.0, 0.0]), np.zeros(2))
     found = average([("linear", one), ("svr", other)])
     np.testing.assert_array_equal(found.validation, [1.0, 1.5, 2.5])
     np.testing.assert_array_equal(found.test, [1.0, 2.0])

@@ -12,7 +12,7 @@ from valence.config import SweepConfig
 from valence.errors import SplitError, TrainingError
 from valence.sweep.features import Features
 from valence.sweep.grid import Combination, combinations
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.model_selection import (
     RESULT_COLUMNS,
     check_rows,
@@ -24,7 +24,7 @@ from valence.sweep.model_selection import (
 from valence.sweep.transforms import Division, divide
 
 Make = Callable[..., Features]
-Outcomes = dict[Combination, Outcome]
+Outcomes = dict[Combination, TrialOutcome]
 
 # Three combinations whose order differs between validation and test, and one that failed.
 _ADMIXTURE = ((0.5, 0.1), (0.1, 0.5), (0.3, 0.3))
@@ -39,13 +39,13 @@ def division(make_features: Make) -> Division:
 def outcomes(division: Division) -> Outcomes:
     generator = np.random.default_rng(1)
     grid = combinations(SweepConfig())
-    found = {grid[0]: Outcome.failure("did not converge: x", engine="sklearn")}
+    found = {grid[0]: TrialOutcome.failure("did not converge: x", engine="sklearn")}
     for combination, noises in zip(grid[1:4], _ADMIXTURE, strict=True):
         validation, test = (
             rows.target[:, 0] + noise * generator.standard_normal(len(rows))
             for rows, noise in zip((division.validation, division.test), noises, strict=True)
         )
-        found[combination] = Outcome("ok", "", 0.5, "sklearn", 240, validation, test)
+        found[combination] = TrialOutcome("ok", "", 0.5, "sklearn", 240, validation, test)
     return found
 
 
@@ -98,7 +98,7 @@ def test_selecting_on_test_rows_needs_some(make_features: Make) -> None:
 
 
 def test_when_all_fail_the_first_reason_is_told(division: Division, outcomes: Outcomes) -> None:
-    failed = {each: Outcome.failure("why not", engine="sklearn") for each in outcomes}
+    failed = {each: TrialOutcome.failure("why not", engine="sklearn") for each in outcomes}
     ranking = rank(failed, division, on="validation")
     assert tabulate(ranking, failed, division)["reason"].tolist() == ["why not"] * 4
     with pytest.raises(TrainingError, match="All 4 combinations failed; the first of them: why"):

@@ -22,7 +22,7 @@ from valence.training.data.batches import Batch, Labelled
 from valence.training.loop import (
     HISTORY_COLUMNS,
     Stepper,
-    Task,
+    TrainingSpec,
     _restore,
     best_model,
     fit,
@@ -37,7 +37,7 @@ SHAPE = (16, 12)
 _STANDARDIZER = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
 
 
-def _task(*assignments: str) -> Task:
+def _task(*assignments: str) -> TrainingSpec:
     config = Config.resolve(
         Config(),
         assignments=[
@@ -55,7 +55,7 @@ def _task(*assignments: str) -> Task:
             *assignments,
         ],
     )
-    return Task(config, {"made": "here"}, _STANDARDIZER, torch.device("cpu"))
+    return TrainingSpec(config, {"made": "here"}, _STANDARDIZER, torch.device("cpu"))
 
 
 class _Source:
@@ -101,7 +101,7 @@ class _Kept:
         self.told.append(told)
 
 
-def _model(task: Task) -> ValenceModel:
+def _model(task: TrainingSpec) -> ValenceModel:
     torch.manual_seed(0)
     return ValenceModel(
         task.config.model, n_mels=SHAPE[0], n_frames=SHAPE[1], standardizer=_STANDARDIZER
@@ -223,7 +223,7 @@ def test_training_goes_on_to_the_same_bits(stop: int) -> None:
 _BETWEEN_DEVICES = 0.01
 
 
-def _goes_on_elsewhere(first: Task, second: Task) -> None:
+def _goes_on_elsewhere(first: TrainingSpec, second: TrainingSpec) -> None:
     kept, rest = _Kept(), _Kept()
     fit(first, _Source(device=first.device.type), state=None, save=kept)
     state = kept.states[1]

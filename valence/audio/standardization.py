@@ -18,7 +18,7 @@ _CHUNK_VALUES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class MelMoments:
     """Count, mean and sum of squared deviations of each mel band, mergeable in any grouping.
 
     Sums are float64 and merged by the formula of Chan, Golub and LeVeque (1983), so that nothing is
@@ -40,15 +40,15 @@ class Moments:
     m2: NDArray[np.float64]
 
     @classmethod
-    def empty(cls, n_mels: int) -> Moments:
+    def empty(cls, n_mels: int) -> MelMoments:
         """The moments of nothing."""
         return cls(0, np.zeros(n_mels), np.zeros(n_mels))
 
     @classmethod
-    def from_mel(cls, mel: NDArray[np.floating[Any]]) -> Moments:
+    def from_mel(cls, mel: NDArray[np.floating[Any]]) -> MelMoments:
         """The moments of `mel`, shape `[n, n_mels, n_frames]`, as stored.
 
-        >>> moments = Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 2.0]]]))
+        >>> moments = MelMoments.from_mel(np.array([[[1.0, 3.0], [2.0, 2.0]]]))
         >>> moments.count, moments.mean.tolist(), moments.m2.tolist()
         (2, [2.0, 2.0], [2.0, 0.0])
         """
@@ -60,31 +60,31 @@ class Moments:
         return moments
 
     @classmethod
-    def _of_chunk(cls, mel: NDArray[np.floating[Any]]) -> Moments:
+    def _of_chunk(cls, mel: NDArray[np.floating[Any]]) -> MelMoments:
         values = mel.astype(np.float64)
         count = mel.shape[0] * mel.shape[2]
         mean = np.einsum("nbf->b", values) / count
         values -= mean[:, None]
         return cls(count, mean, np.einsum("nbf,nbf->b", values, values))
 
-    def merge(self, other: Moments) -> Moments:
+    def merge(self, other: MelMoments) -> MelMoments:
         """The moments of both together."""
         count = self.count + other.count
         if count == 0:
             return self
         delta = other.mean - self.mean
         share = other.count / count
-        return Moments(
+        return MelMoments(
             count,
             self.mean + delta * share,
             self.m2 + other.m2 + delta * delta * (self.count * share),
         )
 
-    def over_bands(self) -> Moments:
+    def over_bands(self) -> MelMoments:
         """The moments of all values as one band, shape `[1]`."""
         mean = self.mean.mean()
         between = float(np.square(self.mean - mean).sum()) * self.count
-        return Moments(
+        return MelMoments(
             self.count * len(self.mean), np.array([mean]), np.array([self.m2.sum() + between])
         )
 
@@ -93,7 +93,7 @@ class Moments:
         return {"count": self.count, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Moments:
+    def from_json(cls, content: Mapping[str, Any]) -> MelMoments:
         """The moments that `to_json` wrote."""
         return cls(int(content["count"]), np.array(content["mean"]), np.array(content["m2"]))
 
@@ -167,10 +167,10 @@ class Standardizer:
         return cls(scope, mean, std)
 
 
-def fit(moments: Moments, scope: Scope) -> Standardizer:
+def fit(moments: MelMoments, scope: Scope) -> Standardizer:
     """The standardizer of values with these moments; the standard deviation has ddof 0.
 
-    >>> fit(Moments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global").mean.tolist()
+    >>> fit(MelMoments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global").mean.tolist()
     [3.0]
     """
     if scope == "segment_minmax":

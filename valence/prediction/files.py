@@ -29,7 +29,7 @@ from valence.errors import (
 )
 from valence.figures import timeline
 from valence.metrics import ConstantWarning, concordance
-from valence.prediction.inputs import Task
+from valence.prediction.inputs import PredictionTask
 from valence.prediction.predictor import Predictor, Stamps, Timeline
 from valence.provenance import fingerprint
 from valence.storage.filenames import normal, printable
@@ -53,7 +53,7 @@ WEIGHTING = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionOutcome:
     """What became of a recording.
 
     Attributes
@@ -93,13 +93,13 @@ class Outcome:
     timestamp: Stamps = "start"
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for JSON; `Outcome(**content)` reads it back."""
+        """A dictionary for JSON; `PredictionOutcome(**content)` reads it back."""
         return {**asdict(self), "remarks": list(self.remarks)}
 
 
 def predict_task(
-    predictor: Predictor, task: Task, out: Location, *, overwrite: bool = False
-) -> Outcome:
+    predictor: Predictor, task: PredictionTask, out: Location, *, overwrite: bool = False
+) -> PredictionOutcome:
     """Predict a recording and write its files, unless they stand there as they would be made.
 
     Parameters
@@ -132,10 +132,12 @@ def predict_task(
             f"'{task.audio}' could not be predicted, for a reason that was not foreseen: "
             f"{type(error).__name__}: {error}"
         )
-    return Outcome(task.name, str(task.audio), "failed", reason)
+    return PredictionOutcome(task.name, str(task.audio), "failed", reason)
 
 
-def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool) -> Outcome:
+def _predict(
+    predictor: Predictor, task: PredictionTask, out: Location, *, overwrite: bool
+) -> PredictionOutcome:
     began = time.monotonic()
     known: dict[str, Any] = {"name": task.name, "audio": str(task.audio)}
     with on_disk(task.audio) as path:
@@ -146,14 +148,14 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
             # The figure tells how good the model is, which is known only once it was evaluated.
             told_so = before.get("quality") == json.loads(json.dumps(predictor.quality.to_json()))
             if before["whole"] and told_so:
-                return Outcome(**{**before["outcome"], "status": "skipped"})
+                return PredictionOutcome(**{**before["outcome"], "status": "skipped"})
         elif before is not None and not overwrite:
-            return Outcome(**known, status="stale", reason=before.get("why_not", _OTHER))
+            return PredictionOutcome(**known, status="stale", reason=before.get("why_not", _OTHER))
         predicted = predictor.predict_path(path, name=task.audio)
         witness.require_unchanged()
     annotation, remarks, stamps = _read_labels(task, len(predicted), predictor)
     step = predictor.config.preprocess.segment_seconds
-    outcome = Outcome(
+    outcome = PredictionOutcome(
         **known,
         status="ok",
         reason="; ".join(remarks),
@@ -171,7 +173,7 @@ def _predict(predictor: Predictor, task: Task, out: Location, *, overwrite: bool
 
 def _write(
     out: Location,
-    outcome: Outcome,
+    outcome: PredictionOutcome,
     predicted: Timeline,
     annotation: Mapping[str, NDArray[np.float32]],
     made_of: str,
@@ -243,7 +245,7 @@ def _files(out: Location, name: str) -> tuple[Location, Location, Location]:
     return parquet, csv, png
 
 
-def listed_row(outcome: Outcome, predictor: Predictor) -> dict[str, Any]:
+def listed_row(outcome: PredictionOutcome, predictor: Predictor) -> dict[str, Any]:
     """A row of `prediction.json`: the outcome, what predicted, and how good that is."""
     return {
         **outcome.to_json(),
@@ -303,7 +305,7 @@ def _read_about(out: Location, name: str) -> dict[str, Any] | None:
     try:
         with parquet.open() as source:
             about: dict[str, Any] = parse_json(read_sealed(source).schema.metadata[_METADATA])
-        Outcome(**about["outcome"])
+        PredictionOutcome(**about["outcome"])
         beside = about.get("beside", {})
         # Renamed files say another name, and so does their figure.
         whole = all(found) and about["outcome"]["name"] == name
@@ -322,7 +324,7 @@ def _read_about(out: Location, name: str) -> dict[str, Any] | None:
     return {"whole": False, "why_not": f"'{parquet.name}' {why_not}"}
 
 
-def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
+def _made_of(predictor: Predictor, task: PredictionTask, path: Path) -> str:
     return fingerprint(
         {
             "format": _FORMAT,
@@ -338,7 +340,7 @@ def _made_of(predictor: Predictor, task: Task, path: Path) -> str:
     )
 
 
-def _checksum(path: Path, task: Task) -> str:
+def _checksum(path: Path, task: PredictionTask) -> str:
     try:
         return checksum(path)
     except OSError as error:
@@ -348,7 +350,7 @@ def _checksum(path: Path, task: Task) -> str:
 
 
 def _read_labels(
-    task: Task, n: int, predictor: Predictor
+    task: PredictionTask, n: int, predictor: Predictor
 ) -> tuple[dict[str, NDArray[np.float32]], list[str], Stamps | None]:
     """Annotated values by target, float32 `[n]`, remarks, and which end their timestamps name.
 

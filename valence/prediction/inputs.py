@@ -27,7 +27,7 @@ _LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousa
 
 
 @dataclass(frozen=True)
-class Task:
+class PredictionTask:
     """A recording to predict.
 
     Attributes
@@ -122,7 +122,7 @@ def make_tasks(
     labels: Location | None = None,
     *,
     scale: tuple[float, float] | None = None,
-) -> list[Task]:
+) -> list[PredictionTask]:
     """A task for each file, each with a name of its own.
 
     The name is the file's stem; where two share it, the folder's name precedes it, and where even
@@ -184,7 +184,9 @@ def make_tasks(
         }
         if labels is not None and single:
             own = {"valence": labels}
-        tasks.append(Task(file, name, own, namesakes=namesakes[normal(stem)], scale=scale))
+        tasks.append(
+            PredictionTask(file, name, own, namesakes=namesakes[normal(stem)], scale=scale)
+        )
     if any(task.labels for task in tasks):
         stamps = _common_stamps(tasks)
         tasks = [replace(task, stamps=stamps) for task in tasks]
@@ -233,7 +235,7 @@ def _tables_in(folder: Location) -> dict[str, list[Location]]:
     return found
 
 
-def _common_stamps(tasks: Sequence[Task]) -> Stamps | None:
+def _common_stamps(tasks: Sequence[PredictionTask]) -> Stamps | None:
     """Which end of a segment the first label files name that can be read, if they agree."""
     found: list[Stamps] = []
     for file in (file for task in tasks for file in task.labels.values()):

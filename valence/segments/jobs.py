@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.muse import Recording
 from valence.corpus.splits import SplitName
@@ -35,7 +35,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecordingOutcome:
     """What became of a recording; small, whatever its length.
 
     Attributes
@@ -79,7 +79,7 @@ class Outcome:
     duration: float = 0.0
     segments: int = 0
     labelled: int = 0
-    moments: Moments | None = None
+    moments: MelMoments | None = None
     skipped: bool = False
     stored_bytes: int = 0
     stored_sha256: str = ""
@@ -113,14 +113,14 @@ class Outcome:
         return {**self.__dict__, "moments": moments}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Outcome:
+    def from_json(cls, content: dict[str, Any]) -> RecordingOutcome:
         """The outcome that `to_json` wrote."""
         moments = content["moments"]
         return cls(
             **{
                 **content,
                 "remarks": tuple(content["remarks"]),
-                "moments": None if moments is None else Moments.from_json(moments),
+                "moments": None if moments is None else MelMoments.from_json(moments),
             }
         )
 

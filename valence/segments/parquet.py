@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 from valence.storage.seal import SealedWriter, open_sealed
 
 # Segments of one copy in a row group: 10 MB of mel in float16 at the defaults.
@@ -79,7 +79,7 @@ class Stored:
     segments
         Segments of each copy.
     moments
-        Moments of the mel of each copy as stored, the clean recording first.
+        MelMoments of the mel of each copy as stored, the clean recording first.
     remarks
         What was odd about the sound.
     """
@@ -89,7 +89,7 @@ class Stored:
     checksum: str
     duration: float
     segments: int
-    moments: tuple[Moments, ...]
+    moments: tuple[MelMoments, ...]
     remarks: tuple[str, ...] = ()
 
     @property
@@ -108,7 +108,7 @@ class Stored:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Stored:
         """What `to_json` wrote."""
-        moments = tuple(Moments.from_json(each) for each in content["moments"])
+        moments = tuple(MelMoments.from_json(each) for each in content["moments"])
         remarks = tuple(content.get("remarks", ()))
         return cls(**{**content, "moments": moments, "remarks": remarks})
 

@@ -19,12 +19,19 @@ from numpy.typing import NDArray
 from pyarrow.fs import FileInfo, FileType
 
 from valence.audio.decoding import AudioReading, Witness, checksum, header, on_disk
-from valence.audio.standardization import Moments
+from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.labels import Labels, digest_of_labels, read_labels, require_labelled
 from valence.errors import AudioError, CorpusError, UnreadableError
 from valence.provenance import fingerprint
-from valence.segments.jobs import Cut, Job, Outcome, PartOutcome, Status, settings_fingerprint
+from valence.segments.jobs import (
+    Cut,
+    Job,
+    PartOutcome,
+    RecordingOutcome,
+    Status,
+    settings_fingerprint,
+)
 from valence.segments.parquet import RecordingWriter
 from valence.segments.spectrograms import iter_spectrograms
 from valence.segments.store import BLOCK_SEGMENTS, SegmentPart, Segments, SegmentStore, Stored
@@ -35,7 +42,7 @@ from valence.storage.location import Location
 __all__ = [
     "PART_SEGMENTS",
     "Job",
-    "Outcome",
+    "RecordingOutcome",
     "begin_recording",
     "join_parts",
     "process_part",
@@ -52,7 +59,7 @@ _MOST_FETCHED_BYTES = 2**34
 
 def process_recording(
     job: Job, store: SegmentStore, config: Config, *, replace: bool = True
-) -> Outcome:
+) -> RecordingOutcome:
     """Bring a recording into the store, unless it stands there as it would be made.
 
     Parameters
@@ -77,7 +84,7 @@ def process_recording(
         If the store cannot be read or written, or there is no room for a copy of the audio here.
     """
     outcome = _Processing(job, store, config, replace=replace).begun(None)
-    assert isinstance(outcome, Outcome), "nothing is cut where no length is asked for"
+    assert isinstance(outcome, RecordingOutcome), "nothing is cut where no length is asked for"
     return outcome
 
 
@@ -88,7 +95,7 @@ def begin_recording(
     *,
     replace: bool = True,
     part_segments: int = PART_SEGMENTS,
-) -> Outcome | Cut:
+) -> RecordingOutcome | Cut:
     """`process_recording`, but for a recording that is too long for one task.
 
     Parameters
@@ -125,7 +132,7 @@ def process_part(job: Job, cut: Cut, part: int, store: SegmentStore, config: Con
     return _Processing(job, store, config).part(cut, part)
 
 
-def join_parts(job: Job, cut: Cut, store: SegmentStore, config: Config) -> Outcome:
+def join_parts(job: Job, cut: Cut, store: SegmentStore, config: Config) -> RecordingOutcome:
     """Put the parts of a recording together, to the bytes that `process_recording` writes.
 
     Raises
@@ -142,7 +149,7 @@ class _Made:
 
     samples: int
     segments: int
-    moments: tuple[Moments, ...]
+    moments: tuple[MelMoments, ...]
     remarks: tuple[str, ...]
 
 
@@ -162,7 +169,7 @@ class _Processing:
         # Asked before anything is read: what is changed meanwhile is known by it.
         self._info = _info(job.recording.audio)
 
-    def begun(self, part_segments: int | None) -> Outcome | Cut:
+    def begun(self, part_segments: int | None) -> RecordingOutcome | Cut:
         """The recording's outcome, or its cut if it has more than `part_segments`."""
         recording = self._job.recording
         problem = self._store.why_not(recording.id)
@@ -207,7 +214,7 @@ class _Processing:
             seconds=dict(self._clock.seconds),
         )
 
-    def joined(self, cut: Cut) -> Outcome:
+    def joined(self, cut: Cut) -> RecordingOutcome:
         """The outcome of a recording whose parts all stand in the store."""
         try:
             self._require_unchanged(cut)
@@ -239,7 +246,7 @@ class _Processing:
                 path = stack.enter_context(on_disk(self._job.recording.audio))
             yield path
 
-    def _from(self, path: Path, part_segments: int | None) -> Outcome | Cut:
+    def _from(self, path: Path, part_segments: int | None) -> RecordingOutcome | Cut:
         recording = self._job.recording
         with self._clock.step("check"):
             witness = Witness.of(path, recording.audio)
@@ -356,7 +363,7 @@ class _Processing:
                     raise FileNotFoundError(f"'{part.location}' is gone before it was used")
                 for block in part.row_groups():
                     writer.write(block, first_segment=segments)
-                    moments[block.copy] = moments[block.copy].merge(Moments.from_mel(block.mel))
+                    moments[block.copy] = moments[block.copy].merge(MelMoments.from_mel(block.mel))
                     # The last copy of a block ends it.
                     segments += len(block) if block.copy == self._job.copies else 0
                 duration = stored.duration
@@ -463,7 +470,7 @@ class _Processing:
                 # A block at a time, and not by what was computed together: where a recording is
                 # cut into parts must not show.
                 with self._clock.step("mel"):
-                    moments[copy] = moments[copy].merge(Moments.from_mel(buffer[:filled]))
+                    moments[copy] = moments[copy].merge(MelMoments.from_mel(buffer[:filled]))
                 with self._clock.step("store"):
                     block = self._block(labels, copy, at, buffer[:filled])
                     writer.write(block, first_segment=at)
@@ -527,23 +534,23 @@ class _Processing:
             recording, self._job.split, labelled, segments, targets=config.model.targets
         )
 
-    def _no_moments(self) -> list[Moments]:
-        return [Moments.empty(self._config.mel.n_mels) for _ in range(self._job.copies + 1)]
+    def _no_moments(self) -> list[MelMoments]:
+        return [MelMoments.empty(self._config.mel.n_mels) for _ in range(self._job.copies + 1)]
 
     def _stored(
-        self, content: str, duration: float, segments: int, moments: Sequence[Moments]
+        self, content: str, duration: float, segments: int, moments: Sequence[MelMoments]
     ) -> Stored:
         audio = self._known["checksum"]
         return Stored(self._settings, content, audio, duration, segments, tuple(moments), self._odd)
 
-    def _kept(self, stored: Stored) -> Outcome:
+    def _kept(self, stored: Stored) -> RecordingOutcome:
         moments = stored.moments[0]
         for further in stored.moments[1:]:
             moments = moments.merge(further)
         size = int(self._store.file(self._job.recording.id).info().size)
         return self._told("ok", moments=moments, stored_bytes=size)
 
-    def _refused(self, error: CorpusError) -> Outcome:
+    def _refused(self, error: CorpusError) -> RecordingOutcome:
         """Of a recording that its own files speak against."""
         # What cannot be read now may well be what the store holds: the next call will see.
         if not isinstance(error, UnreadableError):
@@ -552,9 +559,9 @@ class _Processing:
             self._store.file(self._job.recording.id).delete()
         return self._told("rejected", reason=str(error))
 
-    def _told(self, status: Status, **more: Any) -> Outcome:
+    def _told(self, status: Status, **more: Any) -> RecordingOutcome:
         recording = self._job.recording
-        return Outcome(
+        return RecordingOutcome(
             recording.id,
             recording.subject,
             self._job.split,

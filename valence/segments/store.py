@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from valence.audio.standardization import Moments, Scope, Standardizer, fit
+from valence.audio.standardization import MelMoments, Scope, Standardizer, fit
 from valence.errors import DamagedError, MissingStageError, ModelError, first_line
 from valence.provenance import fingerprint
 from valence.run import Stage
@@ -170,7 +170,7 @@ class SegmentStore:
                 raise self._kept(_STANDARDIZATION).damaged(str(error)) from error
         return fit(self.moments(), scope)
 
-    def moments(self) -> Moments:
+    def moments(self) -> MelMoments:
         """The moments of the stored segments of the training recordings, band by band.
 
         Raises
@@ -179,12 +179,12 @@ class SegmentStore:
             If preprocessing has not been finished.
         """
         try:
-            return Moments.from_json(self._standardization()["moments"])
+            return MelMoments.from_json(self._standardization()["moments"])
         except (KeyError, TypeError, ValueError) as error:
             why = f"its moments cannot be used ({error!r})"
             raise self._kept(_STANDARDIZATION).damaged(why) from error
 
-    def write_standardizer(self, moments: Moments, scope: Scope) -> None:
+    def write_standardizer(self, moments: MelMoments, scope: Scope) -> None:
         """Write the standardisation, with the moments that any scope can be fitted from."""
         content = fit(moments, scope).to_json() | {"moments": moments.to_json()}
         (self.root / _STANDARDIZATION).write_json({**content, "digest": fingerprint(content)})

@@ -29,7 +29,7 @@ from valence.sweep.grid import (
     plain_pipeline,
     regressor_parts,
 )
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.transforms import Array, Transformed
 
 _LEAST_SQUARES = frozenset({"LinearRegression", "Ridge"})
@@ -155,7 +155,7 @@ def evaluate(
     *,
     recording: NDArray[np.str_],
     config: SweepConfig,
-) -> tuple[Outcome, Any]:
+) -> tuple[TrialOutcome, Any]:
     """Fit a regressor on transformed features and predict validation and test rows.
 
     Also returns the regressor, scikit-learn's or XGBoost's own, or None where there is none.
@@ -180,36 +180,40 @@ def evaluate(
         validation, test = (_predict(regressor, x) for x in (data.validation, data.test))
     except ConvergenceWarning as warning:
         reason = f"did not converge: {first_line(warning)}"
-        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine), None
+        return TrialOutcome.failure(
+            reason, seconds=time.perf_counter() - started, engine=engine
+        ), None
     except (ValueError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        return Outcome.failure(reason, seconds=time.perf_counter() - started, engine=engine), None
+        return TrialOutcome.failure(
+            reason, seconds=time.perf_counter() - started, engine=engine
+        ), None
     seconds = time.perf_counter() - started
     both = np.concatenate([validation, test])
     broken = int(np.sum(~(np.abs(both) <= _LARGEST)))
     if broken:
         reason = f"predicts no number, or one beyond {_LARGEST:g}, for {broken} of {len(both)} rows"
-        return Outcome.failure(reason, seconds=seconds, engine=engine), None
+        return TrialOutcome.failure(reason, seconds=seconds, engine=engine), None
     used = len(y[rows])
     remark = "" if used == len(y) else f"fitted on {used} of {len(y)} rows (sweep.svr_max_rows)"
-    outcome = Outcome("ok", remark, seconds, engine, used, validation, test)
+    outcome = TrialOutcome("ok", remark, seconds, engine, used, validation, test)
     return outcome, _as_sklearn(step, regressor, config)
 
 
-def average(members: Sequence[tuple[str, Outcome]]) -> Outcome:
+def average(members: Sequence[tuple[str, TrialOutcome]]) -> TrialOutcome:
     """The outcome of an ensemble from those of its members, given with their names."""
     started = time.perf_counter()
     engine = "+".join(sorted({member.engine for _, member in members}))
     for name, member in members:
         if member.status == "failed":
             reason = f"its member '{name}' failed: {member.reason}"
-            return Outcome.failure(reason, engine=engine)
+            return TrialOutcome.failure(reason, engine=engine)
     remarks = [f"{name} {member.reason}" for name, member in members if member.reason]
     validation = np.mean(np.stack([member.validation for _, member in members], axis=1), axis=1)
     test = np.mean(np.stack([member.test for _, member in members], axis=1), axis=1)
     rows = min(member.rows for _, member in members)
     seconds = time.perf_counter() - started
-    return Outcome("ok", "; ".join(remarks), seconds, engine, rows, validation, test)
+    return TrialOutcome("ok", "; ".join(remarks), seconds, engine, rows, validation, test)
 
 
 def expected_seconds(

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from valence.segments.store import SegmentStore
 from valence.sweep.features import Features
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.transforms import Division, training_target
 
 Array = NDArray[np.float64]
@@ -50,7 +50,7 @@ def functionals(
     return _over_windows(np.concatenate(means), np.concatenate(squares), starts, length)
 
 
-def functionals_outcome(division: Division, of_recording: Mapping[str, Array]) -> Outcome:
+def functionals_outcome(division: Division, of_recording: Mapping[str, Array]) -> TrialOutcome:
     """Ridge regression on standardised functionals, fitted on the training rows.
 
     Parameters
@@ -69,7 +69,7 @@ def functionals_outcome(division: Division, of_recording: Mapping[str, Array]) -
         for rows in (division.validation, division.test)
     )
     seconds = time.perf_counter() - started
-    return Outcome("ok", "", seconds, "sklearn", len(y), validation, test)
+    return TrialOutcome("ok", "", seconds, "sklearn", len(y), validation, test)
 
 
 def _rows(rows: Features, of_recording: Mapping[str, Array]) -> Array:

@@ -28,7 +28,7 @@ from valence.metrics import (
 )
 from valence.sweep.features import Features
 from valence.sweep.grid import Combination
-from valence.sweep.kept.outcomes import Outcome
+from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.kept.results import RESULT_COLUMNS
 from valence.sweep.transforms import Division
 
@@ -55,7 +55,7 @@ def check_rows(division: Division, on: SplitPart) -> None:
 
 
 def rank(
-    outcomes: Mapping[Combination, Outcome], division: Division, *, on: SplitPart
+    outcomes: Mapping[Combination, TrialOutcome], division: Division, *, on: SplitPart
 ) -> list[Combination]:
     """The combinations, best CCC first, failed ones last; equal ones keep their order."""
     y = _labels(getattr(division, on))
@@ -69,7 +69,7 @@ def rank(
 
 def tabulate(
     ranking: Sequence[Combination],
-    outcomes: Mapping[Combination, Outcome],
+    outcomes: Mapping[Combination, TrialOutcome],
     division: Division,
 ) -> pd.DataFrame:
     """The table of `results.csv` in the order of `ranking`; columns `RESULT_COLUMNS`.
@@ -101,11 +101,11 @@ def tabulate(
 
 def select(
     ranking: Sequence[Combination],
-    outcomes: Mapping[Combination, Outcome],
+    outcomes: Mapping[Combination, TrialOutcome],
     division: Division,
     *,
     config: SweepConfig,
-    baselines: Mapping[str, Outcome],
+    baselines: Mapping[str, TrialOutcome],
 ) -> dict[str, Any]:
     """The content of `selection.json`: the best, the deep model, the baselines, their differences.
 
@@ -143,13 +143,15 @@ def select(
             )
         return found.to_json()
 
-    def both(outcome: Outcome) -> dict[str, Any]:
+    def both(outcome: TrialOutcome) -> dict[str, Any]:
         return {
             "validation": scores("validation", outcome.validation),
             "test": scores("test", outcome.test),
         }
 
-    def difference(part: SplitPart, first: Outcome, second: Outcome) -> dict[str, Any] | None:
+    def difference(
+        part: SplitPart, first: TrialOutcome, second: TrialOutcome
+    ) -> dict[str, Any] | None:
         rows: Features = getattr(division, part)
         if not len(rows):
             return None
@@ -165,7 +167,7 @@ def select(
             )
         return found.to_json()
 
-    def differences(first: Outcome, second: Outcome) -> dict[str, Any]:
+    def differences(first: TrialOutcome, second: TrialOutcome) -> dict[str, Any]:
         return {
             "validation": difference("validation", first, second),
             "test": difference("test", first, second),
@@ -197,19 +199,19 @@ def select(
     }
 
 
-def deep_outcome(division: Division) -> Outcome:
+def deep_outcome(division: Division) -> TrialOutcome:
     """The deep model's own predictions, in the form of an outcome."""
     validation, test = (
         rows.prediction[:, 0].astype(np.float64) for rows in (division.validation, division.test)
     )
-    return Outcome("ok", "", 0.0, "torch", len(division.training), validation, test)
+    return TrialOutcome("ok", "", 0.0, "torch", len(division.training), validation, test)
 
 
-def constant_outcome(division: Division) -> Outcome:
+def constant_outcome(division: Division) -> TrialOutcome:
     """The mean of the training labels as everybody's prediction."""
     mean = float(_labels(division.training).mean())
     validation, test = (np.full(len(rows), mean) for rows in (division.validation, division.test))
-    return Outcome("ok", "", 0.0, "numpy", len(division.training), validation, test)
+    return TrialOutcome("ok", "", 0.0, "numpy", len(division.training), validation, test)
 
 
 def _named(combination: Combination) -> dict[str, Any]:

@@ -51,7 +51,7 @@ _LOOK_EVERY = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TrainingSpec:
     """What is to be trained, and how.
 
     Attributes
@@ -92,7 +92,7 @@ class Stepper:
         What is trained.
     """
 
-    def __init__(self, model: ValenceModel, task: Task) -> None:
+    def __init__(self, model: ValenceModel, task: TrainingSpec) -> None:
         train = task.config.train
         self.model, self.task = model, task
         self.sampling = Sampling.of(task.config.sequence, train)
@@ -147,7 +147,7 @@ def _share_of_rate(epoch: int, warmup: int, epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
 
-def _is_compiled(task: Task) -> bool:
+def _is_compiled(task: TrainingSpec) -> bool:
     match task.config.train.compile:
         case "always":
             return True
@@ -222,7 +222,7 @@ def _require_number(loss: float) -> None:
 
 
 def fit(
-    task: Task,
+    task: TrainingSpec,
     source: Source,
     *,
     state: TrainingState | None,
@@ -261,7 +261,7 @@ def fit(
 
 
 def _fit_seed(
-    task: Task,
+    task: TrainingSpec,
     source: Source,
     index: int,
     state: TrainingState | None,
@@ -388,7 +388,7 @@ def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
         )
 
 
-def best_model(task: Task, state: TrainingState) -> ValenceModel:
+def best_model(task: TrainingSpec, state: TrainingState) -> ValenceModel:
     """The model with the best weights over all seeds, on the CPU, in evaluation mode."""
     model = ValenceModel(
         task.config.model,

@@ -56,7 +56,7 @@ def evaluate(
     TrainingError
         If there is no labelled sequence, or a prediction is not a number.
     """
-    mine: dict[str, list[tuple[metrics.Moments, float]] | None] = {}
+    mine: dict[str, list[tuple[metrics.PairMoments, float]] | None] = {}
     asked: list[tuple[str, NDArray[np.float32]]] = []
 
     def sequences() -> Iterator[Sequences]:
@@ -72,7 +72,7 @@ def evaluate(
             continue
         mine[name] = [
             (
-                metrics.Moments.of(target[:, k], prediction[:, k]),
+                metrics.PairMoments.of(target[:, k], prediction[:, k]),
                 float(np.abs(target[:, k].astype(np.float64) - prediction[:, k]).sum()),
             )
             for k in range(prediction.shape[1])
@@ -85,7 +85,7 @@ def evaluate(
             raise not_a_number()
         ordered.append(values)
     targets = len(model.config.targets)
-    moments = [sum((each[k][0] for each in ordered), metrics.Moments()) for k in range(targets)]
+    moments = [sum((each[k][0] for each in ordered), metrics.PairMoments()) for k in range(targets)]
     absolute = [math.fsum(each[k][1] for each in ordered) for k in range(targets)]
     n = moments[0].n
     if not n:

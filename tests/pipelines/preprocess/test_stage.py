@@ -408,7 +408,7 @@ def test_summary_and_progress(
     partition = tmp_path / "corpus/metadata/partition.csv"
     partition.write_text(partition.read_text().replace("06,", "F06,"))
     run = Run.at(str(tmp_path / "run"))
-    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=told)
+    summary = preprocess(corpus, run, tiny_config, overwrite=False, console=told)
     low = (
         "  remark on 1 of 6 recordings, 'F06': its sample rate of 8000 Hz is below 16000 Hz: it "
         "holds nothing above 4000 Hz"

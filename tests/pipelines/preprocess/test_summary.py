@@ -5,11 +5,11 @@ import pytest
 from pipelines.preprocess.summary import Tally
 from tests.helpers.consoles import Told
 from valence.formatting import some
-from valence.segments.jobs import Outcome, PartOutcome
+from valence.segments.jobs import PartOutcome, RecordingOutcome
 
 
-def _outcome(name: str, **what: object) -> Outcome:
-    return Outcome(name, "s", "train", 1, checksum="c", **what)  # type: ignore[arg-type]
+def _outcome(name: str, **what: object) -> RecordingOutcome:
+    return RecordingOutcome(name, "s", "train", 1, checksum="c", **what)  # type: ignore[arg-type]
 
 
 _OUTCOMES = [
@@ -25,7 +25,7 @@ _OUTCOMES = [
     ),
     _outcome("c", duration=900.0, stored_bytes=2**19, skipped=True, remarks=("it is narrow",)),
     _outcome("d", status="rejected", reason="it is silent"),
-    Outcome("e", "s", "train", 1, status="rejected", reason="it cannot be read"),
+    RecordingOutcome("e", "s", "train", 1, status="rejected", reason="it cannot be read"),
 ]
 
 

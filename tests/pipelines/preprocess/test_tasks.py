@@ -8,10 +8,10 @@ import pytest
 
 from pipelines.preprocess import tasks as segmenting
 from pipelines.preprocess.balancing import share_out
-from pipelines.preprocess.tasks import Work
+from pipelines.preprocess.tasks import RecordingWork
 from valence.config import Config
 from valence.corpus.muse import Recording
-from valence.segments.jobs import Job, Outcome
+from valence.segments.jobs import Job, RecordingOutcome
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 
@@ -62,13 +62,13 @@ def test_augmented_copies_weigh() -> None:
 def test_a_fault_that_one_recording_brings_out_costs_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail_at_b(job: Job, *given: object, **more: object) -> Outcome:
+    def fail_at_b(job: Job, *given: object, **more: object) -> RecordingOutcome:
         if job.recording.id == "b":
             raise ZeroDivisionError("by nothing")
-        return Outcome(job.recording.id, job.recording.subject, job.split, job.copies)
+        return RecordingOutcome(job.recording.id, job.recording.subject, job.split, job.copies)
 
     monkeypatch.setattr(segmenting, "begin_recording", fail_at_b)
-    work = [segmenting._work_to_json(Work(_job(name))) for name in "abc"]
+    work = [segmenting._work_to_json(RecordingWork(_job(name))) for name in "abc"]
     batch = pa.table({"work": [json.dumps(each) for each in work]})
     here = Location.parse(tmp_path)
     told = segmenting._do_batch(
@@ -80,6 +80,6 @@ def test_a_fault_that_one_recording_brings_out_costs_no_other(
         part_segments=1200,
     )
     assert told["failure"].to_pylist() == ["", "", ""]
-    outcomes = [Outcome.from_json(json.loads(text)) for text in told["told"].to_pylist()]
+    outcomes = [RecordingOutcome.from_json(json.loads(text)) for text in told["told"].to_pylist()]
     assert [outcome.status for outcome in outcomes] == ["ok", "rejected", "ok"]
     assert "ZeroDivisionError: by nothing (test_tasks.py, line" in outcomes[1].reason

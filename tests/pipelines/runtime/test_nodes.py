@@ -192,7 +192,7 @@ class Told(Report):
 def run(wait_seconds):
     config = Config.resolve(Config(), assignments=[f"cluster.wait_seconds={wait_seconds}"])
     try:
-        preprocess(Location.parse(corpus), Run.at(folder), config, overwrite=False, report=Told())
+        preprocess(Location.parse(corpus), Run.at(folder), config, overwrite=False, console=Told())
     except ClusterError as error:
         tell("refused:", error)
 

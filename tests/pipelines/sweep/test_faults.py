@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from rich.console import Console
+from rich.console import Console as RichConsole
 
 from pipelines.runtime import console as progress
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from tests.helpers.exported import exported
 from tests.helpers.processes import command, descendants, wait_for
 from tests.helpers.sweeping import results_of, run_sweep, run_with, sweep_config
@@ -91,10 +91,10 @@ def test_a_trial_that_takes_too_long_is_shown_and_ended_and_its_work_stops(
 ) -> None:
     run = run_with(make_features(), tmp_path)
     screen = io.StringIO()
-    report = Report(Console(file=screen, force_terminal=True, width=160))
+    console = Console(RichConsole(file=screen, force_terminal=True, width=160))
     config = sweep_config(*_SLOW, "sweep.trial_seconds=4")
     with _pids() as pids:
-        run_sweep(run, config, report=report)
+        run_sweep(run, config, console=console)
     running = re.compile(r"none-none-slow [1-9]\d* s")
     assert running.search(screen.getvalue())
     table = results_of(run).set_index("regressor")
@@ -154,14 +154,14 @@ def test_killed_in_the_middle_it_runs_only_what_is_missing(
 ) -> None:
     run = run_with(make_features(), tmp_path)
     code = f"""
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
 from valence.config import Config
 from valence.run import Run
 with ray_session():
     from pipelines.sweep.stage import sweep
     config = Config.resolve(Config(), assignments=["sweep.bootstrap=50"])
-    sweep(Run.at({str(tmp_path)!r}), config, overwrite=False, report=Report())
+    sweep(Run.at({str(tmp_path)!r}), config, overwrite=False, report=Console())
 """
     child = subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT, start_new_session=True)
     store = run.folder("sweep") / "combinations"

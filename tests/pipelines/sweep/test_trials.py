@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
+from rich.console import Console as RichConsole
 from sklearn.ensemble import RandomForestRegressor
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Node
-from pipelines.sweep.monitor import Watch
+from pipelines.sweep.monitor import SweepMonitor
 from pipelines.sweep.search import LongestFirst
 from pipelines.sweep.trials import _memory
-from pipelines.sweep.work import INFORMATION, Work, trial_bytes
+from pipelines.sweep.work import INFORMATION, SweepWork, trial_bytes
 from valence.config import StepConfig, SweepConfig
 from valence.storage.location import Location
 from valence.sweep.grid import combinations
-from valence.sweep.kept.outcomes import Outcome, OutcomeStore
+from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
 from valence.sweep.transforms import Transformed
 
 _SECONDS = {
@@ -41,20 +41,20 @@ _SECONDS = {
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
+def work(tmp_path: Path) -> SweepWork:
     """No scaler, two reducers, five regressors, and nothing done."""
     default = SweepConfig()
     config = SweepConfig(scalers=default.scalers[:1], reducers=default.reducers[:2])
     grid = {str(each): each for each in combinations(config)}
     made_of = dict.fromkeys((*grid, INFORMATION), "x")
     store = OutcomeStore(Location.parse(tmp_path))
-    return Work(config, store, grid, made_of, None, None, None, 0)  # type: ignore[arg-type]
+    return SweepWork(config, store, grid, made_of, None, None, None, 0)  # type: ignore[arg-type]
 
 
 class _Hands:
     """Takes from a searcher all that it gives, as Tune does."""
 
-    def __init__(self, work: Work, *, most: int = 99) -> None:
+    def __init__(self, work: SweepWork, *, most: int = 99) -> None:
         missing = [INFORMATION, *work.combinations]
         self._searcher = LongestFirst(work, missing, _SECONDS, most=most)
         self._ids: dict[str, str] = {}
@@ -72,7 +72,7 @@ class _Hands:
             self._searcher.on_trial_complete(self._ids[name], error=error)
 
 
-def test_the_longest_go_first_and_what_waits_waits(work: Work) -> None:
+def test_the_longest_go_first_and_what_waits_waits(work: SweepWork) -> None:
     hands = _Hands(work)
     assert hands.take() == [
         INFORMATION,
@@ -98,7 +98,7 @@ def test_the_longest_go_first_and_what_waits_waits(work: Work) -> None:
     assert hands.finished
 
 
-def test_no_more_run_at_once_than_may(work: Work) -> None:
+def test_no_more_run_at_once_than_may(work: SweepWork) -> None:
     hands = _Hands(work, most=2)
     assert hands.take() == [INFORMATION, "none-none-svr"]
     hands.end(INFORMATION)
@@ -106,11 +106,11 @@ def test_no_more_run_at_once_than_may(work: Work) -> None:
     assert not hands.finished
 
 
-def test_the_ensemble_of_a_lost_member_waits_for_the_next_round(work: Work) -> None:
+def test_the_ensemble_of_a_lost_member_waits_for_the_next_round(work: SweepWork) -> None:
     hands = _Hands(work)
     hands.take()
     # One member ends by an error of its own, which is a row; the other is lost.
-    work.write("none-none-linear", Outcome.failure("why", engine="sklearn"))
+    work.write("none-none-linear", TrialOutcome.failure("why", engine="sklearn"))
     hands.end("none-none-linear", "none-none-svr", error=True)
     assert hands.take() == []
     hands.end(INFORMATION)
@@ -121,7 +121,7 @@ def test_the_ensemble_of_a_lost_member_waits_for_the_next_round(work: Work) -> N
 
 
 def test_a_trial_asks_for_no_more_memory_than_a_node_of_its_own_kind_has(
-    work: Work, monkeypatch: pytest.MonkeyPatch
+    work: SweepWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large node with GPUs is none that a combination may wait for."""
     cpu = Node("a", "host", {"CPU": 8, "memory": 4e9}, {"role": "cpu"})
@@ -154,12 +154,12 @@ def test_memory_for_kernels_and_forests() -> None:
     assert 0.3 < real / (5 * (asked("RandomForestRegressor") - asked("Ridge")) / 1000) < 1
 
 
-def test_a_combination_that_had_ended_before_its_worker_keeps_its_outcome(work: Work) -> None:
-    ended = Outcome("ok", "", 1.0, "sklearn", 3, np.zeros(2), np.zeros(2))
+def test_a_combination_that_had_ended_before_its_worker_keeps_its_outcome(work: SweepWork) -> None:
+    ended = TrialOutcome("ok", "", 1.0, "sklearn", 3, np.zeros(2), np.zeros(2))
     work.write("none-none-ridge", ended)
     trial = SimpleNamespace(config={"combination": "none-none-ridge"}, pickled_error_file=None)
-    with Report().bar("sweep", 60) as bar:
-        watch = Watch(replace(work, config=SweepConfig(trial_seconds=1e-9)), bar)
+    with Console().bar("sweep", 60) as bar:
+        watch = SweepMonitor(replace(work, config=SweepConfig(trial_seconds=1e-9)), bar)
         watch.on_trial_start(0, [], trial)  # type: ignore[arg-type]
         watch.on_trial_error(0, [], trial)  # type: ignore[arg-type]
     found = work.read("none-none-ridge")
@@ -169,7 +169,7 @@ def test_a_combination_that_had_ended_before_its_worker_keeps_its_outcome(work: 
 
 
 def test_each_combination_is_counted_once_by_what_became_of_it(
-    work: Work, monkeypatch: pytest.MonkeyPatch
+    work: SweepWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []
     metrics = SimpleNamespace(count_combination=counted.append)
@@ -181,25 +181,25 @@ def test_each_combination_is_counted_once_by_what_became_of_it(
         )
 
     limited = replace(work, config=SweepConfig(trial_seconds=1e-9))
-    with Report().bar("sweep", 60) as bar:
-        watch = Watch(limited, bar)
+    with Console().bar("sweep", 60) as bar:
+        watch = SweepMonitor(limited, bar)
         watch.on_trial_complete(0, [], trial(INFORMATION))
         watch.on_trial_complete(0, [], trial("none-none-linear", "ok"))
         watch.on_trial_complete(0, [], trial("none-none-ridge", "failed"))
         # One that was stopped, and one that was lost and may yet be done.
         watch.on_trial_start(0, [], trial("none-none-svr"))
         watch.on_trial_error(0, [], trial("none-none-svr"))
-        watch = Watch(work, bar)
+        watch = SweepMonitor(work, bar)
         watch.on_trial_error(0, [], trial("none-none-xgboost"))
     assert counted == ["ok", "failed", "failed"]
     assert list(watch.lost) == ["none-none-xgboost"]
 
 
-def test_of_many_that_run_the_longest_are_named_and_the_others_counted(work: Work) -> None:
+def test_of_many_that_run_the_longest_are_named_and_the_others_counted(work: SweepWork) -> None:
     screen = io.StringIO()
-    report = Report(Console(file=screen, force_terminal=True, width=200))
-    with report.bar("sweep", 60) as bar:
-        watch = Watch(work, bar)
+    console = Console(RichConsole(file=screen, force_terminal=True, width=200))
+    with console.bar("sweep", 60) as bar:
+        watch = SweepMonitor(work, bar)
         for name in list(work.combinations)[:6]:
             trial = SimpleNamespace(config={"combination": name})
             watch.on_trial_start(0, [], trial)  # type: ignore[arg-type]

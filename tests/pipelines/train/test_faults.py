@@ -41,20 +41,20 @@ import ray, sys
 address = sys.argv[3] if len(sys.argv) > 3 else "local"
 here = {"num_cpus": 4, "num_gpus": 0, "include_dashboard": False} if address == "local" else {}
 ray.init(address, log_to_driver=False, logging_level="ERROR", **here)
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.train.stage import train
 from valence.config import Config
 from valence.run import Run
 from valence.storage.location import Location
 config = Config.read(Location.parse(sys.argv[2]))
-train(Run.at(sys.argv[1]), config, overwrite=False, report=Report())
+train(Run.at(sys.argv[1]), config, overwrite=False, report=Console())
 """
 
 
-def _train(run: Run, config: Config, report: Any) -> None:
+def _train(run: Run, config: Config, console: Any) -> None:
     from pipelines.train.stage import train
 
-    train(run, config, overwrite=False, report=report)
+    train(run, config, overwrite=False, console=console)
 
 
 def _epochs(run: Run) -> int:
@@ -378,7 +378,7 @@ lost = cluster.add_node(num_cpus=2, object_store_memory=store)
 cluster.add_node(num_cpus=1, object_store_memory=store)
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 cluster.wait_for_nodes()
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.train.stage import train
 from valence.run import Run
 run = Run.at(sys.argv[1])
@@ -392,7 +392,7 @@ def take_away():
 
 thread = threading.Thread(target=take_away)
 thread.start()
-summary = train(run, run.config(), overwrite=False, report=Report())
+summary = train(run, run.config(), overwrite=False, report=Console())
 thread.join()
 print("epochs", summary["epochs"], flush=True)
 ray.shutdown()

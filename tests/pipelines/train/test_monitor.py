@@ -11,7 +11,7 @@ import pytest
 import ray
 from pyarrow import fs
 
-from pipelines.train.monitor import Watch
+from pipelines.train.monitor import TrainingMonitor
 from tests.helpers.processes import wait_for
 from valence.config import Config
 from valence.storage.location import Location
@@ -44,7 +44,7 @@ def _tell(folder: Location, rows: list[dict[str, Any]], **more: Any) -> None:
 
 def _watch(folder: Location, report: Any, rows: list[dict[str, Any]], **more: Any) -> None:
     folder.filesystem.create_dir(folder.path)
-    with Watch(folder, _CONFIG, None, report):
+    with TrainingMonitor(folder, _CONFIG, None, report):
         _tell(folder, rows[:1], **more)
         wait_for(lambda: any("epoch 1:" in line for line in report.lines), "the first epoch")
         _tell(folder, rows, **more)

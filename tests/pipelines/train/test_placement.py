@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.train import placement
 from valence.config import Config
 from valence.errors import ClusterError, ConfigError, TrainingError
@@ -57,7 +57,7 @@ def _place_among(
 ) -> placement.Placement:
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     config = Config.resolve(Config(), assignments=assignments)
-    return placement.place(store, config, _CHOSEN, Report())
+    return placement.place(store, config, _CHOSEN, Console())
 
 
 def _limit(size: float) -> str:

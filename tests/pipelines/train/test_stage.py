@@ -59,10 +59,10 @@ def _values(run: Run) -> np.ndarray:
     return np.array([[float(row[column]) for column in columns] for row in _history(run)])
 
 
-def _train(run: Run, config: Config, report: Any, *, overwrite: bool = False) -> dict[str, Any]:
+def _train(run: Run, config: Config, console: Any, *, overwrite: bool = False) -> dict[str, Any]:
     from pipelines.train.stage import train
 
-    return train(run, config, overwrite=overwrite, report=report)
+    return train(run, config, overwrite=overwrite, console=console)
 
 
 def _copy(run: Run, folder: Path) -> Run:
@@ -324,13 +324,13 @@ ray.init(
     "local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False,
     logging_level="ERROR",
 )
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.train.stage import train
 from valence.config import Config
 from valence.run import Run
 from valence.storage.location import Location
 config = Config.read(Location.parse(sys.argv[2]))
-train(Run.at(sys.argv[1]), config, overwrite=False, report=Report())
+train(Run.at(sys.argv[1]), config, overwrite=False, report=Console())
 """
 
 
@@ -526,7 +526,7 @@ def test_a_state_of_another_training_is_refused_without_its_record(
             (folder / name).write_bytes(b"nothing")
         other, says, error = train_config, "No training state .* is whole.*--overwrite", ModelError
 
-    def anew(settings: Any, stage: Any, state: Any, report: Any) -> None:
+    def anew(settings: Any, stage: Any, state: Any, console: Any) -> None:
         assert state is None
         raise TrainingError("began anew")
 

@@ -11,9 +11,9 @@ import pytest
 import ray
 import torch
 
-from pipelines.runtime.console import Report
+from pipelines.runtime.console import Console
 from pipelines.train.placement import place
-from valence.audio.standardization import Moments, Standardizer
+from valence.audio.standardization import MelMoments, Standardizer
 from valence.config import Config
 from valence.provenance import fingerprint
 from valence.segments.store import Segments, SegmentStore, Stored
@@ -53,7 +53,7 @@ def _store(folder: Path, recordings: int) -> SegmentStore:
     mel = rng.normal(-30, 20, (_SEGMENTS, 128, 34)).astype(np.float16)
     label = rng.normal(size=_SEGMENTS).astype(np.float32)
     times = np.arange(_SEGMENTS, dtype=np.int64) * 500
-    moments = Moments.from_mel(mel[:10])
+    moments = MelMoments.from_mel(mel[:10])
     rows = []
     for number in range(recordings + 1):
         name = f"{number:03d}"
@@ -74,7 +74,7 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
     from pipelines.train.streaming import StreamingSource
     from valence.training.data.batches import Source
     from valence.training.data.in_memory import ResidentSource
-    from valence.training.loop import Task, fit
+    from valence.training.loop import TrainingSpec, fit
 
     def held() -> int:
         """Bytes of this process alone: what it has seen of the object store is Ray's."""
@@ -92,7 +92,7 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
     watcher.start()
     device = torch.device("cpu")
     standardizer = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
-    task = Task(_CONFIG, {}, standardizer, device)
+    task = TrainingSpec(_CONFIG, {}, standardizer, device)
     source: Source
     if residency == "stream":
         source = StreamingSource(store, _CONFIG, chosen, device=device)
@@ -108,7 +108,7 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
 def _grown(folder: Path, recordings: int, residency: str) -> float:
     store = _store(folder / f"{recordings}", recordings)
     chosen = members(store, _CONFIG)
-    placement = place(store, _CONFIG, chosen, Report())
+    placement = place(store, _CONFIG, chosen, Console())
     assert placement.residency == "stream"
     assert placement.streamed < placement.limit == _LIMIT_MIB * _MIB < placement.held
     # An environment of its own gives it a new process: one that has worked before has been larger.

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from valence.storage.location import Location
-from valence.sweep.kept.outcomes import Outcome, OutcomeStore
+from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
 
-_OK = Outcome("ok", "a remark", 1.5, "sklearn", 7, np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.5]))
+_OK = TrialOutcome(
+    "ok", "a remark", 1.5, "sklearn", 7, np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.5])
+)
 
 
 def test_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_a_regressor_is_kept_for_what_made_it_and_whole_or_not_at_all(tmp_path: 
 def test_failures_can_be_forgotten_and_strangers_cleared(tmp_path: Path) -> None:
     store = OutcomeStore(Location.parse(tmp_path))
     store.write("good", _OK, made_of="x")
-    store.write("bad", Outcome.failure("why", engine="sklearn"), made_of="x")
+    store.write("bad", TrialOutcome.failure("why", engine="sklearn"), made_of="x")
     store.forget_failures()
     assert [file.stem for file in store.root.files()] == ["good"]
     for name in ("good", "other"):

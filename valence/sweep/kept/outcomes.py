@@ -37,7 +37,7 @@ _ABOUT: Mapping[str, type | tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """What came of a combination.
 
     Attributes
@@ -63,7 +63,7 @@ class Outcome:
     test: Array
 
     @classmethod
-    def failure(cls, reason: str, *, engine: str, seconds: float = 0.0) -> Outcome:
+    def failure(cls, reason: str, *, engine: str, seconds: float = 0.0) -> TrialOutcome:
         """A combination that gave no predictions."""
         return cls("failed", reason, seconds, engine, 0, np.empty(0), np.empty(0))
 
@@ -78,7 +78,7 @@ class OutcomeStore:
         """Where the outcome of the combination `name` lies."""
         return self.root / f"{name}.parquet"
 
-    def write(self, name: str, outcome: Outcome, *, made_of: str) -> None:
+    def write(self, name: str, outcome: TrialOutcome, *, made_of: str) -> None:
         """Keep an outcome, atomically, with the fingerprint of what made it."""
         n, m = len(outcome.validation), len(outcome.test)
         about = {
@@ -100,7 +100,7 @@ class OutcomeStore:
         with self.file(name).writer() as target:
             pq.write_table(table, target)
 
-    def read(self, name: str, *, made_of: str) -> Outcome | None:
+    def read(self, name: str, *, made_of: str) -> TrialOutcome | None:
         """The outcome of a combination; None if there is none of that fingerprint, or damaged."""
         try:
             with self.file(name).open() as source:
@@ -110,7 +110,7 @@ class OutcomeStore:
             digest, of = about.pop("digest"), about.pop("made_of")
             split, prediction = (table[column].to_numpy() for column in ("split", "prediction"))
             validation = np.asarray(split == "validation")
-            outcome = Outcome(
+            outcome = TrialOutcome(
                 **about, validation=prediction[validation], test=prediction[~validation]
             )
             sound = digest == _outcome_digest({**about, "made_of": of}, outcome)
@@ -180,7 +180,7 @@ class OutcomeStore:
         return [file for file in self.root.files() if file.suffix == ".parquet"]
 
 
-def _outcome_digest(about: Mapping[str, Any], outcome: Outcome) -> str:
+def _outcome_digest(about: Mapping[str, Any], outcome: TrialOutcome) -> str:
     """Of all that a file says, the values of the predictions in full."""
     digest = hashlib.sha256()
     for values in (outcome.validation, outcome.test):
