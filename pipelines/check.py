@@ -14,8 +14,8 @@ from pipelines.runtime.terminal import PlainConsole
 from valence.config import Config
 from valence.corpus.muse import Corpus
 from valence.corpus.splits import assign_splits, resolve_protocol
-from valence.corpus.subjects import Unit, unit_of
 from valence.errors import CorpusError
+from valence.formatting import Unit, unit_of
 from valence.segments.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
 from valence.storage.filenames import printable
 

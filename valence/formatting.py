@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from valence.storage.filenames import printable
 
@@ -79,3 +80,70 @@ def some(names: Sequence[str]) -> str:
     """The first names, quoted, and how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(f"'{printable(name)}'" for name in names[:MOST_NAMES]) + more
+
+
+UNKNOWN = "subjects are unknown"
+UNKNOWN_IN_PART = "subjects are unknown in part"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What an interval or a verdict counts.
+
+    Attributes
+    ----------
+    one
+        The noun for one of them.
+    note
+        What is to be known of them, or `""`.
+    """
+
+    one: str = "subject"
+    note: str = ""
+
+    @property
+    def many(self) -> str:
+        """The noun for several, with the note.
+
+        >>> Unit().many, Unit("recording", "subjects unknown").many
+        ('subjects', 'recordings (subjects unknown)')
+        """
+        return f"{self.one}s{self._aside}"
+
+    @property
+    def over(self) -> str:
+        """What an interval is over, to follow the word; nothing where it is over known subjects."""
+        return f" over {self.many}" if self.note else ""
+
+    def count(self, n: int) -> str:
+        """A number of them.
+
+        >>> Unit().count(1), Unit("recording", "subjects unknown").count(3)
+        ('1 subject', '3 recordings (subjects unknown)')
+        """
+        return f"{plural(n, self.one)}{self._aside}"
+
+    @property
+    def _aside(self) -> str:
+        return f" ({self.note})" if self.note else ""
+
+
+SUBJECTS = Unit()
+
+
+def unit_of(remark: str | None) -> Unit:
+    """Find what is counted where `remark` is said of the subjects of a corpus.
+
+    Parameters
+    ----------
+    remark
+        As `valence.corpus.muse.Corpus.subjects_remark`; empty or None where all subjects are known.
+
+    >>> unit_of("subjects are unknown: nobody says who speaks").many
+    'recordings (subjects unknown)'
+    """
+    if not remark:
+        return SUBJECTS
+    if remark.startswith(UNKNOWN_IN_PART):
+        return Unit("subject", "unknown in part")
+    return Unit("recording", "subjects unknown")

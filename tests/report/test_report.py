@@ -24,8 +24,9 @@ from sklearn.pipeline import Pipeline
 
 from pipelines.cli import _DEMO_SETTINGS, _resolve
 from valence.config import Config
-from valence.corpus.subjects import SUBJECTS, unknown_subjects
+from valence.corpus.subjects import unknown_subjects
 from valence.errors import DamagedError, MissingStageError, ModelError, StaleError
+from valence.formatting import SUBJECTS
 from valence.model.quality import Quality
 from valence.model.serialization import export_model, load_model, read_description
 from valence.prediction.predictor import Predictor

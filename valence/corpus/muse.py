@@ -19,14 +19,9 @@ from valence.audio_suffixes import ALL_SUFFIXES
 from valence.config import Target
 from valence.corpus.csv_tables import is_missing
 from valence.corpus.metadata import Column, Ids, Pairs, read_pairs
-from valence.corpus.subjects import (
-    UNKNOWN_IN_PART,
-    SubjectSource,
-    known_corpus,
-    subjects_by_rule,
-    unknown_subjects,
-)
+from valence.corpus.subjects import SubjectSource, known_corpus, subjects_by_rule, unknown_subjects
 from valence.errors import ConfigError, CorpusError
+from valence.formatting import UNKNOWN_IN_PART
 from valence.storage.filenames import bare, is_utf8, normal, printable
 from valence.storage.location import Location
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from valence.errors import ConfigError
-from valence.formatting import plural
+from valence.formatting import UNKNOWN
 from valence.storage.filenames import normal
 
 SubjectSource = Literal["file", "rule", "id", "synthetic", "unknown"]
@@ -55,72 +55,7 @@ KNOWN = {
 RULES = tuple(name for name, corpus in KNOWN.items() if corpus.names_subject)
 
 
-UNKNOWN = "subjects are unknown"
-UNKNOWN_IN_PART = "subjects are unknown in part"
 """How the remark on unknown subjects begins, which runs and models keep."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What an interval or a verdict counts.
-
-    Attributes
-    ----------
-    one
-        The noun for one of them.
-    note
-        What is to be known of them, or `""`.
-    """
-
-    one: str = "subject"
-    note: str = ""
-
-    @property
-    def many(self) -> str:
-        """The noun for several, with the note.
-
-        >>> Unit().many, Unit("recording", "subjects unknown").many
-        ('subjects', 'recordings (subjects unknown)')
-        """
-        return f"{self.one}s{self._aside}"
-
-    @property
-    def over(self) -> str:
-        """What an interval is over, to follow the word; nothing where it is over known subjects."""
-        return f" over {self.many}" if self.note else ""
-
-    def count(self, n: int) -> str:
-        """A number of them.
-
-        >>> Unit().count(1), Unit("recording", "subjects unknown").count(3)
-        ('1 subject', '3 recordings (subjects unknown)')
-        """
-        return f"{plural(n, self.one)}{self._aside}"
-
-    @property
-    def _aside(self) -> str:
-        return f" ({self.note})" if self.note else ""
-
-
-SUBJECTS = Unit()
-
-
-def unit_of(remark: str | None) -> Unit:
-    """Find what is counted where `remark` is said of the subjects of a corpus.
-
-    Parameters
-    ----------
-    remark
-        As `valence.corpus.muse.Corpus.subjects_remark`; empty or None where all subjects are known.
-
-    >>> unit_of("subjects are unknown: nobody says who speaks").many
-    'recordings (subjects unknown)'
-    """
-    if not remark:
-        return SUBJECTS
-    if remark.startswith(UNKNOWN_IN_PART):
-        return Unit("subject", "unknown in part")
-    return Unit("recording", "subjects unknown")
 
 
 def subjects_by_rule(names: Sequence[str], rule: str) -> dict[str, str]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from valence.corpus.subjects import Unit, unit_of
-from valence.formatting import count, number, plural
+from valence.formatting import Unit, count, number, plural, unit_of
 from valence.model.quality import Quality, quality_of_record
 from valence.provenance import versions
 

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from valence.corpus.subjects import Unit, unit_of
-from valence.formatting import duration, interval, number, plural
+from valence.formatting import Unit, duration, interval, number, plural, unit_of
 from valence.provenance import fingerprint
 from valence.storage.kept_file import TooLargeError, parse_json, read_at_most
 from valence.storage.location import Location

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from valence.corpus.subjects import Unit, unit_of
-from valence.formatting import MISSING, interval, number, plural
+from valence.formatting import MISSING, Unit, interval, number, plural, unit_of
 
 _SPLITS = ("validation", "test")
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
-from valence.corpus.subjects import Unit
 from valence.errors import DamagedError, ForeignError, StaleError, UsageError
-from valence.formatting import MISSING, count, interval, number, plural
+from valence.formatting import MISSING, Unit, count, interval, number, plural
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
 from valence.report.analysis.results import Evidence, read_evidence
 from valence.report.analysis.scores import SCORED

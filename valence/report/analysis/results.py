@@ -11,8 +11,7 @@ import pandas as pd
 
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
-from valence.corpus.subjects import Unit, unit_of
-from valence.formatting import plural
+from valence.formatting import Unit, plural, unit_of
 from valence.run import FORMAT, Run, StageName
 from valence.segments.store import SegmentStore
 from valence.storage.manifest import noted_digest

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from valence import figures
-from valence.corpus.subjects import Unit
-from valence.formatting import count, interval, number, plural, spread
+from valence.formatting import Unit, count, interval, number, plural, spread
 from valence.report.analysis.attention import Examples
 from valence.report.analysis.results import Evidence
 from valence.report.analysis.robustness import Robustness

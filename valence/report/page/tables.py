@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from valence.corpus.subjects import Unit
 from valence.figures import Shares
-from valence.formatting import MISSING, count, duration, interval, number, spread
+from valence.formatting import MISSING, Unit, count, duration, interval, number, spread
 from valence.report.analysis.attention import Examples
 from valence.report.analysis.results import Evidence
 from valence.report.analysis.robustness import Robustness

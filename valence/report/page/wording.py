@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from valence.corpus.subjects import SUBJECTS, Unit
-from valence.formatting import interval
+from valence.formatting import SUBJECTS, Unit, interval
 from valence.uncertainty import FEWEST, fewest_subjects
 
 
