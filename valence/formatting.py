@@ -82,6 +82,7 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(f"'{printable(name)}'" for name in names[:MOST_NAMES]) + more
 
 
+# How the remark on unknown subjects begins, which runs and models keep.
 UNKNOWN = "subjects are unknown"
 UNKNOWN_IN_PART = "subjects are unknown in part"
 
