@@ -178,7 +178,7 @@ def test_what_is_free_or_not_made_may_differ(run: Run, config: Config) -> None:
 
 def test_a_setting_that_a_later_version_brought_is_its_default(run: Run, config: Config) -> None:
     made_of = dict(run.stage("train").require()["made_of"])
-    made_of["train"] = {k: v for k, v in made_of["train"].items() if k != "windows_per_run"}
+    made_of["train"] = {k: v for k, v in made_of["train"].items() if k != "windows_per_group"}
     _finish(run, "train", made_of)
     assert require_own_config(run) == config
 

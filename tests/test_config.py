@@ -78,7 +78,7 @@ def test_the_paper_preset_keeps_the_papers_values() -> None:
     assert sequence.target == "mean"
     assert (model.channels, model.lstm_hidden, model.lstm_layers) == ((8, 16, 32), 128, 2)
     assert (model.dropout, model.targets) == (0, ("valence",))
-    assert (train.batch_size, train.windows_per_run, train.seeds) == (64, 1, (0,))
+    assert (train.batch_size, train.windows_per_group, train.seeds) == (64, 1, (0,))
     assert (train.warmup_epochs, train.gradient_clip) == (0, None)
 
 
@@ -250,3 +250,22 @@ def test_the_version_is_that_of_the_name_that_is_installed(
         )
     monkeypatch.syspath_prepend(tmp_path)
     assert versions()["valence"] == "9.8.7"
+
+
+def test_a_key_is_read_by_the_name_that_it_had_before(tmp_path: Path) -> None:
+    file = tmp_path / "old.toml"
+    file.write_text("[train]\nwindows_per_run = 8\n")
+    read = Config.read(Location.parse(file))
+    named = Config.resolve(Config(), assignments=["train.windows_per_run=8"])
+    assert read == named == Config.resolve(Config(), assignments=["train.windows_per_group=8"])
+    assert "windows_per_group = 8\n" in read.to_toml()
+    assert "windows_per_run" not in read.to_toml()
+
+
+def test_a_training_is_known_by_the_names_that_its_state_was_written_with() -> None:
+    from pipelines.train.resume import made_of_training
+
+    config = Config.resolve(Config(), assignments=["train.windows_per_group=8"])
+    stated = made_of_training(config, "of segments")["train"]
+    assert stated["windows_per_run"] == 8
+    assert "windows_per_group" not in stated

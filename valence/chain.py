@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from valence.config import Config, sealed_tables
+from valence.config import Config, sealed_tables, with_current_names
 from valence.errors import DamagedError, StaleError
 from valence.provenance import difference
 from valence.run import FORMAT, Run, Stage, StageName
@@ -163,7 +163,11 @@ def _noted(name: StageName, record: Mapping[str, Any]) -> dict[str, Any]:
     made_of = record["made_of"]
     if record["status"] != "done" or made_of.get("format") != FORMAT[name]:
         return {}
-    stated = {section: made_of[section] for section in _STATED.get(name, {}) if section in made_of}
+    stated = {
+        section: with_current_names(section, made_of[section])
+        for section in _STATED.get(name, {})
+        if section in made_of
+    }
     # Segments depend on some sections only by what came of them: these stand beside that.
     return {**stated, **record["summary"].get("settings", {})}
 

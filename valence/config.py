@@ -204,7 +204,7 @@ class TrainConfig(Section):
     compile: Literal["auto", "never", "always"] = Field(
         "auto", description="compile the CNN first; auto: on a GPU that is the only one"
     )
-    windows_per_run: int = Field(
+    windows_per_group: int = Field(
         1, ge=1, description="consecutive windows that a batch takes together, sharing the CNN"
     )
     shuffle_segments: int = Field(
@@ -239,10 +239,10 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _runs_fill_batches(self) -> TrainConfig:
-        if self.batch_size % self.windows_per_run:
+        if self.batch_size % self.windows_per_group:
             raise ValueError(
                 f"batch_size = {self.batch_size} is not a multiple of "
-                f"windows_per_run = {self.windows_per_run}"
+                f"windows_per_group = {self.windows_per_group}"
             )
         return self
 
@@ -463,7 +463,7 @@ _PRESETS: dict[Preset, dict[str, Any]] = {
         },
         "train": {
             "batch_size": 64,
-            "windows_per_run": 1,
+            "windows_per_group": 1,
             "warmup_epochs": 0,
             "gradient_clip": None,
             "seeds": [0],
@@ -534,6 +534,31 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
     return {section: {name: value}}
 
 
+# Keys by the names that they had before, a table a section. Old files state those names, and so do
+# the records of runs, so that a run that an older version made is resumed.
+_FORMER_NAMES = {"train": {"windows_per_run": "windows_per_group"}}
+
+
+def with_current_names(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the keys of a section the names that they have now.
+
+    >>> with_current_names("train", {"windows_per_run": 8, "epochs": 3})
+    {'windows_per_group': 8, 'epochs': 3}
+    """
+    names = _FORMER_NAMES.get(section, {})
+    return {names.get(key, key): value for key, value in table.items()}
+
+
+def with_former_names(section: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the keys of a section the names that records state.
+
+    >>> with_former_names("train", {"windows_per_group": 8, "epochs": 3})
+    {'windows_per_run': 8, 'epochs': 3}
+    """
+    names = {now: former for former, now in _FORMER_NAMES.get(section, {}).items()}
+    return {names.get(key, key): value for key, value in table.items()}
+
+
 def _lay_over(values: dict[str, Any], tables: dict[str, Any], *, where: str) -> None:
     for section, table in tables.items():
         known = Config.model_fields.get(section)
@@ -545,6 +570,7 @@ def _lay_over(values: dict[str, Any], tables: dict[str, Any], *, where: str) -> 
         if not isinstance(table, dict):
             raise ConfigError(f"{where} gives {section} = {table!r}; expected a table [{section}].")
         keys = known.annotation.model_fields  # type: ignore[union-attr]
+        table = with_current_names(section, table)
         for key in table:
             if key not in keys:
                 raise ConfigError(

@@ -111,13 +111,13 @@ def place(store: SegmentStore, config: Config, chosen: Members, console: Console
         If segments are to be streamed and even that takes more memory than there is.
     """
     asked = config.train
-    runs = asked.batch_size // asked.windows_per_run
-    if runs < asked.workers:
+    groups = asked.batch_size // asked.windows_per_group
+    if groups < asked.workers:
         raise ConfigError(
-            f"train.batch_size = {asked.batch_size} and train.windows_per_run = "
-            f"{asked.windows_per_run} make batches of {runs} runs, and each of train.workers = "
+            f"train.batch_size = {asked.batch_size} and train.windows_per_group = "
+            f"{asked.windows_per_group} make batches of {groups} groups, and each of train.workers = "
             f"{asked.workers} needs one of its own. Raise train.batch_size, or lower "
-            "train.windows_per_run or train.workers."
+            "train.windows_per_group or train.workers."
         )
     living = living_nodes()
     use_gpu = asked.gpus == "always" or (asked.gpus == "auto" and gpus_of(living) >= asked.workers)

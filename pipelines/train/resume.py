@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.runtime.console import Console
 from valence.chain import FREE, refuse_other_settings
-from valence.config import Config
+from valence.config import Config, with_former_names
 from valence.errors import (
     ModelError,
     StaleError,
@@ -105,4 +105,5 @@ def made_of_training(config: Config, digest: str) -> dict[str, Any]:
     sections = config.model_dump(mode="json", exclude_none=True)
     kept = {key: value for key, value in sections["train"].items() if key not in FREE["train"]}
     names = ("standardize", "sequence", "model")
+    kept = with_former_names("train", kept)
     return {"segments": digest, "train": kept, **{name: sections[name] for name in names}}

@@ -57,7 +57,7 @@ OPTIONS: dict[str, list[str]] = {
     "clipped at 1": ["train.gradient_clip=1.0"],
     "warm-up of 3": ["train.warmup_epochs=3"],
     "stride 1": ["sequence.stride=1"],
-    "runs of 8": ["sequence.stride=1", "train.windows_per_run=8"],
+    "runs of 8": ["sequence.stride=1", "train.windows_per_group=8"],
     "per segment": ["standardize.scope=segment_minmax"],
     "float32": ["train.precision=float32"],
     "bfloat16": ["train.precision=bfloat16"],

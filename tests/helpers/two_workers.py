@@ -33,7 +33,7 @@ CONFIG = Config.resolve(
         'model.targets=["valence", "arousal"]',
         "sequence.length=5",
         "sequence.stride=2",
-        "train.windows_per_run=2",
+        "train.windows_per_group=2",
         "train.batch_size=14",
     ],
 )

@@ -29,7 +29,7 @@ def _stepper(compile: str, device: str = "cpu") -> Stepper:
             "sequence.length=5",
             "sequence.stride=2",
             "train.batch_size=8",
-            "train.windows_per_run=2",
+            "train.windows_per_group=2",
             f"train.compile={compile}",
         ],
     )

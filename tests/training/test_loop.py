@@ -145,7 +145,7 @@ def test_an_epoch_of_constant_labels_warns_once() -> None:
 
 def test_an_epoch_without_a_batch_is_an_error() -> None:
     task = _task()
-    with pytest.raises(TrainingError, match=r"fewer than two sequences.*train\.windows_per_run"):
+    with pytest.raises(TrainingError, match=r"fewer than two sequences.*train\.windows_per_group"):
         train_epoch(Stepper(_model(task), task), [])
 
 

@@ -197,8 +197,8 @@ def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> Epoch:
     if not steps:
         raise TrainingError(
             "An epoch has no batch: the training recordings hold fewer than two sequences whose "
-            "labels are all known, or fewer runs of train.windows_per_run than train.workers. "
-            "Label more, or lower sequence.length, sequence.stride, train.windows_per_run or "
+            "labels are all known, or fewer groups of train.windows_per_group than train.workers. "
+            "Label more, or lower sequence.length, sequence.stride, train.windows_per_group or "
             "train.workers."
         )
     sums = torch.stack(steps)

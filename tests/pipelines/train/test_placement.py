@@ -168,10 +168,10 @@ def test_a_fallback_that_takes_more_than_there_is_is_refused_only_where_it_is_ne
 def test_a_batch_needs_a_run_for_each_worker(
     store: SegmentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("train.batch_size=16", "train.windows_per_run=8", "train.host_gib=1")
+    asked = ("train.batch_size=16", "train.windows_per_group=8", "train.host_gib=1")
     assert _place(store, monkeypatch, *asked, "train.workers=2").workers == 2
     with pytest.raises(
-        ConfigError, match=r"windows_per_run = 8 make batches of 2 runs.*workers = 3"
+        ConfigError, match=r"windows_per_group = 8 make batches of 2 groups.*workers = 3"
     ):
         _place(store, monkeypatch, *asked, "train.workers=3")
 

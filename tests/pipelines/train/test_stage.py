@@ -376,7 +376,7 @@ def test_streamed_batches_are_the_resident_ones(
 ) -> None:
     from pipelines.train.streaming import StreamingSource
 
-    config = _set(tiny_config, "train.shuffle_segments=200", "train.windows_per_run=2")
+    config = _set(tiny_config, "train.shuffle_segments=200", "train.windows_per_group=2")
     store = SegmentStore(prepared_run("run").folder("segments"))
     chosen, device = members(store, config), torch.device("cpu")
     resident = ResidentSource(store, config, chosen, device=device, residency=residency)

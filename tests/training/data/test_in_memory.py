@@ -25,7 +25,7 @@ _CONFIG = Config.resolve(
         "sequence.length=12",
         "sequence.stride=7",
         "train.batch_size=6",
-        "train.windows_per_run=2",
+        "train.windows_per_group=2",
         'model.targets=["arousal", "valence"]',
     ],
 )
@@ -55,7 +55,7 @@ def test_members_are_usable_and_sorted(store: SegmentStore) -> None:
 def test_recordings_too_short_for_a_run_are_named(store: SegmentStore) -> None:
     # Of 80 segments: validation takes windows one by one, training eleven at a time.
     config = Config.resolve(
-        _CONFIG, assignments=["train.windows_per_run=11", "train.batch_size=22"]
+        _CONFIG, assignments=["train.windows_per_group=11", "train.batch_size=22"]
     )
     with pytest.raises(TrainingError, match=r"0 labelled .* at least 82 segments.* 1 to validate"):
         members(store, config)

@@ -66,7 +66,7 @@ def members(store: SegmentStore, config: Config) -> Members:
         raise TrainingError(
             f"'{store.root}' holds {len(train)} labelled recordings to train on with at least "
             f"{run} segments each (sequence.length, and sequence.stride more for each further of "
-            f"train.windows_per_run) and {len(validation)} to validate on with at least "
+            f"train.windows_per_group) and {len(validation)} to validate on with at least "
             f"{config.sequence.length}; at least one of each is needed. Look at 'valence check', "
             "at [split], and at sequence.length."
         )

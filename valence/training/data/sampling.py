@@ -73,7 +73,7 @@ class Sampling:
             length=sequence.length,
             stride=sequence.stride,
             random=sequence.phase == "random",
-            run=train.windows_per_run,
+            run=train.windows_per_group,
             batch_size=train.batch_size,
             pool=train.shuffle_segments,
         )
