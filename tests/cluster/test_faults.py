@@ -49,7 +49,7 @@ def at_work(node):
 
 with ThreadPoolExecutor() as pool:
     stage = pool.submit(
-        preprocess, Location.parse(corpus), Run.at(run), config, overwrite=False, report=Report()
+        preprocess, Location.parse(corpus), Run.at(run), config, overwrite=False, console=Console()
     )
     wait_for(at_work(first), "the first node was at work", stage)
     cluster.remove_node(first, allow_graceful=False)
@@ -114,7 +114,7 @@ config = Config.resolve(Config(), assignments=[f"augment.copies={copies}"])
 segments = Path(run) / "segments"
 said = []
 
-class Heard(Report):
+class Heard(Console):
     def say(self, text):
         said.append(text)
 
@@ -123,7 +123,7 @@ def done():
 
 with ThreadPoolExecutor() as pool:
     stage = pool.submit(
-        preprocess, Location.parse(corpus), Run.at(run), config, overwrite=False, report=Heard()
+        preprocess, Location.parse(corpus), Run.at(run), config, overwrite=False, console=Heard()
     )
     at_work = lambda: done() and working(raylet_of(last), "ray::MapBatches")
     wait_for(at_work, "the node was at work", stage)
@@ -165,7 +165,7 @@ from pipelines.sweep.stage import sweep
 config = Config.resolve(Config(), assignments=grid)
 
 def run(folder):
-    return sweep(Run.at(folder), config, overwrite=False, report=Report())
+    return sweep(Run.at(folder), config, overwrite=False, console=Console())
 
 tell("told: alone", run(alone)["combinations"])
 for _ in range(5):

@@ -320,7 +320,7 @@ from valence.storage.location import Location
 ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 stage.RAY_SECONDS = 0.1
 audio, model, out = sys.argv[1:]
-stage.predict([audio], Location.parse(model), Location.parse(out), report=Console())
+stage.predict([audio], Location.parse(model), Location.parse(out), console=Console())
 """
 
 
@@ -396,7 +396,7 @@ def test_a_few_files_start_no_ray(model: Location, audio: Path, tmp_path: Path) 
         "from pipelines.runtime.console import Console\n"
         "from valence.storage.location import Location\n"
         f"predict([{str(audio / 'a.flac')!r}], Location.parse({str(model)!r}),"
-        f" Location.parse({str(tmp_path / 'out')!r}), report=Console())\n"
+        f" Location.parse({str(tmp_path / 'out')!r}), console=Console())\n"
         "assert 'ray' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -449,7 +449,7 @@ def test_two_calls_at_once_keep_the_rows_of_both(
         "    Path(ready, str(id(audio))).touch()\n"
         "    while len(list(Path(ready).iterdir())) < 2: pass\n"
         "stage.Listing.check = wait\n"
-        "stage.predict([audio], Location.parse(model), Location.parse(out), report=Console())\n"
+        "stage.predict([audio], Location.parse(model), Location.parse(out), console=Console())\n"
     )
     ready, out = tmp_path / "ready", tmp_path / "out"
     ready.mkdir()

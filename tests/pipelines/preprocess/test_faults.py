@@ -108,13 +108,13 @@ def _killing(run: Path, file: str = r"\.\d", *, most: int) -> Iterator[list[int]
         thread.join()
 
 
-def _preprocess(corpus: Path, run: Path, report: Any, *settings: str) -> dict[str, Any]:
+def _preprocess(corpus: Path, run: Path, console: Any, *settings: str) -> dict[str, Any]:
     """The stage, on the Ray of the session."""
     from pipelines.preprocess.stage import preprocess
 
     config = Config.resolve(Config(), assignments=settings)
     return preprocess(
-        Location.parse(corpus), Run.at(str(run)), config, overwrite=False, report=report
+        Location.parse(corpus), Run.at(str(run)), config, overwrite=False, console=console
     )
 
 
@@ -204,7 +204,7 @@ def three_at_work():
 
 with ThreadPoolExecutor() as pool:
     stage = pool.submit(
-        preprocess, Location.parse(corpus), Run.at(run), Config(), overwrite=False, report=Report()
+        preprocess, Location.parse(corpus), Run.at(run), Config(), overwrite=False, console=Console()
     )
     wait_for(three_at_work, "three recordings were at work", stage)
     cluster.remove_node(lost, allow_graceful=False)

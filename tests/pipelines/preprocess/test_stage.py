@@ -41,7 +41,7 @@ def _preprocess(
     from pipelines.preprocess.stage import preprocess
 
     return preprocess(
-        Location.parse(corpus), Run.at(str(run)), config, overwrite=overwrite, report=quiet()
+        Location.parse(corpus), Run.at(str(run)), config, overwrite=overwrite, console=quiet()
     )
 
 
@@ -416,7 +416,7 @@ def test_summary_and_progress(
     case = "differ in capital and small letters only: 'f06' ('F06')"
     assert told.lines.count(low) == sum(case in line for line in told.lines) == 1
     again = Told()
-    assert preprocess(corpus, run, tiny_config, overwrite=False, report=again) == summary
+    assert preprocess(corpus, run, tiny_config, overwrite=False, console=again) == summary
     assert low in again.lines
     assert "nothing to do" in again.lines[-1]
     assert any("('06', 'f06', 'gone')" in line for line in told.lines)

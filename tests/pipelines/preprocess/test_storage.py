@@ -56,25 +56,25 @@ def test_corpus_and_run_on_an_object_store(
     expected = SegmentStore(prepared_run("run").folder("segments"))
     corpus, run = bucket / "corpus", Run(bucket / "runs/a")
     _upload(Path(tiny_corpus.path), corpus)
-    summary = preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
+    summary = preprocess(corpus, run, tiny_config, overwrite=False, console=quiet())
     assert summary["processed"] == 6
     store = SegmentStore(run.folder("segments"))
     for name in expected.recordings()["Id"]:
         assert store.file(name).read_bytes() == expected.file(name).read_bytes()
     assert store.digest() == expected.digest()
     # A second time there is nothing to do, and what is missing is made alone.
-    again = preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
+    again = preprocess(corpus, run, tiny_config, overwrite=False, console=quiet())
     assert again == summary
     store.file("02").delete()
     run.stage("segments").file.delete()
-    resumed = preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
+    resumed = preprocess(corpus, run, tiny_config, overwrite=False, console=quiet())
     assert (resumed["processed"], resumed["skipped"]) == (1, 5)
     assert store.file("02").read_bytes() == expected.file("02").read_bytes()
     # Changed audio is noticed there too.
     changed = (corpus / "raw_data/audio/04.wav").read_bytes()
     (corpus / "raw_data/audio/04.wav").write_bytes(changed[:-2000] + bytes(2000))
     with pytest.raises(StaleError, match="'04'"):
-        preprocess(corpus, run, tiny_config, overwrite=False, report=quiet())
+        preprocess(corpus, run, tiny_config, overwrite=False, console=quiet())
 
 
 def test_a_long_recording_on_an_object_store(
@@ -145,7 +145,7 @@ def test_a_full_disk_keeps_whole_files_and_nothing_else(
 
     run = Run.at(str(small_disk))
     with pytest.raises(ValenceError, match="No space left on device"):
-        preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=quiet())
+        preprocess(tiny_corpus, run, tiny_config, overwrite=False, console=quiet())
     store = SegmentStore(run.folder("segments"))
     whole = [file.stem for file in store.root.files() if file.suffix == ".parquet"]
     assert 0 < len(whole) < 6
@@ -156,6 +156,6 @@ def test_a_full_disk_keeps_whole_files_and_nothing_else(
     assert not (store.root / "recordings.parquet").exists()
     # With more room the work goes on where it stopped.
     subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
-    summary = preprocess(tiny_corpus, run, tiny_config, overwrite=False, report=quiet())
+    summary = preprocess(tiny_corpus, run, tiny_config, overwrite=False, console=quiet())
     assert summary["skipped"] == len(whole)
     assert not list(Path(store.root.path).glob(".*"))

@@ -145,7 +145,7 @@ def run(name):
     try:
         summary = preprocess(
             Location.parse(corpus), Run.at(str(folder / name)), Config(), overwrite=False,
-            report=Report(),
+            console=Console(),
         )
     finally:
         done.set()
@@ -183,7 +183,7 @@ from valence.errors import ClusterError
 
 waiting = threading.Event()
 
-class Told(Report):
+class Told(Console):
     def say(self, text):
         tell(text)
         if text.startswith("waiting for nodes"):

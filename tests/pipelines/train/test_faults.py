@@ -47,7 +47,7 @@ from valence.config import Config
 from valence.run import Run
 from valence.storage.location import Location
 config = Config.read(Location.parse(sys.argv[2]))
-train(Run.at(sys.argv[1]), config, overwrite=False, report=Console())
+train(Run.at(sys.argv[1]), config, overwrite=False, console=Console())
 """
 
 
@@ -392,7 +392,7 @@ def take_away():
 
 thread = threading.Thread(target=take_away)
 thread.start()
-summary = train(run, run.config(), overwrite=False, report=Console())
+summary = train(run, run.config(), overwrite=False, console=Console())
 thread.join()
 print("epochs", summary["epochs"], flush=True)
 ray.shutdown()

@@ -330,7 +330,7 @@ from valence.config import Config
 from valence.run import Run
 from valence.storage.location import Location
 config = Config.read(Location.parse(sys.argv[2]))
-train(Run.at(sys.argv[1]), config, overwrite=False, report=Console())
+train(Run.at(sys.argv[1]), config, overwrite=False, console=Console())
 """
 
 
