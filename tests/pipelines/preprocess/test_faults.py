@@ -204,7 +204,12 @@ def three_at_work():
 
 with ThreadPoolExecutor() as pool:
     stage = pool.submit(
-        preprocess, Location.parse(corpus), Run.at(run), Config(), overwrite=False, console=Console()
+        preprocess,
+        Location.parse(corpus),
+        Run.at(run),
+        Config(),
+        overwrite=False,
+        console=Console(),
     )
     wait_for(three_at_work, "three recordings were at work", stage)
     cluster.remove_node(lost, allow_graceful=False)
