@@ -49,7 +49,12 @@ def at_work(node):
 
 with ThreadPoolExecutor() as pool:
     stage = pool.submit(
-        preprocess, Location.parse(corpus), Run.at(run), config, overwrite=False, console=Console()
+        preprocess,
+        Location.parse(corpus),
+        Run.at(run),
+        config,
+        overwrite=False,
+        console=Console(),
     )
     wait_for(at_work(first), "the first node was at work", stage)
     cluster.remove_node(first, allow_graceful=False)
