@@ -3,17 +3,22 @@
 PYTHON ?= python3
 VENV := .venv
 RUN ?= runs/demo
-# Tests that share one Ray run in one process, all others beside them, a file at a time.
-BESIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: demo test test-rest test-all lint bench clean
+.PHONY: demo test test-ray test-others test-rest test-all lint bench clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/valence demo --out $(RUN)
 
+# Two processes at once, each of which tells what it has to tell when it ends.
 test: lint
-	$(VENV)/bin/pytest $(BESIDE) -m 'not cluster'
+	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-ray test-others
+
+test-ray: $(VENV)/installed-dev
+	$(VENV)/bin/pytest -m 'ray and not cluster'
+
+test-others: $(VENV)/installed-dev
+	$(VENV)/bin/pytest -m 'not ray and not cluster'
 
 # One after another: each has a Ray of its own, some of them several nodes.
 test-rest: $(VENV)/installed-dev

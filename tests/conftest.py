@@ -56,25 +56,18 @@ def _has(item: pytest.Item, fixture: str) -> bool:
     return fixture in getattr(item, "fixturenames", ())
 
 
-# Before pytest-xdist, which reads the groups.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the tests, and say which of them run in one process where there are several.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that share a Ray: `make test` runs them in one process, others beside it."""
+    if _has(item, "ray_local"):
+        item.add_marker("ray")
 
-    Those that need a GPU come first: torch keeps some of what it finds out about devices. Those
-    that share a Ray follow in the same process, since they take longest; files stay whole, since
-    their tests share fixtures. Last are those that share a cluster, which is up until the end.
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that need a GPU first: torch keeps some of what it finds out about devices.
+
+    Those that share a cluster come last, because it is up until the end.
     """
-    items.sort(
-        key=lambda item: (
-            not _needs_a_gpu(item),
-            not _has(item, "ray_local"),
-            _has(item, "cluster"),
-        )
-    )
-    for item in items:
-        together = _needs_a_gpu(item) or _has(item, "ray_local")
-        item.add_marker(pytest.mark.xdist_group("ray" if together else item.location[0]))
+    items.sort(key=lambda item: (not _needs_a_gpu(item), _has(item, "cluster")))
 
 
 @pytest.hookimpl(wrapper=True)
