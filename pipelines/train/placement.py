@@ -116,8 +116,8 @@ def place(store: SegmentStore, config: Config, chosen: Members, console: Console
         raise ConfigError(
             f"train.batch_size = {asked.batch_size} and train.windows_per_group = "
             f"{asked.windows_per_group} make batches of {groups} groups, and each of "
-            f"train.workers = {asked.workers} needs one of its own. Raise train.batch_size, or lower "
-            "train.windows_per_group or train.workers."
+            f"train.workers = {asked.workers} needs one of its own. Raise "
+            "train.batch_size, or lower train.windows_per_group or train.workers."
         )
     living = living_nodes()
     use_gpu = asked.gpus == "always" or (asked.gpus == "auto" and gpus_of(living) >= asked.workers)
