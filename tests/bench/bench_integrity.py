@@ -21,13 +21,21 @@ _HERE = Path(__file__).resolve().parents[2]
 # Runs inside each checkout: the work of preprocessing without Ray, whose start varies more than
 # the whole of what is measured.
 _WORK = """
-import resource, sys, time
+import sys, time
 from valence.config import Config
-from valence.corpus.muse import read_corpus
-from valence.segments.preprocessing import Job, process_recording
-from valence.segments.store import SegmentStore
-from valence.corpus.splits import assign_splits
-from valence.storage.location import Location
+try:
+    from valence.corpus.muse import read_corpus
+    from valence.corpus.splits import assign_splits
+    from valence.segments.preprocessing import Job, process_recording
+    from valence.segments.store import SegmentStore
+    from valence.storage.location import Location
+except ImportError:
+    # A checkout of before the modules had folders.
+    from valence.corpus import read_corpus
+    from valence.preprocessing import Job, process_recording
+    from valence.segments import SegmentStore
+    from valence.splits import assign_splits
+    from valence.storage import Location
 
 corpus, out = (Location.parse(text) for text in sys.argv[1:])
 config, store = Config(), SegmentStore(out)
