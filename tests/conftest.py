@@ -24,8 +24,6 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
-# Counters are there to be read after a second instead of ten.
-os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 # Threads that wait for others by spinning take the cores from the tests beside; results are equal.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -93,6 +91,9 @@ def ray_local() -> Iterator[None]:
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
+            # As the program's own Ray: beside other tests, Ray's default leaves a worker a
+            # thirtieth of a core. And counters can be read after a second instead of ten.
+            _system_config={"worker_niceness": 0, "metrics_report_interval_ms": 1000},
         )
     yield
     ray.shutdown()
