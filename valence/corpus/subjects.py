@@ -55,6 +55,7 @@ KNOWN = {
 }
 RULES = tuple(name for name, corpus in KNOWN.items() if corpus.names_subject)
 
+
 def subjects_by_rule(names: Sequence[str], rule: str) -> dict[str, str]:
     """Find the subject of every Id by a rule.
 
