@@ -17,7 +17,7 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Entry:
-    """The noted state of a file: bytes, time of modification [ns], SHA-256 in hexadecimal digits."""
+    """The noted state of a file: bytes, time of modification [ns], SHA-256 in hexadecimal."""
 
     size: int
     mtime_ns: int
