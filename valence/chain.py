@@ -163,7 +163,7 @@ def refuse_other_settings(
 
 
 def _noted(name: StageName, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections in the record of a finished stage; none if another version made it."""
+    """Return the sections in the record of a stage, if this version has finished the stage."""
     made_of = record["made_of"]
     if record["status"] != "done" or made_of.get("format") != FORMAT[name]:
         return {}

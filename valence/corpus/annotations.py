@@ -1,4 +1,4 @@
-"""Label files: valence or arousal every 500 ms, joined to the segments of a recording.
+"""Read label files (valence or arousal every 500 ms), and join them to a recording's segments.
 
 In a file that begins at 0, a timestamp is the start of its segment. In a file that begins at 500,
 such as MuSe's, a timestamp is the end of its segment. Row i labels segment i in both cases.

@@ -395,7 +395,7 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
         remarks.append(f"metadata/subjects.csv names {_count(unknown, 'recording')} without audio")
         remarks += _about_case("metadata/subjects.csv", unknown, shorn)
     remarks += _about_spelling(sorted(set(subjects.values())))
-    # The Id with a suffix tells its subject, unless the table gives related Ids several subjects.
+    # An Id with a suffix shows its subject, unless the table gives related Ids several subjects.
     several = {shorn[name] for name in shorn if name in subjects}
     unnamed = [
         name

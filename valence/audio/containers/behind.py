@@ -1,6 +1,6 @@
 """Tell tags from sound in the bytes after the sound that an audio file's header states.
 
-More sound stands there if a recorder wrote the length once and died later, or if a size of 32 bits
+More sound is there if a recorder wrote the length once and died later, or if a size of 32 bits
 overflowed. Editors put tags there: chunks, each with a name and a length.
 """
 

@@ -324,7 +324,7 @@ def _outgrown(stated: int, found: int) -> tuple[str, ...]:
 
 
 def _mp4(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """Lay out an MP4 file (ISO/IEC 14496-12), if FFmpeg would not ignore a second index."""
+    """Lay out an MP4 file (ISO/IEC 14496-12); refuse a second index, which FFmpeg ignores."""
     at, indexes = 0, 0
     while size - at >= 8:
         file.seek(at)
