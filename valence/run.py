@@ -359,7 +359,7 @@ class Stage:
     def lost(self, file: Location) -> DamagedError:
         """Return the error for a missing output."""
         aside = file.aside
-        why = f" Damaged as it was, it was renamed to '{aside.name}'." if aside.exists() else ""
+        why = f" It was damaged and was renamed to '{aside.name}'." if aside.exists() else ""
         return DamagedError(
             f"'{file}' is missing.{why} Expected what this stage wrote there. Run "
             f"'{self.command()}' to make it again; the rest stays."

@@ -217,7 +217,7 @@ def _refuse_long_rows(table: Table, header: Sequence[str], rows: Sequence[Row]) 
         if filled > len(header):
             raise AnnotationError(
                 f"'{table.file}', line {line}: '{table.text(cells)}' has {filled} filled cells, "
-                f"and the header has {len(header)}. Expected no more than there; correct that "
+                f"and the header has {len(header)}. Expected at most {len(header)}; correct that "
                 "line. If its numbers have a decimal comma, write a point."
             )
 
@@ -378,8 +378,8 @@ def _check_times(
         first = int(wrong[0])
         raise AnnotationError(
             f"'{file}', line {line[first + 1]}: the timestamp is {timestamp[first + 1]} ms, after "
-            f"{timestamp[first]} ms. Expected a row every {step_ms} ms ({len(wrong)} in all do not "
-            "have it); add the missing rows, with empty values where there is no label."
+            f"{timestamp[first]} ms. Expected a row every {step_ms} ms ({len(wrong)} steps in all "
+            "differ); add the missing rows, with empty values where there is no label."
         )
 
 
@@ -401,7 +401,7 @@ def _refuse_grid(
         raise AnnotationError(
             f"{here}: the timestamp is {timestamp[wrong + 1]} ms, after {timestamp[wrong]} ms; the "
             f"rows of the file are {least} to {most} ms apart, most often {usual}. {expected} "
-            f"({np.count_nonzero(step != step_ms)} in all do not have it); bring the labels to "
+            f"({np.count_nonzero(step != step_ms)} steps in all differ); bring the labels to "
             f"that grid, each the mean of its {step_ms} ms."
         )
     if usual < 10:

@@ -104,7 +104,7 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
             hint = " If its numbers have a decimal comma, write a point." if mark == "," else ""
             raise error(
                 f"'{file}', line {line}: '{mark.join(cells)}' has {filled} filled cells, and the "
-                f"first row has {width}. Expected no more than there; correct that line.{hint}"
+                f"first row has {width}. Expected at most {width}; correct that line.{hint}"
             )
     return Table(
         file,

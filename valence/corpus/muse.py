@@ -477,7 +477,7 @@ def _about_endings(table: str, named: Pairs) -> list[str]:
         return []
     return [
         f"metadata/{table}.csv writes {_count(named.changed, 'Id')} with a folder or an ending; "
-        "they are taken without"
+        "these parts are ignored"
     ]
 
 
