@@ -1,6 +1,6 @@
 """Predict the valence of speech over time: the science, free of Ray.
 
-Names are loaded when first used, so that `import valence` stays light: it loads no torch.
+Names are loaded at their first use, so that `import valence` stays light and loads no torch.
 """
 
 from __future__ import annotations

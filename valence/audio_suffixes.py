@@ -1,9 +1,9 @@
-"""The suffixes of audio files, the same for corpora and for prediction."""
+"""List the suffixes of audio files for corpora and for prediction."""
 
 from __future__ import annotations
 
-# libsndfile decodes these. Where one recording has two files, the earlier suffix is taken: the
-# formats that lose nothing come first.
+# Formats that libsndfile decodes. If a recording has two files, the earlier suffix is used, so
+# lossless formats come first.
 AUDIO_SUFFIXES = (
     ".wav",
     ".flac",
@@ -19,7 +19,7 @@ AUDIO_SUFFIXES = (
     ".oga",
     ".opus",
 )
-# Telephones, browsers and cameras record these; PyAV decodes them, which the extra `media` brings.
+# Formats of telephones, browsers and cameras. PyAV decodes them; the extra `media` installs it.
 MEDIA_SUFFIXES = (
     ".m4a",
     ".aac",

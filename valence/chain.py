@@ -1,9 +1,9 @@
-"""The chain of a run: which stage was made of what, and with which settings.
+"""Check that the stages of a run belong together: their inputs and their settings.
 
-Each stage's record notes the digests of what its outputs were made of, and the configuration that
-they depend on. A stage that reads others looks here first, so that nothing is scored, told or
-predicted of outputs that do not belong together. Records of older versions note less, and what
-they do not note is not looked at.
+The record of each stage notes the digests of its inputs and the configuration on which its outputs
+depend. A stage that reads other stages is checked here first, so that no score, report or
+prediction mixes outputs that do not belong together. Records of older versions note less; anything
+that a record does not note is not checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from valence.errors import DamagedError, StaleError
 from valence.provenance import difference
 from valence.run import FORMAT, Run, Stage, StageName
 
-# By the key under which a stage notes it: the stage whose digest it is, and what to say of another.
+# The inputs of each stage, by the key under which its record notes the digest: the stage that made
+# the input, and words for a message if the digest differs.
 _INPUTS: dict[StageName, dict[str, tuple[StageName, str]]] = {
     "train": {"segments": ("segments", "other segments than")},
     "features": {
@@ -25,14 +26,16 @@ _INPUTS: dict[StageName, dict[str, tuple[StageName, str]]] = {
     },
 }
 
-# Keys of [preprocess] and [train] that change how fast, where and how patiently, and not what; but
-# for the last batch of a pool, which is left out where it has fewer runs than there are workers.
+# Keys of [preprocess] and [train] that change the speed, the place or the patience of the work and
+# not its results. There is one exception: the last batch of a pool is left out if it has fewer runs
+# than there are workers.
 FREE = {
     "preprocess": frozenset({"tasks", "cpus_per_task", "max_rejected_share"}),
     "train": frozenset({"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}),
 }
 
-# The sections that each stage's record states in full, and that `config.toml` must state alike.
+# Sections that the record of each stage states in full and that must agree with `config.toml`,
+# except for the listed keys.
 _STATED: dict[StageName, dict[str, frozenset[str]]] = {
     "segments": {"preprocess": FREE["preprocess"], "mel": frozenset(), "augment": frozenset()},
     "train": {
@@ -41,35 +44,36 @@ _STATED: dict[StageName, dict[str, frozenset[str]]] = {
         "model": frozenset(),
         "train": FREE["train"],
     },
-    # The phase is a matter of training.
+    # The phase concerns only training.
     "features": {"sequence": frozenset({"phase"})},
     "sweep": {"sweep": frozenset()},
 }
 
 
 def require_chain(run: Run, *needed: StageName) -> dict[StageName, dict[str, Any]]:
-    """Give the records of finished stages that were made of one another.
+    """Return the records of finished stages, after checking that they belong together.
 
     Parameters
     ----------
     run
-        The run. Stages before those that are needed may be absent, where only some folders of a run
-        were kept; where they stand there, what is needed must have been made of them.
+        The run. If only some folders of a run were kept, stages before the needed ones may be
+        absent. Existing earlier stages must be the ones from which the needed stages were made.
     needed
         The stages whose outputs are read.
 
     Returns
     -------
-    The record of each that is needed.
+    The record of each needed stage.
 
     Raises
     ------
     MissingStageError
-        If a stage that is needed, or one before it that was begun, is not finished.
+        If a needed stage is not finished, or an earlier stage was begun and not finished.
     StaleError
-        If a stage was made of other outputs than an earlier one holds, or by another version.
+        If a stage was made from other outputs than an earlier stage holds now, or by another
+        version.
     DamagedError
-        If a record is lost or damaged, or a file of a stage that is needed is.
+        If a record is lost or damaged, or a file of a needed stage is.
     """
     names = get_args(StageName)
     last = max(names.index(name) for name in needed)
@@ -94,32 +98,32 @@ def require_chain(run: Run, *needed: StageName) -> dict[StageName, dict[str, Any
 
 
 def require_own_config(run: Run, *, before: StageName | None = None) -> Config:
-    """Give the configuration of a run, if it is the one that its finished stages were made with.
+    """Return the configuration of a run, if its finished stages were made with it.
 
     Parameters
     ----------
     run
         The run.
     before
-        The stage that is to be made; it and those after it judge their outputs themselves. None
-        looks at all.
+        The stage that will be made. This stage and later stages check their outputs themselves, so
+        only earlier stages are checked here; None checks all.
 
     Raises
     ------
     MissingStageError
         If this is not the folder of a run.
     DamagedError
-        If `config.toml` is damaged, or is of another run.
+        If `config.toml` is damaged, or belongs to another run.
     """
     config = run.config()
-    here = _told(config, run.record())
+    here = _all_settings(config, run.record())
     names = get_args(StageName)
     for name in names[: None if before is None else names.index(before)]:
         stage = run.stage(name)
         try:
             record = stage.record()
         except DamagedError:
-            # Whoever reads the outputs says so; the command that makes them again must go on.
+            # A reader of the outputs reports the damage; the command that repairs it must go on.
             continue
         wrong = None if record is None else _unlike(name, _noted(name, record), here)
         if record is not None and wrong is not None:
@@ -134,21 +138,21 @@ def require_own_config(run: Run, *, before: StageName | None = None) -> Config:
 def refuse_other_settings(
     stage: Stage, there: Mapping[str, Any], here: Mapping[str, Any], *, asks: str
 ) -> None:
-    """Refuse settings that differ from those that an earlier stage was made with.
+    """Refuse settings that differ from those with which an earlier stage was made.
 
     Parameters
     ----------
     stage
-        The earlier one.
+        The earlier stage.
     there, here
-        Its settings and those that are asked for.
+        The settings of the earlier stage, and the requested ones.
     asks
-        The work that asks, such as "training".
+        The work that requests the settings, such as "training".
 
     Raises
     ------
     StaleError
-        If they differ.
+        If the settings differ.
     """
     if there != here:
         raise StaleError(
@@ -159,7 +163,7 @@ def refuse_other_settings(
 
 
 def _noted(name: StageName, record: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections that the record of a finished stage of this version states."""
+    """Return the sections in the record of a stage, if this version has finished the stage."""
     made_of = record["made_of"]
     if record["status"] != "done" or made_of.get("format") != FORMAT[name]:
         return {}
@@ -168,12 +172,13 @@ def _noted(name: StageName, record: Mapping[str, Any]) -> dict[str, Any]:
         for section in _STATED.get(name, {})
         if section in made_of
     }
-    # Segments depend on some sections only by what came of them: these stand beside that.
+    # The segments' `made_of` lacks some sections and has only what resulted from these; their
+    # summary states the sections themselves.
     return {**stated, **record["summary"].get("settings", {})}
 
 
-def _told(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Every section, also one that states nothing, and the corpus as the table `run` tells it."""
+def _all_settings(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every section, also empty ones, and the corpus from the table `run`."""
     sections = {
         name: getattr(config, name).model_dump(mode="json") for name in type(config).model_fields
     }
@@ -181,13 +186,13 @@ def _told(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unlike(name: StageName, there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """What `here` states otherwise than a stage's record, in words, or None."""
-    defaults = _told(Config(), {})
+    """Describe how `here` differs from a stage's record; None if it does not."""
+    defaults = _all_settings(Config(), {})
     old, new = {}, {}
     for section, noted in there.items():
         free = _STATED[name].get(section, frozenset())
         for key, value in here[section].items():
-            # A key that is not noted was absent, or came with a later version: its default.
+            # A key that is not noted was absent or belongs to a later version: it had its default.
             was = noted.get(key, defaults[section][key])
             if key not in free and was != value:
                 old[f"{section}.{key}"], new[f"{section}.{key}"] = was, value
@@ -195,11 +200,11 @@ def _unlike(name: StageName, there: Mapping[str, Any], here: Mapping[str, Any]) 
 
 
 def _remedy(run: Run, stage: Stage, record: Mapping[str, Any]) -> str:
-    """What brings the configuration and a stage together again."""
+    """Say how to make the configuration and a stage agree again."""
     copy = run.config_copy
     try:
         tables = sealed_tables(copy.read_bytes())
-        copied = _told(Config.read(copy), tables["run"])
+        copied = _all_settings(Config.read(copy), tables["run"])
     except (OSError, ValueError):
         copied = None
     if copied is not None and _unlike(stage.name, _noted(stage.name, record), copied) is None:

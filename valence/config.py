@@ -1,4 +1,4 @@
-"""Configuration: one frozen model a stage, from TOML and `--set`, refused where it is wrong."""
+"""Read and check the configuration: one frozen model for each section, from TOML and `--set`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Range = tuple[float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channels = Annotated[int, Field(ge=1, le=1024)]
 
-# Sections that are written only where they state something.
+# Sections that are written only if they differ from the default.
 OPTIONAL_SECTIONS = ("corpus", "labels")
-# Tables that a run's config.toml carries beside the configuration itself.
+# Tables that the config.toml of a run holds in addition to the configuration.
 _RECORD_TABLES = ("run", "versions")
-# Begins the last line of a run's config.toml.
+# The last line of a run's config.toml begins with this text.
 _SEAL = "# SHA-256 of the lines above: "
-# The sections that a config.toml has which was written before there were seals.
+# Sections of every config.toml that an older version wrote without a seal.
 _FIRST_SECTIONS = (
     "split",
     "preprocess",
@@ -53,13 +53,13 @@ _FIRST_SECTIONS = (
 
 
 class Section(BaseModel):
-    """What every section shares: it is frozen, and an unknown key is an error."""
+    """A section of the configuration: it is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CorpusConfig(Section):
-    """How the files of a corpus are understood."""
+    """The rules for reading a corpus."""
 
     subjects: str | None = Field(
         None, min_length=1, description="rule that finds the subject in an Id; absent: no rule"
@@ -81,7 +81,7 @@ class LabelsConfig(Section):
 
 
 class SplitConfig(Section):
-    """How recordings are divided into training, validation and test."""
+    """The division of recordings into training, validation and test."""
 
     protocol: Literal["auto", "paper", "partition"] = "auto"
     validation_share: float = Field(0.2, gt=0, lt=1)
@@ -90,10 +90,10 @@ class SplitConfig(Section):
 
 
 class PreprocessConfig(Section):
-    """Decoding, cutting and levelling of recordings, and how the work is spread."""
+    """Decoding, cutting and levelling of recordings, and the distribution of the work."""
 
-    # Upper bounds here and below are far above any use: a model's own file, which may come from
-    # anybody, cannot ask for all memory there is.
+    # The upper bounds here and below are far above any use. They prevent a model file, which may
+    # come from anybody, from asking for all memory.
     sr: int = Field(16_000, gt=0, le=768_000)
     segment_seconds: float = Field(0.5, gt=0, le=60)
     level: Literal["peak", "rms"] = "peak"
@@ -107,7 +107,7 @@ class PreprocessConfig(Section):
 
     @model_serializer(mode="wrap")
     def _leave_out_the_mean(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Fingerprints and models from before this key stay what they were.
+        # Without the default, fingerprints and models from before this key stay valid.
         values: dict[str, Any] = serialize(self)
         if values.get("channel") == "mean":
             del values["channel"]
@@ -115,12 +115,12 @@ class PreprocessConfig(Section):
 
     @property
     def segment_samples(self) -> int:
-        """Samples in a segment."""
+        """Return the number of samples in a segment."""
         return round(self.sr * self.segment_seconds)
 
     @property
     def segment_ms(self) -> int:
-        """Milliseconds in a segment."""
+        """Return the length of a segment in milliseconds."""
         return round(1000 * self.segment_seconds)
 
 
@@ -155,7 +155,7 @@ class AugmentConfig(Section):
 
 
 class StandardizeConfig(Section):
-    """Over what the mel values are standardised."""
+    """The values over which mel spectrograms are standardised."""
 
     scope: Literal["global", "mel_band", "segment_minmax"] = "global"
 
@@ -248,15 +248,16 @@ class TrainConfig(Section):
 
 
 Value = bool | int | float | str
-# scikit-learn has a use of its own for two underscores.
+# Two underscores in a row are excluded, because scikit-learn gives them a meaning.
 STEP_NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 
 
 class StepConfig(Section):
-    """A scaler, reducer or regressor of the sweep: data that `valence.sweep.grid` builds from.
+    """A scaler, reducer or regressor of the sweep, from which `valence.sweep.grid` builds objects.
 
-    `estimator` is the name of a class, `parameters` its keywords; without an estimator a scaler or
-    reducer does nothing, and a regressor is the mean of its `members`, other regressors by name.
+    `estimator` is the name of a class, and `parameters` are its keywords. Without an estimator, a
+    scaler or reducer does nothing, and a regressor is the mean of its `members`, which are names of
+    other regressors.
     """
 
     name: str = Field(pattern=STEP_NAME)
@@ -298,8 +299,8 @@ _REGRESSORS = (
 class SweepConfig(Section):
     """The combinations of scaler, reducer and regressor on the 512 features.
 
-    Every scaler meets every reducer and every regressor. In TOML a step is a table, or the bare
-    name of a default: `scalers = ["none", {name = "robust", estimator = "RobustScaler"}]`.
+    Every scaler is combined with every reducer and every regressor. In TOML, a step is a table or
+    the name of a default: `scalers = ["none", {name = "robust", estimator = "RobustScaler"}]`.
     """
 
     select_on: Literal["validation", "test"] = "validation"
@@ -336,16 +337,16 @@ class SweepConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Which nodes of a cluster take what, and how long nodes are waited for."""
+    """The label that assigns nodes of a cluster to work, and the time to wait for nodes."""
 
     label: str = Field("valence.role", min_length=1, max_length=63)
     wait_seconds: float = Field(600.0, ge=0)
 
 
 class Sections(Section):
-    """Sections of a configuration, written without those that are optional and state nothing.
+    """The sections of a configuration; optional sections with only defaults are not written.
 
-    So a run, or a model, of a corpus that needs none of them is written as before there were any.
+    A run or model that needs no optional section is therefore written as before these existed.
     """
 
     @model_serializer(mode="wrap")
@@ -397,10 +398,10 @@ class Config(Sections):
 
     @classmethod
     def preset(cls, name: Preset) -> Config:
-        """The configuration called `name`.
+        """Return the configuration called `name`.
 
-        `paper` keeps the study's choices where it states them: augmentation, standardisation,
-        sequences, model and batches.
+        `paper` has the choices that the study states: augmentation, standardisation, sequences,
+        model and batches.
         """
         return cls.model_validate(_PRESETS[name])
 
@@ -431,18 +432,18 @@ class Config(Sections):
 
     @classmethod
     def read(cls, file: Location) -> Config:
-        """The configuration in a TOML file, over the preset `default`."""
+        """Read a TOML file over the preset `default`."""
         return cls.resolve(cls(), file=file)
 
     def to_toml(self, **record: Mapping[str, Any]) -> str:
-        """TOML text that `read` takes back, followed by tables that record a run."""
+        """Return TOML text that `read` can read, followed by tables that record a run."""
         tables = self.model_dump(mode="json", exclude_none=True)
         return tomli_w.dumps(tables | {name: dict(table) for name, table in record.items()})
 
 
 _PRESETS: dict[Preset, dict[str, Any]] = {
     "default": {},
-    # All that the study states, so that a default that is chosen anew leaves it as it is.
+    # Every value that the study states is listed, so that a new default does not change it.
     "paper": {
         "augment": {
             "copies": 1,
@@ -478,14 +479,15 @@ def seal_text(text: str) -> str:
 
 
 def sealed_tables(content: bytes) -> dict[str, Any]:
-    """The tables of a run's `config.toml`.
+    """Read the tables of a run's `config.toml`, and check its seal.
 
-    Older versions wrote no seal: such a file has all sections, and ends with the versions.
+    Older versions wrote no seal. Such a file must have all sections and end with the versions.
 
     Raises
     ------
     ValueError
-        If it was changed, or lacks its end. The message completes "it is not what was written".
+        If the file was changed or lacks its end. The message completes "it is not what was
+        written: ...".
     """
     if not content.strip(b" \t\r\n\0"):
         raise ValueError("it is empty")
@@ -529,7 +531,7 @@ def _parse_assignment(assignment: str) -> dict[str, Any]:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        # A bare word is the string it looks like: --set train.precision=bfloat16.
+        # A word without quotes is a string: --set train.precision=bfloat16.
         value = text.strip()
     return {section: {name: value}}
 

@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet, each with the exit status of the command that ends on it.
+"""Define the errors that a user can meet, each with the exit status of the command.
 
 A message is one readable paragraph: what was found, what was expected, what to do.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ValenceError(Exception):
-    """The work failed for a reason the user can act on (exit status 1)."""
+    """The work failed for a reason that the user can remedy (exit status 1)."""
 
     exit_status = 1
 
@@ -23,7 +23,7 @@ class ConfigError(UsageError):
 
 
 class CorpusError(ValenceError):
-    """A folder that holds no usable corpus, or a file of it that cannot be read."""
+    """A folder without a usable corpus, or a file of a corpus that cannot be read."""
 
 
 class SplitError(UsageError):
@@ -39,15 +39,15 @@ class AudioError(CorpusError):
 
 
 class UnreadableError(AudioError):
-    """An audio file that cannot be read now, whatever is in it."""
+    """An audio file that cannot be read at present, whatever its content."""
 
 
 class PredictionError(CorpusError):
-    """A recording for which the model gives values that are no numbers."""
+    """A recording for which the model predicts values that are no numbers."""
 
 
 class StaleError(ValenceError):
-    """Outputs made by another configuration or input stand where new ones would go."""
+    """Outputs of another configuration or input, in the place of new ones."""
 
 
 class MissingStageError(UsageError):
@@ -55,11 +55,11 @@ class MissingStageError(UsageError):
 
 
 class DamagedError(ValenceError):
-    """A file that a run keeps is lost, or is not what was written there."""
+    """A file of a run that is lost, or has changed since it was written."""
 
 
 class ForeignError(DamagedError):
-    """A file that a run keeps is whole, and belongs to something else."""
+    """A file of a run that is whole but belongs to something else."""
 
 
 class ModelError(ValenceError):
@@ -67,7 +67,7 @@ class ModelError(ValenceError):
 
 
 class TrainingError(ValenceError):
-    """Training that cannot start or go on."""
+    """Training that cannot start or continue."""
 
 
 class OutputError(ValenceError):
@@ -75,11 +75,11 @@ class OutputError(ValenceError):
 
 
 class ClusterError(ValenceError):
-    """A Ray cluster that cannot be reached or lacks what was asked for."""
+    """A Ray cluster that cannot be reached or lacks requested resources."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, at most 300 characters; it goes into a table's row.
+    """Return the first line of an error's message, at most 300 characters, for a row of a table.
 
     >>> first_line(ValueError("n_components=99 is too many\\nand more")), first_line(KeyError())
     ('n_components=99 is too many', 'no message')

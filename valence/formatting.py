@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: a true minus sign, few digits, a unit."""
+"""Format numbers for readers: with a true minus sign, few digits and a unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MISSING = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with a fixed count of decimals, or a dash where there is none.
+    """Format a number with a fixed count of decimals; a dash if there is no number.
 
     >>> number(-0.12345), number(None), number(-0.0001)
     ('−0.123', '–', '0.000')
@@ -23,7 +23,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(ends: Sequence[float] | None) -> str:
-    """An interval in brackets, or nothing.
+    """Format an interval in brackets; return `""` for None.
 
     >>> interval((0.1, 0.25))
     '[0.100, 0.250]'
@@ -32,7 +32,7 @@ def interval(ends: Sequence[float] | None) -> str:
 
 
 def spread(mean: float, sd: float | None, digits: int = 2) -> str:
-    """A mean with its standard deviation, where there is one.
+    """Format a mean, followed by its standard deviation if there is one.
 
     >>> spread(-0.12, 0.3), spread(0.5, None)
     ('−0.12 ± 0.30', '0.50')
@@ -41,7 +41,7 @@ def spread(mean: float, sd: float | None, digits: int = 2) -> str:
 
 
 def count(value: float) -> str:
-    """A whole number, its thousands apart by a narrow space.
+    """Format a whole number, with a narrow space between thousands.
 
     >>> count(1234567) == "1\\u202f234\\u202f567"
     True
@@ -50,7 +50,7 @@ def count(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in the two largest units that it has.
+    """Format a length of time in its two largest units.
 
     >>> duration(7.25), duration(83), duration(2700), duration(3700)
     ('7.2 s', '1 min 23 s', '45 min', '1 h 1 min')
@@ -65,7 +65,7 @@ def duration(seconds: float) -> str:
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:
-    """A count with its noun.
+    """Format a count with its noun.
 
     >>> plural(1, "subject"), plural(3, "subject")
     ('1 subject', '3 subjects')
@@ -77,26 +77,26 @@ MOST_NAMES = 10
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names, quoted, and how many more there are."""
+    """Quote the first names, and say how many more there are."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(f"'{printable(name)}'" for name in names[:MOST_NAMES]) + more
 
 
-# How the remark on unknown subjects begins, which runs and models keep.
+# The remark on unknown subjects begins with these words. Runs and models store the remark.
 UNKNOWN = "subjects are unknown"
 UNKNOWN_IN_PART = "subjects are unknown in part"
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What an interval or a verdict counts.
+    """The unit that an interval or a verdict counts, such as subjects.
 
     Attributes
     ----------
     one
-        The noun for one of them.
+        The noun for one unit.
     note
-        What is to be known of them, or `""`.
+        A reservation about the units that a reader must know, or `""`.
     """
 
     one: str = "subject"
@@ -104,7 +104,7 @@ class Unit:
 
     @property
     def many(self) -> str:
-        """The noun for several, with the note.
+        """Return the noun for several units, with the note.
 
         >>> Unit().many, Unit("recording", "subjects unknown").many
         ('subjects', 'recordings (subjects unknown)')
@@ -113,11 +113,11 @@ class Unit:
 
     @property
     def over(self) -> str:
-        """What an interval is over, to follow the word; nothing where it is over known subjects."""
+        """Return ` over ...` to follow the word "interval"; `""` for known subjects."""
         return f" over {self.many}" if self.note else ""
 
     def count(self, n: int) -> str:
-        """A number of them.
+        """Format a number of units, with the note.
 
         >>> Unit().count(1), Unit("recording", "subjects unknown").count(3)
         ('1 subject', '3 recordings (subjects unknown)')
@@ -133,12 +133,12 @@ SUBJECTS = Unit()
 
 
 def unit_of(remark: str | None) -> Unit:
-    """Find what is counted where `remark` is said of the subjects of a corpus.
+    """Choose the unit to count, given the remark on the subjects of a corpus.
 
     Parameters
     ----------
     remark
-        As `valence.corpus.muse.Corpus.subjects_remark`; empty or None where all subjects are known.
+        `valence.corpus.muse.Corpus.subjects_remark`; empty or None if all subjects are known.
 
     >>> unit_of("subjects are unknown: nobody says who speaks").many
     'recordings (subjects unknown)'

@@ -1,7 +1,7 @@
-"""Agreement of predicted with annotated values: CCC, PCC, MSE, MAE, and their uncertainty.
+"""Score the agreement of predicted with annotated values: CCC, PCC, MSE, MAE, and uncertainty.
 
-Everything is accumulated in float64 from sufficient statistics that merge, so that a score is the
-same however the data were divided.
+Scores are computed in float64 from sufficient statistics that can be merged, so that a score is the
+same however the data are divided.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 
 class ConstantWarning(RuntimeWarning):
-    """Labels or predictions do not vary, so that their agreement is 0 by definition."""
+    """Labels or predictions do not vary, so their agreement is 0 by definition."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class PairMoments:
     n
         Number of pairs.
     mean_y, mean_p
-        Means.
+        Means of y and of the predictions.
     square_y, square_p, product
-        Sums of squared deviations from the means, and of their products.
+        Sums of the squared deviations from the means, and of the products of both deviations.
     """
 
     n: int = 0
@@ -50,7 +50,7 @@ class PairMoments:
 
     @classmethod
     def of(cls, y: ArrayLike, prediction: ArrayLike) -> PairMoments:
-        """Statistics of two arrays of the same shape `[n]`.
+        """Compute the statistics of two arrays of the same shape `[n]`.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class PairMoments:
         if not y.size:
             return cls()
         dy, dp = y - y.mean(), p - p.mean()
-        # A constant array's mean may round to a neighbour; its deviations are still 0.
+        # The mean of a constant array may be rounded; its deviations must still be 0.
         dy = np.zeros_like(dy) if np.ptp(y) == 0 else dy
         dp = np.zeros_like(dp) if np.ptp(p) == 0 else dp
         return cls(
@@ -74,7 +74,7 @@ class PairMoments:
         )
 
     def __add__(self, other: PairMoments) -> PairMoments:
-        """Statistics of both together (Chan, Golub and LeVeque, 1979)."""
+        """Merge the statistics of both (Chan, Golub and LeVeque, 1979)."""
         if not self.n or not other.n:
             return self if self.n else other
         n = self.n + other.n
@@ -92,15 +92,15 @@ class PairMoments:
 
     @property
     def constant(self) -> bool:
-        """Whether labels or predictions do not vary, so that no correlation is defined."""
+        """Tell whether labels or predictions are constant, so that no correlation is defined."""
         return not self.n or self.square_y == 0 or self.square_p == 0
 
     @property
     def ccc(self) -> float:
-        """Concordance correlation coefficient, in [-1, 1]; 0 where either side is constant.
+        """Compute the concordance correlation coefficient in [-1, 1]; 0 if a side is constant.
 
-        Lin (1989), "A concordance correlation coefficient to evaluate reproducibility", with
-        population variances (ddof 0).
+        The formula is that of Lin (1989), "A concordance correlation coefficient to evaluate
+        reproducibility", with population variances (ddof 0).
         """
         if self.constant:
             self._warn_constant()
@@ -110,7 +110,7 @@ class PairMoments:
 
     @property
     def pcc(self) -> float:
-        """Pearson correlation coefficient, in [-1, 1]; 0 where either side is constant."""
+        """Compute the Pearson correlation coefficient in [-1, 1]; 0 if a side is constant."""
         if self.constant:
             self._warn_constant()
             return 0.0
@@ -118,7 +118,7 @@ class PairMoments:
 
     @property
     def mse(self) -> float:
-        """Mean squared error; NaN without pairs."""
+        """Compute the mean squared error; NaN without pairs."""
         if not self.n:
             return math.nan
         spread = self.square_y + self.square_p - 2 * self.product
@@ -131,10 +131,10 @@ class PairMoments:
 
 @dataclass(frozen=True)
 class Scores:
-    """How well predictions agree with labels.
+    """Scores for the agreement of predictions with labels.
 
-    `ccc_ci` is a 95 % interval over subjects, or None; `subjects` is their number, or None where
-    nobody asked for an interval.
+    `ccc_ci` is a 95 % interval over subjects, or None. `subjects` is the number of subjects, or
+    None if the scores were computed without subjects.
     """
 
     ccc: float
@@ -146,7 +146,7 @@ class Scores:
     subjects: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for `metrics.json`."""
+        """Return a dictionary for `metrics.json`."""
         return asdict(self) | {
             "ccc_ci": None if self.ccc_ci is None else list(self.ccc_ci),
             "ccc_ci_method": None if self.ccc_ci is None else "jackknife",
@@ -155,18 +155,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Difference:
-    """CCC of a second predictor less that of a first, on the same rows.
+    """The CCC of a second predictor minus the CCC of a first one, on the same rows.
 
     Attributes
     ----------
     difference
-        The second's CCC less the first's.
+        The second CCC minus the first.
     ci
-        A 95 % interval over subjects that leaves out 0 where the two can be told apart, or None.
+        A 95 % interval over subjects, or None. If it excludes 0, the two predictors differ.
     subjects
         Number of subjects.
     comparisons
-        Number of differences that are judged together, for which the interval is wide enough.
+        Number of differences that are judged together; the interval is widened for this number.
     """
 
     difference: float
@@ -175,7 +175,7 @@ class Difference:
     comparisons: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
+        """Return a dictionary for JSON."""
         return {
             "difference": self.difference,
             "ci": None if self.ci is None else list(self.ci),
@@ -186,7 +186,7 @@ class Difference:
 
 
 def concordance(y: ArrayLike, prediction: ArrayLike) -> float:
-    """Concordance correlation coefficient of `y` and `prediction`, each `[n]`.
+    """Compute the concordance correlation coefficient of `y` and `prediction`, each `[n]`.
 
     >>> round(concordance([1, 2, 3], [1, 2, 4]), 4)
     0.8571
@@ -195,18 +195,18 @@ def concordance(y: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pearson(y: ArrayLike, prediction: ArrayLike) -> float:
-    """Pearson correlation coefficient of `y` and `prediction`, each `[n]`."""
+    """Compute the Pearson correlation coefficient of `y` and `prediction`, each `[n]`."""
     return PairMoments.of(y, prediction).pcc
 
 
 def mean_squared_error(y: ArrayLike, prediction: ArrayLike) -> float:
-    """Mean of the squared differences of `y` and `prediction`, each `[n]`."""
+    """Compute the mean squared difference of `y` and `prediction`, each `[n]`."""
     y, p = _pair(y, prediction)
     return float(np.mean((y - p) ** 2))
 
 
 def mean_absolute_error(y: ArrayLike, prediction: ArrayLike) -> float:
-    """Mean of the absolute differences of `y` and `prediction`, each `[n]`."""
+    """Compute the mean absolute difference of `y` and `prediction`, each `[n]`."""
     y, p = _pair(y, prediction)
     return float(np.mean(np.abs(y - p)))
 
@@ -218,17 +218,17 @@ def score(
     subjects: ArrayLike | None = None,
     bootstrap: int = 0,
 ) -> Scores:
-    """All scores of `prediction` against `y`, each `[n]`, at least one pair.
+    """Compute all scores of `prediction` against `y`, each `[n]`, with at least one pair.
 
     Parameters
     ----------
     y, prediction
         Labels and predictions, `[n]`.
     subjects
-        Who speaks, `[n]`. The interval counts subjects, because values of one person are not
-        independent; it is None with fewer than `valence.uncertainty.FEWEST` of them.
+        The subject of each pair, `[n]`. The interval is over subjects, because values of one person
+        are not independent. It is None with fewer than `valence.uncertainty.FEWEST` subjects.
     bootstrap
-        0 gives no interval; any other number gives the same one.
+        0 gives no interval; every other number gives the same interval.
     """
     y, p = _pair(y, prediction)
     moments = PairMoments.of(y, p)
@@ -258,19 +258,19 @@ def paired_difference(
     seed: int = 0,
     comparisons: int = 1,
 ) -> Difference:
-    """CCC of `second` less CCC of `first` on the same rows, each `[n]`.
+    """Compute the CCC of `second` minus the CCC of `first` on the same rows, each `[n]`.
 
-    What makes a subject hard for both cancels: subjects are compared with themselves.
+    Each subject is compared with itself, so a difficulty that both predictors share cancels.
 
     Parameters
     ----------
     y, first, second
-        Labels, and what two predictors say, `[n]`.
+        Labels, and the predictions of two predictors, `[n]`.
     subjects
-        Who speaks, `[n]`.
+        The subject of each row, `[n]`.
     bootstrap, seed
-        How many ways to turn the subjects' signs are drawn where there are too many to try all,
-        at least 1,000, and the seed. 0 gives no interval.
+        Number of random ways to flip the subjects' signs (at least 1,000), and the seed; used only
+        if there are too many ways to try all. A `bootstrap` of 0 gives no interval.
     comparisons
         Number of differences that are judged together.
     """
@@ -287,11 +287,11 @@ def paired_difference(
 
 
 def _sums(y: Array, prediction: Array, subjects: ArrayLike) -> Array:
-    # One origin for all: sums of squares about a far one would lose digits.
+    # Subtract one near origin everywhere, because sums of squares about a far one lose digits.
     origin = y.mean()
     y, p = y - origin, prediction - origin
     if np.ptp(prediction) == 0:
-        # A constant has no agreement, whatever rounding leaves of its products.
+        # A constant has a CCC of 0; rounding must not leave a small product.
         p = np.zeros_like(p)
     return sums_by_subject(y, p, np.asarray(subjects))
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, fingerprints, and how two of them differ."""
+"""Record the origin of a result: versions, fingerprints, and differences of two records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-# The name that `pip` knows this program by: PyPI's "valence" is another project.
+# The name of this program for `pip`, because "valence" on PyPI is another project.
 DISTRIBUTION = "valence-speech"
 
 _PACKAGES = (
@@ -31,7 +31,7 @@ _PACKAGES = (
 def versions() -> dict[str, str]:
     """Return the versions of Python, `valence` and the packages that a result may depend on.
 
-    None of them is imported.
+    The packages are not imported.
     """
     found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
     for name, distribution in [("valence", DISTRIBUTION), *((each, each) for each in _PACKAGES)]:
@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(made_of: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of `made_of`, as 64 hexadecimal digits.
+    """Compute the SHA-256 of the canonical JSON of `made_of`, as 64 hexadecimal digits.
 
     >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
     True
@@ -53,20 +53,20 @@ def fingerprint(made_of: Mapping[str, Any]) -> str:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], *, most: int = 6) -> str:
-    """What differs between two nested mappings, in words.
+    """Describe the differences between two nested mappings in words.
 
     >>> difference({"train": {"epochs": 3}}, {"train": {"epochs": 5}})
     'train.epochs is 3 there and 5 here'
     """
     before, after = dict(_leaves(old)), dict(_leaves(new))
     keys = [key for key in before | after if before.get(key) != after.get(key)]
-    told = [
+    described = [
         f"{key} is {before.get(key, 'absent')} there and {after.get(key, 'absent')} here"
         for key in keys[:most]
     ]
     if len(keys) > most:
-        told.append(f"and {len(keys) - most} more")
-    return "; ".join(told)
+        described.append(f"and {len(keys) - most} more")
+    return "; ".join(described)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

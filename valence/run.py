@@ -1,9 +1,9 @@
-"""A run on disk: where each stage keeps its outputs, and what those were made of.
+"""Keep a run on disk: the outputs of each stage, and a record of their origin.
 
-Every stage folder holds `stage.json`: what made the outputs (configuration, inputs, version), a
-fingerprint of that, and, once the stage is done, what it found and a manifest of its files. A stage
-whose outputs are of another fingerprint stops and says what differs. The record checks itself, and
-the files are checked against it.
+Every stage folder holds the record `stage.json`. It states the origin of the outputs
+(configuration, inputs, version), a fingerprint of this origin and, after the stage is done, a
+summary and a manifest of its files. If outputs of another fingerprint exist, a stage stops and says
+how they differ. The record holds its own digest, and the files are checked against the record.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from valence.storage.location import Location
 from valence.storage.manifest import Entry, Manifest, take_down
 
 StageName = Literal["segments", "train", "features", "sweep", "report"]
-# `replacing`: outputs of another making may still be among those that stand there.
+# `replacing` means that outputs of another fingerprint may still be among the existing ones.
 Standing = Literal["new", "replacing", "resumed", "done"]
 
-# The version of what each stage stores: raised when the same configuration gives other outputs.
+# The format version of each stage's outputs. It is raised when the same configuration gives other
+# outputs than before.
 FORMAT: dict[StageName, int] = {
     "segments": 3,
     "train": 1,
@@ -38,10 +39,10 @@ FORMAT: dict[StageName, int] = {
     "report": 4,
 }
 
-# A manifest has a line of 200 bytes a file, and a corpus of a million recordings is far off.
+# A manifest has 200 bytes for each file, so a record of a million recordings is still smaller.
 MOST_RECORD_BYTES = 2**28
 
-# The sections of the configuration that each stage answers for.
+# The sections of the configuration that each stage writes to `config.toml`.
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "segments": ("corpus", "labels", "split", "preprocess", "mel", "augment"),
     "train": ("standardize", "sequence", "model", "train"),
@@ -61,40 +62,42 @@ _COMMAND = {
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run; nothing is read or written until asked."""
+    """The folder of a run; making this object reads and writes nothing."""
 
     root: Location
 
     @classmethod
     def at(cls, text: str) -> Run:
-        """The run at a path or URI."""
+        """Return the run at a path or URI."""
         return cls(Location.parse(text))
 
     @property
     def config_file(self) -> Location:
-        """`config.toml`."""
+        """Return the location of `config.toml`."""
         return self.root / "config.toml"
 
     @property
     def model(self) -> Location:
-        """Folder of the exported model."""
+        """Return the folder of the exported model."""
         return self.root / "model"
 
     def folder(self, stage: StageName) -> Location:
-        """Folder of a stage's outputs."""
+        """Return the folder of a stage's outputs."""
         return self.root / stage
 
     def stage(self, stage: StageName) -> Stage:
-        """The stage called `stage`."""
+        """Return the stage called `stage`."""
         return Stage(stage, self.folder(stage))
 
     def config(self) -> Config:
-        """The run's resolved configuration.
+        """Read the resolved configuration of the run.
 
         Raises
         ------
         MissingStageError
             If this is not the folder of a run.
+        DamagedError
+            If `config.toml` has changed since it was written.
         """
         if not self.config_file.exists():
             raise MissingStageError(
@@ -105,12 +108,12 @@ class Run:
         return Config.read(self.config_file)
 
     def record(self) -> dict[str, Any]:
-        """What the `[run]` table of `config.toml` says: corpus, command, synthetic or not.
+        """Read the table `[run]` of `config.toml`: corpus, command, synthetic or not.
 
         Raises
         ------
         DamagedError
-            If the file is not what was written.
+            If the file has changed since it was written.
         """
         if not self.config_file.exists():
             return {}
@@ -118,7 +121,7 @@ class Run:
         return table
 
     def _require_whole_config(self) -> dict[str, Any]:
-        """The tables of `config.toml`, which must be what was written."""
+        """Read the tables of `config.toml`, which must not have changed since it was written."""
         try:
             return sealed_tables(read_at_most(self.config_file, MOST_BYTES))
         except OSError as error:
@@ -135,7 +138,7 @@ class Run:
             ) from error
 
     def _config_remedy(self) -> str:
-        """What makes `config.toml` again: its copy, if that is whole."""
+        """Say how to restore `config.toml`: from its copy, if the copy is whole."""
         copy = self.config_copy
         try:
             sealed_tables(read_at_most(copy, MOST_BYTES))
@@ -149,25 +152,25 @@ class Run:
 
     @property
     def config_copy(self) -> Location:
-        """`config.copy.toml`, from which `config.toml` can be restored."""
+        """Return the location of `config.copy.toml`, a copy of `config.toml`."""
         return self.root / "config.copy.toml"
 
     def accept(
         self, stage: StageName, config: Config, record: Mapping[str, Any] | None = None
     ) -> None:
-        """Take over into `config.toml` what a stage has accepted, as soon as it has.
+        """Write the settings that a stage has accepted into `config.toml`.
 
-        These are the sections that it answers for, and those of later stages that were not begun.
-        The others stay, because what stands in the folders of later stages was made with them.
+        These are the sections of the stage itself, and of later stages that were not begun. Other
+        sections stay unchanged, because existing outputs of later stages were made with them.
 
         Parameters
         ----------
         stage
             The stage.
         config
-            The configuration that it works with.
+            The configuration with which the stage works.
         record
-            The table `run`, if that is new.
+            The new table `run`; None keeps the existing one.
         """
         standing = self.config() if self.config_file.exists() else config
         names = get_args(StageName)
@@ -183,7 +186,7 @@ class Run:
     def write_config(self, config: Config, record: Mapping[str, Any]) -> None:
         """Write the resolved configuration with the record of the run and the versions.
 
-        A copy stands beside it, from which the file can be restored.
+        A copy is written beside the file, so that the file can be restored.
         """
         text = seal_text(config.to_toml(run=record, versions=versions()))
         self.config_file.write_text(text)
@@ -192,16 +195,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """What stands in a stage's folder, and whether it may stay.
+    """The folder of a stage with its record and its outputs.
 
     Attributes
     ----------
     name
-        The stage's.
+        The name of the stage.
     folder
-        Where its outputs lie.
+        The folder of its outputs.
     by
-        The command that makes them, where the folder is none of a run's; else `""`.
+        The command that makes the outputs, if the folder does not belong to a run; else `""`.
     """
 
     name: StageName
@@ -210,16 +213,17 @@ class Stage:
 
     @property
     def file(self) -> Location:
-        """`stage.json`."""
+        """Return the location of `stage.json`."""
         return self.folder / "stage.json"
 
     def record(self) -> dict[str, Any] | None:
-        """What `stage.json` says, or None where there is none.
+        """Read the record in `stage.json`; None if there is none.
 
         Raises
         ------
         DamagedError
-            If the record is not what was written, or is another stage's (`ForeignError`).
+            If the record has changed since it was written, or belongs to another stage
+            (`ForeignError`).
         """
         if not self.file.exists():
             return None
@@ -234,7 +238,7 @@ class Stage:
                 raise ValueError("its digest is not the one that it gives")
         except OSError as error:
             found, first = unreadable(error)
-            # A comparison without its record would not be known for one.
+            # Without its record a comparison is not recognised, so its command must overwrite.
             command = self.command(overwrite=bool(self.by))
             raise DamagedError(
                 f"'{self.file}' {found}. Expected the record that the stage wrote. {first}Run "
@@ -256,16 +260,16 @@ class Stage:
         return record
 
     def found(self) -> dict[str, Any] | None:
-        """Give the record to who reads the outputs, or None where neither stands.
+        """Read the record before outputs are read; None if the folder holds neither.
 
         Raises
         ------
         DamagedError
-            If the record is damaged, or lost beside outputs.
+            If the record is damaged, or outputs exist without a record.
         """
         record = self.record()
         standing = () if record is not None else self.folder.everything()
-        # A hidden file is one that some writer left unfinished.
+        # Hidden files are no outputs: an interrupted writer left them.
         if any(not entry.name.startswith(".") for entry in standing):
             raise DamagedError(
                 f"'{self.file}' is missing beside what '{self.folder}' holds. Expected the record "
@@ -280,7 +284,7 @@ class Stage:
         Raises
         ------
         MissingStageError
-            If it is so.
+            If the record is None, or the stage is not finished.
         """
         if record is None or record["status"] != "done":
             state = "has not been made" if record is None else "is not finished"
@@ -289,7 +293,7 @@ class Stage:
             )
 
     def command(self, *, overwrite: bool = False) -> str:
-        """The command that makes this stage's outputs."""
+        """Return the command that makes this stage's outputs."""
         if self.by:
             return f"{self.by} --overwrite" if overwrite else self.by
         root, verb = self._root, _COMMAND[self.name]
@@ -298,20 +302,20 @@ class Stage:
 
     @property
     def _root(self) -> str:
-        """The run's folder, as a command takes it."""
+        """Return the folder of the run, in the form for a command line."""
         folder = self.folder
         parent = folder.path.rpartition("/")[0]
         return str(replace(folder, path=parent))
 
     def require(self) -> dict[str, Any]:
-        """The record of the finished stage, all of whose files are there.
+        """Return the record of the finished stage, after checking that all its files exist.
 
         Raises
         ------
         MissingStageError
             If the stage has not been finished.
         StaleError
-            If another version of this program has made it, whose format is not this one's.
+            If another version of this program made the outputs in another format.
         DamagedError
             If the record is lost or damaged, or a file is missing or has another size.
         """
@@ -336,9 +340,9 @@ class Stage:
         return record
 
     def amiss(self) -> dict[str, str]:
-        """The files of the finished stage that are not as they were written, and what is wrong.
+        """Find the files of the finished stage that are not as they were written, and say why.
 
-        A file that was touched since is read; one that was not is known by its size and time.
+        A file with another time of modification is read. For the others, size and time are enough.
         """
         record = self.record()
         if record is None:
@@ -346,22 +350,23 @@ class Stage:
         manifest = self._manifest(record)
         wrong = manifest.amiss(self.folder, content=True)
         if not wrong and manifest.was_touched(self.folder):
-            # A copied run is read once. Where nothing can be written it is read each time.
+            # The new times are noted, so that a copied run is read only once. If the record cannot
+            # be written, the run is read each time.
             with suppress(OSError):
                 self._note(record, self.noted())
         return wrong
 
     def lost(self, file: Location) -> DamagedError:
-        """The error of an output that is missing."""
+        """Return the error for a missing output."""
         aside = file.aside
-        why = f" Damaged as it was, it was renamed to '{aside.name}'." if aside.exists() else ""
+        why = f" It was damaged and was renamed to '{aside.name}'." if aside.exists() else ""
         return DamagedError(
             f"'{file}' is missing.{why} Expected what this stage wrote there. Run "
             f"'{self.command()}' to make it again; the rest stays."
         )
 
     def damaged(self, file: Location, why: str) -> DamagedError:
-        """The error of a damaged output, which is renamed so that its stage makes it again."""
+        """Rename a damaged output, so that its stage makes it again, and return the error."""
         aside = file.set_aside()
         where = (
             f"It was renamed to '{aside.name}'."
@@ -374,7 +379,7 @@ class Stage:
         )
 
     def noted(self) -> dict[str, str]:
-        """SHA-256 of each file in the manifest; empty where an older version made the outputs."""
+        """Return the SHA-256 of each file in the manifest; empty for older versions' outputs."""
         record = self.record()
         files = {} if record is None else record.get("files", {})
         return {name: str(entry["sha256"]) for name, entry in files.items()}
@@ -387,20 +392,20 @@ class Stage:
         wipe: bool = True,
         lost: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _: (),
     ) -> Opening:
-        """Look at what stands in the folder, and change nothing.
+        """Look at the content of the folder without changing anything.
 
         Parameters
         ----------
         made_of, overwrite, wipe
-            As for `begin`.
+            See `begin`.
         lost
-            Says of a finished stage, given its record, which outputs are missing or damaged: one
-            clause each, empty where all are whole.
+            Function that finds missing or damaged outputs of a finished stage by its record. It
+            returns one clause for each such output.
 
         Raises
         ------
         StaleError, DamagedError
-            As `begin`.
+            See `begin`.
         """
         standing = self.standing(made_of, overwrite=overwrite)
         record = self.record() if standing == "done" else None
@@ -415,34 +420,34 @@ class Stage:
         wipe: bool = True,
         again: bool = False,
     ) -> Standing:
-        """Claim the folder for outputs made of `made_of`.
+        """Claim the folder for outputs that are made from `made_of`.
 
-        Whatever ends this call half-way, the next one goes on from there: the record says that
-        outputs are being replaced before the first of them goes.
+        The record says that outputs are being replaced before the first one is removed. If this
+        call is interrupted, the next call therefore continues its work.
 
         Parameters
         ----------
         made_of
-            JSON-like: the configuration and the inputs' fingerprints that the outputs depend on.
+            JSON-like origin of the outputs: the configuration, and the fingerprints of the inputs.
         overwrite
             Whether outputs of another fingerprint may be replaced.
         wipe
-            Whether replacing removes the whole folder; False leaves it to the stage to replace
+            Whether replacing removes the content of the folder. If False, the stage itself replaces
             only the outputs that changed.
         again
-            Whether outputs that are done are worked on again, because some were lost; without
-            `wipe`, any of them may be replaced.
+            Whether to reopen finished outputs, because some were lost. Without `wipe`, any of them
+            may be replaced.
 
         Returns
         -------
-        `"done"` if finished outputs of this fingerprint stand there, `"resumed"` if a part of them
-        does, `"replacing"` if outputs of another may still be there (without `wipe` only), else
-        `"new"`.
+        `"done"` if finished outputs of this fingerprint exist, `"resumed"` if a part of them
+        exists, `"replacing"` if outputs of another fingerprint may still exist (only without
+        `wipe`), else `"new"`.
 
         Raises
         ------
         StaleError
-            If outputs of another fingerprint stand there and `overwrite` is False.
+            If outputs of another fingerprint exist and `overwrite` is False.
         DamagedError
             If the record is damaged and `overwrite` is False.
         """
@@ -461,7 +466,7 @@ class Stage:
         return standing
 
     def replace(self, made_of: Mapping[str, Any]) -> Literal["new"]:
-        """Remove all that stands in the folder, whatever made it, and claim it for `made_of`."""
+        """Remove the content of the folder, whatever its origin, and claim it for `made_of`."""
         complete = self._complete(made_of)
         self._write("replacing", complete, {})
         self._wipe()
@@ -469,19 +474,19 @@ class Stage:
         return "new"
 
     def standing(self, made_of: Mapping[str, Any], *, overwrite: bool = False) -> Standing:
-        """What `begin` would find, without its wiping; nothing is claimed or removed.
+        """Return what `begin` would find, without claiming or removing anything.
 
         Raises
         ------
         StaleError, DamagedError
-            As `begin`.
+            See `begin`.
         """
         try:
             record = self.record()
         except DamagedError:
             if not overwrite:
                 raise
-            # Each output says itself what made it.
+            # Each output states its own origin, so whole ones can stay.
             return "resumed"
         if record is None:
             return "new"
@@ -498,7 +503,7 @@ class Stage:
         return "replacing"
 
     def is_of_other_version(self, made_of: Mapping[str, Any]) -> bool:
-        """Whether the outputs are made of `made_of` by a version that stored another format.
+        """Tell whether another version with another format made the outputs from `made_of`.
 
         Raises
         ------
@@ -515,21 +520,21 @@ class Stage:
     def finish(
         self, summary: Mapping[str, Any], outputs: Iterable[str] | Mapping[str, str] = ()
     ) -> None:
-        """Mark the stage done, with what it found and a manifest of its files.
+        """Mark the stage as done, with a summary and a manifest of its files.
 
         Parameters
         ----------
         summary
-            What it found (`seconds` among it).
+            The results of the stage, including `seconds`.
         outputs
-            Names of the files that the manifest lists, or their SHA-256 by name where it is known.
+            Names of the files for the manifest, or their SHA-256 by name if it is known.
         """
         record = self.record()
         assert record is not None, "a stage is begun before it is finished"
         self._note({**record, "summary": summary}, outputs)
 
     def amend(self, summary: Mapping[str, Any]) -> None:
-        """Put another summary into the record of the finished stage, whose files stay noted."""
+        """Replace the summary in the record of the finished stage; its manifest stays."""
         record = self.record()
         assert record is not None, "the stage is finished"
         self._write("done", record["made_of"], summary, files=record.get("files", {}))
@@ -551,13 +556,13 @@ class Stage:
         return False
 
     def _wipe(self) -> None:
-        """Remove all but the record, which says until the end that this is going on."""
+        """Remove everything except the record, which says that outputs are being replaced."""
         for entry in self.folder.everything():
             if entry.name != self.file.name:
                 entry.delete()
 
     def _complete(self, made_of: Mapping[str, Any]) -> dict[str, Any]:
-        """With the format, and as JSON gives it back: a tuple is no difference from a list."""
+        """Add the format, and convert through JSON, so that tuples become equal to lists."""
         complete: dict[str, Any] = json.loads(json.dumps({**made_of, "format": FORMAT[self.name]}))
         return complete
 
@@ -577,14 +582,14 @@ class Stage:
             "summary": dict(summary),
             "made_of": dict(made_of),
             "versions": versions(),
-            # Of the machine that gave the command; a cluster may have done the work.
+            # This describes the machine of the command; a cluster may have done the work.
             "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
         }
         files = {} if files is None else files
-        # As JSON gives it back, which is what the digest is compared with.
+        # A reader computes the digest of parsed JSON, so it is computed from parsed JSON here too.
         digest = fingerprint(json.loads(json.dumps(record | {"files": files})))
         text = json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}")
-        # A line a file, however many there are.
+        # Each file takes one line, so that a long manifest stays readable.
         lines = [f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in files.items()]
         listed = ",\n".join(lines)
         self.file.write_text(
@@ -595,20 +600,20 @@ class Stage:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a stage found in its folder before it changed anything there: every stage begins so.
+    """The content of a stage's folder before the stage changes anything there.
 
     Attributes
     ----------
     stage
-        Whose folder it is.
+        The stage.
     made_of, overwrite, wipe
-        What `Stage.begin` will be given.
+        Arguments for `Stage.begin`.
     standing
-        What stands in the folder.
+        The state of the outputs in the folder.
     record
         The record of the finished outputs; None unless `standing` is `"done"`.
     lost
-        Outputs of the finished stage that are missing or damaged, one clause each.
+        One clause for each missing or damaged output of the finished stage.
     """
 
     stage: Stage
@@ -621,12 +626,12 @@ class Opening:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the outputs stand there, finished and whole: there is nothing to do."""
+        """Tell whether the outputs are finished and whole, so that nothing is left to do."""
         return self.record is not None and not self.lost
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The summary of the finished outputs."""
+        """Return the summary of the finished outputs."""
         assert self.record is not None, "only what is done has a summary"
         return dict(self.record["summary"])
 
@@ -636,11 +641,11 @@ class Opening:
         Parameters
         ----------
         anew
-            Whether everything that stands there goes, whatever made it.
+            Whether to remove the whole content of the folder first, whatever its origin.
 
         Returns
         -------
-        As `Stage.begin`; never `"done"`.
+        The result of `Stage.begin`; never `"done"`.
         """
         if anew:
             return self.stage.replace(self.made_of)
@@ -649,7 +654,7 @@ class Opening:
         )
 
 
-# Keys of a record as older versions wrote it.
+# Keys of the records that older versions wrote.
 _LEAST = {
     "stage",
     "status",
@@ -663,7 +668,7 @@ _LEAST = {
 
 
 def _corpus(root: str) -> str:
-    """The corpus of the run at `root`, as far as its configuration tells."""
+    """Return the corpus of the run at `root`, or `CORPUS` if it is unknown."""
     try:
         return str(Run.at(root).record().get("corpus", "CORPUS"))
     except (OSError, ValueError, ValenceError):

@@ -1,30 +1,33 @@
-"""Intervals of a CCC, and of the difference of two, from a few subjects.
+"""Compute intervals of a CCC, and of the difference of two CCCs, from a few subjects.
 
-Sequences of one person are not independent, so people are counted, never sequences. Resampling
-people finds too narrow intervals where there are few: two predictors of equal skill were told
-apart in half of all cases with two subjects. What stands here was held against a simulation
-(`tests/test_uncertainty.py`).
+Sequences of one person are not independent, so the intervals count people, never sequences.
+Resampling a few people gives intervals that are too narrow: with two subjects, two predictors of
+equal skill were found different in half of all cases. The methods of this module were checked
+against a simulation (`tests/test_uncertainty.py`).
 
-- A single CCC gets the interval of Student's t around its Fisher transform, with the standard
-  error that leaving out each subject in turn gives (the jackknife).
-- A difference is judged twice, and its interval reaches as far as the wider judgement. First, it
-  is divided among the subjects (`shares_of_difference`). If both predictors are equally good and
-  err in the same manner, a subject's share is as likely to have the other sign. All ways to turn
-  the signs give an exact test, and the differences that it does not reject are an interval: its
-  ends are means of subsets of the shares (Hartigan, 1969, "Using subsample values as typical
-  values"). Second, the jackknife judges the difference of both Fisher transforms.
+- A single CCC gets an interval of Student's t around its Fisher transform. The standard error comes
+  from leaving out each subject in turn (the jackknife).
+- A difference is judged in two ways, and its interval covers the intervals of both. First, the
+  difference is divided among the subjects (`shares_of_difference`). If both predictors are equally
+  good and err in the same manner, the share of a subject is equally likely to have the opposite
+  sign. Flipping the signs in all possible ways gives an exact test. The differences that this test
+  does not reject form an interval, whose ends are means of subsets of the shares (Hartigan, 1969,
+  "Using subsample values as typical values"). Second, the jackknife judges the difference of the
+  two Fisher transforms.
 
-Neither judgement is enough alone. Where one predictor errs between subjects and the other within
-them, most subjects' shares have the sign that their sum has not, and turning signs told equals
-apart in up to 10 % of the cases; where one predictor knows the people and the other the moments,
-the jackknife did so in up to 9 %. Where both must agree, it was at most 5 %. A CCC of 0.6
-was told from one of 0.4 by turning signs alone in 7 to 38 % of the cases with 8 to 20 subjects,
-and by both in 4 to 30 %.
+Neither judgement is enough alone. If one predictor errs between subjects and the other within
+subjects, the shares of most subjects have the opposite sign of the sum, and flipping signs found
+equal predictors different in up to 10 % of the cases. If one predictor knows the people and the
+other knows the moments, the jackknife found a false difference in up to 9 % of the cases. When both
+must agree, the error was at most 5 %. With 8 to 20 subjects, flipping signs alone found a CCC of
+0.6 different from one of 0.4 in 7 to 38 % of the cases, and both judgements together in 4 to 30 %.
 
-Under six subjects too few signs can be turned for an error of 5 %, so nothing is told.
+With fewer than six subjects there are too few ways to flip signs for an error of 5 %, so no
+interval is given.
 
-One limit remains, at every number of subjects up to 20: a rare subject with errors many times
-those of the others is mostly not among so few, and nothing in the data tells of it. See `_LEVEL`.
+One limit remains for every number of subjects up to 20. A rare subject whose errors are many times
+larger than those of the others is usually not among so few subjects, and the data give no sign of
+such a subject. See `_LEVEL`.
 """
 
 from __future__ import annotations
@@ -39,26 +42,28 @@ from scipy import stats
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
-# The share of all ways to turn the signs that may lie beyond each end: the least that six subjects
-# can reach.
+# The share of all ways to flip the signs that may lie beyond each end. Six subjects cannot reach a
+# smaller share.
 _TAIL = 1 / 64
-# Student's t at 95 % held the true CCC in 90 to 94 % of simulated cases, for few subjects give too
-# low an error; at 97 % it was held in 93 to 96 %. Where errors differ among subjects by a
-# log-normal factor of sigma 1 and nothing else is wrong, it was held in 78 to 90 %, and lay below
-# the interval elsewhere; equals of which one errs so were told apart in 5 to 19 %. BCa's relatives
-# (a correction of bias, of skewness, of degrees of freedom, a studentised bootstrap) held it in 70
-# to 91 %, and t at 99 % in 83 to 95 %, a quarter wider everywhere.
+# Intervals of Student's t at 95 % contained the true CCC in only 90 to 94 % of simulated cases,
+# because few subjects give too low a standard error; at 97 % they contained it in 93 to 96 %. If
+# errors differ among subjects by a log-normal factor of sigma 1 and nothing else is wrong, the
+# intervals at 97 % contained the true CCC in 78 to 90 % of the cases, and it lay below them in the
+# others. If only one of two equal predictors errs in this way, they were found different in 5 to
+# 19 % of the cases. Relatives of BCa (a correction of bias, of skewness or of degrees of freedom,
+# and a studentised bootstrap) contained the true CCC in 70 to 91 %, and t at 99 % in 83 to 95 %
+# with intervals a quarter wider everywhere.
 _LEVEL = 0.97
-# All ways are tried for as many subjects, and some drawn by chance for more.
+# Up to this number of subjects, all ways are tried; for more subjects, random ones are drawn.
 _ALL_WAYS = 14
 _FEWEST_DRAWS = 1000
-# Products drawn and held at once.
+# Number of signs that are drawn and held at once.
 _BLOCK = 2**22
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
 def fewest_subjects(comparisons: int = 1) -> int:
-    """Return the number of subjects from which on a verdict can be given.
+    """Return the smallest number of subjects for which a verdict is possible.
 
     Parameters
     ----------
@@ -75,14 +80,14 @@ FEWEST = fewest_subjects()
 
 
 def sums_by_subject(y: Array, prediction: Array, subjects: NDArray[Any]) -> Array:
-    """Add up what a CCC is made of, for each subject.
+    """Compute for each subject the sums from which a CCC is computed.
 
     Parameters
     ----------
     y, prediction
-        Labels and predictions `[n]`. Values far from 0 lose digits: take a common origin away.
+        Labels and predictions `[n]`. Values far from 0 lose digits, so subtract a common origin.
     subjects
-        Who speaks, `[n]`.
+        The subject of each value, `[n]`.
 
     Returns
     -------
@@ -102,12 +107,13 @@ def ccc_of_sums(sums: Array) -> Array:
 
 
 def shares_of_difference(first: Array, second: Array) -> Array:
-    """Divide the CCC of `second` less that of `first` among the subjects.
+    """Divide the CCC of `second` minus the CCC of `first` among the subjects.
 
-    The CCC's slope is averaged along the straight way from the sums of one predictor to those of
-    the other (Aumann and Shapley, 1974, "Values of Non-Atomic Games"), and each subject's change
-    of sums is taken times it. The shares add up to the difference. If a subject's predictions
-    change places, the sign of the subject's share changes, and the others' stay.
+    The slope of the CCC is averaged along the straight path from the sums of one predictor to the
+    sums of the other (Aumann and Shapley, 1974, "Values of Non-Atomic Games"). The share of a
+    subject is its change of sums multiplied by this slope. All shares add up to the difference. If
+    the two predictors exchange their predictions for one subject, only the sign of this subject's
+    share changes.
 
     Parameters
     ----------
@@ -135,7 +141,7 @@ def interval_of_difference(
     draws: int = _FEWEST_DRAWS,
     seed: int = 0,
 ) -> Interval | None:
-    """Find the differences that turning signs or the jackknife does not reject, jointly at 95 %.
+    """Find the differences that flipped signs or the jackknife do not reject, jointly at 95 %.
 
     Parameters
     ----------
@@ -146,7 +152,7 @@ def interval_of_difference(
 
     Returns
     -------
-    Both ends of the CCC of `second` less that of `first`, or None with fewer than
+    Both ends for the CCC of `second` minus the CCC of `first`, or None with fewer than
     `fewest_subjects(comparisons)` subjects.
     """
     shares = shares_of_difference(first, second)
@@ -160,28 +166,28 @@ def interval_of_difference(
 def interval_of_mean_share(
     shares: Array, *, comparisons: int = 1, draws: int = _FEWEST_DRAWS, seed: int = 0
 ) -> Interval | None:
-    """Find the differences that turning signs does not reject, at a joint level of 95 %.
+    """Find the differences that flipped signs do not reject, at a joint level of 95 %.
 
     Parameters
     ----------
     shares
-        What each subject adds to the difference, `[subjects]`.
+        The share of each subject in the difference, `[subjects]`.
     comparisons
-        Number of differences that are judged together; each gets its part of the error
+        Number of differences that are judged together; each gets an equal part of the error
         (Bonferroni).
     draws, seed
-        How many ways are drawn by chance for each comparison where there are more than 14
-        subjects, at least 1,000, and the seed.
+        Number of random ways for each comparison (at least 1,000), and the seed; used only with
+        more than 14 subjects.
 
     Returns
     -------
-    Both ends in units of the whole difference, or None with fewer than
+    Both ends for the whole difference, or None with fewer than
     `fewest_subjects(comparisons)` subjects.
     """
     subjects = len(shares)
     if subjects < fewest_subjects(comparisons):
         return None
-    # Means of subsets of shares that are all one value would differ from it by rounding.
+    # If all shares are equal, rounded means of subsets would differ from this value.
     if np.ptp(shares) == 0:
         return float(subjects * shares[0]), float(subjects * shares[0])
     means = np.sort(_subset_means(shares, max(draws, _FEWEST_DRAWS) * comparisons, seed))
@@ -208,7 +214,7 @@ _MOST = 1 - 1e-12
 
 
 def _transformed(sums: Array) -> Array:
-    """Fisher transforms of the CCC of all subjects, then without each of them."""
+    """Compute Fisher transforms of the CCC: of all subjects, then without each subject."""
     whole = sums.sum(axis=0)
     # A CCC of 1 has no finite transform.
     found: Array = np.arctanh(np.clip(ccc_of_sums(np.vstack([whole, whole - sums])), -_MOST, _MOST))
@@ -216,15 +222,16 @@ def _transformed(sums: Array) -> Array:
 
 
 def _reach(found: Array, error: float) -> float:
-    """How far Student's t goes to each side of the first value, by those without a subject."""
+    """Compute the half-width of the interval around the first value of `found`."""
     subjects = len(found) - 1
-    # Squares about the whole's value, not the mean's: what is off by bias is uncertain, too.
+    # Deviations are taken from the value of all subjects and not from the mean, so that bias counts
+    # as uncertainty too.
     deviation = math.sqrt((subjects - 1) * float(np.mean((found[1:] - found[0]) ** 2)))
     return float(stats.t.ppf(1 - error / 2, subjects - 1)) * deviation
 
 
 def _jackknifed_difference(first: Array, second: Array, comparisons: int) -> Interval:
-    """The interval of the difference of both transforms, as one of CCC about their middle."""
+    """Compute the interval of the difference of transforms, as CCCs about their middle."""
     one, other = _transformed(first), _transformed(second)
     difference, middle = other - one, (one[0] + other[0]) / 2
     reach = _reach(difference, (1 - _LEVEL) / comparisons)
@@ -236,14 +243,14 @@ def _jackknifed_difference(first: Array, second: Array, comparisons: int) -> Int
 
 
 def _bottom(sums: Array) -> Array:
-    """The CCC's denominator, times the count."""
+    """Compute the denominator of the CCC times the count."""
     n, y, p, yy, pp, _ = np.moveaxis(sums, -1, 0)
     bottom: Array = yy + pp - 2 * y * p / n
     return bottom
 
 
 def _slope(sums: Array) -> Array:
-    """The derivatives of the CCC by the sums, both `[..., 6]`; 0 where nothing varies."""
+    """Compute the derivatives of the CCC by the sums, both `[..., 6]`; 0 if nothing varies."""
     n, y, p, _, _, _ = np.moveaxis(sums, -1, 0)
     zero, one = np.zeros_like(n), np.ones_like(n)
     bottom = _bottom(sums)
@@ -256,7 +263,7 @@ def _slope(sums: Array) -> Array:
 
 
 def _subset_means(shares: Array, draws: int, seed: int) -> Array:
-    """Means of all subsets that are not empty, or of so many that were drawn."""
+    """Compute the means of all subsets that are not empty, or of `draws` random ones."""
     subjects = len(shares)
     if subjects <= _ALL_WAYS:
         ways = np.arange(1, 2**subjects)[:, None] >> np.arange(subjects) & 1
@@ -267,7 +274,8 @@ def _subset_means(shares: Array, draws: int, seed: int) -> Array:
     rows = max(1, _BLOCK // subjects)
     for start in range(0, draws, rows):
         ways = generator.integers(0, 2, (min(rows, draws - start), subjects), dtype=np.int8)
-        # One empty subset among 2^15 and more; the mean of all stands in for it.
+        # On average, at most one way in 2^15 is the empty subset. It has no mean, so the full set
+        # takes its place.
         ways[~ways.any(axis=1)] = 1
         found.append(ways @ shares / ways.sum(axis=1))
     return np.concatenate(found)

@@ -1,7 +1,7 @@
-"""The four transforms of an augmented copy, chosen by what a segment is and by nothing else.
+"""Augment copies of recordings with four transforms that depend only on the segment's identity.
 
-Noise, pitch, speed and volume, in this order, each with its own probability on each segment. Pitch
-and speed come out of one pass (see `valence.audio.phase_vocoder`).
+Noise, pitch, speed and volume are applied in this order. Each transform is drawn separately for
+each segment. One pass changes pitch and speed together (see `valence.audio.phase_vocoder`).
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from valence.audio.phase_vocoder import stretch
 from valence.config import AugmentConfig
 
-# Draws of a segment: does each transform apply, and how much. They fill whole blocks of four of the
-# random stream, so that a segment's own begin at a place that its number tells.
+# The draws of a segment say whether each transform applies, and how strongly. They fill whole
+# blocks of four numbers in the random stream, so that the segment's number gives their position.
 _TRANSFORMS = 4
 _BLOCKS = 2 * _TRANSFORMS // 4
 
 
 @dataclass(frozen=True, eq=False)
 class Parameters:
-    """What is done to each segment; NaN where the transform does not apply.
+    """The strength of each transform for each segment; NaN where a transform does not apply.
 
     Attributes
     ----------
     noise
-        Standard deviation of the white noise, full scale at 1, float64 `[n]`.
+        Standard deviation of the white noise, where full scale is 1, float64 `[n]`.
     semitones
         Shift of the pitch, float64 `[n]`.
     speed
-        Tempo as a multiple, above 1 faster, float64 `[n]`.
+        Factor of the tempo, float64 `[n]`; above 1 is faster.
     gain
         Factor of the amplitude, float64 `[n]`.
     """
@@ -52,10 +52,10 @@ def draw_parameters(
     copy: int,
     first_segment: int = 0,
 ) -> Parameters:
-    """What is done to segments `first_segment` to `first_segment + n - 1` of a copy.
+    """Draw the transforms of segments `first_segment` to `first_segment + n - 1` of a copy.
 
-    Each segment has its own place in the random stream of (seed, recording, copy), so that it
-    comes out the same however the recording is cut and whoever computes it.
+    Each segment has its own position in the random stream of (seed, recording, copy). The result is
+    the same however the recording is divided into calls, and on every worker.
     """
     stream = _stream(_key(seed, recording, copy), block=_BLOCKS * first_segment)
     draws = np.random.Generator(stream).random((n, 2 * _TRANSFORMS))
@@ -84,20 +84,20 @@ def augment(
     Parameters
     ----------
     segments
-        float32 `[n, samples]`, full scale at 1; not changed.
+        float32 `[n, samples]`, where full scale is 1; the array is not changed.
     config
         Probability and ranges.
     sr
         Sample rate in Hz.
     seed, recording, copy
-        What the draws depend on, together with a segment's place in the recording.
+        The draws depend on these values and on a segment's position in the recording.
     first_segment
-        Place of `segments[0]` in the recording.
+        Position of `segments[0]` in the recording.
 
     Returns
     -------
-    float32 `[n, samples]`. Slower speech is cropped and faster speech followed by zeros, so that
-    the length stays.
+    float32 `[n, samples]`. Slower speech is cropped and faster speech is followed by zeros, so that
+    the length stays the same.
     """
     drawn = draw_parameters(
         len(segments),
@@ -110,7 +110,7 @@ def augment(
     key = _key(seed, recording, copy)
     augmented = segments.copy()
     for index in np.flatnonzero(np.isfinite(drawn.noise)):
-        # A segment's noise has 2^64 blocks of the stream to itself, after those of the draws.
+        # The noise of each segment has its own lane of 2^64 blocks; lane 0 holds the draws above.
         stream = _stream(key, lane=1 + first_segment + int(index))
         generator = np.random.Generator(stream)
         white = generator.standard_normal((1, segments.shape[1]), dtype=np.float32)
@@ -131,5 +131,5 @@ def _key(seed: int, recording: str, copy: int) -> NDArray[np.uint64]:
 
 
 def _stream(key: NDArray[np.uint64], *, lane: int = 0, block: int = 0) -> np.random.Philox:
-    """The random stream of `key` from a block of four 64-bit numbers on, in one of its lanes."""
+    """Open the random stream of `key` in a lane, from a block of four 64-bit numbers on."""
     return np.random.Philox(key=key, counter=np.array([block, lane, 0, 0], np.uint64))

@@ -1,4 +1,4 @@
-"""Audio files as mono float32 at one sample rate, in blocks; cut into segments and levelled."""
+"""Decode audio files in blocks of mono float32 samples at one sample rate."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ from valence.storage.location import Location, is_address
 
 Block = NDArray[np.int16] | NDArray[np.float32]
 
-# Frames decoded at once. Fixed, so that the resampler's output does not depend on who asks.
+# Frames decoded at once. The number is fixed, so that the resampler's output is always the same.
 _BLOCK_FRAMES = 2**16
-# Beyond these a header is damaged: no speech was recorded so, and a second would become hours.
+# A rate beyond these shows a damaged header: no speech is recorded at such a rate, and a second of
+# sound would become hours.
 _LEAST_SR, _MOST_SR = 1000, 768_000
 _COPY_BYTES = 2**20
 _HASHED_BYTES = 2**18
-# The length that FFmpeg's containers state is rounded, and may count what an encoder added.
+# The length that FFmpeg's containers state is rounded, and may include padding of the encoder.
 _MEDIA_SECONDS = 0.25
 _POINTER_BYTES = 64
-# Ogg and CAF hold codecs that libsndfile decodes and others.
+# Ogg and CAF files may hold codecs that libsndfile decodes, and codecs that only FFmpeg decodes.
 _SHARED = (b"OggS", b"caff")
-# Formats of libsndfile's whose bytes or frames `lay_out` counts. The others state no length (PAF,
-# PVF, IRCAM), or one that libsndfile passes over (VOC, 8SVX, AVR, MAT, HTK, SDS, MPC, WVE).
+# Formats of libsndfile whose bytes or frames `lay_out` counts. The other formats state no length
+# (PAF, PVF, IRCAM), or libsndfile ignores it (VOC, 8SVX, AVR, MAT, HTK, SDS, MPC, WVE).
 _JUDGED = frozenset(
     ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3", "NIST")
 )
-# What libsndfile gives as the number of frames where a header does not tell.
+# The number of frames that libsndfile reports if the header does not state it.
 _UNKNOWN_FRAMES = 2**63 - 1
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "a folder"),
@@ -57,16 +58,16 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 @dataclass(frozen=True)
 class AudioHeader:
-    """What the header of an audio file says.
+    """The length, rate and channels that the header of an audio file states.
 
     Attributes
     ----------
     frames
-        Samples a channel.
+        Samples per channel.
     sr
         Sample rate in Hz.
     channels
-        Channels.
+        Number of channels.
     """
 
     frames: int
@@ -75,19 +76,19 @@ class AudioHeader:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Return the duration in seconds."""
         return self.frames / self.sr
 
 
 class _UndecodableError(AudioError):
-    """A file that libsndfile cannot open; another decoder may."""
+    """A file that libsndfile cannot open, but perhaps another decoder."""
 
 
 class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
     """A sound file that is read from its beginning to its end, block by block.
 
-    soundfile seeks to where it already is after every read of a file that can seek, and a seek
-    makes an MP3 decoder lose what it knew: the first frames of every block would be wrong.
+    After every read of a seekable file, soundfile seeks to the current position. Such a seek resets
+    the state of an MP3 decoder, and the first frames of every block would be wrong.
     """
 
     def seekable(self) -> bool:
@@ -96,14 +97,14 @@ class _Forwards(soundfile.SoundFile):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Witness:
-    """What a file on disk was when work on it began.
+    """The identity of a file on disk when work on it began.
 
     Parameters
     ----------
     path
         The file.
     name
-        What messages call it.
+        The name of the file in messages.
     """
 
     path: Path
@@ -112,12 +113,12 @@ class Witness:
 
     @classmethod
     def of(cls, path: Path, name: Location | Path) -> Witness:
-        """Look at a file.
+        """Take the identity of a file.
 
         Raises
         ------
         UnreadableError
-            If it cannot be read, or is no file.
+            If the file cannot be read, or is no regular file.
         """
         return cls(path, name, _identity(path, name))
 
@@ -127,7 +128,7 @@ class Witness:
         Raises
         ------
         UnreadableError
-            If so: what was read of it may be of two files.
+            If the file has changed: the samples read may come from two different files.
         """
         if _identity(self.path, self.name) != self._seen:
             raise UnreadableError(
@@ -142,7 +143,7 @@ def _identity(path: Path, name: Location | Path) -> tuple[int, ...]:
 
 
 def _require_file(path: Path, name: Location | Path) -> os.stat_result:
-    """Refuse what is no file, before anything waits for it to be written to."""
+    """Refuse a path that is no regular file, because opening a pipe would wait for a writer."""
     try:
         seen = path.stat()
     except FileNotFoundError as error:
@@ -165,13 +166,12 @@ def _require_file(path: Path, name: Location | Path) -> os.stat_result:
 
 @contextmanager
 def on_disk(file: Location) -> Iterator[Path]:
-    """A path that `file` can be decoded from: its own, or that of a copy fetched for the block.
+    """Give a local path of `file` for the block: its own, or that of a temporary copy.
 
     Raises
     ------
     UnreadableError
-        If the file cannot be read, is a link to nothing, or is no file but a folder, a pipe or a
-        device.
+        If the file cannot be read, is a link to nothing, or is a folder, a pipe or a device.
     AudioError
         If its path is not UTF-8.
     OSError
@@ -193,14 +193,15 @@ def on_disk(file: Location) -> Iterator[Path]:
                 try:
                     target.write(block)
                 except OSError as error:
-                    # That the disk here is full says nothing about the file.
-                    told = f"{error.strerror}, while '{file}' was fetched to"
-                    raise OSError(error.errno, told, str(path)) from error
+                    # A full disk on this machine says nothing about the file, so the error is no
+                    # `UnreadableError`.
+                    what = f"{error.strerror}, while '{file}' was fetched to"
+                    raise OSError(error.errno, what, str(path)) from error
         yield path
 
 
 def _blocks(file: Location) -> Iterator[bytes]:
-    """The content of a file, a piece at a time."""
+    """Read the content of a file in pieces."""
     try:
         with file.open() as source:
             while block := source.read(_COPY_BYTES):
@@ -210,9 +211,9 @@ def _blocks(file: Location) -> Iterator[bytes]:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file on disk, 64 hexadecimal digits."""
+    """Compute the SHA-256 of a file on disk, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    # One small buffer: what is read into the cache is hashed while it is there.
+    # The buffer is small, so that its content is hashed while it is in the cache.
     buffer = memoryview(bytearray(_HASHED_BYTES))
     with path.open("rb", buffering=0) as file:
         while read := file.readinto(buffer):
@@ -221,39 +222,40 @@ def checksum(path: Path) -> str:
 
 
 def read_header(file: Location) -> AudioHeader:
-    """What an audio file's header says, checked against its size.
+    """Read the header of an audio file, and check it against the size of the file.
 
     Raises
     ------
     AudioError
-        If it is absent, empty, truncated (as far as that shows without decoding) or not audio.
+        If the file is absent, empty, truncated (as far as this is visible without decoding) or not
+        audio.
     """
     with on_disk(file) as path:
         return header(path, file)
 
 
 def header(path: Path, name: Location | Path) -> AudioHeader:
-    """`read_header` of a file on disk; messages call it `name`."""
+    """Read the header of a file on disk like `read_header`; messages call the file `name`."""
     with _opened(path, name) as source:
         return source.header
 
 
 def read_audio(file: Location, *, sr: int, channel: Channel = "mean") -> NDArray[np.float32]:
-    """The whole of an audio file, mono.
+    """Read a whole audio file as one channel.
 
     Parameters
     ----------
     file
-        WAV, FLAC, Ogg (Vorbis, Opus), MP3, RF64, W64, AIFF, AU, CAF or NIST SPHERE, or with PyAV
-        one of FFmpeg's, of any sample rate and number of channels.
+        WAV, FLAC, Ogg (Vorbis, Opus), MP3, RF64, W64, AIFF, AU, CAF or NIST SPHERE; with PyAV also
+        FFmpeg's formats. Any sample rate and number of channels is allowed.
     sr
-        Sample rate in Hz that it is resampled to.
+        Sample rate in Hz to which the sound is resampled.
     channel
-        The channel that is taken, or their mean.
+        The number of the chosen channel, or `"mean"` for the mean of all channels.
 
     Returns
     -------
-    float32 `[samples]`, full scale at 1.
+    float32 `[samples]`, where full scale is 1.
 
     Raises
     ------
@@ -265,33 +267,33 @@ def read_audio(file: Location, *, sr: int, channel: Channel = "mean") -> NDArray
 
 
 class AudioReading:
-    """An audio file on disk, read in blocks; memory does not grow with its length.
+    """An audio file on disk that is read in blocks, so that memory does not grow with its length.
 
-    Iterating yields float32 `[samples]`, mono at `sr` Hz, not empty; together what `read_audio`
-    returns.
+    Iteration yields blocks that are not empty: float32 `[samples]`, mono at `sr` Hz. Joined, the
+    blocks are the array that `read_audio` returns.
 
     Parameters
     ----------
     path
         The file.
     sr
-        Sample rate in Hz that it is resampled to.
+        Sample rate in Hz to which the sound is resampled.
     channel
-        The channel that is taken, or their mean.
+        The number of the chosen channel, or `"mean"` for the mean of all channels.
     name
-        What messages call the file.
+        The name of the file in messages.
 
     Attributes
     ----------
     header
-        What is known of the file; None before the first block.
+        The header of the file; None before the first block.
     remarks
-        What was odd about it; complete when the last block was read.
+        Oddities of the file; complete after the last block.
 
     Raises
     ------
     AudioError
-        As `read_audio`; it may come after blocks that were sound.
+        For the same reasons as `read_audio`, possibly after some blocks were already yielded.
     """
 
     def __init__(
@@ -308,11 +310,11 @@ class AudioReading:
         self.remarks: tuple[str, ...] = ()
 
     def low_rate(self) -> tuple[str, ...]:
-        """As the function `low_rate`, once the first block was read."""
+        """Remark on a low sample rate like the function `low_rate`, after the first block."""
         return () if self.header is None else low_rate(self.header.sr, sr=self._sr)
 
     def mismatches(self) -> tuple[str, ...]:
-        """What a model hears otherwise than in training, once the first block was read."""
+        """Remark on differences from training like `mismatches`, after the first block."""
         if self.header is None:
             return ()
         return mismatches(self.header.sr, self.header.channels, sr=self._sr, channel=self._channel)
@@ -356,7 +358,7 @@ class AudioReading:
 
 
 def low_rate(found_sr: int, *, sr: int) -> tuple[str, ...]:
-    """Remark a recording's rate where it is below the model's, `sr`.
+    """Remark on the rate of a recording if it is below the model's rate `sr`.
 
     >>> low_rate(8000, sr=16000)
     ('its sample rate of 8000 Hz is below 16000 Hz: it holds nothing above 4000 Hz',)
@@ -374,7 +376,7 @@ def low_rate(found_sr: int, *, sr: int) -> tuple[str, ...]:
 def mismatches(
     found_sr: int, channels: int, *, sr: int, channel: Channel = "mean"
 ) -> tuple[str, ...]:
-    """What of a recording's rate and channels a model hears otherwise than in training.
+    """Remark on rate and channels of a recording that differ from the model's training.
 
     >>> mismatches(8000, 1, sr=16000)
     ('its sample rate of 8000 Hz is below 16000 Hz: it holds nothing above 4000 Hz',)
@@ -386,7 +388,7 @@ def mismatches(
 
 
 class _Source:
-    """A file that is open for decoding, as one stream of blocks whatever parts it has."""
+    """A file that is open for decoding; all its parts appear as one stream of blocks."""
 
     def __init__(self, name: Location | Path, layout: Layout, path: Path) -> None:
         self._name, self._layout, self._path = name, layout, path
@@ -426,18 +428,18 @@ class _Source:
         self.header = AudioHeader(frames, sr, channels)
 
     def blocks(self) -> Iterator[Block]:
-        """Decode all parts in blocks `[frames, channels]`, of which the last alone is empty.
+        """Decode all parts in blocks `[frames, channels]`; only the last block is empty.
 
         Raises
         ------
         AudioError
-            If fewer samples come out than there should be.
+            If the decoder gives fewer samples than the file should hold.
         """
         done = 0
         held: list[Block] = []
         for block in self._decoded():
             done += len(block)
-            # Every block but the last has the same length, also where a part ends within it.
+            # Every block but the last two has the same length, even if a part ends inside it.
             held.append(block)
             if sum(map(len, held)) >= _BLOCK_FRAMES:
                 whole = _joined(held)
@@ -454,7 +456,7 @@ class _Source:
         yield np.empty((0, header.channels), np.float32)
 
     def remarks(self) -> tuple[str, ...]:
-        """What is odd about the file and costs no sound."""
+        """Return remarks on oddities that cause no loss of sound."""
         found = list(self._layout.remarks)
         if self._unknown:
             found.append("its header gives no length, so it was read to its end")
@@ -478,7 +480,7 @@ class _Source:
         for part, stated in zip(self._parts, self._frames, strict=True):
             frames = 0
             with _decoder(self._path, part, self._name) as sound:
-                # Sixteen-bit samples are read as they are: libsndfile's own conversion is slower.
+                # Sixteen-bit samples are read as integers, because libsndfile converts them slowly.
                 kind = "int16" if sound.subtype == "PCM_16" else "float32"
                 while True:
                     try:
@@ -503,7 +505,7 @@ class _Source:
         )
 
     def _known(self, parts: tuple[Part | None, ...]) -> list[tuple[int, int, int]]:
-        """What libsndfile says of each part: samples a channel, rate, channels."""
+        """Ask libsndfile for samples per channel, rate and channels of each part."""
         known = []
         for part in parts:
             with _decoder(self._path, part, self._name) as sound:
@@ -511,8 +513,8 @@ class _Source:
         return known
 
     def _counted(self) -> int:
-        """Count the samples of a file whose header leaves them open."""
-        # The wrong rate in a message is of no importance here: nothing else is known yet.
+        """Count the samples of a file whose header does not state their number."""
+        # The rate is only a placeholder for an error message, because the true one is not set yet.
         self.header = AudioHeader(_UNKNOWN_FRAMES, _MOST_SR, 1)
         return sum(map(len, self._decoded()))
 
@@ -526,7 +528,7 @@ def _joined(blocks: list[Block]) -> Block:
 
 @contextmanager
 def _decoder(path: Path, part: Part | None, name: Location | Path) -> Iterator[soundfile.SoundFile]:
-    """A file, or a part of it, open in libsndfile."""
+    """Open a file, or a part of it, with libsndfile."""
     with ExitStack() as stack:
         target: Any = path
         if part is not None:
@@ -550,7 +552,7 @@ def _decoder(path: Path, part: Part | None, name: Location | Path) -> Iterator[s
 
 @contextmanager
 def _opened(path: Path, name: Location | Path) -> Iterator[_Source]:
-    """The file open for decoding, once its size is known to agree with its header."""
+    """Open a file for decoding, after checking that its size agrees with its header."""
     size = _require_file(path, name).st_size
     if size == 0:
         raise AudioError(f"'{name}' is empty: it has no bytes. Restore it from its source.")
@@ -565,8 +567,9 @@ def _opened(path: Path, name: Location | Path) -> Iterator[_Source]:
     try:
         source = _Source(name, layout, path)
     except _UndecodableError:
-        # What libsndfile does not know may be one of FFmpeg's formats without a mark of its own,
-        # or a codec that FFmpeg alone decodes in a container of both (Speex in Ogg, ALAC in CAF).
+        # A file that libsndfile cannot open may have a format of FFmpeg's that begins with no mark,
+        # or a codec that only FFmpeg decodes in a container that both know (Speex in Ogg, ALAC in
+        # CAF).
         by_suffix = layout == Layout() and Path(str(name)).suffix.lower() in MEDIA_SUFFIXES
         if not (by_suffix or start.startswith(_SHARED)):
             raise
@@ -576,7 +579,7 @@ def _opened(path: Path, name: Location | Path) -> Iterator[_Source]:
 
 
 def _require_content(head: bytes, name: Location | Path) -> None:
-    """Refuse the short text that stands where large content was not fetched."""
+    """Refuse the short text that git-LFS or git-annex leaves if content was not fetched."""
     if is_address(head):
         raise UnreadableError(
             f"'{name}' holds the address of its content in place of it: the content was not "

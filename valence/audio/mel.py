@@ -1,7 +1,7 @@
-"""Log-mel spectrogram of segments, many at a time.
+"""Compute log-mel spectrograms of many segments at a time.
 
-Every step is one whose result IEEE 754 fixes, or one that the libraries compute alike on every
-x86-64 processor, so that the same bytes come out on a cluster of unlike nodes.
+The result of every step is either fixed by IEEE 754, or the libraries compute it alike on every
+x86-64 processor. A cluster whose nodes differ therefore gives the same bytes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from valence.config import MelConfig
 
-# 10 log10 of the smallest power that is told apart from silence is -100 dB.
+# Smaller powers count as silence: 10 log10 of this power is -100 dB.
 FLOOR_POWER = 1e-10
 
-# Segments transformed at once: frames, spectra and bands stay in the second-level cache.
+# Segments transformed at once: so few that frames, spectra and bands stay in the L2 cache.
 _CHUNK_SEGMENTS = 10
 
 # Slaney's scale is linear up to 1000 Hz and logarithmic above.
@@ -26,34 +26,35 @@ _HZ_PER_MEL = 200 / 3
 _BREAK_HZ = 1000.0
 _LOG_STEP = np.log(6.4) / 27
 
-# Bits of the float32 nearest to the square root of 1/2, and those below the exponent.
+# Bits of the float32 nearest to the square root of 1/2; number of bits below the exponent.
 _HALF_ROOT_BITS = np.int32(0x3F3504F3)
 _MANTISSA_BITS = 23
-# Coefficients of 10 log10 exp(2 artanh s) over s, and the dB of a factor of 2.
+# Coefficients of the series of 10 log10(exp(2 artanh s)) / s; the dB of a factor of 2.
 _ARTANH = [np.float32(20 / np.log(10) / odd) for odd in (1, 3, 5, 7)]
 _OCTAVE = np.float32(10 * np.log10(2))
 
 
 def log_mel(segments: NDArray[np.float32], config: MelConfig, *, sr: int) -> NDArray[np.float32]:
-    """Log-mel spectrogram of each segment on its own.
+    """Compute the log-mel spectrogram of each segment.
 
-    A segment is zero-padded to `(n_frames - 1) * hop_length` samples and transformed by a centred
-    STFT (periodic Hann window, zeros beyond the ends); its power is summed in mel bands (Slaney's
-    scale and area normalisation) and told in dB: `10 log10(max(S, 1e-10))`, without clipping below
-    the segment's maximum. This is librosa's `melspectrogram` followed by `power_to_db`.
+    A segment is padded with zeros to `(n_frames - 1) * hop_length` samples and transformed by a
+    centred STFT (periodic Hann window, zeros beyond the ends). Its power is summed in mel bands
+    (Slaney's scale and area normalisation) and expressed in dB: `10 log10(max(S, 1e-10))`, with no
+    limit relative to the segment's maximum. This equals librosa's `melspectrogram` followed by
+    `power_to_db` with `top_db=None`.
 
     Parameters
     ----------
     segments
-        float32 `[n, samples]`, full scale at 1.
+        float32 `[n, samples]`, where full scale is 1.
     config
-        Transform, bands and frames.
+        Settings of transform, bands and frames.
     sr
         Sample rate in Hz.
 
     Returns
     -------
-    float32 `[n, n_mels, n_frames]`, in dB. What a segment gives does not depend on the others.
+    float32 `[n, n_mels, n_frames]`, in dB. Each segment's result is independent of the others.
 
     >>> log_mel(np.zeros((2, 8000), np.float32), MelConfig(), sr=16_000).shape
     (2, 128, 34)
@@ -88,10 +89,10 @@ def log_mel(segments: NDArray[np.float32], config: MelConfig, *, sr: int) -> NDA
 
 
 def decibel(power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`10 log10(max(power, 1e-10))` in float32, right to 2e-5 dB.
+    """Compute `10 log10(max(power, 1e-10))` in float32, with an error below 2e-5 dB.
 
-    Written in additions, multiplications and divisions alone, because numpy's logarithm gives
-    other last bits on processors with AVX-512 than on others.
+    The computation uses only additions, multiplications and divisions, because the last bits of
+    numpy's logarithm differ between processors with and without AVX-512.
 
     >>> decibel(np.array([1, 100, 0], np.float32)).tolist()
     [0.0, 20.0, -100.0]
@@ -119,7 +120,7 @@ def decibel(power: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def mel_filters(*, sr: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
-    """Triangular filters on Slaney's mel scale, each of area 1: librosa's `filters.mel`.
+    """Compute triangular filters of area 1 on Slaney's mel scale, as librosa's `filters.mel`.
 
     Returns
     -------
@@ -152,6 +153,6 @@ def _window(n_fft: int) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=8)
 def _filters(sr: int, n_fft: int, n_mels: int) -> scipy.sparse.csr_matrix:
-    # One weight in sixty is not zero: a sparse product reads each power once or twice, and adds in
-    # an order that depends neither on the machine nor on the number of segments.
+    # Only one weight in sixty is not zero. A sparse product reads each power once or twice, and its
+    # order of addition depends neither on the machine nor on the number of segments.
     return scipy.sparse.csr_matrix(mel_filters(sr=sr, n_fft=n_fft, n_mels=n_mels))

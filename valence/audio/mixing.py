@@ -1,11 +1,12 @@
-"""Several channels to one: their mean, or a channel that is named.
+"""Mix several channels to one: their mean, or a chosen channel.
 
-Where channels cancel each other (stereo in opposite phase, such as a balanced line that was
-recorded as two channels), their mean is the noise in which they differ, which levelling would raise
-to speech. There the louder channel is taken in its place. That is decided for short stretches on a
-fixed grid, each by the loud ones among its neighbours: between two words the noise alone says
-nothing of phase. So it costs one pass, holds where only a part of a recording is so, and depends on
-nothing beyond the neighbours, wherever a recording is cut.
+Channels may cancel each other (stereo in opposite phase, such as a balanced line that was recorded
+as two channels). Their mean is then only the noise in which they differ, and levelling would raise
+this noise to the level of speech. In such places the louder channel replaces the mean. The decision
+is made for short stretches on a fixed grid, and loud neighbours of a stretch have most weight:
+between two words there is only noise, which says nothing about phase. This needs only one pass,
+works if only a part of a recording is affected, and depends only on neighbouring stretches,
+wherever a recording is cut.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ Block = NDArray[np.int16] | NDArray[np.float32]
 
 # Frames of a stretch: shorter than a segment at every usual rate.
 _STRETCH = 4096
-# Stretches on either side that have a say: 1.4 s at 48 kHz and 4 s at 16 kHz, so that there is a
-# word among them.
+# Neighbours on either side that take part in a decision: 1.4 s at 48 kHz and 4 s at 16 kHz, long
+# enough to contain a word.
 _NEIGHBOURS = 16
-# The mean of n channels keeps 1/n of the power of sounds that are independent of each other. With a
-# sixteenth of that (12 dB less; two channels then lose 15 dB), what the channels share is gone, and
-# the rest is what they do not share.
+# The mean of n channels keeps 1/n of the power of independent sounds. If only a sixteenth of this
+# is left (12 dB less; two channels then lose 15 dB), the sound that the channels share has
+# cancelled, and only their differences remain.
 _LEAST_KEPT = 1 / 16
-# So little (30 dB) is left by no chance, whatever the neighbours say.
+# A loss of 30 dB is no chance; the neighbours then take no part in the decision.
 _SURELY_LOST = 1e-3
-# Below one step of sixteen bits there is nothing to be heard, and chance makes channels opposite.
+# Below one step of sixteen bits nothing is audible, and channels are opposite by chance.
 _LEAST_POWER = 2.0**-30
-# A channel of equal power is no reason to leave the first one: each change is a click.
+# A channel must be clearly louder to replace the first one, because each change is a click.
 _LOUDER = 2.0
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A block that waits for its neighbours, and what its stretches say."""
+    """A block that waits for its neighbours, with the power and votes of its stretches."""
 
     channels: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -51,12 +52,12 @@ class _Held:
 
 
 class Mixer:
-    """Makes one channel of blocks that follow each other, and remembers where channels cancelled.
+    """Mixes consecutive blocks to one channel, and counts the frames in which channels cancelled.
 
     Parameters
     ----------
     channel
-        `"mean"`, or the number of the channel that is taken, from 0.
+        `"mean"`, or the number of the chosen channel, counted from 0.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -65,12 +66,12 @@ class Mixer:
         self.frames = 0
 
     def mono(self, blocks: Iterable[Block]) -> Iterator[NDArray[np.float32]]:
-        """Mix blocks `[frames, channels]`, each to float32 `[frames]`, full scale at 1.
+        """Mix each block `[frames, channels]` to float32 `[frames]`, where full scale is 1.
 
-        All blocks but the last two hold a multiple of 4,096 frames.
+        All blocks but the last two must hold a multiple of 4,096 frames.
         """
         held: deque[_Held] = deque()
-        # The stretches before the first block held.
+        # Power and votes of the stretches before the first held block.
         before = (np.zeros((0, 1)), np.zeros(0))
         for block in blocks:
             if self._channel != "mean" or block.shape[1] == 1:
@@ -110,7 +111,7 @@ class Mixer:
         return y
 
     def remarks(self, sr: int) -> tuple[str, ...]:
-        """What is odd about the blocks so far, at `sr` Hz."""
+        """Remark on channels that cancelled in the blocks so far, at `sr` Hz."""
         if not self.cancelled:
             return ()
         return (
@@ -120,7 +121,7 @@ class Mixer:
 
 
 def _weighed(block: Block) -> _Held:
-    """A block, its mean, and the votes of its stretches: for another channel above 0."""
+    """Compute a block's mean and the votes of its stretches; above 0 is against the mean."""
     y = _scaled(block.mean(axis=1, dtype=np.float32), block.dtype)
     channels = _scaled(block, block.dtype)
     starts = np.arange(0, len(y), _STRETCH)
@@ -131,7 +132,7 @@ def _weighed(block: Block) -> _Held:
     power = np.add.reduceat(np.square(channels), starts, axis=0) / lengths[:, None]
     kept = np.add.reduceat(np.square(y), starts) / lengths
     whole = power.mean(axis=1)
-    # Samples that are not finite are refused by who asked for the sound.
+    # Samples that are not finite count as silence here; `AudioReading` refuses them.
     heard = (whole > _LEAST_POWER) & np.isfinite(whole)
     power = np.where(heard[:, None], power, 0).astype(np.float64)
     whole = np.where(heard, whole, 0).astype(np.float64)
@@ -140,7 +141,7 @@ def _weighed(block: Block) -> _Held:
 
 
 def _around(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each row, and the mean of its neighbours beside it: the loud outweigh the quiet.
+    """Add the mean of its neighbours to each row, so that loud rows outweigh quiet ones.
 
     >>> _around(np.array([0.0, 320.0, 0.0])).tolist()
     [10.0, 320.0, 10.0]
@@ -155,13 +156,13 @@ def _around(found: NDArray[np.float64]) -> NDArray[np.float64]:
 def _last(
     before: tuple[NDArray[np.float64], NDArray[np.float64]], gone: _Held
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The power and votes of the stretches that are still neighbours of one to come."""
+    """Return power and votes of the stretches that are neighbours of later ones."""
     power = np.concatenate([*([before[0]] if len(before[1]) else []), gone.power])
     return power[-_NEIGHBOURS:], np.concatenate([before[1], gone.votes])[-_NEIGHBOURS:]
 
 
 def _scaled(y: NDArray[np.floating] | NDArray[np.int16], dtype: np.dtype) -> NDArray[np.float32]:
-    """Samples that were of `dtype` as float32, full scale at 1."""
+    """Convert samples that come from `dtype` to float32, where full scale is 1."""
     if dtype == np.int16:
         return np.multiply(y, np.float32(1 / 2**15), dtype=np.float32)
     return np.asarray(y, np.float32)

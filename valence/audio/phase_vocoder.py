@@ -1,13 +1,14 @@
-"""Pitch and tempo of many short segments in one pass of a phase vocoder.
+"""Change pitch and tempo of many short segments in one pass of a phase vocoder.
 
-Laroche and Dolson's vocoder with identity phase locking: the frames of the input are laid out at
-the distances of the output, and every region around a spectral peak is turned as a whole, so that
-the phase of the peak goes on from where the frame before left it. A shift of pitch is a stretch
-followed by resampling. Against harmonic glides whose stretched form is known, the error is a third
-of that of the stretcher that audiomentations runs, in a third of its time.
+This is Laroche and Dolson's vocoder with identity phase locking. The frames of the input are placed
+at the distances of the output. Every region around a spectral peak is rotated as a whole, so that
+the phase of the peak continues that of the frame before. A shift of pitch is a stretch followed by
+resampling. On harmonic glides whose stretched form is known, the error is a third of the error of
+the stretcher that audiomentations uses, in a third of its time.
 
-Only additions, multiplications, divisions and square roots are used, and complex numbers only by
-their parts, for the same bytes on every x86-64 processor (see `valence.audio.mel`).
+The code uses only additions, multiplications, divisions and square roots, and treats real and
+imaginary parts separately, so that every x86-64 processor gives the same bytes (see
+`valence.audio.mel`).
 
 References
 ----------
@@ -23,18 +24,18 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-# A window of 64 ms resolves the harmonics of a low voice; four overlap at any sample.
+# A window of 64 ms resolves the harmonics of a low voice; four windows overlap at each sample.
 _WINDOW_SECONDS = 0.064
 _OVERLAP = 4
 # The squares of four overlapping Hann windows sum to 3/2.
 _WINDOW_SUM = 1.5
-# Segments at once: their spectra stay in the second-level cache.
+# Segments processed at once: so few that their spectra stay in the L2 cache.
 _BATCH_SEGMENTS = 8
-# Zeros after what is resampled, so that its end does not run into its beginning.
+# Zeros after the signal before resampling, so that its end does not wrap round to its beginning.
 _GUARD_SAMPLES = 64
-# Factors of pitch are multiples of one part in so many, far less than anyone hears.
+# Factors of pitch are rounded to multiples of 1 / 2^28, far finer than anyone can hear.
 _FACTOR_STEPS = 2.0**28
-# Pairs of transform lengths from which the nearest ratio is taken: within 0.01 semitones.
+# Pairs of transform lengths that are tried for a ratio: the best is within 0.01 semitones.
 _CANDIDATES = 48
 
 
@@ -45,23 +46,23 @@ def stretch(
     speed: NDArray[np.float64],
     sr: int,
 ) -> NDArray[np.float32]:
-    """Shift the pitch and change the tempo of each segment; its length stays.
+    """Shift the pitch and change the tempo of each segment; its length stays the same.
 
     Parameters
     ----------
     segments
         float32 `[n, samples]`.
     semitones
-        Shift of the pitch of each, `[n]`.
+        Shift of the pitch of each segment, `[n]`.
     speed
-        Tempo of each as a multiple, above 1 faster, `[n]`.
+        Factor of the tempo of each segment, `[n]`; above 1 is faster.
     sr
         Sample rate in Hz.
 
     Returns
     -------
-    float32 `[n, samples]`: what is slower is cropped, what is faster is followed by zeros. A
-    segment with 0 semitones and a speed of 1 comes back as it was, but for rounding.
+    float32 `[n, samples]`: a slower segment is cropped, a faster one is followed by zeros. A shift
+    of 0 semitones at a speed of 1 changes a segment only by rounding.
 
     >>> y = np.sin(np.arange(4000, dtype=np.float32) / 9)[None]
     >>> same = stretch(y, semitones=np.zeros(1), speed=np.ones(1), sr=16_000)
@@ -76,7 +77,7 @@ def stretch(
     for first in range(0, n, _BATCH_SEGMENTS):
         batch = slice(first, first + _BATCH_SEGMENTS)
         ratio = factor[batch] / speed[batch]
-        # No more of the stretched segment is needed than fits once it is resampled.
+        # Only the part of the stretched segment that fits after resampling is needed.
         needed = np.ceil(samples * np.minimum(ratio, factor[batch])).astype(np.int64)
         stretched = _vocode(segments[batch], ratio, needed, n_fft)
         for index, y in enumerate(stretched, first):
@@ -94,12 +95,12 @@ def _vocode(
     needed: NDArray[np.int64],
     n_fft: int,
 ) -> NDArray[np.float32]:
-    """Make each segment `ratio` times as long, its pitch unchanged; `[n, at least needed]`."""
+    """Stretch each segment `ratio` times without a change of pitch; `[n, at least needed]`."""
     n, samples = segments.shape
     hop = n_fft // _OVERLAP
     window = _window(n_fft)
-    # Frames are centred at -hop, 0, hop, ... of the output, and where that was in the input. One
-    # frame more than reaches what is needed, however many others of the batch need.
+    # Frames are centred at -hop, 0, hop, ... in the output, and at the matching places in the
+    # input. There is one frame more than the longest segment of the batch needs.
     n_frames = -(-(int(needed.max()) + n_fft // 2) // hop) + 2
     centre = np.rint(np.arange(-1, n_frames - 1)[:, None] * (hop / ratio)).astype(np.int64)
     np.minimum(centre, samples + n_fft, out=centre)
@@ -121,21 +122,23 @@ def _vocode(
 
 
 def _turn(spectrum: NDArray[np.complex64], earlier: NDArray[np.complex64]) -> None:
-    """Turn the phases of `spectrum` in place, so that each frame goes on where the last one ends.
+    """Rotate the phases of `spectrum` in place, so that each frame continues the one before.
 
     Parameters
     ----------
     spectrum
-        Frames as they are in the input, complex64 `[n_frames, n, bins]`.
+        Spectra of the input's frames, complex64 `[n_frames, n, bins]`.
     earlier
-        The input one output hop before each frame but the first, `[n_frames - 1, n, bins]`.
+        Spectra of the input one output hop before each frame but the first,
+        `[n_frames - 1, n, bins]`.
     """
     n_frames, n, bins = spectrum.shape
     a_frame = n * bins
     peaks, region = _regions(spectrum)
     bounds = np.searchsorted(peaks, np.arange(n_frames + 1) * a_frame)
-    # What was at `earlier` has been put where the frame before lies: a peak turns by the difference
-    # of the two in phase, on top of how far the region it was in had turned.
+    # In the output, the place of `earlier` is the place of the frame before. A peak is rotated by
+    # the phase difference of that frame and `earlier`, and by the rotation that its region in the
+    # frame before already has.
     later = peaks[bounds[1] :] - a_frame
     from_, to = earlier.reshape(-1)[later], spectrum.reshape(-1)[later]
     real = to.real * from_.real + to.imag * from_.imag
@@ -165,12 +168,13 @@ def _turn(spectrum: NDArray[np.complex64], earlier: NDArray[np.complex64]) -> No
 def _regions(
     spectrum: NDArray[np.complex64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The peaks of each frame, and for each bin the number of the peak that it belongs to.
+    """Find the peaks of each frame, and the peak that each bin belongs to.
 
     Returns
     -------
-    Flat indices of the bins that exceed two neighbours on either side, ascending, at least one a
-    frame, and int32 `[n_frames * n * bins]`: the nearest of them in the same frame.
+    Ascending flat indices of the peaks, at least one in each frame: bins that exceed two neighbours
+    on either side. And int32 `[n_frames * n * bins]`: for each bin, the number of the nearest peak
+    in the same frame.
     """
     bins = spectrum.shape[2]
     power = np.square(spectrum.real)
@@ -183,7 +187,7 @@ def _regions(
     inner &= middle >= power[..., 4:]
     is_peak[..., 0] = ~is_peak.any(axis=2)
     peaks = np.flatnonzero(is_peak)
-    # A region begins half-way from the peak before, or where the frame does.
+    # A region begins half-way from the peak before, or at the beginning of the frame.
     frame = peaks // bins
     begin = frame * bins
     same = frame[1:] == frame[:-1]
@@ -196,7 +200,7 @@ def _regions(
 
 
 def _resample(y: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """Read `y` `factor` times as fast: band-limited, by the transform of the whole."""
+    """Resample `y` to `factor` times its speed, band-limited, by one Fourier transform."""
     lengths = _smooth_lengths(2 ** int(np.ceil(np.log2(4 * len(y) * max(1, 1 / factor) + 1024))))
     before = lengths[np.searchsorted(lengths, len(y) + _GUARD_SAMPLES) :][:_CANDIDATES]
     wanted = before / factor
@@ -212,7 +216,7 @@ def _resample(y: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=8)
 def _smooth_lengths(most: int) -> NDArray[np.int64]:
-    """Lengths up to `most` that have no prime factor above 11, which transforms are fast at."""
+    """List the lengths up to `most` without a prime factor above 11; their FFTs are fast."""
     lengths = np.ones(1, np.int64)
     for prime in (2, 3, 5, 7, 11):
         powers = prime ** np.arange(int(np.log(most) / np.log(prime)) + 1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Cut sound into segments, and level them."""
+"""Cut sound into segments, and bring segments to a level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def segment_audio(y: NDArray[np.float32], segment_samples: int) -> NDArray[np.float32]:
-    """Cut `y` into segments; what is left after the last whole one is dropped.
+    """Cut `y` into segments; the rest after the last whole segment is dropped.
 
     Returns
     -------
@@ -26,13 +26,13 @@ def segment_audio(y: NDArray[np.float32], segment_samples: int) -> NDArray[np.fl
 def iter_segments(
     blocks: Iterable[NDArray[np.float32]], segment_samples: int, *, segments: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Cut a stream of samples into segments, `segments` at a time.
+    """Cut a stream of samples into segments, and yield `segments` of them at a time.
 
     Yields
     ------
-    float32 `[segments, segment_samples]`, the last one shorter; a part of a segment at the end is
-    dropped. The cut depends on the samples alone, not on how they were divided into blocks. Each
-    array may be changed in place and is used again for the next one.
+    float32 `[segments, segment_samples]`; the last array may have fewer segments. An incomplete
+    segment at the end is dropped. The cut depends only on the samples, not on the blocks. The
+    caller may change an array in place; its memory is used again for the next one.
     """
     buffer = np.empty(segments * segment_samples, np.float32)
     filled = 0
@@ -57,15 +57,15 @@ def normalize(
     level: Literal["peak", "rms"] = "peak",
     level_dbfs: float = -3.0,
 ) -> NDArray[np.float32]:
-    """Bring each segment to a level; one that is all zeros stays so.
+    """Bring each segment to a level; a segment of zeros stays unchanged.
 
     Parameters
     ----------
     segments
-        float32 `[n, samples]`, full scale at 1.
+        float32 `[n, samples]`, where full scale is 1.
     level
-        What is brought to the level: the largest absolute sample, which cannot clip, or the root
-        of the mean square.
+        The measure that is brought to the level: the largest absolute sample, which cannot clip, or
+        the root mean square.
     level_dbfs
         The level in dB relative to full scale.
 
@@ -81,7 +81,7 @@ def normalize(
             found = np.maximum(segments.max(axis=1), -segments.min(axis=1))
         case "rms":
             found = np.sqrt(np.square(segments, dtype=np.float64).mean(axis=1)).astype(np.float32)
-    # Below the smallest normal number a gain would overflow: such a segment is silence.
+    # Below the smallest normal number the gain would overflow, so such a segment is silence.
     heard = found >= np.finfo(np.float32).tiny
     gain = np.float32(10 ** (level_dbfs / 20)) / np.where(heard, found, np.float32(1))
     return segments * np.where(heard, gain, np.float32(1))[:, None]

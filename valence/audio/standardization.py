@@ -1,4 +1,4 @@
-"""Standardisation of mel spectrograms: mergeable moments, and what is made of them."""
+"""Standardise mel spectrograms with mean and standard deviation from mergeable moments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from valence.errors import ModelError
 
 Scope = Literal["global", "mel_band", "segment_minmax"]
 
-# Values whose sums are taken at once: small enough that their float64 copy stays in the cache.
+# Values summed at once: few enough that their float64 copy stays in the cache.
 _CHUNK_VALUES = 100_000
 
 
@@ -21,9 +21,9 @@ _CHUNK_VALUES = 100_000
 class MelMoments:
     """Count, mean and sum of squared deviations of each mel band, mergeable in any grouping.
 
-    Sums are float64 and merged by the formula of Chan, Golub and LeVeque (1983), so that nothing is
-    lost to cancellation. Merging in another order may change the last bit: whoever needs the same
-    bytes everywhere merges in a fixed order.
+    Sums are float64 and merged by the formula of Chan, Golub and LeVeque (1983), which avoids loss
+    by cancellation. Another order of merging may change the last bit, so a caller that needs the
+    same bytes everywhere must merge in a fixed order.
 
     Attributes
     ----------
@@ -41,12 +41,12 @@ class MelMoments:
 
     @classmethod
     def empty(cls, n_mels: int) -> MelMoments:
-        """The moments of nothing."""
+        """Return the moments of no values."""
         return cls(0, np.zeros(n_mels), np.zeros(n_mels))
 
     @classmethod
     def from_mel(cls, mel: NDArray[np.floating[Any]]) -> MelMoments:
-        """The moments of `mel`, shape `[n, n_mels, n_frames]`, as stored.
+        """Compute the moments of `mel`, shape `[n, n_mels, n_frames]`.
 
         >>> moments = MelMoments.from_mel(np.array([[[1.0, 3.0], [2.0, 2.0]]]))
         >>> moments.count, moments.mean.tolist(), moments.m2.tolist()
@@ -68,7 +68,7 @@ class MelMoments:
         return cls(count, mean, np.einsum("nbf,nbf->b", values, values))
 
     def merge(self, other: MelMoments) -> MelMoments:
-        """The moments of both together."""
+        """Return the moments of the values of both."""
         count = self.count + other.count
         if count == 0:
             return self
@@ -81,7 +81,7 @@ class MelMoments:
         )
 
     def over_bands(self) -> MelMoments:
-        """The moments of all values as one band, shape `[1]`."""
+        """Return the moments of all values as one band, shape `[1]`."""
         mean = self.mean.mean()
         between = float(np.square(self.mean - mean).sum()) * self.count
         return MelMoments(
@@ -89,27 +89,27 @@ class MelMoments:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """JSON that `from_json` reads back to the same bits."""
+        """Return JSON that `from_json` reads back to the same bits."""
         return {"count": self.count, "mean": self.mean.tolist(), "m2": self.m2.tolist()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> MelMoments:
-        """The moments that `to_json` wrote."""
+        """Read the moments that `to_json` wrote."""
         return cls(int(content["count"]), np.array(content["mean"]), np.array(content["m2"]))
 
 
 @dataclass(frozen=True, eq=False)
 class Standardizer:
-    """Standardises mel spectrograms as they are loaded.
+    """Standardises mel spectrograms when they are loaded.
 
     Attributes
     ----------
     scope
-        `"global"`: one mean and standard deviation over everything; `"mel_band"`: one a band;
-        `"segment_minmax"`: each segment on its own to `[0, 1]`, the variant that the study found to
-        hurt (its mean is then 0 and its standard deviation 1, and neither is used).
+        `"global"`: one mean and standard deviation for all values. `"mel_band"`: one for each band.
+        `"segment_minmax"`: each segment is scaled to `[0, 1]` by its own extremes, the variant that
+        the study found harmful; `mean` is then 0 and `std` 1, and neither is used.
     mean, std
-        float32, shape `[1]` or `[n_mels]`, in dB; a standard deviation of 0 is kept as 1.
+        float32, shape `[1]` or `[n_mels]`, in dB; a standard deviation of 0 is replaced by 1.
     """
 
     scope: Scope
@@ -130,17 +130,17 @@ class Standardizer:
         return values
 
     def to_json(self) -> dict[str, Any]:
-        """JSON that `from_json` reads back to the same bits."""
+        """Return JSON that `from_json` reads back to the same bits."""
         return {"scope": self.scope, "mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Standardizer:
-        """The standardizer that `to_json` wrote.
+        """Read the standardizer that `to_json` wrote.
 
         Raises
         ------
         ModelError
-            If something is missing or not what it should be.
+            If a value is missing or invalid.
         """
         try:
             scope = content["scope"]
@@ -168,7 +168,7 @@ class Standardizer:
 
 
 def fit(moments: MelMoments, scope: Scope) -> Standardizer:
-    """The standardizer of values with these moments; the standard deviation has ddof 0.
+    """Make the standardizer of values with these moments; the standard deviation has ddof 0.
 
     >>> fit(MelMoments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global").mean.tolist()
     [3.0]

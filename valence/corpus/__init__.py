@@ -1,4 +1,1 @@
-"""Read recordings, labels, partition and subjects.
-
-The synthetic corpus of the demo is made here too.
-"""
+"""Read recordings, labels, partition and subjects, and make the demo's synthetic corpus."""

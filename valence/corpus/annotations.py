@@ -1,7 +1,7 @@
-"""Label files: valence or arousal every 500 ms, joined to the segments of a recording.
+"""Read label files (valence or arousal every 500 ms), and join them to a recording's segments.
 
-A timestamp names the start of its segment where a file begins at 0, and the end of its segment
-where it begins at 500, which MuSe's files do. Row i labels segment i in both.
+In a file that begins at 0, a timestamp is the start of its segment. In a file that begins at 500,
+such as MuSe's, a timestamp is the end of its segment. Row i labels segment i in both cases.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from valence.storage.location import Location
 STEP_MS = 500
 """Milliseconds between two labels."""
 
-# Labels and audio that differ by more than this are joined, and the difference is told.
+# Labels and audio that differ in length by more than this are joined with a remark.
 _TOLERANCE_MS = 1000
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _WHOLE = {"0", "-0", "1", "-1"}
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
-# What may stand behind a comma that divides a number, or be a number of its own.
+# The digits after a decimal comma; the same text can also be a number of its own.
 _REST = re.compile(r"[+-]?\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
-# A hundred thousand years: what is beyond is no time.
+# About 140,000 years: a larger timestamp is an error. Smaller ones are exact in float64.
 _MOST_MS = 2**52
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One label file, in order of time.
+    """The labels of one file, in order of time.
 
     Attributes
     ----------
     timestamp
-        Milliseconds, int64 `[n]`, `step_ms` apart, the first 0 or `step_ms`; `stamps` says which
-        end of its segment each names.
+        Milliseconds, int64 `[n]`, `step_ms` apart; the first is 0 or `step_ms`. `stamps` says
+        whether a timestamp is the start or the end of its segment.
     value
-        float32 `[n]`, on the scale of [-1, 1], NaN where the file has none.
+        float32 `[n]`, on the scale of [-1, 1]; NaN where the file has no value.
     remarks
-        What was odd and has been put right.
+        Oddities of the file that reading has corrected or accepted.
     step_ms
         Milliseconds between two labels.
     """
@@ -65,12 +65,12 @@ class Annotation:
 
     @property
     def labelled(self) -> int:
-        """How many values are known."""
+        """Count the known values."""
         return int(np.isfinite(self.value).sum())
 
     @property
     def stamps(self) -> Literal["start", "end"] | None:
-        """Which end of its segment a timestamp names; None where there is no row."""
+        """Tell which end of its segment a timestamp names; None if there is no row."""
         if not self.timestamp.size:
             return None
         return "start" if self.timestamp[0] == 0 else "end"
@@ -79,29 +79,30 @@ class Annotation:
 def read_annotation(
     file: Location, *, step_ms: int = STEP_MS, scale: tuple[float, float] | None = None
 ) -> Annotation:
-    """Read a label file: columns `timestamp` [ms] and `value`, found by name in any order.
+    """Read the columns `timestamp` [ms] and `value` of a label file, in any order.
 
     Parameters
     ----------
     file
-        CSV as `read_table` reads it. Further columns (`segment_id`, `subject_id`) are ignored.
+        A CSV file that `read_table` can read. Other columns (`segment_id`, `subject_id`) are
+        ignored.
     step_ms
         Milliseconds that one label covers: the length of a segment.
     scale
-        The lowest and the highest value of the labels' own scale, which go to -1 and 1; None where
-        they are on that scale already.
+        The lowest and the highest value of the labels' own scale, which are mapped to -1 and 1;
+        None if the labels are already on the scale of [-1, 1].
 
     Returns
     -------
-    The labels sorted by timestamp. Empty values and NaN become NaN; a file of a header alone gives
-    an annotation without rows.
+    The labels sorted by timestamp. Empty values and NaN become NaN; a file that holds only a header
+    gives an annotation without rows.
 
     Raises
     ------
     AnnotationError
-        If the file cannot be read, a column is missing or there twice, a row has more cells than
-        the header, a cell holds text, an infinite value or one that float32 cannot hold or that
-        lies outside `scale`, a timestamp comes twice, two are not `step_ms` apart, or the first is
+        If the file cannot be read; if a column is missing or occurs twice; if a row has more cells
+        than the header; if a value is text, infinite, too large for float32 or outside `scale`; if
+        a timestamp occurs twice; if two timestamps are not `step_ms` apart; or if the first one is
         neither 0 nor `step_ms`. The message names the line.
     """
     table, rows, columns = _read_rows(file)
@@ -134,12 +135,12 @@ def read_annotation(
 def join_annotation(
     annotation: Annotation, n_segments: int
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Labels of the segments of a recording: row i labels segment i.
+    """Join labels to the segments of a recording: row i labels segment i.
 
     Returns
     -------
-    Labels float32 `[n_segments]`, NaN for segments beyond the last label, and the annotation's
-    remarks, with one more if labels and audio differ by more than a second.
+    Labels, float32 `[n_segments]`, NaN for segments after the last label; and the annotation's
+    remarks, with one more if labels and audio differ in length by more than a second.
 
     >>> annotation = Annotation(np.array([0, 500]), np.array([0.1, 0.3], np.float32))
     >>> join_annotation(annotation, 3)[0].round(1).tolist()
@@ -190,10 +191,10 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
             )
         columns[name] = found[0]
     if table.delimiter == ",":
-        # A comma divides no number in a file whose values have a decimal point.
+        # In a file whose values have a decimal point, a comma never divides a number.
         pointed = any("." in cell_at(cells, columns["value"]) for _, cells in rows)
         _refuse_split_numbers(table, rows, columns["value"], pointed=pointed)
-        # The timestamps are looked at themselves.
+        # Timestamps right after the value are no fractions, and are checked by themselves.
         if not pointed and columns["timestamp"] != columns["value"] + 1:
             _refuse_small_fractions(table, rows, columns["value"])
             _refuse_scattered_fractions(table, header, rows, columns["value"])
@@ -208,14 +209,15 @@ def _read_rows(file: Location) -> tuple[Table, Sequence[Row], Mapping[str, int]]
 
 
 def _refuse_long_rows(table: Table, header: Sequence[str], rows: Sequence[Row]) -> None:
-    """Refuse rows of more cells than a header that was written as a comment."""
+    """Refuse rows that have more cells than a header that was written as a comment."""
     for line, cells in rows:
-        # A row is cut where the first one ends, which may have an empty cell at its end.
+        # `read_table` cut the rows to the width of the first one, which can exceed the header's;
+        # empty cells at the end of a row do no harm.
         filled = max((place for place, cell in enumerate(cells, 1) if cell), default=0)
         if filled > len(header):
             raise AnnotationError(
                 f"'{table.file}', line {line}: '{table.text(cells)}' has {filled} filled cells, "
-                f"and the header has {len(header)}. Expected no more than there; correct that "
+                f"and the header has {len(header)}. Expected at most {len(header)}; correct that "
                 "line. If its numbers have a decimal comma, write a point."
             )
 
@@ -223,9 +225,10 @@ def _refuse_long_rows(table: Table, header: Sequence[str], rows: Sequence[Row]) 
 def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int, *, pointed: bool) -> None:
     """Refuse `-0,25` and `0,05` that lie in two cells because commas divide the file.
 
-    Where the header has a further column behind the value, no row is too long for it. A zero with
-    a sign, or digits that begin with 0, show that the cell behind is the rest of a number; where
-    other values are `pointed`, such digits are an Id.
+    If the header has another column after the value, such a row has no cell too many. Two signs
+    show that the next cell is the fraction of the value: the value is `-0`, or the digits in the
+    next cell begin with 0. If other values are `pointed` (have a decimal point), such digits are an
+    Id.
     """
     for line, cells in rows:
         whole, rest = cell_at(cells, column), cell_at(cells, column + 1)
@@ -240,11 +243,11 @@ def _refuse_split_numbers(table: Table, rows: Sequence[Row], column: int, *, poi
 
 
 def _refuse_small_fractions(table: Table, rows: Sequence[Row], column: int) -> None:
-    """Refuse `0,1963` in two cells, in whatever order the cells behind the zeros are.
+    """Refuse `0,1963` in two cells, whether or not the second cells are in ascending order.
 
-    Labels in [-1, 1] with a decimal comma are a zero before the comma, or ±1 and zeros behind it.
-    Whole labels beside Ids look the same only where all that have an Id are 0, and then a
-    decimal point (`0.0`) settles what they are.
+    A label in [-1, 1] with a decimal comma has a zero before the comma, or ±1 before it and zeros
+    after it. Whole labels beside Ids look the same only if every label that has an Id is 0. The
+    user can then write a decimal point (`0.0`) to show that the labels are whole.
     """
     split = [row for row in rows if _is_split(row[1], column)]
     wholes = [cell_at(cells, column).lstrip("+-") for _, cells in split]
@@ -267,7 +270,7 @@ def _refuse_small_fractions(table: Table, rows: Sequence[Row], column: int) -> N
 
 
 def _is_split(cells: Sequence[str], column: int) -> bool:
-    """Whether a value and the cell behind it may be the two parts of one number."""
+    """Tell whether a value and the cell after it may be the two parts of one number."""
     whole, rest = cell_at(cells, column), cell_at(cells, column + 1)
     return bool(_INTEGER.fullmatch(whole) and _REST.fullmatch(rest))
 
@@ -275,12 +278,13 @@ def _is_split(cells: Sequence[str], column: int) -> bool:
 def _refuse_scattered_fractions(
     table: Table, header: Sequence[str], rows: Sequence[Row], column: int
 ) -> None:
-    """Refuse `3,25` under `value,segment_id` or `1,5` under `value,comment`: whole, then numbers.
+    """Refuse `3,25` under `value,segment_id` or `1,5` under `value,comment`: divided numbers.
 
-    Ids of segments count upwards and an Id of a subject is the same in every row, so numbers that
-    go up and down behind values without a fraction are the fractions; a value that has no fraction
-    has no number behind it. Behind a column that is no Id's, the values must look like parts of
-    numbers in [-1, 1] too: there a rating of 1 to 7 may well stand beside a number in no order.
+    The Ids of segments ascend, and the Id of a subject is the same in every row. Numbers that go up
+    and down after whole values are therefore the fractions of these values. A row that has a value
+    of another form beside a filled cell speaks against it. If the next column is not named as an
+    Id, the values must also look like parts of numbers in [-1, 1], because a rating of 1 to 7 may
+    well stand beside unordered numbers.
     """
     name = cell_at(header, column + 1)
     split = [row for row in rows if _is_split(row[1], column)]
@@ -294,7 +298,7 @@ def _refuse_scattered_fractions(
     wholes = [cell_at(cells, column) for _, cells in split]
     if not name.lower().endswith("id") and not all(whole in _WHOLE for whole in wholes):
         return
-    # An Id has no exponent, and a fraction may.
+    # An Id has no exponent, but a fraction may have one.
     rests = [cell_at(cells, column + 1) for _, cells in split]
     numbers = [int(rest) for rest in rests if _INTEGER.fullmatch(rest)]
     if len(numbers) == len(rests) and numbers == sorted(numbers):
@@ -374,20 +378,20 @@ def _check_times(
         first = int(wrong[0])
         raise AnnotationError(
             f"'{file}', line {line[first + 1]}: the timestamp is {timestamp[first + 1]} ms, after "
-            f"{timestamp[first]} ms. Expected a row every {step_ms} ms ({len(wrong)} in all do not "
-            "have it); add the missing rows, with empty values where there is no label."
+            f"{timestamp[first]} ms. Expected a row every {step_ms} ms ({len(wrong)} steps in all "
+            "differ); add the missing rows, with empty values where there is no label."
         )
 
 
 def _is_grid_with_gaps(step: NDArray[np.int64], step_ms: int) -> bool:
-    """Whether rows of the right grid are missing, and not too many to call it that grid."""
+    """Tell whether rows lie on the right grid, and at least half of them one step apart."""
     return bool(np.all(step % step_ms == 0) and 2 * np.count_nonzero(step == step_ms) >= len(step))
 
 
 def _refuse_grid(
     file: Location, line: NDArray[np.int64], timestamp: NDArray[np.int64], step_ms: int
 ) -> None:
-    """Refuse rows of another step, or of none, in words of what was found."""
+    """Refuse rows that have another step or no regular step, and describe what was found."""
     step = np.diff(timestamp)
     least, most, usual = int(step.min()), int(step.max()), int(np.median(step))
     wrong = int(np.flatnonzero(step != step_ms)[0])
@@ -397,7 +401,7 @@ def _refuse_grid(
         raise AnnotationError(
             f"{here}: the timestamp is {timestamp[wrong + 1]} ms, after {timestamp[wrong]} ms; the "
             f"rows of the file are {least} to {most} ms apart, most often {usual}. {expected} "
-            f"({np.count_nonzero(step != step_ms)} in all do not have it); bring the labels to "
+            f"({np.count_nonzero(step != step_ms)} steps in all differ); bring the labels to "
             f"that grid, each the mean of its {step_ms} ms."
         )
     if usual < 10:

@@ -1,7 +1,7 @@
-"""The CSV files that people give: rows with the line they stand in, and cells read as numbers.
+"""Read CSV files that people wrote: rows with their line numbers, and cells as numbers.
 
-Every table of a corpus and every label file comes through `read_table`. A row means the same to
-the writer and to this program, or the file is refused with the line that leaves a doubt.
+Every table of a corpus and every label file is read by `read_table`. If a row can be understood in
+two ways, the file is refused, and the message names the line.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _MISSING = {"", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
-# One comma before three digits may also stand between thousands.
+# A comma before three digits may be a decimal mark or a separator of thousands.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file that are not blank.
+    """The rows of a CSV file that are not blank.
 
     Attributes
     ----------
     file
-        Where it lies.
+        Where the file lies.
     rows
-        Line number and cells of each row. Cells are stripped, and there are at most as many as the
-        first row has up to its last filled one; a row that ends early has fewer.
+        Line number and cells of each row. Cells are stripped. A row has at most as many cells as
+        the first row has up to its last filled cell; a row that ends early has fewer.
     comments
         The rows whose first cell begins with `#`.
     delimiter
-        What stands between cells.
+        The character between cells.
     """
 
     file: Location
@@ -49,12 +49,12 @@ class Table:
     delimiter: str = ","
 
     def text(self, cells: Sequence[str]) -> str:
-        """A row as it stands in the file, for a message."""
+        """Join the cells of a row as in the file, for a message."""
         return self.delimiter.join(cells)
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value.
+    """Tell whether a cell says that there is no value.
 
     >>> is_missing(""), is_missing("NaN"), is_missing("0")
     (True, True, False)
@@ -63,26 +63,27 @@ def is_missing(cell: str) -> bool:
 
 
 def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
-    """Read a CSV: UTF-8, or UTF-16 with its mark; cells behind commas, semicolons or tabs.
+    """Read a CSV file: UTF-8, or UTF-16 with a byte order mark; comma, semicolon or tab.
 
     Raises
     ------
     error
-        If the file cannot be read or was not fetched, is not such text, is not CSV, could be
-        divided in two ways, or a row has more filled cells than the first one.
+        If the file cannot be read, was not fetched, is not text in one of these encodings, is not
+        CSV, could be divided in two ways, or has a row with more filled cells than the first one.
     """
     text = _text(file, error)
-    told = re.match(r"sep=(.)\r?\n?", text)
-    marks = [told[1]] if told else [mark for mark in _DELIMITERS if mark in text]
-    if told:
-        # The line stays, empty, so that the others keep their numbers.
-        text = text[told.end(1) :]
+    stated = re.match(r"sep=(.)\r?\n?", text)
+    marks = [stated[1]] if stated else [mark for mark in _DELIMITERS if mark in text]
+    if stated:
+        # An empty line stays, so that the other lines keep their numbers.
+        text = text[stated.end(1) :]
     read: dict[str, tuple[list[Row], list[Row]]] = {}
     for mark in marks or [","]:
         try:
             read[mark] = _rows(file, text, mark, error)
         except error:
-            # Quotes that another delimiter stands beside say that this is not the one.
+            # Quotes beside another delimiter make the text invalid under this one, so this
+            # delimiter is only the wrong candidate.
             if mark == marks[-1] and not read:
                 raise
     fitting = [mark for mark, (rows, _) in read.items() if _divides(rows)]
@@ -93,7 +94,8 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
             f"{' and at each '.join(_DELIMITERS[mark] for mark in fitting)}. Expected one of them "
             "between cells; save the table as CSV with commas and decimal points."
         )
-    # Where none fits, a row is too long: that of the delimiter which divides the first row most.
+    # If no delimiter fits, some row is too long. The message uses the delimiter that divides the
+    # first row into the most cells.
     mark = fitting[0] if fitting else max(read, key=lambda mark: _width(read[mark][0]))
     rows, comments = read[mark]
     width = _width(rows)
@@ -102,7 +104,7 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
             hint = " If its numbers have a decimal comma, write a point." if mark == "," else ""
             raise error(
                 f"'{file}', line {line}: '{mark.join(cells)}' has {filled} filled cells, and the "
-                f"first row has {width}. Expected no more than there; correct that line.{hint}"
+                f"first row has {width}. Expected at most {width}; correct that line.{hint}"
             )
     return Table(
         file,
@@ -113,7 +115,7 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
 
 
 def columns_of(header: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Find the columns that bear one of some names, whatever their case, spaces and underlines.
+    """Find the columns that have one of `names`; case, spaces and underscores do not matter.
 
     >>> columns_of(["File name", "Id", "age"], ["id", "filename"])
     [0, 1]
@@ -131,7 +133,7 @@ def plain(name: str) -> str:
 
 
 def cell_at(cells: Sequence[str], column: int) -> str:
-    """The cell of a row, or an empty one where the row ends before it."""
+    """Return the cell in a column, or an empty one if the row ends before it."""
     return cells[column] if column < len(cells) else ""
 
 
@@ -144,22 +146,23 @@ def read_numbers(
     expected: str,
     error: type[CorpusError] = CorpusError,
 ) -> Iterator[float]:
-    """Read the numbers of a column, NaN where a cell says that there is none.
+    """Read the numbers of a column; NaN where a cell says that there is no value.
 
-    A comma is read as the decimal mark where all numbers of the column with a mark have one comma,
-    and one of them at least cannot have it between thousands. What only looks like a number to
-    Python or to a spreadsheet (`1_000`, `0x1F`, `TRUE`, `5 ms`, `inf`) is refused.
+    A comma is read as a decimal mark under three conditions: every cell with a comma is one number
+    with a decimal comma, at least one of these commas cannot separate thousands, and no cell has a
+    decimal point. Text that only Python or a spreadsheet takes for a number (`1_000`, `0x1F`,
+    `TRUE`, `5 ms`, `inf`) is refused.
 
     Parameters
     ----------
     table, rows, column
-        Which cells.
+        The cells to read.
     name
-        The column's, for messages.
+        The name of the column, for messages.
     expected
-        What a cell may hold, for messages.
+        The content that a cell may have, for messages.
     error
-        What is raised.
+        The type of the error to raise.
 
     Raises
     ------
@@ -220,7 +223,7 @@ def _text(file: Location, error: type[CorpusError]) -> str:
 def _rows(
     file: Location, text: str, mark: str, error: type[CorpusError]
 ) -> tuple[list[Row], list[Row]]:
-    """The rows that are not blank, and those among them that are comments apart."""
+    """Read the rows that are not blank; comments come separately."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     rows: list[Row] = []
     comments: list[Row] = []
@@ -240,18 +243,18 @@ def _rows(
 
 
 def _divides(rows: Sequence[Row]) -> bool:
-    """Whether a delimiter divides the first row, and no other into more cells."""
+    """Tell whether a delimiter divides the first row, and no row into more cells than it."""
     width = _width(rows)
     return width > 1 and all(_filled(cells) <= width for _, cells in rows)
 
 
 def _width(rows: Sequence[Row]) -> int:
-    """Number of cells of the first row, empty ones at its end left out."""
+    """Count the cells of the first row, without empty ones at its end."""
     return _filled(rows[0][1]) if rows else 0
 
 
 def _filled(cells: Sequence[str]) -> int:
-    """Number of cells up to the last that is not empty."""
+    """Count the cells up to the last one that is not empty."""
     filled = len(cells)
     while filled and not cells[filled - 1]:
         filled -= 1

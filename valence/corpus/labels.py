@@ -1,4 +1,4 @@
-"""The labels of one recording, as preprocessing needs them."""
+"""Read the labels of one recording for preprocessing."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _NEEDED: tuple[SplitName, ...] = ("train", "validation")
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of a recording's targets.
+    """The labels of a recording, one annotation for each target.
 
     Attributes
     ----------
     annotations
         The label file of each target that has one.
     remarks
-        What was odd about label files that are not used.
+        Oddities of label files that are not used.
     """
 
     annotations: Mapping[Target, Annotation]
     remarks: tuple[str, ...] = ()
 
     def part(self, target: Target, first: int, n: int) -> NDArray[np.float32]:
-        """Labels of segments `first` to `first + n - 1`, float32 `[n]`, NaN where not known."""
+        """Return labels of segments `first` to `first + n - 1`, float32 `[n]`, NaN if unknown."""
         labels = np.full(n, np.nan, np.float32)
         if target in self.annotations:
             known = self.annotations[target].value[first : first + n]
@@ -43,7 +43,7 @@ class Labels:
         return labels
 
     def joined(self, segments: int, targets: tuple[Target, ...]) -> tuple[int, tuple[str, ...]]:
-        """How many of the segments have all `targets`, and what was odd."""
+        """Count the segments that have a label for all `targets`; return remarks as well."""
         usable = np.ones(segments, bool)
         remarks = list(self.remarks)
         for target, annotation in self.annotations.items():
@@ -67,14 +67,14 @@ def read_labels(
     Parameters
     ----------
     recording
-        Where they lie.
+        The recording, which says where its label files lie.
     split
-        Training and validation recordings need all `targets`. A damaged label file that is not
-        needed does not cost the recording its place.
+        Training and validation recordings need all `targets`. If a label file that is not needed is
+        damaged, the recording is still used.
     targets
-        What the model learns.
+        The targets that the model learns.
     step_ms
-        Milliseconds that a segment lasts.
+        Length of a segment in milliseconds.
     scale
         `labels.range`: the lowest and highest value of the files' scale, or None for [-1, 1].
 
@@ -103,9 +103,9 @@ def read_labels(
 
 
 def digest_of_labels(file: Location) -> str:
-    """Compute the SHA-256 of a label file; `unreadable` where it cannot be read.
+    """Compute the SHA-256 of a label file, or return `unreadable` if reading fails.
 
-    Whether a recording can do without it is decided by whoever reads the labels.
+    A failure raises nothing here, because `read_labels` decides whether the file is needed.
     """
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
@@ -121,12 +121,12 @@ def require_labelled(
     *,
     targets: tuple[Target, ...],
 ) -> None:
-    """Refuse a recording that is to be learnt from and has no label at all.
+    """Refuse a training or validation recording that has no label at all.
 
     Raises
     ------
     AnnotationError
-        If a training or validation recording has none.
+        If no segment of such a recording has a label.
     """
     if split in _NEEDED and not labelled:
         raise AnnotationError(

@@ -1,8 +1,8 @@
-"""Tables that say something of every recording: their columns by name, else by what they hold.
+"""Read tables with a row for each recording; find their columns by name or by content.
 
-`metadata/partition.csv` and `metadata/subjects.csv` come from many hands: with or without a header,
-with an index that pandas wrote, with file names in place of Ids, with columns that nobody asked
-for. A column is taken only if it is the only one that can be meant.
+Many people write `metadata/partition.csv` and `metadata/subjects.csv`: with or without a header,
+with an index that pandas wrote, with file names in place of Ids, with additional columns. A column
+is used only if no other column can be meant.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ ID_NAMES = (
     *("name", "audio", "audiofile", "wav", "wavfile", "clip", "clipid"),
 )
 
-# As a program counts: without zeros in front.
+# A program that counts rows writes no leading zeros.
 _WHOLE = re.compile(r"0|[1-9]\d*", re.ASCII)
 
 
 class Ids:
-    """The Ids of a corpus, as a table may write them.
+    """Finds the Ids of a corpus in the spelling of a table.
 
     Parameters
     ----------
     names
-        The recordings that have audio; no two differ only in their Unicode form.
+        The Ids of the recordings that have audio. No two of them differ only in Unicode form.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -39,25 +39,25 @@ class Ids:
         self._known = {normal(name): name for name in names}
 
     def find(self, text: str) -> str | None:
-        """The Id that a cell means, or None: as it stands, else without folder and ending."""
+        """Find the Id that a cell means, also with a folder or an ending; None if there is none."""
         text = normal(text)
         return self._known.get(text, self._known.get(bare(text)))
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is sought beside the Ids.
+    """The column that is sought beside the Ids.
 
     Attributes
     ----------
     title
-        What to call it, for messages.
+        The name of the column in messages.
     names
-        Names that it may have, as `tables.plain` writes them.
+        Names that the column may have, in the form that `csv_tables.plain` gives.
     values
-        All that its cells may hold, in lower case; empty where that is anything.
+        All values that its cells may have, in lower case; empty if any text is allowed.
     other
-        Names of columns that hold neither it nor Ids, whatever stands in them.
+        Names of columns that hold neither these values nor Ids, whatever their content.
     """
 
     title: str
@@ -68,14 +68,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a table says of recordings.
+    """The Ids of a table and the value of each.
 
     Attributes
     ----------
     rows
-        Line, Id and value of each row; the Id is that of a recording where one is meant.
+        Line, Id and value of each row. If the cell means a recording, the Id is the recording's.
     changed
-        Cells that mean an Id and are written otherwise, in the order of their lines.
+        Cells that mean an Id but are written in another way, in the order of their lines.
     """
 
     rows: tuple[tuple[int, str, str], ...] = ()
@@ -83,18 +83,18 @@ class Pairs:
 
 
 def read_pairs(file: Location, ids: Ids, sought: Column) -> Pairs:
-    """Read a table that may be absent (then it has no rows).
+    """Read the Ids and the sought column of a table; an absent file gives no rows.
 
     Raises
     ------
     CorpusError
-        If the file is there and cannot be read, holds no row, or it is not plain which columns are
-        meant, or a row lacks one of the two.
+        If the file exists and cannot be read or holds no row, if it is unclear which columns are
+        meant, or if a row lacks one of the two cells.
     """
     if not file.is_named():
         return Pairs()
     table = read_table(file)
-    # An Id may begin with the mark of a comment.
+    # An Id may begin with #, the mark of a comment.
     meant = [row for row in table.comments if any(ids.find(cell) for cell in row[1])]
     all_rows = sorted([*table.rows, *meant])
     header, rows = _divide(all_rows, ids, sought) if all_rows else (None, [])
@@ -124,7 +124,7 @@ def read_pairs(file: Location, ids: Ids, sought: Column) -> Pairs:
 def _divide(
     rows: Sequence[Row], ids: Ids, sought: Column
 ) -> tuple[list[str] | None, Sequence[Row]]:
-    """The header, or None where the first row is a recording's, and the rows below it."""
+    """Return the header and the rows after it; None and all rows if there is no header."""
     cells = rows[0][1]
     holds_value = any(cell.lower() in sought.values for cell in cells)
     holds_id = any(ids.find(cell) for cell in cells)
@@ -142,7 +142,7 @@ def _id_column(
     if not candidates:
         candidates = _by_content(table, header, rows, ids, sought)
     if not candidates and len(named) == 1:
-        # Recordings without audio: the caller says so.
+        # The Ids may all be those of recordings without audio, which the caller reports.
         candidates = named
     if not candidates:
         raise CorpusError(
@@ -165,16 +165,16 @@ def _id_column(
 def _by_content(
     table: Table, header: list[str] | None, rows: Sequence[Row], ids: Ids, sought: Column
 ) -> list[int]:
-    """The columns that hold Ids in half of the rows or more, whatever they are called.
+    """Find the columns that hold Ids in at least half of the rows, whatever their names.
 
-    Whole numbers may be Ids, and may as well count the rows, in order or not, or be an age or a
-    group. They are Ids only where no other column can be.
+    Whole numbers may be Ids, but they may also be an index of the rows (in order or not), an age or
+    a group. They are taken for Ids only if no other column can hold the Ids.
     """
     taken = columns_of(header or [], [*sought.names, *sought.other])
     width = max((len(cells) for _, cells in rows), default=0)
     found = [c for c in range(width) if c not in taken and 2 * _share(rows, c, ids) >= 1]
     if header is None and width == 2 and not sought.values:
-        # One of the two is the value, and a recording has one value.
+        # One of the two columns is the value, and each Id has only one value.
         return [c for c in found if _is_function(rows, c, 1 - c)] or found
     counting = [c for c in found if _holds_whole_numbers(rows, c)]
     if len(found) > len(counting):
@@ -183,7 +183,7 @@ def _by_content(
     if not counting or counting == others:
         return counting
     if columns_of(header or [], ID_NAMES):
-        # What is called so names recordings, if others than those of the corpus.
+        # A column with such a name holds Ids, even if they are not those of this corpus.
         return []
     raise CorpusError(
         f"'{table.file}' {_titles(header, rows)}. The whole numbers in "
@@ -218,7 +218,7 @@ def _value_column(
         if sought.values:
             agree = all(one.lower() == two.lower() for one, two in pairs)
         else:
-            # Whatever the groups are called, they are the same groups.
+            # The two columns may name the groups differently; the groups must be the same.
             agree = len(pairs) == len({one for one, _ in pairs}) == len({two for _, two in pairs})
         if not agree:
             raise CorpusError(
@@ -230,7 +230,7 @@ def _value_column(
 
 
 def _share(rows: Sequence[Row], column: int, ids: Ids) -> float:
-    """Share of the rows whose cell means an Id, in [0, 1]."""
+    """Compute the share of rows whose cell means an Id, in [0, 1]."""
     found = sum(ids.find(cell_at(cells, column)) is not None for _, cells in rows)
     return found / len(rows) if rows else 0.0
 
@@ -240,7 +240,7 @@ def _holds_whole_numbers(rows: Sequence[Row], column: int) -> bool:
 
 
 def _is_function(rows: Sequence[Row], key: int, value: int) -> bool:
-    """Whether a column gives one value to each cell of another."""
+    """Tell whether each distinct cell of the column `key` has only one value."""
     pairs = {(cell_at(cells, key), cell_at(cells, value)) for _, cells in rows}
     return len(pairs) == len({name for name, _ in pairs})
 

@@ -1,11 +1,12 @@
-"""A corpus in the MuSe layout: recordings, their subjects and their label files.
+"""Read a corpus in the MuSe layout: recordings, their subjects and their label files.
 
-CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3|...), see valence.formats
+CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3|...), see valence.audio_suffixes
 CORPUS/label_segments/<valence|arousal|physio-arousal>/<Id>.csv
 CORPUS/metadata/partition.csv       Id,Proposal with train, devel, test
 CORPUS/metadata/subjects.csv        Id,subject; optional
 
-Names are joined by their composed Unicode form: an accent may be written in either way.
+Names are compared in composed Unicode form (NFC), because an accent may be part of its letter or a
+character of its own.
 """
 
 from __future__ import annotations
@@ -54,28 +55,28 @@ _SUBJECT_NAMES = (
 )
 _PARTITION = Column("Proposal", _PARTITION_NAMES, _PARTITIONS, _SUBJECT_NAMES)
 _SUBJECT = Column("subject", _SUBJECT_NAMES, (), _PARTITION_NAMES)
-# Says of a corpus that the embedded synthesis made it: one speaker a recording.
+# This file marks a corpus that the embedded synthesis made, with one speaker for each recording.
 SYNTHETIC = "metadata/synthetic.json"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording: where its audio and its labels lie, and who speaks.
+    """A recording: its audio file, its label files and its subject.
 
     Attributes
     ----------
     id
-        Name of the audio file less its suffix.
+        Name of the audio file without its suffix.
     audio
         The audio file.
     subject
-        Who speaks.
+        The person who speaks.
     partition
-        What `metadata/partition.csv` says, or None where it does not name the recording.
+        The partition in `metadata/partition.csv`, or None if the recording is not in it.
     labels
         Label file of each target that has one.
     remarks
-        What was odd about its files.
+        Oddities of its files.
     """
 
     id: str
@@ -87,7 +88,7 @@ class Recording:
 
     @property
     def suffix(self) -> Suffix | None:
-        """`_train`, `_devel` or `_test` where the Id ends so, else None."""
+        """Return `_train`, `_devel` or `_test` if the Id ends with it, else None."""
         return _suffix(self.id)
 
 
@@ -98,13 +99,14 @@ class Corpus:
     Attributes
     ----------
     missing
-        Ids that a label file or `partition.csv` names and that have no audio file.
+        Ids of label files or `partition.csv` that have no audio file.
     remarks
-        What was odd about the corpus as a whole.
+        Oddities of the corpus as a whole.
     subjects
-        How it is known who speaks.
+        The source from which the subjects are known.
     subjects_remark
-        What a reader of any score must know of that, also among `remarks`; empty where nothing.
+        A doubt about the subjects that a reader of any score must know, or `""`. It is also one of
+        the `remarks`.
     """
 
     root: Location
@@ -116,23 +118,23 @@ class Corpus:
 
 
 def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
-    """List the recordings of a corpus; no audio and no label file is opened.
+    """List the recordings of a corpus without opening audio or label files.
 
-    Each folder is listed once, however many recordings it holds.
+    Each folder is listed only once, however many recordings it holds.
 
     Parameters
     ----------
     root
-        Its folder.
+        The folder of the corpus.
     subjects
         `corpus.subjects` of the configuration: a rule that finds the subject in an Id.
 
     Raises
     ------
     CorpusError
-        If there is no audio in the layout, or a file of `metadata/` cannot be used.
+        If the layout holds no audio, or a file of `metadata/` cannot be used.
     ConfigError
-        If the rule does not fit the Ids, or stands beside `metadata/subjects.csv`.
+        If the rule does not fit the Ids, or `metadata/subjects.csv` exists as well.
     """
     audio, other = _list_audio(root)
     ids = Ids(audio)
@@ -196,7 +198,7 @@ def read_corpus(root: Location, subjects: str | None = None) -> Corpus:
 
 
 def subject_of(recording: str) -> str:
-    """The subject that an Id stands for: the Id less `_train`, `_devel`, `_test`, composed (NFC).
+    """Return the subject of an Id: the Id without `_train`, `_devel` or `_test`, in NFC.
 
     >>> subject_of("8_devel"), subject_of("12")
     ('8', '12')
@@ -227,7 +229,7 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
     for file in _list(folder, entries=True):
         if file.suffix in ALL_SUFFIXES:
             name = _id_of(file)
-            # Names that differ only in their Unicode form are one recording's.
+            # Names that differ only in Unicode form belong to one recording.
             audio[forms.setdefault(normal(name), name)].append(file)
         else:
             other.append(printable(file.name))
@@ -243,9 +245,9 @@ def _list_audio(root: Location) -> tuple[dict[str, list[Location]], list[str]]:
 
 
 def _id_of(file: Location) -> str:
-    """The Id that a file's name gives; of a name that is no UTF-8, what can be printed of it.
+    """Return the Id of a file; a name that is not UTF-8 is written with escapes.
 
-    Such a recording is set aside where its audio is opened: tables cannot hold its name.
+    Tables cannot hold such a name, so the recording is rejected when its audio is opened.
     """
     return file.stem if is_utf8(file.stem) else printable(file.stem)
 
@@ -263,7 +265,7 @@ def _what_is_there(root: Location) -> str:
 def _list_labels(
     root: Location, ids: Ids
 ) -> tuple[dict[str, dict[Target, Location]], dict[str, list[str]]]:
-    """The label files of each recording by target, and what was odd about their names."""
+    """List the label files of each recording by target, and remark on odd names."""
     labels: dict[str, dict[Target, Location]] = defaultdict(dict)
     remarks: dict[str, list[str]] = defaultdict(list)
     for target, folders in _LABEL_FOLDERS.items():
@@ -272,14 +274,14 @@ def _list_labels(
             for file in _list(root / "label_segments" / folder, entries=True):
                 if file.suffix == ".csv":
                     name = _id_of(file)
-                    # No ending is taken away: 'a.wav.csv' is not known to be the labels of 'a'.
+                    # No further ending is removed: 'a.wav.csv' need not be the labels of 'a'.
                     known = ids.find(name)
                     same = known is not None and normal(known) == normal(name)
                     found[known if known is not None and same else normal(name)].append(file)
             for name, files in found.items():
                 if target in labels[name]:
                     continue
-                # Of names that look alike, the one that is written as the audio's is taken.
+                # If names differ only in Unicode form, the one in the audio's form comes first.
                 files.sort(key=lambda file: _id_of(file) != name)
                 labels[name][target] = files[0]
                 place = f"label_segments/{folder}"
@@ -330,7 +332,7 @@ def _about_partition(
 
 @dataclass(frozen=True)
 class _Voices:
-    """Who speaks in the recordings that a table or a rule names, and how that is known."""
+    """Subjects of the recordings that a table or a rule names, and their source."""
 
     source: SubjectSource
     subjects: Mapping[str, str]
@@ -361,11 +363,11 @@ def _voices(root: Location, ids: Ids, rule: str | None) -> _Voices:
 
 
 def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voices:
-    """What `metadata/subjects.csv` says."""
+    """Take the subjects from `metadata/subjects.csv`."""
     said: dict[str, str] = {}
     for line, name, text in named.rows:
         subject = normal(text)
-        # Where pandas knows no subject it writes NaN, which is no person's name.
+        # Pandas writes NaN for an unknown subject; NaN is no person's name.
         if is_missing(subject) or said.setdefault(name, subject) != subject:
             lacks = is_missing(subject)
             found = "has no subject" if lacks else f"has subject '{subject}'"
@@ -393,7 +395,7 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
         remarks.append(f"metadata/subjects.csv names {_count(unknown, 'recording')} without audio")
         remarks += _about_case("metadata/subjects.csv", unknown, shorn)
     remarks += _about_spelling(sorted(set(subjects.values())))
-    # An Id with a suffix carries its subject, unless the table says others of it are several.
+    # An Id with a suffix shows its subject, unless the table gives related Ids several subjects.
     several = {shorn[name] for name in shorn if name in subjects}
     unnamed = [
         name
@@ -412,17 +414,21 @@ def _voices_of(file: Location, named: Pairs, shorn: Mapping[str, str]) -> _Voice
 
 
 def _spread(said: Mapping[str, str], shorn: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Subjects by Id, also of Ids that only their other parts name, and which those are.
+    """Give each recording the subject of its own Id or of a related Id.
 
-    `8_train`, `8_devel` and `8` are one person's: whoever the table names for one of them speaks in
-    the others as well.
+    `8_train`, `8_devel` and `8` are recordings of one person. If the table names one of them, its
+    subject holds for the others too.
 
     Parameters
     ----------
     said
         Subjects by the Ids of the table.
     shorn
-        Each recording's Id less its suffix.
+        Each recording's Id without its suffix.
+
+    Returns
+    -------
+    Subjects by Id, and the Ids whose subject comes from a related Id.
     """
     families: dict[str, set[str]] = defaultdict(set)
     for name, subject in said.items():
@@ -435,7 +441,7 @@ def _spread(said: Mapping[str, str], shorn: Mapping[str, str]) -> tuple[dict[str
 
 
 def _about_spelling(subjects: Sequence[str]) -> list[str]:
-    """Remark subjects that may be one person whose name is written in two ways."""
+    """Remark on subjects that may be one person whose name is written in two ways."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for subject in subjects:
         plain = "".join(subject.casefold().split()).removesuffix(".0")
@@ -452,7 +458,7 @@ def _about_spelling(subjects: Sequence[str]) -> list[str]:
 
 
 def _about_case(place: str, missing: Sequence[str], audio: Iterable[str]) -> list[str]:
-    """Remark names without audio that some audio has but for capital and small letters."""
+    """Remark on names without audio that match an audio file except for upper and lower case."""
     known = {normal(name).casefold(): name for name in audio}
     pairs = [(name, known.get(normal(name).casefold())) for name in missing]
     alike = [f"'{name}' ('{of}')" for name, of in pairs if of is not None]
@@ -471,12 +477,12 @@ def _about_endings(table: str, named: Pairs) -> list[str]:
         return []
     return [
         f"metadata/{table}.csv writes {_count(named.changed, 'Id')} with a folder or an ending; "
-        "they are taken without"
+        "these parts are ignored"
     ]
 
 
 def _alike(names: Sequence[str]) -> str:
-    """What to say of file names that nobody can tell apart by looking."""
+    """Remark on file names that look the same to a reader."""
     if len({normal(name) for name in names}) == len(names):
         return ""
     return "; their names differ only in their Unicode form (NFC, NFD): rename or remove one"

@@ -1,4 +1,7 @@
-"""Which recordings train, validate and test, by subject: the paper's way or `partition.csv`'s."""
+"""Divide recordings by subject into training, validation and test.
+
+Two protocols exist: the one of the paper, and the one that follows `metadata/partition.csv`.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from valence.errors import SplitError
 SplitName = Literal["train", "validation", "test", "unlabelled"]
 Protocol = Literal["paper", "partition"]
 
-# The order in which a message names them.
+# The order in which a message names the splits.
 _USED: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def resolve_protocol(corpus: Corpus, config: SplitConfig) -> Protocol:
-    """Which protocol divides the corpus: as configured, or by what the corpus has.
+    """Choose the protocol: the configured one, or with `auto` the one that the corpus supports.
 
     Raises
     ------
@@ -47,20 +50,21 @@ def resolve_protocol(corpus: Corpus, config: SplitConfig) -> Protocol:
 
 
 def assign_splits(corpus: Corpus, config: SplitConfig) -> dict[str, SplitName]:
-    """The split of every recording, by Id.
+    """Assign a split to every recording, by Id.
 
-    `paper`: Ids that end in `_train` or `_devel` are test and those in `_test` unlabelled; the
-    other recordings are divided by subject, `config.validation_share` of the subjects (at least
-    one) to validation. Who that is depends on the seed and the subjects' names alone.
+    `paper`: recordings whose Id ends in `_train` or `_devel` are for test, and those whose Id ends
+    in `_test` are unlabelled. The other recordings are divided by subject:
+    `config.validation_share` of the subjects (at least one) go to validation and the others to
+    training. The choice depends only on the seed and the subjects' names.
 
-    `partition`: as `metadata/partition.csv` says; a recording that it does not name is unlabelled,
-    which means that it is predicted and takes no part in training or scores.
+    `partition`: the splits follow `metadata/partition.csv`. A recording that the file does not name
+    is unlabelled: it is predicted and takes no part in training or scores.
 
     Raises
     ------
     SplitError
-        If the corpus lacks what the protocol needs, nothing is left for training or validation, or
-        a subject is in two of training, validation and test and
+        If the corpus lacks what the protocol needs; if no recording is left for training or for
+        validation; or if a subject is in two of training, validation and test and
         `config.allow_subject_overlap` is False.
     """
     protocol = resolve_protocol(corpus, config)
@@ -94,7 +98,8 @@ def _as_paper(corpus: Corpus, config: SplitConfig) -> dict[str, SplitName]:
             f"training and validation, and '{corpus.root}' has {len(subjects)} of them. Expected "
             "at least 2; add recordings, or set split.protocol to 'partition'."
         )
-    # Ranking by a hash, not a shuffle: one subject more or less leaves the others where they were.
+    # Subjects are ranked by a hash and not shuffled, so that adding or removing one subject leaves
+    # the order of the others unchanged.
     ranked = sorted(
         subjects, key=lambda subject: hashlib.sha256(f"{config.seed}:{subject}".encode()).digest()
     )

@@ -1,9 +1,9 @@
-"""Who speaks in a recording, by a rule on its Id: those of known corpora, or a user's own.
+"""Find the subject of a recording by a rule on its Id: a known corpus's, or the user's own.
 
 Sources of the rules: EmoDB, "positions 1-2: number of speaker" (Burkhardt et al., Interspeech
 2005); RAVDESS, seventh part "actor" (Livingstone and Russo, PLOS ONE 2018); CREMA-D, first part
 "actor id" (Cao et al., IEEE TAC 2014); MSP-IMPROV, fourth part, gender and session (Busso et al.,
-IEEE TAC 2017). MSP-Podcast names the podcast in its Ids and the speaker only in its label table.
+IEEE TAC 2017). The Ids of MSP-Podcast name the podcast; only its label table names the speaker.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from valence.formatting import UNKNOWN
 from valence.storage.filenames import normal
 
 SubjectSource = Literal["file", "rule", "id", "synthetic", "unknown"]
-"""How subjects are known: `metadata/subjects.csv`, `corpus.subjects`, several recordings that share
-an Id less its suffix, the embedded synthesis; or not at all."""
+"""The source of the subjects: `file` is `metadata/subjects.csv`, `rule` is `corpus.subjects`, `id`
+is the Ids (several recordings share an Id apart from its suffix), `synthetic` is the embedded
+synthesis, and `unknown` is no source at all."""
 
 
 @dataclass(frozen=True)
 class KnownCorpus:
-    """A corpus whose Ids are known.
+    """A corpus whose form of Ids is known.
 
     Attributes
     ----------
     name
-        The corpus's, for people.
+        The name of the corpus in messages.
     pattern
-        Regular expression of a whole Id; its group is the subject, where the Id has one.
+        Regular expression that matches a whole Id. Its group, if it has one, is the subject.
     """
 
     name: str
@@ -39,7 +40,7 @@ class KnownCorpus:
 
     @property
     def names_subject(self) -> bool:
-        """Whether its Ids say who speaks."""
+        """Tell whether the Ids say who speaks."""
         return re.compile(self.pattern).groups == 1
 
 
@@ -55,16 +56,13 @@ KNOWN = {
 RULES = tuple(name for name, corpus in KNOWN.items() if corpus.names_subject)
 
 
-"""How the remark on unknown subjects begins, which runs and models keep."""
-
-
 def subjects_by_rule(names: Sequence[str], rule: str) -> dict[str, str]:
     """Find the subject of every Id by a rule.
 
     Parameters
     ----------
     names
-        Ids less `_train`, `_devel`, `_test`.
+        Ids without `_train`, `_devel` or `_test`.
     rule
         The name of a known corpus, or a regular expression that matches a whole Id and has one
         group, the subject.
@@ -72,7 +70,7 @@ def subjects_by_rule(names: Sequence[str], rule: str) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        If the rule is neither, or does not match every Id.
+        If the rule is neither of these, or does not match every Id.
 
     >>> subjects_by_rule(["03a01Fa", "16b10Wb"], "emodb")
     {'03a01Fa': '03', '16b10Wb': '16'}
@@ -101,7 +99,7 @@ def subjects_by_rule(names: Sequence[str], rule: str) -> dict[str, str]:
 
 
 def known_corpus(names: Sequence[str]) -> str | None:
-    """The known corpus that most of some Ids look like, as a key of `KNOWN`, or None.
+    """Find the known corpus whose form most Ids have; return its key in `KNOWN`, or None.
 
     >>> known_corpus(["03-01-06-01-02-01-12", "03-01-06-01-02-01-13"]), known_corpus(["1", "2"])
     ('ravdess', None)
@@ -114,12 +112,12 @@ def known_corpus(names: Sequence[str]) -> str | None:
 
 
 def unknown_subjects(names: Sequence[str]) -> str:
-    """Say that nobody knows who speaks, what follows, and what to do.
+    """Word the remark that the subjects are unknown, what follows, and what to do.
 
     Parameters
     ----------
     names
-        All Ids, less `_train`, `_devel`, `_test`.
+        All Ids, without `_train`, `_devel` or `_test`.
     """
     remark = (
         f"{UNKNOWN}: metadata/subjects.csv is absent and the Ids carry no subject, so "

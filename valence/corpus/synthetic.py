@@ -1,7 +1,7 @@
-"""The embedded corpus: babbling voices whose valence and arousal are known at every moment.
+"""Make the embedded corpus: babbling voices whose valence and arousal are known at every moment.
 
-The labels are what the sound was made from, not what people hear: figures on this corpus show that
-a system works and say nothing about people.
+The labels are the values from which the sound was made; no person has judged the sound. Scores on
+this corpus show that a system works, and say nothing about people.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def write_corpus(
     seed: int = 0,
     partition: bool = True,
 ) -> None:
-    """Write a corpus in the MuSe layout, the same bytes for the same arguments.
+    """Write a corpus in the MuSe layout; the same arguments give the same bytes.
 
     Parameters
     ----------
     folder
-        Where `raw_data`, `label_segments` and `metadata` go.
+        The folder in which `raw_data`, `label_segments` and `metadata` are written.
     subjects
         Number of speakers, at least 3: about 60 % train, 20 % devel and 20 % test.
     seconds
@@ -41,11 +41,12 @@ def write_corpus(
     sr
         Sample rate [Hz], at least 12,000.
     seed
-        Chooses voices, emotions and what is said.
+        Determines voices, emotions and syllables.
     partition
-        True: one recording a speaker, and `metadata/partition.csv`; all are labelled. False: the
-        form of MuSe-Personalisation, without `partition.csv`: test speakers have three recordings,
-        `_train`, `_devel` and `_test`, of which the last has empty labels.
+        True: each speaker has one recording, all recordings are labelled, and
+        `metadata/partition.csv` divides them. False: the form of MuSe-Personalisation, without
+        `partition.csv`: each test speaker has three recordings, `_train`, `_devel` and `_test`, and
+        the labels of `_test` are empty.
     """
     assert subjects >= 3, "training, devel and test need a speaker each"
     held_out = max(1, round(0.2 * subjects))
@@ -66,17 +67,17 @@ def write_corpus(
         rows.append(f"{subject},{split}")
     if partition:
         (folder / "metadata/partition.csv").write_text("\n".join(rows) + "\n")
-    # Last, so that where it stands the corpus is whole.
+    # This file is written last, so that its presence shows that the corpus is complete.
     made = {"subjects": subjects, "seconds": seconds, "sr": sr, "seed": seed}
     (folder / SYNTHETIC).write_json(made)
 
 
 def make_voice(number: int, *, seed: int = 0) -> Voice:
-    """The voice of speaker `number`: even numbers low, odd ones high.
+    """Make the voice of speaker `number`: low for even numbers, high for odd ones.
 
-    Voices are spread evenly, not drawn, so that few speakers cover the range.
+    Voices are spread evenly instead of drawn at random, so that few speakers cover the range.
     """
-    # Additive recurrence (R. Roberts' R-sequence): each coordinate is spread evenly by itself.
+    # An additive recurrence (M. Roberts' R-sequence) spreads each coordinate evenly.
     steps = np.array([0.8566749, 0.7338919, 0.6287067, 0.5385973, 0.4614028, 0.3952739])
     offset = np.random.default_rng([seed, 7]).random(6)
     low, tempo, breath, tilt, gain, floor = (offset + (number // 2 + 1) * steps) % 1.0
@@ -93,13 +94,13 @@ def make_voice(number: int, *, seed: int = 0) -> Voice:
 
 
 def make_emotion(seconds: float, rng: np.random.Generator) -> Emotion:
-    """Two smooth curves between about -0.8 and 0.8, with little in common."""
+    """Draw valence and arousal: two smooth, independent curves between about -0.8 and 0.8."""
     n = int(seconds / LABEL_SECONDS)
     return Emotion(valence=_smooth_curve(n, rng), arousal=_smooth_curve(n, rng))
 
 
 def _smooth_curve(n: int, rng: np.random.Generator) -> Floats:
-    """Random, smooth over about 8 s, mostly within [-0.8, 0.8], float64 `[n]`."""
+    """Draw a curve that is smooth over about 8 s, mostly within [-0.8, 0.8], float64 `[n]`."""
     slow = wander(n, 14, rng)
     return np.asarray(np.round(0.85 * np.tanh(1.3 * slow), 6))
 

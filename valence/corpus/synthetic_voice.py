@@ -1,13 +1,14 @@
-"""A babbling voice with an emotion: source and filter, frame by frame.
+"""Synthesise a babbling voice with an emotion by source and filter, frame by frame.
 
-A train of glottal pulses and noise goes through resonances that move from vowel to vowel (G. Fant,
-"Acoustic Theory of Speech Production", 1960). Emotion moves what studies of vocal expression find
-that it moves (K. Scherer, "Vocal communication of emotion", Speech Communication 40, 2003): arousal
-the pitch, the tempo, the loudness and the slope of the spectrum; valence the resonances (a smile
-shortens the tract), the melody of syllables and how clear or breathy the voice is. What speakers
-differ in by themselves overlaps with it, so that a voice has to be heard for some time.
+A train of glottal pulses and noise passes through resonances that move from vowel to vowel (G.
+Fant, "Acoustic Theory of Speech Production", 1960). Emotion changes the properties that studies of
+vocal expression report (K. Scherer, "Vocal communication of emotion", Speech Communication 40,
+2003). Arousal changes the pitch, the tempo, the loudness and the slope of the spectrum. Valence
+changes the resonances (a smile shortens the tract), the melody of syllables and how clear or
+breathy the voice is. Speakers differ in the same properties, so a listener needs some time to tell
+the emotion from the voice.
 
-All sums are in float64, so that rounding to 16 bits hides what processors differ in.
+All sums are in float64, so that rounding to 16 bits hides differences between processors.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ _VOWELS = np.array(
     ],
     dtype=np.float64,
 )
-# Where the resonances come from: lips, teeth, palate.
+# Resonances at the start of a syllable: a consonant at the lips, the teeth or the palate.
 _PLACES = np.array([[280, 900, 2200], [300, 1750, 2650], [280, 2100, 2350]], dtype=np.float64)
 _HIGHER = np.array([3500.0, 4500.0, 5500.0, 6500.0])
 _BANDWIDTH = np.array([70.0, 90.0, 130.0, 190.0, 260.0, 350.0, 450.0])
 # How far a smile moves each resonance.
 _SMILE = np.array([0.5, 1.1, 1.2, 1.0, 1.0, 1.0, 1.0])
 
-# Onsets: f, s, sh, a plosive, a sonorant; the noise's centre and bandwidth in Hz, and its level.
+# Onsets: f, s, sh, a plosive, a sonorant. Centre and bandwidth of the noise in Hz, and its level.
 _NOISE = np.array([[6000, 5000], [5600, 1800], [3200, 1300], [2500, 3000], [4000, 4000]], float)
 _NOISE_LEVEL = np.array([0.4, 1.2, 1.2, 1.5, 0.0])
 _ONSET_SHARE = np.array([0.28, 0.32, 0.32, 0.24, 0.24])
@@ -56,14 +57,14 @@ _PLOSIVE, _SONORANT = 3, 4
 
 @dataclass(frozen=True)
 class Voice:
-    """What a speaker brings along, whatever the emotion.
+    """The properties of a speaker that do not depend on emotion.
 
     Attributes
     ----------
     pitch
         Fundamental frequency at rest [Hz].
     tract
-        Resonances relative to an average adult's.
+        Frequency of the resonances relative to an average adult.
     tempo
         Syllables per second at rest.
     breath
@@ -96,7 +97,7 @@ class Emotion:
 def speak(
     voice: Voice, emotion: Emotion, *, seconds: float, sr: int, rng: np.random.Generator
 ) -> Floats:
-    """Let a voice babble with an emotion.
+    """Synthesise a voice that babbles with an emotion.
 
     Returns
     -------
@@ -117,7 +118,7 @@ def speak(
 
 @dataclass(frozen=True)
 class _Track:
-    """What the voice does, one value a frame of 8 ms."""
+    """The course of the voice: one value for each frame of 8 ms."""
 
     f0: Floats
     voicing: Floats
@@ -143,14 +144,14 @@ def _articulate(voice: Voice, emotion: Emotion, time: Floats, rng: np.random.Gen
     accent = ndimage.gaussian_filter1d(rng.normal(0.0, 1.0, count), 0.7)
     stress = 10 ** (rng.normal(0.0, 1.5, count) / 20)
 
-    # Each frame looks up the syllable it lies in and how far into it (0 to 1) it is.
+    # Find the syllable of each frame, and the frame's place (0 to 1) in the syllable.
     which = np.clip(np.searchsorted(start, time, side="right") - 1, 0, count - 1)
     place = np.clip((time - start[which]) / length[which], 0.0, 1.0)
     kind, onset = onset_kind[which], _ONSET_SHARE[onset_kind[which]]
     in_onset = place < onset
     level = spoken[which] * 10 ** ((5.0 * arousal + 1.0 * valence) / 20) * stress[which]
 
-    # The vowel swells and dies; a sonorant is voiced softly, other onsets are not voiced.
+    # The vowel swells and fades; a sonorant is voiced softly, other onsets are not voiced.
     into = np.clip((place - onset) / (1 - onset), 0.0, 1.0)
     swell = 0.2 + 0.8 * np.sin(np.pi * into**0.7) ** 0.7
     voicing = level * np.where(in_onset, np.where(kind == _SONORANT, 0.25, 0.0), swell)
@@ -188,14 +189,14 @@ def _articulate(voice: Voice, emotion: Emotion, time: Floats, rng: np.random.Gen
 
 
 def _with_higher(resonances: Floats) -> Floats:
-    """F1 to F7 [n, 7] from F1 to F3 [n, 3]: the higher ones hardly move."""
+    """Complete F1 to F3 `[n, 3]` to F1 to F7 `[n, 7]`; the higher ones hardly move."""
     return np.concatenate([resonances, np.tile(_HIGHER, (len(resonances), 1))], axis=1)
 
 
 def _syllables(
     voice: Voice, emotion: Emotion, seconds: float, rng: np.random.Generator
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Start and length [s] of every syllable and pause, and which of them are spoken."""
+    """Draw start and length [s] of every syllable and pause, and which of them are spoken."""
     start, length, spoken = [], [], []
     now, left = 0.0, int(rng.integers(3, 10))
     while now < seconds:
@@ -218,7 +219,7 @@ def _syllables(
 def _excite(
     track: _Track, time: Floats, samples: int, sr: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Pulses with breath, and the noise of consonants: each float64 `[samples]`."""
+    """Make the pulses with breath, and the noise of consonants: each float64 `[samples]`."""
     at = np.arange(samples) / sr
     f0 = np.interp(at, time, track.f0)
     phase = np.cumsum(f0) / sr
@@ -230,7 +231,7 @@ def _excite(
     position = np.clip(position, 0, samples - 2)
     whole = position.astype(int)
     part = position - whole
-    # Longer periods carry more air: level does not hang on pitch.
+    # Longer periods carry more air, so that the level does not depend on the pitch.
     size = np.sqrt(period) * (1 + 0.06 * rng.standard_normal(len(cycles)))
     pulses = np.bincount(whole, size * (1 - part), minlength=samples)
     pulses += np.bincount(whole + 1, size * part, minlength=samples)
@@ -242,7 +243,7 @@ def _excite(
 
 
 def _tract_filter(track: _Track, sr: int) -> Floats:
-    """Denominators `[frames, 17]`: two poles of the glottis and a pair for each resonance."""
+    """Compute denominators `[frames, 17]`: two glottal poles and a pair for each resonance."""
     ones = np.ones_like(track.slope)
     poles = _multiply(
         np.stack([ones, -0.95 * ones], axis=1), np.stack([ones, -track.slope], axis=1)
@@ -268,7 +269,7 @@ def _resonance(frequency: Floats, bandwidth: Floats, sr: int) -> Floats:
 
 
 def _multiply(a: Floats, b: Floats) -> Floats:
-    """Product of polynomials, a pair a row."""
+    """Multiply two polynomials in each row."""
     product = np.zeros((len(a), a.shape[1] + b.shape[1] - 1))
     for power in range(b.shape[1]):
         product[:, power : power + a.shape[1]] += a * b[:, power : power + 1]
@@ -276,7 +277,7 @@ def _multiply(a: Floats, b: Floats) -> Floats:
 
 
 def _resonate(excitation: Floats, poles: Floats, hop: int) -> Floats:
-    """Filter with poles that move: overlapping Hann windows, each filtered by its frame's poles."""
+    """Filter with moving poles: each overlapping Hann window by the poles of its frame."""
     size = 4 * hop
     n_fft = 2 * size
     window = signal.get_window("hann", size) / 2
@@ -303,7 +304,7 @@ def _through_microphone(y: Floats, voice: Voice, sr: int) -> Floats:
 
 
 def wander(n: int, width: float, rng: np.random.Generator) -> Floats:
-    """Noise smoothed over `width` values, of mean 0 and variance 1 over a long time."""
+    """Draw noise smoothed over `width` values, with long-term mean 0 and variance 1."""
     edge = int(4 * width)
     noise = ndimage.gaussian_filter1d(rng.standard_normal(n + 2 * edge), width)
     return np.asarray(noise[edge : edge + n] * np.sqrt(2 * np.sqrt(np.pi) * width))

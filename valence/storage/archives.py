@@ -1,7 +1,7 @@
-"""Whether a ZIP archive unpacks to no more than its own size.
+"""Check that a ZIP archive unpacks to no more than its own size.
 
-`torch.save` and skops write archives in which nothing is compressed. An archive of another kind was
-not written by this program, and may unpack to a thousand times its size.
+`torch.save` and skops write archives without compression. Another kind of archive does not come
+from this program, and may unpack to a thousand times its size.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-# A million arrays take a forest of 300,000 trees. The directory of an archive is read whole.
+# The directory of an archive is read as a whole, so the number of members is limited. A forest of
+# 300,000 trees has about a million arrays.
 _MOST_MEMBERS = 1_000_000
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 
 
 def member_sizes(content: bytes) -> Mapping[str, int]:
-    """Check an archive by its directory, before anything in it is unpacked.
+    """Check an archive by its directory, and give the sizes of its members without unpacking.
 
     Parameters
     ----------
@@ -25,13 +26,13 @@ def member_sizes(content: bytes) -> Mapping[str, int]:
 
     Returns
     -------
-    The bytes of each member, by name.
+    Size of each member in bytes, by name.
 
     Raises
     ------
     ValueError
-        If it is no archive, a member is compressed, encrypted or named twice, or the members hold
-        more than the archive has. The message completes "the file ...".
+        If the content is no archive, if a member is compressed, encrypted or occurs twice, or if
+        the members together are larger than the archive. The message completes "the file ...".
     """
     if content.count(_DIRECTORY_ENTRY) > _MOST_MEMBERS:
         raise ValueError(f"holds more than {_MOST_MEMBERS:,} members")

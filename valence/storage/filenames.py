@@ -1,4 +1,4 @@
-"""File names that not every program can show, pass on or hold in full."""
+"""Handle file names that some programs cannot show, pass on or store in full."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import unicodedata
 MOST_BYTES = 255
 # Hexadecimal digits that tell shortened names apart.
 _DIGITS = 12
-# Invisible, and a part of words and pictures in many scripts.
+# These are invisible, but parts of words and emoji in many scripts, so they are kept.
 _JOINERS = "\u200c\u200d"
 
 
 def printable(text: str) -> str:
-    r"""Write what no terminal or table can hold as escapes.
+    r"""Write escapes for characters that a terminal or table cannot hold.
 
-    These are undecodable bytes, and characters that steer: controls, line ends, changes of
+    These are undecodable bytes and control characters: controls, line ends, changes of the writing
     direction.
 
     >>> printable("caf\udce9"), printable("a\nb"), printable("été 1")
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 def _shown(character: str) -> str:
     code = ord(character)
-    # Python keeps a byte of a name that is no UTF-8 as one of these (PEP 383).
+    # Python represents undecodable bytes of a name by these characters (PEP 383).
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     if character in _JOINERS:
@@ -60,18 +60,18 @@ def begin(text: str, most: int) -> str:
 
 
 def shortened(name: str, *, suffix_bytes: int) -> str:
-    """Shorten a name so that a suffix fits behind it; a name that leaves room stays as it is.
+    """Shorten a name so that a suffix fits after it; a name that is short enough stays unchanged.
 
     Parameters
     ----------
     name
-        Without the suffix.
+        The name without the suffix.
     suffix_bytes
-        Bytes of the longest suffix.
+        Size of the longest suffix in bytes.
 
     Returns
     -------
-    The name, or its beginning, `~` and 12 digits that stand for the whole name.
+    The name; or its beginning, `~` and 12 digits of a hash of the whole name.
 
     >>> shortened("talk", suffix_bytes=8), len(shortened("a" * 251, suffix_bytes=8))
     ('talk', 247)
@@ -83,7 +83,7 @@ def shortened(name: str, *, suffix_bytes: int) -> str:
     return f"{begin(name, room - _DIGITS - 1)}~{digest}"
 
 
-# Endings that a table may have behind an Id; some are no audio that this program decodes.
+# Endings that an Id may have in a table; this program cannot decode some of these formats.
 _ENDINGS = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"),
     *(".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp", ".mka", ".avi", ".csv"),
@@ -93,8 +93,8 @@ _ENDINGS = (
 def normal(name: str) -> str:
     """Bring a name to Unicode's composed form (NFC).
 
-    File systems and programs write an accent as part of its letter or as a character of its own;
-    both look the same, and both name the same recording.
+    File systems and programs write an accent as part of its letter or as a character of its own.
+    Both forms look the same and name the same recording.
 
     >>> normal("Zoe\\u0308") == normal("Zo\\u00eb")
     True
@@ -103,7 +103,7 @@ def normal(name: str) -> str:
 
 
 def bare(name: str) -> str:
-    """Take folders and the ending of an audio file from a name.
+    """Remove folders and the ending of an audio file from a name.
 
     >>> bare("audio/03.WAV"), bare("talk.2")
     ('03', 'talk.2')

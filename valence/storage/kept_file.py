@@ -1,6 +1,7 @@
-"""Files that a command wrote and another reads back: of bounded size, of the expected shape, whole.
+"""Read files that another command wrote, and check their size, their form and that they are whole.
 
-What is no such file is refused in one paragraph that names it and the command that makes it again.
+The message of a refused file is one paragraph, which names the file and the command that makes it
+again.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ from pyarrow import fs
 from valence.errors import DamagedError, ValenceError
 from valence.storage.location import Location
 
-# A line about each of 100,000 recordings takes a tenth of it. Read as JSON it may become 300 MiB.
+# One line for each of 100,000 recordings takes a tenth of this size. JSON of this size may take
+# 300 MiB of memory when parsed.
 MOST_BYTES = 16 * 2**20
 
 
 class TooLargeError(ValueError):
-    """A file of more bytes than its content can have."""
+    """A file that is larger than its content can be."""
 
 
 def read_at_most(file: Location, most: int) -> bytes:
-    """Read a whole file that has at most `most` bytes, whatever its size is said to be.
+    """Read a whole file of at most `most` bytes, even if its stated size is wrong.
 
     Raises
     ------
     OSError
-        If it is absent, is no regular file, or cannot be read.
+        If the file is absent, is no regular file, or cannot be read.
     TooLargeError
-        If it is larger; nothing more than `most` bytes is read then.
+        If the file is larger. At most one byte more than `most` is read.
     """
     info = file.info()
     if info.type == fs.FileType.NotFound:
@@ -55,11 +57,11 @@ def read_at_most(file: Location, most: int) -> bytes:
 
 
 def unreadable(error: OSError) -> tuple[str, str]:
-    """Say why a file cannot be read, and what has to be done before it can be made again.
+    """Say why a file cannot be read, and what must be done before the file can be made again.
 
     Returns
     -------
-    What follows the file's name, and a sentence with a space behind it, or `""`.
+    Words that follow the file's name in a message; and a sentence with a space after it, or `""`.
 
     >>> unreadable(IsADirectoryError("it is a folder"))
     ('is a folder', 'Move that folder away first. ')
@@ -72,12 +74,12 @@ def unreadable(error: OSError) -> tuple[str, str]:
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse JSON as the product writes it: UTF-8, without NaN, each name once.
+    """Parse JSON in the form that the product writes: UTF-8, no NaN, each name only once.
 
     Raises
     ------
     ValueError
-        If it is anything else. The message completes "the file is damaged: ...".
+        If the content has another form. The message completes "the file is damaged: ...".
 
     >>> parse_json(b'{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -111,20 +113,20 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class KeptFile:
-    """A file that a command wrote, read back.
+    """A file that a command wrote and another command reads.
 
     Attributes
     ----------
     file
-        Where it lies.
+        Where the file lies.
     expected
-        What it should be, such as "the history of a training"; it completes "Expected ...".
+        The expected content, such as "the history of a training"; completes "Expected ...".
     remedy
-        What makes it again: one or more sentences.
+        One or more sentences that say how to make the file again.
     most
-        The bytes that it may have.
+        The largest size in bytes that the file may have.
     error
-        The type of the errors.
+        The type of error to raise.
     """
 
     file: Location
@@ -134,12 +136,12 @@ class KeptFile:
     error: type[ValenceError] = DamagedError
 
     def damaged(self, why: str) -> ValenceError:
-        """Return the error of a file that is not what it should be.
+        """Return the error for a damaged file.
 
         Parameters
         ----------
         why
-            What was found; it completes "the file is damaged: ...".
+            Words for the damage; they complete "the file is damaged: ...".
         """
         return self.error(
             f"'{self.file}' is damaged: {why}. Expected {self.expected}. {self.remedy}"
@@ -151,7 +153,7 @@ class KeptFile:
         Raises
         ------
         ValenceError
-            If it is absent, no regular file, or larger than it may be.
+            If the file is absent, is no regular file, or is too large.
         """
         try:
             return read_at_most(self.file, self.most)
@@ -164,17 +166,17 @@ class KeptFile:
             ) from error
 
     def require(self, sha256: str | None) -> None:
-        """Refuse the file if it is not the one whose digest its stage noted.
+        """Refuse the file if its digest is not the one that its stage noted.
 
         Parameters
         ----------
         sha256
-            The digest; None where an older version noted none.
+            The noted digest; None if an older version noted no digest.
 
         Raises
         ------
         ValenceError
-            If the content is another.
+            If the content has another digest.
         """
         if sha256 is not None and hashlib.sha256(self.read()).hexdigest() != sha256:
             raise self.damaged("its digest is not the one that its stage.json gives")
@@ -185,12 +187,12 @@ class KeptFile:
         Parameters
         ----------
         needs
-            Names that it has to hold, with the types of their values.
+            Names that the object must have, with the types of their values.
 
         Raises
         ------
         ValenceError
-            If it is anything else.
+            If the content is no such object.
         """
         try:
             content = parse_json(self.read())
@@ -206,14 +208,14 @@ class KeptFile:
         Parameters
         ----------
         columns
-            The names in its header, in order; None takes any.
+            The expected names in the header, in order; None accepts any.
         numbers
-            The columns that hold numbers; an empty cell is NaN, and infinity is refused.
+            The columns that hold numbers. An empty cell is NaN, and infinity is refused.
 
         Raises
         ------
         ValenceError
-            If the header, the number of cells of a row, or a number is something else.
+            If the header is another, a row has too few or too many cells, or a number is invalid.
         """
         try:
             text = self.read().decode()
@@ -227,12 +229,12 @@ class KeptFile:
 
 
 def require_table(content: Any, needs: Mapping[str, type | tuple[type, ...]]) -> None:
-    """See that `content` is a JSON object that holds values of these types by these names.
+    """Refuse content that is no JSON object with these names and types of values.
 
     Raises
     ------
     ValueError
-        If it is not. The message completes "the file is damaged: ...".
+        If a name is missing or has another type. The message completes "the file is damaged: ...".
 
     >>> require_table({"seconds": 2.5}, {"seconds": (int, float)})
     """
@@ -243,7 +245,7 @@ def require_table(content: Any, needs: Mapping[str, type | tuple[type, ...]]) ->
             raise ValueError(f"'{name}' is missing in it")
         value = content[name]
         accepted = kinds if isinstance(kinds, tuple) else (kinds,)
-        # In Python a bool is an int, and in JSON it is none.
+        # A bool is an int in Python, but no number in JSON.
         if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
             raise ValueError(f"'{name}' is {_kind(value)} in it")
 

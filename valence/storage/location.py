@@ -1,8 +1,8 @@
-"""Where a corpus or a run lies: a path on a file system or a URI of an object store.
+"""Read and write a corpus or a run at a path of a file system or a URI of an object store.
 
-One type, `Location`, stands for both. Whatever is written through it appears whole or not at all:
-on a file system by writing beside the target and renaming, on an object store by uploading only
-what is complete.
+One type, `Location`, stands for both. A file that is written through it appears whole or not at
+all. On a file system, it is written beside the target and then renamed; on an object store, it is
+uploaded only when it is complete.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from valence.errors import UsageError
 from valence.storage.filenames import begin, is_utf8, printable
 
 _SPOOL_BYTES = 64 * 2**20
-# Bytes of a file's name that the name of its partial file begins with: the rest is for the id.
+# The name of a partial file begins with this many bytes of the target's name, to leave room for an
+# id.
 _PARTIAL_NAME_BYTES = 48
-# Where a file system knows no locks, a partial file that is older has no writer any more.
+# On a file system without locks, a partial file that is older than this has no writer any more.
 _ABANDONED_SECONDS = 86_400.0
-# How the short text begins that git-LFS and git-annex leave in place of content.
+# Git-LFS and git-annex leave a short text with such a beginning in place of content.
 _ADDRESSES = (b"version https://git-lfs", b"/annex/objects/")
-# What the operating system says of a path that leads to nothing; a link can go round in a circle.
+# Errors of the operating system for a path that leads to nothing; links can form a circle.
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def is_address(content: bytes) -> bool:
-    """Whether a file holds the address of its content in place of it.
+    """Tell whether a file holds only the address of its content.
 
     >>> is_address(b"version https://git-lfs.github.com/spec/v1"), is_address(b"Id,subject")
     (True, False)
@@ -50,12 +51,12 @@ def is_address(content: bytes) -> bool:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """What the listing of a folder says of a file.
+    """The size and the time of a file in the listing of its folder.
 
     Attributes
     ----------
     size
-        Bytes.
+        Size in bytes.
     mtime_ns
         Time of modification in nanoseconds.
     """
@@ -71,13 +72,13 @@ class Location:
     Parameters
     ----------
     filesystem
-        The pyarrow file system that reaches it; it can be pickled and sent to a worker.
+        The pyarrow file system that holds it. It can be pickled and sent to a worker.
     path
         Absolute path on that file system, `/`-separated, without a trailing slash.
     scheme
-        `""` for the local file system, else the URI's scheme (`s3`, `gs`, ...).
+        `""` for the local file system, else the scheme of the URI (`s3`, `gs`, ...).
     query
-        The URI's query with its question mark (such as `?endpoint_override=...`), or `""`.
+        The query of the URI with its question mark (such as `?endpoint_override=...`), or `""`.
     """
 
     filesystem: fs.FileSystem
@@ -92,7 +93,7 @@ class Location:
         Raises
         ------
         UsageError
-            If the URI's scheme is not one that pyarrow serves.
+            If pyarrow does not know the scheme of the URI, or the URI names no bucket.
 
         >>> Location.parse("/data/corpus").name
         'corpus'
@@ -115,51 +116,51 @@ class Location:
         return cls(filesystem, path.rstrip("/"), parts.scheme, query)
 
     def __truediv__(self, name: str) -> Location:
-        """The entry `name` (which may hold slashes) under this folder."""
+        """Return the entry `name` of this folder; `name` may contain slashes."""
         return Location(self.filesystem, f"{self.path}/{name}", self.scheme, self.query)
 
     def __hash__(self) -> int:
-        # pyarrow's file systems compare and do not hash.
+        # Pyarrow's file systems can be compared but not hashed.
         return hash((self.scheme, self.path))
 
     def __str__(self) -> str:
-        """The address as a message shows it: what cannot be printed stands there as escapes."""
+        """Return the address for messages, with escapes for unprintable characters."""
         return self.uri if self.scheme else printable(self.path)
 
     @property
     def uri(self) -> str:
-        """The URI that `parse` reads back, or the plain path on the local file system."""
+        """Return the URI that `parse` reads back, or the path on the local file system."""
         return f"{self.scheme}://{quote(self.path)}{self.query}" if self.scheme else self.path
 
     @property
     def local(self) -> Path | None:
-        """The path on the local file system, or None on an object store."""
+        """Return the path on the local file system, or None on an object store."""
         return None if self.scheme else Path(self.path)
 
     @property
     def name(self) -> str:
-        """Last part of the path."""
+        """Return the last part of the path."""
         return PurePosixPath(self.path).name
 
     @property
     def stem(self) -> str:
-        """Last part of the path less its suffix."""
+        """Return the last part of the path without its suffix."""
         return PurePosixPath(self.path).stem
 
     @property
     def suffix(self) -> str:
-        """Suffix with its dot, in lower case."""
+        """Return the suffix with its dot, in lower case."""
         return PurePosixPath(self.path).suffix.lower()
 
     def exists(self) -> bool:
-        """Whether a file or folder is there."""
+        """Tell whether a file or folder exists here."""
         return bool(self.info().type != fs.FileType.NotFound)
 
     def is_named(self) -> bool:
-        """Whether something bears this name, even if it cannot be read.
+        """Tell whether an entry of this name exists, even if it cannot be read.
 
-        This includes a link that leads nowhere and whatever lies behind such a link: what was not
-        fetched is not absent.
+        A link that leads nowhere and a path behind such a link count as existing: content that was
+        not fetched is not absent.
         """
         if self.local is None:
             return self.exists()
@@ -170,14 +171,14 @@ class Location:
         return True
 
     def is_folder(self) -> bool:
-        """Whether a folder is there."""
+        """Tell whether a folder exists here."""
         return bool(self.info().type == fs.FileType.Directory)
 
     def info(self) -> fs.FileInfo:
-        """Type, size and time of modification; of type NotFound if nothing is there."""
+        """Return type, size and time of modification; type NotFound if nothing exists."""
         if self.local is None:
             return self.filesystem.get_file_info(self.path)
-        # pyarrow takes names in UTF-8 alone, and a file that is named otherwise is there, too.
+        # Pyarrow accepts only names in UTF-8, but files with other names exist too.
         try:
             found = self.local.stat()
         except OSError as error:
@@ -196,13 +197,13 @@ class Location:
         )
 
     def files(self) -> list[Location]:
-        """The files of this folder, sorted by name, hidden ones left out; empty if it is absent."""
+        """List the files of this folder by name, without hidden ones; empty if it is absent."""
         return self._visible(self._file_names())
 
     def entries(self) -> list[Location]:
-        """As `files`, with what is no file too: links that lead nowhere, pipes, and folders.
+        """List files like `files`, and also links that lead nowhere, pipes and some folders.
 
-        Folders are left out unless their names have a suffix: they stand where files should.
+        A folder is listed only if its name contains a dot, because it may stand in a file's place.
         """
         if self.local is None:
             return self.files()
@@ -218,7 +219,7 @@ class Location:
         return sorted(found, key=lambda file: file.name)
 
     def everything(self) -> list[Location]:
-        """Files and folders of this folder, hidden ones too, sorted by name."""
+        """List the files and folders of this folder, also hidden ones, by name."""
         if self.local is not None:
             inside = self.local.iterdir() if self.local.is_dir() else ()
             return [self / name for name in sorted(path.name for path in inside)]
@@ -227,9 +228,9 @@ class Location:
         return [self / name for name in sorted(info.base_name for info in infos)]
 
     def listing(self) -> dict[str, FileEntry]:
-        """The files of this folder by name, hidden ones too; empty if it is absent.
+        """List the files of this folder by name, also hidden ones; empty if it is absent.
 
-        One request, however many there are.
+        This takes one request, however many files there are.
         """
         if self.local is None:
             selector = fs.FileSelector(self.path, allow_not_found=True)
@@ -241,7 +242,7 @@ class Location:
         found = {}
         with suppress(FileNotFoundError), os.scandir(self.local) as entries:
             for entry in entries:
-                # One that is deleted meanwhile is not there.
+                # A file that was deleted in the meantime is left out.
                 with suppress(FileNotFoundError):
                     if _is_file(entry):
                         about = entry.stat()
@@ -253,7 +254,8 @@ class Location:
             selector = fs.FileSelector(self.path, allow_not_found=True)
             infos = self.filesystem.get_file_info(selector)
             return [info.base_name for info in infos if info.type == fs.FileType.File]
-        # The folder's own entries tell files from folders; pyarrow asks for each, slow over NFS.
+        # The entries of the folder tell files from folders. Pyarrow would send a request for each
+        # entry, which is slow over NFS.
         try:
             with os.scandir(self.local) as entries:
                 return [entry.name for entry in entries if _is_file(entry)]
@@ -261,13 +263,13 @@ class Location:
             return []
 
     def open(self) -> BinaryIO:
-        """Open for random-access reading, in bytes.
+        """Open the file for random-access reading, in bytes.
 
         Raises
         ------
         OSError
-            If it cannot be read, is a pipe or a device, which would be waited for, or has a path
-            that is not UTF-8.
+            If the file cannot be read; if it is a pipe or a device, because opening one could wait
+            for ever; or if its path is not UTF-8.
         """
         if not is_utf8(self.path):
             raise OSError(errno.EILSEQ, "a path that is not UTF-8", printable(self.path))
@@ -283,32 +285,32 @@ class Location:
                 if self.local.is_dir()
                 else OSError("it is a pipe, a socket or a device and no file")
             )
-            # For whoever tells the error without knowing of which file.
+            # A caller may show the error without knowing which file it concerns.
             error.add_note(f"'{self}'")
             raise error
         return self.filesystem.open_input_file(self.path)  # type: ignore[no-any-return]
 
     def read_bytes(self) -> bytes:
-        """The whole content."""
+        """Read the whole content."""
         with self.open() as file:
             return file.read()
 
     def read_text(self) -> str:
-        """The whole content, decoded from UTF-8 (a byte order mark is dropped)."""
+        """Read the whole content as UTF-8; a byte order mark is dropped."""
         return self.read_bytes().decode("utf-8-sig")
 
     def read_json(self) -> Any:
-        """The content as JSON."""
+        """Read the content as JSON."""
         return json.loads(self.read_text())
 
     @contextmanager
     def writer(self) -> Iterator[BinaryIO]:
-        """A binary file that takes this place, whole, when the block ends without an error.
+        """Open a binary file that appears here as a whole when the block ends without an error.
 
         Raises
         ------
         OSError
-            If it cannot be written, or a folder stands there.
+            If the file cannot be written, or a folder has this name.
         """
         if self.local is not None:
             if self.local.is_dir():
@@ -317,7 +319,7 @@ class Location:
                 )
             folder = self.local.parent
             folder.mkdir(parents=True, exist_ok=True)
-            # A name may have 255 bytes, and that of the partial file must not have more.
+            # A name may have 255 bytes, so the partial file takes only a part of a long name.
             name = begin(self.name, _PARTIAL_NAME_BYTES)
             partial = folder / f".{name}.{uuid.uuid4().hex}.partial"
             try:
@@ -337,29 +339,29 @@ class Location:
                 shutil.copyfileobj(spool, upload, 2**20)
 
     def write_bytes(self, content: bytes) -> None:
-        """Write the whole content, atomically."""
+        """Write the whole content atomically."""
         with self.writer() as file:
             file.write(content)
 
     def write_text(self, content: str) -> None:
-        """Write text in UTF-8, atomically."""
+        """Write text as UTF-8 atomically."""
         self.write_bytes(content.encode())
 
     def write_json(self, content: Any) -> None:
-        """Write JSON, indented, atomically; NaN is refused because JSON has none."""
+        """Write indented JSON atomically; NaN is refused, because JSON has none."""
         self.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this file for the block: another process that asks for it waits.
+        """Lock this file for the block; another process that asks for the lock waits.
 
-        The lock is `.NAME.lock` beside the file and counts among processes of this program. An
-        object store has no locks, and there nothing is held.
+        The lock is the file `.NAME.lock` beside this file. Only processes of this program respect
+        the lock. On an object store nothing is locked, because it has no locks.
 
         Raises
         ------
         OSError
-            If the lock's file cannot be made.
+            If the file of the lock cannot be made.
         """
         if self.local is None:
             yield
@@ -372,7 +374,7 @@ class Location:
             yield
 
     def delete(self) -> None:
-        """Remove the file, or the folder and all it holds; nothing happens if it is absent."""
+        """Remove the file, or the folder with its content; do nothing if it is absent."""
         if self.local is not None:
             with suppress(FileNotFoundError, NotADirectoryError):
                 if self.local.is_dir() and not self.local.is_symlink():
@@ -387,7 +389,7 @@ class Location:
             self.filesystem.delete_file(self.path)
 
     def settle(self) -> None:
-        """Bring the names in this folder to the disk, so that a loss of power forgets none."""
+        """Write the names in this folder to the disk, so that they survive a loss of power."""
         if self.local is None:
             return
         folder = os.open(self.local, os.O_RDONLY)
@@ -397,7 +399,7 @@ class Location:
             os.close(folder)
 
     def set_aside(self) -> Location | None:
-        """Rename this file to `NAME.damaged`; returns where it is, or None if that is refused."""
+        """Rename this file to `NAME.damaged`, and return the new place; None if that fails."""
         try:
             self.filesystem.move(self.path, self.aside.path)
         except OSError:
@@ -406,14 +408,14 @@ class Location:
 
     @property
     def aside(self) -> Location:
-        """`NAME.damaged`, where `set_aside` puts this file."""
+        """Return `NAME.damaged`, the name that `set_aside` gives to this file."""
         return Location(self.filesystem, f"{self.path}.damaged", self.scheme, self.query)
 
     def remove_partial_files(self) -> int:
-        """Remove what interrupted writers left in this folder; returns how many files.
+        """Remove partial files of interrupted writers in this folder, and return their number.
 
-        The file of a writer that is still at work stays. So does everything in a folder that
-        cannot be written.
+        The file of a writer that is still at work stays. If the folder cannot be written, all its
+        files stay.
         """
         if self.local is None or not self.local.is_dir():
             return 0
@@ -430,16 +432,16 @@ class Location:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder, or a link that can be followed to one."""
+    """Tell whether an entry is a folder or a link that leads to a folder."""
     try:
         return entry.is_dir()
     except OSError:
-        # One link that cannot be followed costs no other entry: whoever opens it is told why.
+        # One link that cannot be followed must not stop the listing; opening it gives the error.
         return False
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a file, or a link that can be followed to one."""
+    """Tell whether an entry is a file or a link that leads to a file."""
     try:
         return entry.is_file()
     except OSError:
@@ -449,7 +451,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_nowhere(path: Path) -> bool:
-    """Whether there is a link of this name, and nothing that it leads to."""
+    """Tell whether this is a link whose target does not exist."""
     try:
         path.lstat()
     except OSError:
@@ -463,19 +465,19 @@ def _leads_nowhere(path: Path) -> bool:
 
 @contextmanager
 def _claimed(partial: Path) -> Iterator[BinaryIO]:
-    """A new file, locked for as long as it is written: whoever clears the folder leaves it."""
+    """Open a new file that stays locked while it is written, so that no cleaning removes it."""
     while True:
         with partial.open("wb") as file:
             with suppress(OSError):  # Some network file systems know no locks.
                 fcntl.flock(file, fcntl.LOCK_EX)
-            # It may have been cleared away before it was locked.
+            # Another process may have removed the file before it was locked; then try again.
             if os.fstat(file.fileno()).st_nlink:
                 yield file
                 return
 
 
 def _is_abandoned(partial: Path) -> bool:
-    """Whether no writer is at work on a partial file any more."""
+    """Tell whether no writer works on a partial file any more."""
     with partial.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The manifest of a stage: its files, with size and digest, and what is amiss among them."""
+"""Make the manifest of a stage (its files with size and digest), and compare files with it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from typing import Any
 from valence.storage.location import FileEntry, Location
 
 _CHUNK = 2**20
-# Files that are read at once; hashing leaves the interpreter to others.
+# Files that are read at once by threads; hashing releases Python's global lock.
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a file: bytes, time of modification [ns], SHA-256 in hexadecimal digits."""
+    """The noted state of a file: bytes, time of modification [ns], SHA-256 in hexadecimal."""
 
     size: int
     mtime_ns: int
     sha256: str
 
     def fits(self, content: bytes) -> bool:
-        """Whether `content` is the file's."""
+        """Tell whether `content` has the noted size and digest."""
         return len(content) == self.size and hashlib.sha256(content).hexdigest() == self.sha256
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of a stage by their names relative to its folder."""
+    """The files of a stage, by their names relative to its folder."""
 
     files: Mapping[str, Entry]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON, sorted by name."""
+        """Return JSON, sorted by name."""
         return {name: asdict(entry) for name, entry in sorted(self.files.items())}
 
     def amiss(self, folder: Location, *, content: bool) -> dict[str, str]:
-        """The files that are not as they were written, each with what is wrong.
+        """Find the files that are not as they were written, and say for each what is wrong.
 
         Parameters
         ----------
         folder
-            The stage's.
+            The folder of the stage.
         content
-            Whether a file that was touched since is read and compared.
+            Whether to read and compare files that have another time of modification.
         """
         found = _listed(folder, self.files)
         wrong: dict[str, str] = {}
@@ -66,7 +66,7 @@ class Manifest:
         return wrong
 
     def was_touched(self, folder: Location) -> bool:
-        """Whether a file has another time of modification than it had."""
+        """Tell whether a file has another time of modification than the noted one."""
         found = _listed(folder, self.files)
         return any(
             name in found and found[name].mtime_ns != entry.mtime_ns
@@ -74,7 +74,7 @@ class Manifest:
         )
 
     def remove_set_aside(self, folder: Location) -> None:
-        """Remove what was renamed as damaged, of the files that stand here again."""
+        """Remove files that were renamed to `NAME.damaged`, if `NAME` was made again."""
         for part in _folders(self.files):
             place = folder / part if part else folder
             for base in place.listing():
@@ -84,28 +84,28 @@ class Manifest:
 
 
 def noted_digest(record: Mapping[str, Any], name: str) -> str | None:
-    """The SHA-256 of a file that a stage's record notes; None where it notes none.
+    """Return the SHA-256 that a stage's record notes for a file, or None.
 
-    Records of older versions note none.
+    Records of older versions note no digests.
     """
     entry = record.get("files", {}).get(name)
     return None if entry is None else str(entry["sha256"])
 
 
 def take_down(folder: Location, outputs: Iterable[str] | Mapping[str, str]) -> Manifest:
-    """The manifest of what stands in `folder`.
+    """Make the manifest of the outputs in `folder`.
 
     Parameters
     ----------
     folder
-        The stage's.
+        The folder of the stage.
     outputs
-        Names of its files, or their SHA-256 by name (empty where it is to be computed).
+        Names of the outputs, or their SHA-256 by name; an empty one is computed.
 
     Raises
     ------
     FileNotFoundError
-        If an output is not there.
+        If an output does not exist.
     """
     known = dict(outputs) if isinstance(outputs, Mapping) else dict.fromkeys(outputs, "")
     found = _listed(folder, known)
@@ -122,7 +122,7 @@ def take_down(folder: Location, outputs: Iterable[str] | Mapping[str, str]) -> M
 
 
 def digest_of(file: Location) -> str:
-    """SHA-256 of a file, a piece at a time, in hexadecimal digits."""
+    """Compute the SHA-256 of a file in pieces, as hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open() as source:
         while piece := source.read(_CHUNK):
@@ -144,7 +144,7 @@ def _folders(names: Iterable[str]) -> set[str]:
 
 
 def _listed(folder: Location, names: Iterable[str]) -> dict[str, FileEntry]:
-    """The files among `names` that are there; one request a folder."""
+    """List the existing files among `names`, with one request for each folder."""
     found: dict[str, FileEntry] = {}
     for part in _folders(names):
         place = folder / part if part else folder

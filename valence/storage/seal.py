@@ -1,11 +1,11 @@
-"""Parquet files that check themselves: no bit of one can change without being noticed.
+"""Write and read Parquet files with a seal, so that a change of any bit is noticed.
 
-Page checksums, which Parquet has, cover the values and neither the headers of the pages nor the
-footer, which says where everything lies and carries the file's own metadata. A seal covers the
-rest: it stands between the last value and the footer, where every reader of Parquet passes over it.
+Parquet's own page checksums cover the values. They cover neither the headers of the pages nor the
+footer, which states the place of everything and holds the metadata of the file. A seal covers the
+rest. It lies between the last value and the footer, where other readers of Parquet ignore it.
 
-The seal holds the CRC-32 of each block of the file before it, and the SHA-256 of itself and of the
-footer. So a reader can check the part that it reads, and memory stays small.
+The seal holds the CRC-32 of each block of the file before it, and the SHA-256 of the CRCs and the
+footer. A reader can therefore check only the part that it reads, and needs little memory.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Bytes that one CRC-32 of the seal covers: little to read where a column is small.
+# Bytes that one CRC-32 of the seal covers: so few that a small column needs little reading.
 _BLOCK = 2**16
 _MAGIC = b"PAR1"
 _MARK = b"VALSEAL1"
-# In the file's own metadata: a file that says so and has no seal has lost it.
+# Key in the metadata of the file. A file with this key but without a seal is damaged.
 _SEALED = b"sealed"
-# Size of a file's end that is read at once; the footer of an ordinary recording fits in.
+# Bytes at the end of a file that are read at once; the footer of an ordinary recording fits in.
 _TAIL = 2**16
-# Numbers of blocks and bytes before the seal, and the SHA-256 of the seal and the footer.
+# Numbers of blocks and bytes before the seal, the SHA-256 of CRCs and footer, and the mark.
 _CLOSING = struct.Struct("<QQ32s8s")
 
 
 class SealError(ValueError):
-    """A file that is not what was sealed, or no whole Parquet file."""
+    """A file that has changed since it was sealed, or is no whole Parquet file."""
 
 
 class SealedWriter:
@@ -42,7 +42,7 @@ class SealedWriter:
     Parameters
     ----------
     target
-        Open for writing, in bytes, at its beginning.
+        A binary file, open for writing at its beginning.
     schema
         The schema of every table.
     options
@@ -58,20 +58,20 @@ class SealedWriter:
         self._writer.write_table(table, row_group_size=max(1, len(table)))
 
     def close(self, metadata: Mapping[str, str] | None = None) -> str:
-        """End the file with `metadata` of its own and the seal; returns its SHA-256."""
+        """End the file with its `metadata` and the seal, and return its SHA-256."""
         self._writer.add_key_value_metadata({**(metadata or {}), _SEALED.decode(): "1"})
         self._sink.hold()
         self._writer.close()
         return self._sink.seal()
 
     def abandon(self) -> None:
-        """Let go of a file that will not be finished."""
+        """Release a file that will not be finished."""
         self._sink.hold()
         self._writer.close()
 
 
 def write_sealed(target: BinaryIO, table: pa.Table) -> str:
-    """Write a table, with the metadata of its schema, as a sealed file; returns its SHA-256."""
+    """Write a table and the metadata of its schema as a sealed file; return its SHA-256."""
     writer = SealedWriter(target, table.schema)
     if len(table):
         writer.write(table)
@@ -79,19 +79,19 @@ def write_sealed(target: BinaryIO, table: pa.Table) -> str:
 
 
 def open_sealed(source: BinaryIO) -> pq.ParquetFile:
-    """Open a Parquet file so that every byte that is read of it is checked.
+    """Open a Parquet file, and check every byte when it is read.
 
-    A file without a seal, as older versions wrote them, is opened as it is.
+    A file without a seal comes from an older version and is opened without this check.
 
     Raises
     ------
     SealError
-        If the footer is not the one that was sealed, or there is none. Reading raises it, too.
+        If the footer is missing or has changed. Later reading raises it for changed blocks.
     """
     size = source.seek(0, io.SEEK_END)
     tail = _read(source, max(0, size - _TAIL), size)
     footer = _footer_bytes(tail, size)
-    # The seal before the footer: its closing, and before that a CRC-32 a block.
+    # The seal before the footer is a CRC-32 for each block, followed by the closing.
     closing = _end(source, tail, size, footer + _CLOSING.size)[: _CLOSING.size]
     blocks, before, digest, mark = _CLOSING.unpack(closing)
     end = _end(source, tail, size, footer)
@@ -110,12 +110,12 @@ def open_sealed(source: BinaryIO) -> pq.ParquetFile:
 
 
 def read_sealed(source: BinaryIO) -> pa.Table:
-    """The whole table of a file, each byte checked where it is sealed.
+    """Read the whole table of a file, and check each byte if the file is sealed.
 
     Raises
     ------
     SealError
-        As `open_sealed`, or if a page cannot be decoded.
+        For the same reasons as `open_sealed`, or if a page cannot be decoded.
     """
     file = open_sealed(source)
     try:
@@ -126,7 +126,7 @@ def read_sealed(source: BinaryIO) -> pa.Table:
 
 
 class _Sink:
-    """Takes what a Parquet writer writes, and keeps account of it."""
+    """Passes the bytes of a Parquet writer to the target, and computes their checksums."""
 
     def __init__(self, target: BinaryIO) -> None:
         self._target = target
@@ -136,7 +136,7 @@ class _Sink:
         self.closed = False
 
     def write(self, data: Any) -> int:
-        """Write bytes, or hold them back once `hold` was called."""
+        """Write bytes, or keep them in memory after `hold` was called."""
         if self._held is not None:
             return self._held.write(data)
         view = memoryview(data)
@@ -160,11 +160,11 @@ class _Sink:
         self._target.write(data)
 
     def hold(self) -> None:
-        """Hold back what comes from now on: the footer."""
+        """Keep all further bytes, which are the footer, in memory."""
         self._held = io.BytesIO()
 
     def seal(self) -> str:
-        """Write the seal and then what was held back; returns the SHA-256 of the file."""
+        """Write the seal and then the footer, and return the SHA-256 of the file."""
         assert self._held is not None, "the footer is held back before it is sealed"
         held, self._held = self._held.getvalue(), None
         footer = _footer_bytes(held, len(held) + 4)
@@ -178,18 +178,18 @@ class _Sink:
         return self._sha.hexdigest()
 
     def tell(self) -> int:
-        """Bytes that were written."""
+        """Return the number of bytes written so far."""
         return self._size + (0 if self._held is None else self._held.tell())
 
     def flush(self) -> None:
-        """Do nothing: whoever has opened the target brings it to the disk."""
+        """Do nothing, because the owner of the target flushes it."""
 
     def close(self) -> None:
-        """Do nothing: the target is another's."""
+        """Do nothing, because the owner of the target closes it."""
 
 
 class _CheckedFile:
-    """What stands before the seal of a file, each block checked as it is read."""
+    """The part of a file before its seal; each block is checked when it is read."""
 
     def __init__(self, source: BinaryIO, size: int, before: int, checks: tuple[int, ...]) -> None:
         self._source, self._size, self._before, self._checks = source, size, before, checks
@@ -197,13 +197,13 @@ class _CheckedFile:
         self.closed = False
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place; returns it."""
+        """Move to an offset, and return it from the beginning."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         self._at = start + offset
         return self._at
 
     def tell(self) -> int:
-        """The place where reading goes on."""
+        """Return the offset of the next byte."""
         return self._at
 
     def read(self, n: int = -1) -> memoryview:
@@ -212,7 +212,7 @@ class _CheckedFile:
         Raises
         ------
         SealError
-            If a block that they lie in is not the one that was sealed.
+            If a block that contains these bytes has changed since it was sealed.
         """
         stop = self._before if n < 0 else min(self._before, self._at + n)
         first, last = self._at // _BLOCK, -(-stop // _BLOCK)
@@ -229,7 +229,7 @@ class _CheckedFile:
         return found
 
     def close(self) -> None:
-        """Do nothing: whoever has opened the file closes it."""
+        """Do nothing, because the owner of the file closes it."""
 
 
 def _metadata(footer: bytes) -> pq.FileMetaData:
@@ -247,7 +247,7 @@ def _digest(table: bytes, before: int, footer: bytes) -> bytes:
 
 
 def _footer_bytes(tail: bytes, size: int) -> int:
-    """Bytes of the footer with its length and its magic, as the end of a file tells it."""
+    """Read the size of the footer, including its length and mark, from the end of a file."""
     if size < 12 or tail[-4:] != _MAGIC:
         raise SealError("it is cut off, or no Parquet file")
     length = int(struct.unpack("<I", tail[-8:-4])[0]) + 8
@@ -257,7 +257,7 @@ def _footer_bytes(tail: bytes, size: int) -> int:
 
 
 def _end(source: BinaryIO, tail: bytes, size: int, length: int) -> bytes:
-    """The last `length` bytes of a file whose `tail` is known; zeros where it has fewer."""
+    """Return the last `length` bytes of a file with known `tail`; zeros if it is shorter."""
     if length <= len(tail):
         return tail[len(tail) - length :]
     start = size - length

@@ -1,7 +1,7 @@
-"""What stands in an audio file behind the sound that its header tells of: tags, or more sound.
+"""Tell tags from sound in the bytes after the sound that an audio file's header states.
 
-A recorder that writes the length once and dies later leaves sound there, and so does a size of 32
-bits that went round. Editors put tags there: chunks with a name and a length of their own.
+More sound is there if a recorder wrote the length once and died later, or if a size of 32 bits
+overflowed. Editors put tags there: chunks, each with a name and a length.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from valence.errors import AudioError
 from valence.storage.location import Location
 
 _READ = 2**20
-# So few bytes are no sound that anybody would miss, and programs round sizes.
+# Fewer bytes are no sound that anybody would miss, because programs round sizes.
 _LEAST_SOUND = 64
 _RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
 _KINDS = (b"WAVE", b"AIFF", b"AIFC")
 _OTHER_STREAMS = (b".snd", b"caff", b"fLaC", b"OggS", b"NIST_1A", b"riff.\x91\xcf\x11")
-# Tags that are known by their names also where the file ends within them.
+# Tags that are recognised by name even if the file ends inside them.
 _TAGS = (
     *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"axml", b"_PMX", b"cue ", b"smpl", b"inst"),
     *(b"JUNK", b"junk", b"PAD ", b"FLLR", b"afsp", b"DISP", b"acid", b"chna", b"levl", b"minf"),
@@ -31,18 +31,18 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class Chunks:
-    """How the chunks of a container begin: a name, then a length.
+    """The form in which the chunks of a container begin: a name, then a length.
 
     Attributes
     ----------
     name
-        Bytes of the name, which the first four letters are part of.
+        Size of the name in bytes; its first four bytes are letters.
     length
-        How the length is packed.
+        Format of the length for `struct`.
     multiple
-        What the bytes of a chunk are filled up to.
+        Chunks are padded to a multiple of this number of bytes.
     own
-        Whether the length counts the name and the length too.
+        Whether the length includes the bytes of the name and of the length itself.
     """
 
     name: int
@@ -51,7 +51,7 @@ class Chunks:
     own: bool = False
 
     def size(self, head: bytes, left: int) -> int | None:
-        """Bytes of the chunk that `head` begins, or None where none begins."""
+        """Return the size of the chunk that begins with `head`; None if no chunk begins there."""
         begin = self.name + struct.calcsize(self.length)
         if len(head) < begin or not all(0x20 <= byte < 0x7F for byte in head[:4]):
             return None
@@ -72,26 +72,26 @@ def sound_behind(
     Parameters
     ----------
     file
-        Open for reading.
+        The file, open for reading.
     at, size
-        The byte behind the sound that the header tells of, and the bytes of the file.
+        The first byte after the sound that the header states, and the size of the file.
     name
-        What messages call it.
+        The name of the file in messages.
     chunks
-        How the container's chunks begin; None if it has none.
+        The form of the container's chunks; None if it has no chunks.
 
     Returns
     -------
-    False where chunks and tags reach to the end, or where zeros or a few bytes do.
+    False if only chunks, tags, zeros or a few bytes are there.
 
     Raises
     ------
     AudioError
-        If another recording begins there, with a header of its own.
+        If another recording with its own header begins there.
     """
     while size - at >= _LEAST_SOUND:
         after = at
-        # Bytes that fill a chunk up may stand there or be left out.
+        # The padding of a chunk may be present or absent.
         for begin in range(at, at + (chunks.multiple if chunks is not None else 1)):
             file.seek(begin)
             head = file.read(32)
@@ -109,7 +109,7 @@ def sound_behind(
 
 
 def second_recording(name: Location | Path, at: int) -> AudioError:
-    """The error of a file in which a header stands behind the sound."""
+    """Return the error for a file in which another header follows the sound."""
     return AudioError(
         f"'{name}' holds a second recording from byte {at} on, with a header of its own. Expected "
         "one recording; export each as a file of its own."

@@ -1,7 +1,7 @@
-"""The length of a FLAC file by its frames: its header may leave it open, or be out of date.
+"""Find the length of a FLAC file by its frames, because its header may lack it or be outdated.
 
-The header of its last frame states where the frame begins, and the frame ends with a checksum of
-its own: a file that was cut within a frame is known by it. The layout is that of RFC 9639.
+The header of the last frame states the frame's first sample, and the frame ends with a checksum.
+The checksum shows whether the file was cut inside a frame. The format is defined in RFC 9639.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from valence.storage.location import Location
 
 _LAST_FRAME_BYTES = 2**22
 _READ = 2**20
-# The mark of a file, and the block of its properties with its length.
+# The mark of a FLAC file, and the beginning of its STREAMINFO block with the block's length.
 _BEGIN = b"fLaC\0\0\0\x22"
 
 
@@ -52,13 +52,13 @@ def _crc16(data: bytes) -> int:
 
 
 def lay_out_flac(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """Find how a FLAC file is decoded whole: its header may state no length, or too short a one.
+    """Find how to decode a whole FLAC file, even if its header states no length or a short one.
 
     Raises
     ------
     AudioError
-        If it ends within a frame, and its header does not tell of that frame, or if a second
-        recording begins in it.
+        If the file ends inside a frame that its header does not count, or if a second recording
+        begins in the file.
     """
     file.seek(0)
     head = file.read(42)
@@ -66,7 +66,7 @@ def lay_out_flac(file: BinaryIO, size: int, name: Location | Path) -> Layout:
         return Layout()
     if (second := _second(file, size)) is not None:
         raise second_recording(name, second)
-    # The tag that some programs put behind it would be an error to its decoder.
+    # The decoder would report an ID3v1 tag at the end, which some programs write, as an error.
     file.seek(max(0, size - 128))
     stop = size - 128 if size > 128 and file.read(3) == b"TAG" else size
     stated = (head[21] & 15) << 32 | int.from_bytes(head[22:26], "big")
@@ -93,7 +93,7 @@ def lay_out_flac(file: BinaryIO, size: int, name: Location | Path) -> Layout:
 
 
 def _second(file: BinaryIO, size: int) -> int | None:
-    """Where the header of a second recording begins, if files were joined."""
+    """Find where the header of a second recording begins, if files were joined."""
     at = len(_BEGIN)
     while at < size:
         file.seek(at)
@@ -106,7 +106,7 @@ def _second(file: BinaryIO, size: int) -> int | None:
 
 
 def _counted(file: BinaryIO, stop: int, head: bytes) -> int | None:
-    """Samples a channel by the frame that ends the file, or None where no whole one does."""
+    """Count samples per channel by the last frame; None if no whole frame ends the file."""
     tail = _tail(file, stop)
     at = len(tail)
     while (at := tail.rfind(b"\xff", 0, at)) >= 0:
@@ -117,13 +117,13 @@ def _counted(file: BinaryIO, stop: int, head: bytes) -> int | None:
 
 
 def _begun(file: BinaryIO, stop: int, head: bytes) -> int:
-    """Samples a channel before the last frame that begins; 0 where none is found."""
+    """Count samples per channel before the last frame that begins; 0 if none is found."""
     file.seek(4)
     while len(block := file.read(4)) == 4:
         file.seek(int.from_bytes(block[1:], "big"), os.SEEK_CUR)
         if block[0] & 0x80:
             break
-    # All frames of a file share the blocking, the rate and the bits a sample.
+    # All frames of a file share the blocking strategy, the rate and the bits per sample.
     first = file.read(4)
     tail = _tail(file, stop)
     at = len(tail)
@@ -143,7 +143,7 @@ def _tail(file: BinaryIO, stop: int) -> bytes:
 
 
 def _first_sample(found: tuple[int, int, bool], head: bytes) -> int:
-    """The number of a frame's first sample; those of one length are numbered by the frame."""
+    """Return the number of a frame's first sample; frames of fixed length count frames."""
     number, samples, variable = found
     if variable:
         return number
@@ -153,7 +153,7 @@ def _first_sample(found: tuple[int, int, bool], head: bytes) -> int:
 
 
 def _frame(head: bytes) -> tuple[int, int, bool] | None:
-    """The number, samples and blocking of the frame that begins here, or None if none does."""
+    """Read number, samples and blocking strategy of the frame that begins here, or None."""
     if len(head) < 6 or head[0] != 0xFF or head[1] & 0xFE != 0xF8 or head[3] & 1:
         return None
     sizes, rates = head[2] >> 4, head[2] & 15

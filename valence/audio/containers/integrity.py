@@ -1,7 +1,7 @@
-"""What the container of an audio file says of the bytes of sound in it, held against its size.
+"""Compare the amount of sound that an audio container states with the size of the file.
 
-libsndfile takes what is left of a file for all of it, and a length of zero for no sound. Here each
-container's own count is read, and a file that holds less is refused.
+libsndfile takes the rest of a truncated file for the whole, and a length of zero for no sound. This
+module reads the count that each container states, and refuses a file that holds less.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from valence.audio.containers.ogg import lay_out_ogg
 from valence.errors import AudioError
 from valence.storage.location import Location
 
-# Writers that cannot seek back leave a size of 0 or near 2 or 4 GiB: it says nothing. SoX leaves
+# Writers that cannot seek back leave a size of 0 or near 2 or 4 GiB, which says nothing. SoX leaves
 # 0x7F00_0000 bytes of sound in AIFF.
 _UNKNOWN_SIZE = 0x7F00_0000
 _UNKNOWN_LONG = 0x7FFF_FFFF_0000_0000
@@ -30,7 +30,7 @@ _MPEG_SUFFIXES = (".mp3", ".mp2")
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 _MEDIA = (b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"#!AMR", b"ADIF")
-# A fmt chunk has 40 bytes at most but for codecs of its own, and a SPHERE header 1,024.
+# A fmt chunk has at most 40 bytes, except for special codecs. A SPHERE header has 1,024 bytes.
 _MOST_FORM = 2**12
 _MOST_SPHERE = 2**16
 _SPHERE_INTEGER = re.compile(rb"^(\w+) -i (\d+)", re.MULTILINE)
@@ -38,21 +38,21 @@ _TO_ITS_END = "its header gives no length, so it was read to its end"
 
 
 def lay_out(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """Find how a file is to be decoded whole, or refuse it.
+    """Find how to decode all the sound of a file, or refuse the file.
 
     Parameters
     ----------
     file
-        Open at its beginning.
+        The file, open for reading.
     size
-        Its bytes.
+        Size of the file in bytes.
     name
-        What messages call it.
+        The name of the file in messages.
 
     Raises
     ------
     AudioError
-        If bytes of sound that the container states are missing, or it is damaged.
+        If the file is damaged, or lacks bytes of sound that its container states.
     """
     file.seek(0)
     start = file.read(16)
@@ -87,7 +87,7 @@ def lay_out(file: BinaryIO, size: int, name: Location | Path) -> Layout:
 
 
 def _behind_tags(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """Lay out what stands behind tags as if it were a file of its own."""
+    """Lay out the bytes after leading tags as a file of their own."""
     by = past_tags(file, 0, size)
     view = cast("BinaryIO", PartFile(file, Part(by, size), closes=False))
     layout = lay_out(view, size - by, name)
@@ -106,7 +106,7 @@ def _behind_tags(file: BinaryIO, size: int, name: Location | Path) -> Layout:
 
 
 def _mpeg_cut_at_its_beginning(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """Lay out a stream that was recorded from its middle: it begins within a frame."""
+    """Lay out a stream that begins inside a frame, such as a recorded broadcast."""
     first = find_mpeg(file, 0, size, within=True)
     if first is None:
         return Layout()
@@ -117,7 +117,7 @@ def _mpeg_cut_at_its_beginning(file: BinaryIO, size: int, name: Location | Path)
 def truncated(
     name: Location | Path, found: float, expected: float, *, unit: str = "s"
 ) -> AudioError:
-    """The error of a file that holds less than it should."""
+    """Return the error for a file that holds less sound than its header states."""
     return AudioError(
         f"'{name}' is truncated: it holds {found:g} of the {expected:g} {unit} that its header "
         "tells of. Restore it from its source."
@@ -125,7 +125,7 @@ def truncated(
 
 
 def _chunks(file: BinaryIO, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """The name, offset of the content and length of each chunk of a RIFF or IFF file."""
+    """Read name, offset of the content and length of each chunk of a RIFF or IFF file."""
     position = 12
     file.seek(position)
     while len(chunk := file.read(8)) == 8:
@@ -170,17 +170,17 @@ def _wave(file: BinaryIO, size: int, name: Location | Path, magic: bytes) -> Lay
             if stop - at > 0xFFFF_FFFF:
                 part = Part(at, stop, before=_long_head(form, stop - at))
                 return Layout((part,), remarks=remarks)
-            told = struct.pack(order + "I", stop - at)
-            changes: tuple[tuple[int, bytes], ...] = ((at - 4, told),)
+            true_length = struct.pack(order + "I", stop - at)
+            changes: tuple[tuple[int, bytes], ...] = ((at - 4, true_length),)
             if magic in (b"RF64", b"BW64"):
-                # Without the length in the ds64 chunk the plain header holds.
+                # Under a plain RIFF header the decoder ignores the length in the ds64 chunk.
                 changes = ((0, b"RIFF"), *changes)
             return Layout((Part(0, size, changes=changes),), remarks=remarks)
     return Layout()
 
 
 def _long_head(form: bytes, length: int) -> bytes:
-    """The head of an RF64 file (EBU Tech 3306): a plain one has no room for such a length."""
+    """Make the head of an RF64 file (EBU Tech 3306) for a length that exceeds 32 bits."""
     chunk = b"fmt " + struct.pack("<I", len(form)) + form + bytes(len(form) % 2)
     sizes = struct.pack("<IQQQI", 28, length + len(chunk) + 52, length, 0, 0)
     unknown = struct.pack("<I", 0xFFFF_FFFF)
@@ -203,9 +203,9 @@ def _w64(file: BinaryIO, size: int, name: Location | Path) -> Layout:
             end = position + length
             if sound_behind(file, end, size, name, Chunks(16, "<Q", multiple=8, own=True)):
                 remarks = _outgrown(length - 24, size - position - 24)
-                told = struct.pack("<Q", size - position)
-                return _unknown(position + 16, told, size, remarks)
-            # libsndfile reads on to the end of the file.
+                true_length = struct.pack("<Q", size - position)
+                return _unknown(position + 16, true_length, size, remarks)
+            # libsndfile would read beyond the sound, to the end of the file.
             return Layout((Part(0, end),) if end < size else ())
         if length < 24:
             break
@@ -224,8 +224,8 @@ def _aiff(file: BinaryIO, size: int, name: Location | Path) -> Layout:
             unknown = (length == 0 or length >= _UNKNOWN_SIZE) and size > at + 8
             behind = not unknown and sound_behind(file, at + length, size, name, Chunks(4, ">I"))
             if unknown or behind:
-                told = struct.pack(">I", min(size - at, 0xFFFF_FFFF))
-                changes: list[tuple[int, bytes]] = [(at - 4, told)]
+                true_length = struct.pack(">I", min(size - at, 0xFFFF_FFFF))
+                changes: list[tuple[int, bytes]] = [(at - 4, true_length)]
                 if frames_at is not None and frame_bytes:
                     counted = struct.pack(">I", (size - at - 8) // frame_bytes)
                     changes.insert(0, (frames_at, counted))
@@ -253,13 +253,13 @@ def _au(file: BinaryIO, start: bytes, size: int, name: Location | Path) -> Layou
     if at + length > size:
         raise truncated(name, max(0, size - at), length, unit="bytes of sound")
     if length and sound_behind(file, at + length, size, name):
-        told = struct.pack(order + "I", min(size - at, 0xFFFF_FFFF))
-        return _unknown(8, told, size, _outgrown(length, size - at))
+        true_length = struct.pack(order + "I", min(size - at, 0xFFFF_FFFF))
+        return _unknown(8, true_length, size, _outgrown(length, size - at))
     return Layout()
 
 
 def _nist(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """A NIST SPHERE file, as TIMIT's are: lines of text state the samples and their bytes."""
+    """Lay out a NIST SPHERE file (as in TIMIT), whose text header states the samples."""
     file.seek(0)
     head = file.read(16).split()
     if head[:1] != [b"NIST_1A"] or len(head) < 2 or not head[1].isdigit():
@@ -292,7 +292,7 @@ def _caf(file: BinaryIO, size: int, name: Location | Path) -> Layout:
             break
         length = struct.unpack(">q", head[4:])[0]
         if head[:4] == b"data":
-            # Four bytes of it count edits.
+            # The first four bytes of a data chunk count edits.
             if length < 4 and size > position + 16:
                 return _unknown(position + 4, struct.pack(">q", size - position - 12), size)
             if position + 12 + length > size:
@@ -300,8 +300,8 @@ def _caf(file: BinaryIO, size: int, name: Location | Path) -> Layout:
                 raise truncated(name, found, length - 4, unit="bytes of sound")
             if sound_behind(file, position + 12 + length, size, name, Chunks(4, ">q", multiple=1)):
                 remarks = _outgrown(length - 4, size - position - 16)
-                told = struct.pack(">q", size - position - 12)
-                return _unknown(position + 4, told, size, remarks)
+                true_length = struct.pack(">q", size - position - 12)
+                return _unknown(position + 4, true_length, size, remarks)
             return Layout()
         if length < 0:
             break
@@ -312,19 +312,19 @@ def _caf(file: BinaryIO, size: int, name: Location | Path) -> Layout:
 def _unknown(
     at: int, length: bytes, size: int, remarks: tuple[str, ...] = (_TO_ITS_END,)
 ) -> Layout:
-    """A file to be read to its end, under a header that states the length."""
+    """Lay out a file to be read to its end, with the true length in its header."""
     return Layout((Part(0, size, changes=((at, length),)),), remarks=remarks)
 
 
 def _outgrown(stated: int, found: int) -> tuple[str, ...]:
-    """The remark on a header that was not brought up to date."""
+    """Remark on a header that states less sound than the file holds."""
     return (
         f"its header tells of {stated} of its {found} bytes of sound, and it was read to its end",
     )
 
 
 def _mp4(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """An MP4 file (ISO/IEC 14496-12), of whose indexes FFmpeg reads the first alone."""
+    """Lay out an MP4 file (ISO/IEC 14496-12); refuse a second index, which FFmpeg ignores."""
     at, indexes = 0, 0
     while size - at >= 8:
         file.seek(at)
@@ -342,7 +342,7 @@ def _mp4(file: BinaryIO, size: int, name: Location | Path) -> Layout:
 
 
 def _is_adts(file: BinaryIO, size: int) -> bool:
-    """Whether it is bare AAC: frames whose layer is 0, each with its length."""
+    """Tell whether the file is bare AAC: frames with layer 0, each with its length."""
     begin = past_tags(file, 0, size)
     file.seek(begin)
     head = file.read(8192)

@@ -1,8 +1,8 @@
-"""Which bytes of an audio file its decoder is given, once the bytes themselves were counted.
+"""Choose the bytes of an audio file that its decoder reads, after the bytes were counted.
 
-Some whole files have a header that makes libsndfile stop early: the length is zero, or it is that
+The header of a whole file can make libsndfile stop early: its length is zero, or it is the length
 of the first of several streams. Such a file is decoded through a `PartFile`, which shows the same
-bytes under a header that tells the truth. Nothing on disk is changed.
+bytes under a correct header. The file on disk is not changed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from typing import BinaryIO, Literal
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive bytes of a file that make one stream of sound.
+    """Consecutive bytes of a file that form one stream of sound.
 
     Attributes
     ----------
     start, stop
-        The first byte, and the one behind the last.
+        Offset of the first byte, and of the byte after the last.
     before
-        Bytes that the decoder is given first.
+        Bytes that the decoder reads before the others.
     changes
-        Bytes that take the place of others, by their offset in the file; in order.
+        Bytes that replace those of the file: pairs of an offset in the file and new bytes, in
+        ascending order.
     """
 
     start: int
@@ -35,20 +36,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is to be decoded.
+    """The way in which a file is decoded.
 
     Attributes
     ----------
     parts
-        Streams that follow each other; none where the file is decoded as it stands.
+        Consecutive streams; empty if the decoder reads the file unchanged.
     frames
-        Samples a channel that were counted, or None where the decoder's own number holds.
+        Counted samples per channel, or None if the decoder's own number is right.
     if_short
-        Whether the parts are used only where the decoder would stop before `frames`.
+        Whether the parts are used only if the decoder would stop before `frames`.
     tolerance
-        How many samples fewer may come out.
+        Number of samples that may be missing after decoding.
     remarks
-        What is odd about the file and costs no sound.
+        Oddities of the file that cause no loss of sound.
     decoder
         The library that decodes it.
     """
@@ -62,16 +63,16 @@ class Layout:
 
 
 class PartFile(io.RawIOBase):
-    """A part of an open file, to be read as if it were a file of its own.
+    """A part of an open file that can be read as a file of its own.
 
     Parameters
     ----------
     file
         The whole file, open for reading in bytes.
     part
-        What is seen of it.
+        The part that is visible.
     closes
-        Whether the whole file is closed with this one.
+        Whether closing this file closes the whole file too.
     """
 
     def __init__(self, file: BinaryIO, part: Part, *, closes: bool = True) -> None:
@@ -81,25 +82,25 @@ class PartFile(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """Whether it can be read: always."""
+        """Tell whether the file can be read: always."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can seek: always."""
+        """Tell whether the file can seek: always."""
         return True
 
     def tell(self) -> int:
-        """The offset of the next byte."""
+        """Return the offset of the next byte."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset, which is returned."""
+        """Move to an offset, and return it from the beginning."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def readinto(self, buffer: object) -> int:
-        """Fill `buffer` as far as there are bytes; returns how many."""
+        """Fill `buffer` as far as there are bytes, and return their number."""
         target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         before = self._part.before
         done = 0
@@ -123,7 +124,7 @@ class PartFile(io.RawIOBase):
         return done
 
     def close(self) -> None:
-        """Close it, and the whole file where it is this one's."""
+        """Close this file, and the whole file if `closes` is set."""
         if self._closes:
             self._file.close()
         super().close()

@@ -1,8 +1,8 @@
-"""The elements of a Matroska or WebM file, gone through to see whether it is whole.
+"""Check that a Matroska or WebM file is whole by walking through its elements.
 
-A browser that records cannot go back: the segment, and the clusters in it, have no length then. The
-blocks of sound still have one each, and a file that ends within one of them is known by it. The
-layout is that of RFC 8794 (EBML) and RFC 9559.
+A browser that records cannot seek back, so the segment and its clusters then state no length. Each
+block of sound still states one, which shows whether the file ends inside a block. The format is
+defined in RFC 8794 (EBML) and RFC 9559.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _CLUSTER = bytes.fromhex("1f43b675")
 
 
 def require_whole_matroska(path: Path, name: Location | Path) -> bool:
-    """Refuse a Matroska or WebM file that ends within one of its elements.
+    """Refuse a Matroska or WebM file that ends inside one of its elements.
 
     Returns
     -------
-    Whether a segment gives no length: then a file that ends between two blocks passes for whole.
-    Also False for files of another kind.
+    Whether a segment states no length. A file that ends between two blocks is then accepted as
+    whole. For files of another kind the result is False.
 
     Raises
     ------
     AudioError
-        If bytes are missing.
+        If an element lacks bytes.
     """
     size, at, unknown = path.stat().st_size, 0, False
     with path.open("rb") as file:
@@ -39,7 +39,7 @@ def require_whole_matroska(path: Path, name: Location | Path) -> bool:
                 return False
             width = 9 - head[0].bit_length()
             if width > 4:
-                # Zeros that fill up, or bytes of another kind: FFmpeg passes over them.
+                # Padding zeros or bytes of another kind follow; FFmpeg ignores them.
                 return unknown
             length, begin = _length(head[width:])
             if length is None and begin == 0:
@@ -52,13 +52,13 @@ def require_whole_matroska(path: Path, name: Location | Path) -> bool:
             elif length is not None:
                 at += length
             elif head[:width] != _CLUSTER:
-                # No other element may leave its length open.
+                # Only segments and clusters may leave their length open.
                 return unknown
     return unknown
 
 
 def _length(head: bytes) -> tuple[int | None, int]:
-    """A length, None if it is unknown, and the bytes that state it; 0 if some are not there."""
+    """Read a length (None if unknown) and count the bytes that state it; 0 if any is missing."""
     width = 9 - head[0].bit_length() if head else 9
     if len(head) < width:
         return None, 0

@@ -1,7 +1,8 @@
-"""Sound in the containers of telephones, browsers and cameras, decoded by PyAV (FFmpeg).
+"""Decode sound in the containers of telephones, browsers and cameras with PyAV (FFmpeg).
 
-PyAV comes with the extra `media`; without it such a file is refused with words on how to install
-it. Sound keeps its place in time: where packets are missing by their timestamps, silence stands.
+PyAV belongs to the extra `media`. Without it such a file is refused, and the message says how to
+install it. Sound keeps its place in time: if timestamps show that packets are missing, silence
+replaces them.
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ from valence.storage.location import Location
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-# Timestamps are rounded to milliseconds in some containers, and edges of codecs move them a little.
+# Some containers round timestamps to milliseconds, and the padding of codecs shifts them a little.
 _SLACK_SECONDS = 0.1
 _MOST_GAP_SECONDS = 600.0
 
 
 class MediaSound:
-    """The first audio stream of a media file, to be read from its beginning to its end.
+    """The first audio stream of a media file, read once from its beginning to its end.
 
     Parameters
     ----------
     path
         The file.
     name
-        What messages call it.
+        The name of the file in messages.
 
     Attributes
     ----------
     samplerate, channels
-        Hz, and a number.
+        Sample rate in Hz, and number of channels.
     frames
-        Samples a channel, as its container states or its timestamps tell.
+        Samples per channel, as stated by the container or computed from timestamps.
     remarks
-        What is odd about it.
+        Oddities of the file.
 
     Raises
     ------
     AudioError
-        If PyAV is not installed, or the file holds no sound that it can decode.
+        If PyAV is not installed, or cannot decode any sound in the file.
     """
 
     subtype, format = "", "MEDIA"
@@ -80,7 +81,8 @@ class MediaSound:
                 "right one."
             )
         self._stream = streams[0]
-        # PyAV's types leave out that it has none where FFmpeg does not know the codec.
+        # If FFmpeg does not know the codec, the stream has no codec context, though PyAV's types
+        # say that it always has one.
         if getattr(self._stream, "codec_context", None) is None or not self._stream.rate:
             self._container.close()
             raise AudioError(
@@ -100,7 +102,7 @@ class MediaSound:
         self.frames = round(seconds * self.samplerate)
 
     def read(self, frames: int, **_: object) -> NDArray[np.float32]:
-        """Return the next samples, float32 `[frames, channels]`; fewer only at the end."""
+        """Return the next samples, float32 `[frames, channels]`, or fewer at the end."""
         if self._blocks is None:
             self._blocks = self._decoded()
         parts, n = [self._rest], len(self._rest)
@@ -116,7 +118,7 @@ class MediaSound:
         self._container.close()
 
     def _decoded(self) -> Iterator[NDArray[np.float32]]:
-        """Decode the stream's frames, with silence where some are missing."""
+        """Decode the frames of the stream, with silence in place of missing ones."""
         stream, done, origin = self._stream, 0, None
         try:
             for packet in self._container.demux(stream):
@@ -157,9 +159,9 @@ class MediaSound:
         )
 
     def _stated_seconds(self) -> float | None:
-        """The length that the stream states; what the container states may be that of a video."""
+        """Return the length that the stream states; the container's may be that of a video."""
         if self._container.format.name in ("aac", "amr", "mp3"):
-            # Bare streams state none, and FFmpeg estimates it from the size.
+            # Bare streams state no length, and FFmpeg only estimates it from the size.
             return None
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
@@ -168,7 +170,7 @@ class MediaSound:
         return None
 
     def _timed_seconds(self, path: Path) -> float:
-        """The length by the timestamps of the packets, none of which is decoded."""
+        """Compute the length from the timestamps of the packets, without decoding."""
         import av
 
         first, last = None, 0.0
@@ -185,7 +187,7 @@ class MediaSound:
 
 
 def _float(y: NDArray[Any], channels: int, *, planar: bool) -> NDArray[np.float32]:
-    """Samples as PyAV gives them to float32 `[frames, channels]`, full scale at 1."""
+    """Convert PyAV's samples to float32 `[frames, channels]`, where full scale is 1."""
     y = y.T if planar else y.reshape(-1, channels)
     if y.dtype.kind == "f":
         return np.ascontiguousarray(y, np.float32)

@@ -1,8 +1,8 @@
-"""The frames of an MPEG audio stream (MP3, MP2), counted one by one.
+"""Count the frames of an MPEG audio stream (MP3, MP2) one by one.
 
-The number of frames that a file's own header states, if it states one, is not believed: libsndfile
-1.2.2 stops at it, and estimates one from the size where there is none, which is wrong for streams
-of variable bit rate. The layout of headers is that of ISO/IEC 11172-3 and 13818-3.
+A header may state a number of frames, which can be wrong; libsndfile 1.2.2 stops at this number. If
+there is none, libsndfile estimates one from the size, which is wrong for streams of variable bit
+rate. The format of headers is defined in ISO/IEC 11172-3 and 13818-3.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _KBPS = {
 }
 _RATES = (44_100, 48_000, 32_000)
 _READ = 2**20
-# Two frames: encoders note one or two more or less than there are.
+# Encoders state up to two frames more or fewer than a file has.
 _TOLERANCE_FRAMES = 2
-# So many bytes that are no frame may stand at either end, such as tags of unknown kinds.
+# Most bytes that are no frame (such as unknown tags) at the beginning or end of a stream.
 _MOST_FOREIGN = 2**16
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the four bytes at the beginning of a frame say; `size` is 0 for the free format."""
+    """The content of the four bytes of a frame's header; `size` is 0 for the free format."""
 
     version: float
     layer: int
@@ -47,7 +47,7 @@ class _Frame:
 
     @property
     def stream(self) -> tuple[float, int, int, int]:
-        """What all frames of a stream share."""
+        """Return the properties that all frames of a stream share."""
         return self.version, self.layer, self.sr, self.channels
 
 
@@ -77,7 +77,7 @@ class _Reader:
         self._from, self._piece = start, b""
 
     def at(self, where: int, n: int) -> bytes:
-        """Return `n` bytes at `where`, fewer at the end."""
+        """Return `n` bytes at `where`, or fewer at the end."""
         n = min(n, self.stop - where)
         if n <= 0:
             return b""
@@ -89,11 +89,11 @@ class _Reader:
 
 
 def find_mpeg(file: BinaryIO, start: int, stop: int, *, within: bool = False) -> int | None:
-    """Find where a stream of MPEG audio begins, or None where the file is another kind.
+    """Find where a stream of MPEG audio begins; None if the file is of another kind.
 
-    Two frames have to follow each other: four bytes that look like a header are found anywhere.
-    The bytes before the first frame are passed over behind a tag, and `within` a stream that was
-    cut at its beginning.
+    Two consecutive frames are needed, because four bytes that look like a header occur by chance.
+    Bytes before the first frame are skipped after a tag, and also in a stream that was cut at its
+    beginning, if `within` is set.
     """
     reader = _Reader(file, start, stop)
     where = _past_tags(reader, start)
@@ -102,27 +102,28 @@ def find_mpeg(file: BinaryIO, start: int, stop: int, *, within: bool = False) ->
         return where
     if (where == start and not within) or reader.at(where, 4) == b"fLaC":
         return None
-    # Some programs fill the space behind their tag.
+    # Some programs put padding after their tag.
     found = _resume(_Reader(file, where, min(stop, where + _MOST_FOREIGN)), where)
     return None if found is None else found[0]
 
 
 def lay_out_mpeg(file: BinaryIO, start: int, stop: int, name: Location | Path) -> Layout:
-    """Count the frames of an MPEG stream, and lay it out so that all of them are decoded.
+    """Count the frames of an MPEG stream, and lay it out so that all frames are decoded.
 
     Parameters
     ----------
     file
-        Open for reading.
+        The file, open for reading.
     start, stop
-        Its first frame (`find_mpeg`), and the byte behind the stream.
+        Offset of the first frame (`find_mpeg`), and of the byte after the stream.
     name
-        What messages call it.
+        The name of the file in messages.
 
     Raises
     ------
     AudioError
-        If it ends within a frame, changes its rate or channels, or holds bytes that are no frame.
+        If the stream ends inside a frame, changes its rate or channels, or holds bytes that are no
+        frame.
     """
     reader = _Reader(file, start, stop)
     first = _frame(reader.at(start, 4))
@@ -182,7 +183,7 @@ def _layout(
     if head[mark : mark + 4] in (b"Xing", b"Info"):
         frames -= 1
         flags, stated = struct.unpack(">II", head[mark + 4 : mark + 12])
-        # The fields for frames, bytes, table and quality; behind them LAME's nine bytes of name.
+        # Skip the fields for frames, bytes, table and quality; LAME's name of nine bytes follows.
         behind = mark + 8 + 4 * bool(flags & 1) + 4 * bool(flags & 2) + 100 * bool(flags & 4)
         behind += 4 * bool(flags & 8)
         gap = head[behind + 21 : behind + 24] if head[behind : behind + 4].strip(b"\0") else b""
@@ -207,14 +208,14 @@ def _layout(
         return Layout((), expected, tolerance=tolerance)
     expected = frames * first.samples
     if first.layer == 3 and first.size:
-        # The decoder estimates the length where no frame of this kind states it.
+        # Without an Info frame the decoder estimates the length, so one is put before the stream.
         part = Part(start, stop, before=_info(first, mark, frames))
         return Layout((part,), expected, if_short=True, tolerance=tolerance)
     return Layout((), expected, tolerance=tolerance)
 
 
 def _info(first: _Frame, mark: int, frames: int) -> bytes:
-    """A frame without sound that states how many frames follow it."""
+    """Make a frame without sound that states how many frames follow it."""
     version = {1.0: 3, 2.0: 2, 2.5: 0}[first.version]
     family = 1 if first.version == 1 else 2
     rate = _RATES.index(first.sr * (1 if family == 1 else 2 if first.version == 2 else 4))
@@ -236,7 +237,7 @@ def _info(first: _Frame, mark: int, frames: int) -> bytes:
 
 
 def _goes_on(reader: _Reader, where: int, frame: _Frame) -> bool:
-    """Whether another frame of the same stream, or the end, follows."""
+    """Tell whether another frame of the same stream, a tag or the end follows."""
     size = frame.size or _free_size(reader, where, frame)
     if not size:
         return False
@@ -247,7 +248,7 @@ def _goes_on(reader: _Reader, where: int, frame: _Frame) -> bool:
 
 
 def _free_size(reader: _Reader, where: int, first: _Frame) -> int:
-    """Find the size of a frame, less its padding, where the header leaves it open."""
+    """Find the size of a frame without its padding, for the free format."""
     content = reader.at(where, 8192)
     for at in range(24, len(content) - 4):
         found = _frame(content[at : at + 4])
@@ -257,7 +258,7 @@ def _free_size(reader: _Reader, where: int, first: _Frame) -> int:
 
 
 def _resume(reader: _Reader, where: int) -> tuple[int, _Frame] | None:
-    """Find the next two frames that follow each other."""
+    """Find the next two consecutive frames."""
     while where < reader.stop - 4:
         piece = reader.at(where, _READ)
         at = piece.find(0xFF)
@@ -293,12 +294,12 @@ def _past_tags(reader: _Reader, where: int) -> int:
 
 
 def past_tags(file: BinaryIO, at: int, stop: int) -> int:
-    """Find the first byte behind the ID3, APE and Lyrics tags that begin at `at`, if any do."""
+    """Return the offset after the ID3, APE and Lyrics tags at `at`; without tags, `at`."""
     return _past_tags(_Reader(file, at, stop), at)
 
 
 def _looks_cut(word: bytes, left: int) -> bool:
-    """Whether the last few bytes are the beginning of a frame's header."""
+    """Tell whether the last few bytes are the beginning of a frame's header."""
     return left < 4 and word[:1] == b"\xff" and (left < 2 or word[1] & 0xE0 == 0xE0)
 
 

@@ -1,7 +1,7 @@
-"""The pages of an Ogg file, each checked, and the streams that follow each other in it.
+"""Check the pages of an Ogg file, and find its consecutive streams.
 
-libsndfile 1.2.2 decodes the first stream of a chained file and passes over damaged pages in
-silence. The layout of pages is that of RFC 3533.
+libsndfile 1.2.2 decodes only the first stream of a chained file, and skips damaged pages without a
+warning. The format of pages is defined in RFC 3533.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclass
 class _Stream:
-    """A logical stream on the way: where it began, its next page number, whether it ended."""
+    """A logical stream while pages are read: its start, its next page number, its end."""
 
     start: int
     next_page: int
@@ -33,15 +33,15 @@ class _Stream:
 def page_checksum(page: bytes) -> int:
     """Compute the CRC of an Ogg page whose own CRC field is zero.
 
-    It is the polynomial of zlib's with the bits in the other order, no start value and no final
-    inversion (RFC 3533, section 6).
+    The CRC has the polynomial of zlib's with the bits in reversed order, a start value of zero and
+    no final inversion (RFC 3533, section 6).
     """
     reflected = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
 
 
 def lay_out_ogg(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """Check all pages of an Ogg file, and find the streams that follow each other in it.
+    """Check all pages of an Ogg file, and find its consecutive streams.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def lay_out_ogg(file: BinaryIO, size: int, name: Location | Path) -> Layout:
         header = file.read(_HEADER)
         if header[:4] != b"OggS":
             if streams and all(stream.ended for stream in streams.values()):
-                break  # Tags of other programs behind the end are no sound.
+                break  # Tags of other programs after the last stream are no sound.
             raise _damaged(name, where, "no page begins there")
         if len(header) < _HEADER:
             raise _endless(name)
