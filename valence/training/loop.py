@@ -120,7 +120,7 @@ class Stepper:
     def step(self, batch: Batch) -> Tensor:
         """One step; returns the batch's `pair_sums`, detached."""
         self.optimizer.zero_grad(set_to_none=True)
-        prediction = self.model.forward_runs(
+        prediction = self.model.forward_groups(
             batch.mel, self._windows, self.sampling.length, encode=self._encode
         )
         sums = pair_sums(prediction, batch.target)
