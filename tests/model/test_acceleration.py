@@ -40,14 +40,15 @@ def _stepper(compile: str, device: str = "cpu") -> Stepper:
 
 
 def _batches() -> list[Batch]:
-    """Two full batches of four runs of two windows, and a last one of three runs."""
+    """Two full batches of four groups of two windows, and a last one of three groups."""
     generator = torch.Generator().manual_seed(3)
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
     return [
-        Batch((normal(runs, 7, 16, 34) * 20 - 30).half(), normal(2 * runs, 1)) for runs in (4, 4, 3)
+        Batch((normal(groups, 7, 16, 34) * 20 - 30).half(), normal(2 * groups, 1))
+        for groups in (4, 4, 3)
     ]
 
 
@@ -87,7 +88,7 @@ def test_compiled_steps_have_the_gradients_of_the_others(monkeypatch: pytest.Mon
 def test_only_full_batches_are_compiled_for(calls: list[int]) -> None:
     compiled = _stepper("always")
     _same(compiled, _stepper("never"))
-    # Once to try, and the two full batches of four runs of seven segments.
+    # Once to try, and the two full batches of four groups of seven segments.
     assert calls == [28, 28, 28]
 
 

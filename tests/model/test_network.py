@@ -161,7 +161,7 @@ def test_standardisation_is_the_standardizers(scope: Scope, dtype: torch.dtype) 
 def test_runs_of_overlapping_windows_equal_their_windows() -> None:
     model = _model(targets=["valence", "arousal"]).double().eval()
     mel = _mel(2, 9)
-    got = model.forward_runs(mel, (0, 2, 4), 5)
+    got = model.forward_groups(mel, (0, 2, 4), 5)
     expected = torch.stack([model(mel[:, first : first + 5]) for first in (0, 2, 4)], dim=1)
     assert got.shape == (6, 2)
     torch.testing.assert_close(got, expected.flatten(0, 1), rtol=0, atol=1e-12)
@@ -169,7 +169,7 @@ def test_runs_of_overlapping_windows_equal_their_windows() -> None:
 
 def test_a_run_of_one_window_trains_as_the_window_does() -> None:
     one, other = _model().double().train(), _model().double().train()
-    one.forward_runs(_mel(3, 4), (0,), 4).sum().backward()
+    one.forward_groups(_mel(3, 4), (0,), 4).sum().backward()
     other(_mel(3, 4)).sum().backward()
     for own, theirs in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(own.grad, theirs.grad, rtol=1e-9, atol=1e-12)
@@ -195,7 +195,7 @@ def test_what_follows_a_cnn_in_less_precision_is_in_float32() -> None:
         seen.append(encoded.dtype)
         return encoded
 
-    prediction = model.forward_runs(mel, (0, 2), 5, encode=encode)
+    prediction = model.forward_groups(mel, (0, 2), 5, encode=encode)
     assert seen == [torch.bfloat16, torch.float32]
     assert prediction.dtype == torch.float32
     assert not torch.equal(prediction, prediction.bfloat16().float())
@@ -215,7 +215,7 @@ def test_a_step_makes_nothing_on_another_device_than_the_models(scope: Scope) ->
     bands = N_MELS if scope == "mel_band" else 1
     model = _model(_standardizer(scope, bands), dropout=0.5).to("meta").train()
     mel = _mel(3, 9).half().to("meta")
-    sums = pair_sums(model.forward_runs(mel, (0, 2, 4), 5), torch.zeros(9, 1, device="meta"))
+    sums = pair_sums(model.forward_groups(mel, (0, 2, 4), 5), torch.zeros(9, 1, device="meta"))
     ccc_loss(sums).backward()
     for parameter in model.parameters():
         assert parameter.grad is not None

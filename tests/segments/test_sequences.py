@@ -12,7 +12,14 @@ from valence.training.data.sampling import Sampling, epoch_plan, window_starts
 
 
 def _sampling(**changes: object) -> Sampling:
-    values = {"length": 4, "stride": 3, "random": False, "run": 1, "batch_size": 5, "pool": 10**6}
+    values = {
+        "length": 4,
+        "stride": 3,
+        "random": False,
+        "windows_per_group": 1,
+        "batch_size": 5,
+        "pool": 10**6,
+    }
     return Sampling(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -26,7 +33,7 @@ def _outline(*lengths: int, copies: int = 1) -> Outline:
     return Outline(target, tuple(spans))
 
 
-def _runs(outline: Outline, sampling: Sampling, **asked: int) -> list[np.ndarray]:
+def _groups(outline: Outline, sampling: Sampling, **asked: int) -> list[np.ndarray]:
     plan = epoch_plan(outline, sampling, **{"seed": 0, "epoch": 1, **asked})
     return [batch for pool in plan for batch in pool.batches]
 
@@ -56,7 +63,7 @@ def test_targets_are_those_of_naive_slices(of: LabelOf) -> None:
 
 def test_an_epoch_of_fixed_phase_holds_every_window_once() -> None:
     outline = _outline(13, 4, 3, 8, copies=2)
-    batches = _runs(outline, _sampling())
+    batches = _groups(outline, _sampling())
     expected = [
         span.offset + start for span in outline.spans for start in range(0, span.length - 3, 3)
     ]
@@ -66,15 +73,15 @@ def test_an_epoch_of_fixed_phase_holds_every_window_once() -> None:
 
 def test_a_last_batch_of_one_window_is_left_out() -> None:
     # 13 segments hold windows at 0, 3, 6, 9: with batches of 3 one is left over.
-    assert [len(batch) for batch in _runs(_outline(13), _sampling(batch_size=3))] == [3]
-    assert [len(batch) for batch in _runs(_outline(16), _sampling(batch_size=3))] == [3, 2]
-    assert [len(b) for b in _runs(_outline(16), _sampling(batch_size=3), least=3)] == [3]
+    assert [len(batch) for batch in _groups(_outline(13), _sampling(batch_size=3))] == [3]
+    assert [len(batch) for batch in _groups(_outline(16), _sampling(batch_size=3))] == [3, 2]
+    assert [len(b) for b in _groups(_outline(16), _sampling(batch_size=3), least=3)] == [3]
 
 
 def test_windows_with_an_unknown_label_are_left_out() -> None:
     outline = _outline(20)
     outline.target[7] = np.nan
-    got = np.sort(np.concatenate(_runs(outline, _sampling(stride=1, batch_size=13))))
+    got = np.sort(np.concatenate(_groups(outline, _sampling(stride=1, batch_size=13))))
     assert got.tolist() == [start for start in range(17) if not start <= 7 < start + 4]
 
 
@@ -83,7 +90,7 @@ def test_random_phases_reach_every_window_and_change_by_copy_and_epoch() -> None
     seen = set()
     firsts = []
     for epoch in range(1, 40):
-        starts = np.sort(np.concatenate(_runs(outline, _sampling(random=True), epoch=epoch)))
+        starts = np.sort(np.concatenate(_groups(outline, _sampling(random=True), epoch=epoch)))
         firsts.append((starts.min(), starts[starts >= 30].min() - 30))
         seen |= set(starts.tolist())
     assert seen == set(range(27)) | set(range(30, 57))
@@ -101,15 +108,15 @@ def test_a_recording_of_one_window_keeps_it_at_any_phase() -> None:
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     length=st.integers(1, 7),
     stride=st.integers(1, 5),
-    run=st.integers(1, 4),
+    windows_per_group=st.integers(1, 4),
     random=st.booleans(),
     pool=st.sampled_from([10, 50, 10**6]),
 )
-def test_runs_cross_no_border_and_repeat_nothing(
-    lengths: list[int], length: int, stride: int, run: int, random: bool, pool: int
+def test_groups_cross_no_border_and_repeat_nothing(
+    lengths: list[int], length: int, stride: int, windows_per_group: int, random: bool, pool: int
 ) -> None:
     outline = _outline(*lengths, copies=2)
-    sampling = Sampling(length, stride, random, run, 2 * run, pool)
+    sampling = Sampling(length, stride, random, windows_per_group, 2 * windows_per_group, pool)
     plan = epoch_plan(outline, sampling, seed=3, epoch=2)
     starts = [start for each in plan for batch in each.batches for start in batch]
     assert len(set(starts)) == len(starts)
@@ -122,7 +129,7 @@ def test_runs_cross_no_border_and_repeat_nothing(
         for start in (start for batch in each.batches for start in batch):
             span = owner[start]
             assert span in each.spans
-            assert start + sampling.run_segments <= span.offset + span.length
+            assert start + sampling.group_segments <= span.offset + span.length
     assert sorted(span.offset for each in plan for span in each.spans) == [
         span.offset for span in outline.spans
     ]
@@ -133,7 +140,7 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
 
     def order(seed: int, epoch: int) -> list[int]:
         return np.concatenate(
-            _runs(outline, _sampling(random=True), seed=seed, epoch=epoch)
+            _groups(outline, _sampling(random=True), seed=seed, epoch=epoch)
         ).tolist()
 
     assert order(0, 1) == order(0, 1)
@@ -141,7 +148,7 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     assert order(0, 1) != order(1, 1)
 
 
-def test_windows_of_runs_follow_each_other() -> None:
-    sampling = _sampling(run=3, stride=2)
-    assert sampling.run_segments == 8
+def test_windows_of_groups_follow_each_other() -> None:
+    sampling = _sampling(windows_per_group=3, stride=2)
+    assert sampling.group_segments == 8
     assert window_starts(np.array([10, 40]), sampling).tolist() == [10, 12, 14, 40, 42, 44]

@@ -1,7 +1,7 @@
-"""The CNN's steps compiled for a device, where its compiler works.
+"""Compile the CNN for a device, where the device's compiler works.
 
-What is compiled reads and writes fixed shapes and never waits, so that it can also be captured as
-a CUDA graph; nothing here captures one.
+The compiled CNN reads and writes fixed shapes and never waits for the device. So a caller could
+also capture it as a CUDA graph; this module does not.
 """
 
 from __future__ import annotations
@@ -23,23 +23,25 @@ BACKEND: Any = "inductor"
 def compiled_encode(
     model: ValenceModel, *, segments: int, dtype: torch.dtype, autocast: torch.autocast
 ) -> tuple[Encode | None, str]:
-    """`model.encode` compiled for `segments` segments at once, and a remark for the user.
+    """Compile `model.encode` for `segments` segments at once, and return a remark for the user.
 
-    It is tried forwards and backwards first: a machine without the compiler's own tools shows only
-    then, and it trains uncompiled.
+    The compiled CNN first runs once forwards and backwards, because only then a machine without
+    the compiler's tools shows an error. On such a machine None is returned instead of the compiled
+    CNN, and the model trains uncompiled.
 
     Parameters
     ----------
     model
-        On its device, in training mode; its weights, statistics and gradients are left as they are.
+        Model on its device, in training mode. Its weights, statistics and gradients do not change.
     segments
-        Of a full batch. Another number would be compiled anew, so it is not to be given one.
+        Number of segments in a full batch. Call the compiled CNN with this number alone: each other
+        number would be compiled anew.
     dtype
-        Of the mel.
+        Type of the mel.
     autocast
-        The precision that steps are taken in.
+        Context that sets the precision of the steps.
     """
-    # The models of other seeds count as recompilations of this one, of which few are allowed.
+    # torch counts the models of other seeds as recompilations, and allows only a few of them.
     torch.compiler.reset()
     encode: Encode = torch.compile(model.encode, dynamic=False, backend=BACKEND)
     buffers = [buffer.clone() for buffer in model.buffers()]
@@ -49,7 +51,7 @@ def compiled_encode(
             encoded = encode(mel)
         encoded.sum().backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        # The first line may name only who raised what the second one tells.
+        # The first line may name only the part of torch that failed; then the second has the error.
         reason = " ".join(str(error).split("\n")[:2])
         return None, f"the CNN is not compiled, which costs speed alone: {reason}"
     finally:
@@ -60,10 +62,10 @@ def compiled_encode(
 
 
 def precision_on(device: torch.device, asked: Literal["auto"] | Precision) -> Precision:
-    """The precision on `device` where `train.precision` is `asked`.
+    """Return the precision on `device` if `train.precision` is `asked`.
 
-    `auto` is bfloat16 on GPUs that compute in it. Older ones only imitate it, slowly, and it is
-    float32 there as on CPUs.
+    `auto` means bfloat16 on GPUs that compute in it, and float32 on CPUs and on older GPUs, which
+    only emulate bfloat16, slowly.
     """
     if asked != "auto":
         return asked

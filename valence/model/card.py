@@ -1,4 +1,4 @@
-"""The card that goes with a model: what it is, from whom, how good, and what it is not for."""
+"""Write the card of a model: its kind, its origin, its quality, and the uses it is not made for."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ _UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done w
 
 @dataclass(frozen=True)
 class Card:
-    """What a card tells.
+    """The content of a model's card.
 
     Attributes
     ----------
     targets
-        What the model predicts.
+        Targets that the model predicts.
     parameters
-        Number of its parameters.
+        Number of the model's parameters.
     segment_seconds, length
         Seconds of a segment, and segments of a sequence.
     record
-        What `model.json` says of where the model comes from; anything may be missing.
+        The model's origin, from `model.json`; any entry may be missing.
     protocol
-        How the corpus was divided.
+        Protocol that divided the corpus.
     overlap
-        Whether subjects may stand in more than one split.
+        Whether a subject may be in more than one split.
     splits
-        A line a split: recordings, subjects, sound.
+        One line for each split: recordings, subjects, sound.
     scores
         Rows of the table of scores, as text: `target, split, ccc, interval, pcc, mse, mae, n,
         subjects`. Empty before there is a report.
     remarks
         Lines that follow the scores.
     quality
-        What its first line tells; by default what the record says, of a model not yet evaluated.
+        The quality that the first line states; by default that of a model with this record that is
+        not yet evaluated.
     """
 
     targets: Sequence[str]
@@ -58,8 +59,8 @@ class Card:
     quality: Quality | None = None
 
     def markdown(self) -> str:
-        """The text of `README.md` beside the model; no path of the machine stands in it."""
-        # Markdown is no HTML: nothing is to be escaped.
+        """Return the text of the model's `README.md`, which contains no path of this machine."""
+        # Markdown is not HTML, so no character has to be escaped.
         environment = Environment(
             loader=PackageLoader("valence.model", "."),
             autoescape=False,
@@ -100,7 +101,7 @@ def _splits(record: Mapping[str, Any]) -> list[str]:
 
 
 def sources(recordings: int | None, subjects: int, unit: Unit) -> str:
-    """Say how many recordings and subjects there are, where the recordings are counted.
+    """State the number of subjects, and of recordings where they are counted.
 
     >>> sources(3, 2, unit_of(""))
     '3 recordings, 2 subjects'

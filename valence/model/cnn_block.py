@@ -1,8 +1,8 @@
 """A block of the CNN: convolution, batch normalisation, ELU, maximum pooling.
 
-ELU is monotonic, so pooling before it gives the same values for a quarter of the ELUs. On a CPU the
-memory is what a training step waits for, so there a block goes through its batch in chunks that
-stay in the cache and convolves again what it would otherwise have to store and read back.
+ELU is monotonic, so pooling before it gives the same values and computes a quarter of the ELUs. On
+a CPU, the memory limits the speed of a training step. There a block processes its batch in chunks
+that stay in the cache, and repeats convolutions instead of storing and reloading their values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from valence.model.distributed import batch_statistics, sum_in_place, world_size
 
 aten = torch.ops.aten
 
-# Values of a chunk after the convolution: 1 MiB in float32, a core's share of the cache.
+# Number of values in a chunk after the convolution: 1 MiB in float32, a core's share of the cache.
 _CHUNK_VALUES = 2**18
 
 _POOL = [2, 2]
@@ -28,7 +28,7 @@ _ZERO = [0, 0]
 class Block(nn.Module):
     """Convolution (3 x 3), batch normalisation, ELU, maximum pooling (2 x 2).
 
-    The convolution has no bias, because the normalisation would take it away again.
+    The convolution has no bias, because the normalisation would remove it again.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -37,9 +37,9 @@ class Block(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[n, inputs, height, width]` to `[n, outputs, height // 2, width // 2]`.
+        """Map `[n, inputs, height, width]` to `[n, outputs, height // 2, width // 2]`.
 
-        `x` lies in memory with its channels side by side, and so does what is returned.
+        Both tensors have the memory format channels-last.
         """
         if not self.training:
             return self._evaluate(x)
@@ -51,7 +51,7 @@ class Block(nn.Module):
         return F.elu(F.max_pool2d(y, 2))
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        # A fixed normalisation is part of the convolution.
+        # In evaluation the normalisation is fixed, so it can be folded into the convolution.
         mean, variance = self._running()
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         shift = self.norm.bias - mean * scale
@@ -68,13 +68,13 @@ class Block(nn.Module):
         return y
 
     def _normalize(self, y: Tensor) -> Tensor:
-        """Batch normalisation over the batches of all workers."""
+        """Normalise `y` by the statistics of all workers' batches."""
         mean, variance, count = batch_statistics(y)
         self._update_running(mean.detach(), variance.detach(), count)
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         shift = self.norm.bias - mean * scale
         whole = torch.addcmul(shift[:, None, None], y.to(scale), scale[:, None, None])
-        # In the precision of `y`, which the blocks after it keep.
+        # Return the precision of `y`, so that the blocks that follow compute in it too.
         return whole.to(y)
 
     def _running(self) -> tuple[Tensor, Tensor]:
@@ -96,8 +96,8 @@ class Block(nn.Module):
 class _ChunkedBlock(torch.autograd.Function):
     """The block in training, chunk after chunk, with the statistics of all workers' batches.
 
-    With v the normalised convolution times the sign of the normalisation's weight, pooling v and
-    then scaling by the weight's magnitude is pooling what the study pools, whatever the sign.
+    Let v be the normalised convolution times the sign of the normalisation's weight. Pooling v and
+    then scaling it by the weight's magnitude gives the values that the study pools, for both signs.
     """
 
     @staticmethod
@@ -133,7 +133,7 @@ class _ChunkedBlock(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, gamma, scale, scaled, shift, pooled, where, activated = ctx.saved_tensors
-        # Behind the pooling only the greatest of four have a gradient ...
+        # The pooling passes a gradient only to the greatest of four values ...
         magnitude = gamma.abs()
         sums = torch.zeros(2, len(gamma), dtype=torch.float64)
         parts = []
@@ -146,7 +146,7 @@ class _ChunkedBlock(torch.autograd.Function):
         to_beta, to_magnitude = sums.to(x)
         whole = sum_in_place(sums) / ctx.count
         constant, slope = (whole * magnitude.double()).to(x)
-        # ... and all four have one through the mean and the variance, linear in v.
+        # ... but all four values get one through the mean and the variance, and it is linear in v.
         through, through_shift = scaled * slope[:, None, None, None], shift * slope + constant
         of_input = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight)
@@ -172,9 +172,9 @@ class _ChunkedBlock(torch.autograd.Function):
 def _statistics(
     x: Tensor, weight: Tensor, around: Tensor, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance of each channel of the convolution, and the count, in float64.
+    """Compute mean and variance of each channel of the convolution, and the count, in float64.
 
-    Deviations are taken from `around`, a guess of the mean, so that their squares lose nothing.
+    Deviations are taken from `around`, an estimate of the mean, so that their squares stay exact.
     """
     outputs = len(weight)
     sums = torch.zeros(2 * outputs + 1, dtype=torch.float64)

@@ -1,6 +1,6 @@
-"""What the workers of one training exchange: differentiable sums, objects, batch statistics.
+"""Exchange values between the workers of a training: differentiable sums, objects, statistics.
 
-Without a process group, or with one worker, everything here is the identity.
+Without a process group, or with one worker, values stay as they are.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """Number of workers."""
+    """Return the number of workers."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this worker, from 0."""
+    """Return the number of this worker, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 class _Sum(torch.autograd.Function):
     """Sum over workers.
 
-    If every worker computes the same loss from it, each gets `world` times its share of the
-    gradient, which the mean over workers in `average_gradients` undoes.
+    Every worker computes the same loss from the sum, so each one gets its share of the gradient
+    times the number of workers. The mean over workers in `average_gradients` removes this factor.
     """
 
     @staticmethod
@@ -45,7 +45,7 @@ class _Sum(torch.autograd.Function):
 
 
 def sum_over_workers(tensor: Tensor) -> Tensor:
-    """Sum of every worker's `tensor`, differentiable."""
+    """Sum the `tensor` of all workers, differentiably."""
     if world_size() == 1:
         return tensor
     total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
@@ -53,7 +53,7 @@ def sum_over_workers(tensor: Tensor) -> Tensor:
 
 
 def sum_in_place(tensor: Tensor) -> Tensor:
-    """Make `tensor` the sum of every worker's and return it, for use inside a derivative."""
+    """Replace `tensor` by its sum over all workers and return it, for use inside a derivative."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
@@ -75,7 +75,7 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 def gather(value: T) -> list[T]:
-    """Every worker's `value` (anything that can be pickled), in the order of their numbers."""
+    """Collect the `value` of each worker, in the workers' order; it can be any picklable object."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -84,7 +84,7 @@ def gather(value: T) -> list[T]:
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance (ddof 0) and count of each channel over the batches of all workers.
+    """Compute mean, variance (ddof 0) and count of each channel over all workers' batches.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns
     -------
-    Mean and variance, `[channels]`, float32 or `x`'s float64, differentiable, and the count,
-    float64 `[]`.
+    Mean and variance, `[channels]`, differentiable, float64 if `x` is and else float32; and the
+    count, float64 `[]`.
     """
     x = x if x.dtype == torch.float64 else x.float()
     variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-    # Raw second moments are exact enough to merge only in float64.
+    # Raw second moments can be merged exactly enough only in float64.
     mean, variance = mean.double(), variance.double()
     count = mean.new_full((1,), x.numel() / x.shape[1])
     sums = sum_over_workers(torch.cat([count, mean * count, (variance + mean.square()) * count]))

@@ -1,7 +1,7 @@
-"""From the segments of a recording to the model's outputs for its sequences.
+"""Compute the model's outputs for the sequences of a recording.
 
-Sequences overlap, so the CNN and the first recurrent layer's input projection run once a segment,
-and only the recurrence once a sequence.
+Sequences overlap, so the CNN and the input projection of the first recurrent layer run once for
+each segment, and only the recurrence runs once for each sequence.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from torch import Tensor
 from valence.config import Precision
 from valence.model.network import ValenceModel
 
-# On a CPU few enough to stay near the cache, on another device enough to fill it.
+# On a CPU, few enough that the values stay near the cache; on other devices, enough to keep the
+# device busy.
 SEGMENTS_AT_ONCE = {"cpu": 32}
 SEQUENCES_AT_ONCE = {"cpu": 512, "cuda": 2048}
-# Sequences that recordings are put together for. On a CPU nothing is won by it, and a recording's
-# values keep their last bit whatever is evaluated beside it.
+# Recordings are packed together until they have so many sequences. On a CPU packing saves no time;
+# without it, the last bit of a recording's values does not depend on the other recordings.
 PACKED_SEQUENCES = {"cpu": 0}
-# Segments that they are put together for at most: sequences far apart have many. With the study's
-# sizes these are half a GiB of mel, and as much again of the CNN's values on the device.
+# A pack is also complete with so many segments, since sequences far apart cover many of them. With
+# the study's sizes this is half a GiB of mel, and as much again of the CNN's values on the device.
 PACKED_SEGMENTS = 65_536
 _MANY = 4096
 
@@ -34,14 +35,14 @@ Mel = NDArray[np.floating[Any]] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class SequenceOutputs:
-    """What the model says of sequences, one a row.
+    """The model's outputs for sequences, one a row.
 
     Attributes
     ----------
     feature
         Deep features, float32 `[rows, features]`.
     prediction
-        float32 `[rows, targets]`.
+        Predicted targets, float32 `[rows, targets]`.
     attention
         Weights over the segments of each sequence, float32 `[rows, length]`.
     """
@@ -60,7 +61,7 @@ class Sequences:
     mel
         Consecutive segments in dB as stored, `[n, n_mels, n_frames]`.
     starts
-        First segment of each sequence, `[rows]`, each at most `n` less the length.
+        First segment of each sequence, `[rows]`; each is at most `n` minus a sequence's length.
     """
 
     mel: Mel
@@ -70,16 +71,16 @@ class Sequences:
 def sequence_outputs(
     model: ValenceModel, mel: Mel, starts: NDArray[np.integer[Any]], length: int
 ) -> SequenceOutputs:
-    """Features, predictions and attention of the sequences that begin at `starts`.
+    """Compute features, predictions and attention of the sequences that begin at `starts`.
 
     Parameters
     ----------
     model
-        Put into evaluation mode for the call, on whatever device it is.
+        Model on any device; it is in evaluation mode during the call.
     mel, starts
-        As of `Sequences`.
+        The attributes of `Sequences`.
     length
-        Segments in a sequence.
+        Number of segments in a sequence.
     """
     (outputs,) = outputs_of(model, [Sequences(mel, starts)], length)
     return outputs
@@ -92,19 +93,19 @@ def outputs_of(
     *,
     precision: Precision = "float32",
 ) -> Iterator[SequenceOutputs]:
-    """As `sequence_outputs`, for several recordings, in order.
+    """Compute the outputs of `sequence_outputs` for several recordings, in order.
 
-    On a GPU they are put together, because one alone does not fill it, until they have enough
-    sequences, or as many segments as are to be in memory at once.
+    A single recording does not keep a GPU busy. So recordings are packed together there, until they
+    have enough sequences, or as many segments as memory should hold at once.
 
     Parameters
     ----------
     model, length
-        As of `sequence_outputs`.
+        The parameters of `sequence_outputs`.
     recordings
-        Asked for as they are needed.
+        Sequences of each recording; the iterable is read only as far as it is needed.
     precision
-        Of the CNN's values; all else is float32.
+        Precision of the CNN's values; all other values are float32.
     """
     most = PACKED_SEQUENCES.get(model.mean.device.type, _MANY)
     pack: list[Sequences] = []
@@ -124,7 +125,7 @@ def outputs_of(
 def _outputs_of_pack(
     model: ValenceModel, pack: list[Sequences], length: int, precision: Precision
 ) -> list[SequenceOutputs]:
-    """The outputs of several recordings, whose segments lie one after the other."""
+    """Compute the outputs of several recordings together, their segments joined in one tensor."""
     rows = [len(each.starts) for each in pack]
     if not sum(rows):
         return [_nothing(model, length)] * len(pack)
@@ -137,8 +138,9 @@ def _outputs_of_pack(
         [np.asarray(e.starts, np.int64) + at for e, at in zip(pack, offsets[:-1], strict=True)]
     )
     device = model.mean.device
-    # cuDNN walks through time in one go, and is worth projecting a segment for each of its
-    # sequences; on a CPU the projection is most of the work, and is shared.
+    # cuDNN runs the whole recurrence in one call. That is faster on a GPU, although it projects a
+    # segment once for each of its sequences. On a CPU the projection is most of the work, so
+    # overlapping sequences share it.
     fused = device.type == "cuda"
     at_once = SEGMENTS_AT_ONCE.get(device.type, _MANY)
     training = model.training

@@ -16,9 +16,9 @@ __all__ = ["Block", "ValenceModel"]
 
 
 class ValenceModel(nn.Module):
-    """From the stored mel of consecutive segments to the value of each target.
+    """The network that maps the stored mel of consecutive segments to a value of each target.
 
-    Standardisation is its first layer, so that it takes log-mel in dB as the store holds it.
+    Its first layer standardises, so that it takes log-mel in dB as the store holds it.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class ValenceModel(nn.Module):
     n_mels, n_frames
         Shape of a segment's mel.
     standardizer
-        Fitted on the training recordings.
+        Standardisation fitted on the training recordings.
     """
 
     mean: Tensor
@@ -59,11 +59,11 @@ class ValenceModel(nn.Module):
 
     @property
     def feature_size(self) -> int:
-        """Deep features of a sequence: 512 with the study's sizes."""
+        """Return the number of deep features of a sequence: 512 with the study's sizes."""
         return self.output.in_features
 
     def standardize(self, mel: Tensor) -> Tensor:
-        """Standardise mel in dB, any float dtype `[..., n_mels, n_frames]`, to the model's."""
+        """Standardise mel in dB, any float `[..., n_mels, n_frames]`; returns the model's dtype."""
         values = mel.to(self.mean.dtype)
         if self.standardizer.scope == "segment_minmax":
             low = values.amin(dim=(-2, -1), keepdim=True)
@@ -72,27 +72,28 @@ class ValenceModel(nn.Module):
         return (values - self.mean) / self.std
 
     def encode(self, mel: Tensor) -> Tensor:
-        """The CNN's values `[n, encoded_size]` of segments `[n, n_mels, n_frames]` in dB."""
-        # Made of [n, n_mels, n_frames, 1], the only channel counts as the innermost axis, and torch
-        # keeps the channels of all that follows side by side: convolutions of so few like that.
+        """Compute CNN values `[n, encoded_size]` of segments `[n, n_mels, n_frames]` in dB."""
+        # Build the tensor channels-last: with this few channels convolutions are faster, and torch
+        # keeps the layout in later layers.
         x = self.standardize(mel).unsqueeze(-1).permute(0, 3, 1, 2)
         for block in self.blocks:
             x = block(x)
-        # In this order of the axes flattening moves nothing.
+        # The axes are now in the order of memory, so flattening copies nothing.
         return x.permute(0, 2, 3, 1).flatten(1)
 
     def embed(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        """Deep features and attention of sequences.
+        """Compute deep features and attention of sequences.
 
         Parameters
         ----------
         encoded
-            `[batch, length, encoded_size]`, from `encode`.
+            Values of `encode`, `[batch, length, encoded_size]`.
 
         Returns
         -------
-        Features `[batch, feature_size]`: the attention's weighted sum over time, then the final
-        states of both directions of the top layer; attention `[batch, length]`, which sums to 1.
+        Features `[batch, feature_size]`: the sum over time weighted by the attention, then the
+        final states of both directions of the top layer. Attention `[batch, length]`, which sums
+        to 1 over each sequence.
         """
         states = encoded
         for layer in self.lstm:
@@ -100,9 +101,10 @@ class ValenceModel(nn.Module):
         return self._attend(states, final)
 
     def project(self, encoded: Tensor) -> Tensor:
-        """What the first recurrent layer makes of `[n, encoded_size]` before it looks at time.
+        """Compute the first recurrent layer's input projection of `[n, encoded_size]`.
 
-        `[n, 8 * lstm_hidden]`, the forward direction first. Sequences that overlap share it.
+        The result is `[n, 8 * lstm_hidden]`, the forward direction first. It does not depend on
+        other segments, so overlapping sequences share it.
         """
         ahead, behind = self._first_layer()
         weight = torch.cat([ahead[0], behind[0]])
@@ -110,14 +112,14 @@ class ValenceModel(nn.Module):
         return F.linear(encoded, weight, bias)
 
     def _first_layer(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each direction: weights of inputs and states, biases of inputs and states."""
+        """Return, for each direction, the weights and then the biases of inputs and states."""
         first = self.lstm[0]
         assert isinstance(first, nn.LSTM)
         ahead, behind = first.all_weights
         return list(ahead), list(behind)
 
     def embed_projected(self, projected: Tensor) -> tuple[Tensor, Tensor]:
-        """`embed` from `project`'s values `[batch, length, 8 * lstm_hidden]`."""
+        """Compute `embed` from the values of `project`, `[batch, length, 8 * lstm_hidden]`."""
         ahead_weights, behind_weights = self._first_layer()
         forwards, backwards = projected.transpose(0, 1).chunk(2, dim=-1)
         ahead = _recur(forwards, ahead_weights[1])
@@ -129,23 +131,26 @@ class ValenceModel(nn.Module):
         return self._attend(states, final)
 
     def _attend(self, states: Tensor, final: Tensor) -> tuple[Tensor, Tensor]:
-        """From the top layer's states `[batch, length, 2h]` and final states `[2, batch, h]`."""
+        """Compute features and attention of the top layer's states.
+
+        States are `[batch, length, 2h]`, final states `[2, batch, h]`.
+        """
         attention = self.attention(states).squeeze(-1).softmax(dim=1)
         context = torch.einsum("bt,bth->bh", attention, states)
         return torch.cat([context, final[0], final[1]], dim=1), attention
 
     def head(self, features: Tensor) -> Tensor:
-        """Values `[batch, targets]` of features `[batch, feature_size]`."""
+        """Compute values `[batch, targets]` of features `[batch, feature_size]`."""
         values: Tensor = self.output(self.dropout(features))
         return values
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Values `[batch, targets]` of sequences `[batch, length, n_mels, n_frames]` in dB."""
+        """Compute `[batch, targets]` of sequences `[batch, length, n_mels, n_frames]` in dB."""
         batch, length = mel.shape[:2]
         encoded = self.encode(mel.flatten(0, 1)).view(batch, length, -1)
         return self.head(self.embed(encoded)[0])
 
-    def forward_runs(
+    def forward_groups(
         self,
         mel: Tensor,
         offsets: Sequence[int],
@@ -153,31 +158,32 @@ class ValenceModel(nn.Module):
         *,
         encode: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Values of windows that overlap, for which the CNN sees each segment once.
+        """Compute the values of groups of overlapping windows; the CNN sees each segment once.
 
         Parameters
         ----------
         mel
-            Runs of consecutive segments in dB, `[runs, segments, n_mels, n_frames]`.
+            Groups of consecutive segments in dB, `[groups, segments, n_mels, n_frames]`.
         offsets
-            First segment of each window of a run.
+            First segment of each window, counted from the start of its group.
         length
-            Segments in a window.
+            Number of segments in a window.
         encode
-            Another way to `encode`, such as a compiled one or one in less precision.
+            Function to use instead of `encode`, such as a compiled or less precise one.
 
         Returns
         -------
-        `[runs * windows, targets]`, run after run.
+        Values `[groups * windows, targets]`, group after group.
         """
-        runs, segments = mel.shape[:2]
-        encoded = (encode or self.encode)(mel.flatten(0, 1)).to(self.mean).view(runs, segments, -1)
+        groups, segments = mel.shape[:2]
+        encoded = (encode or self.encode)(mel.flatten(0, 1)).to(self.mean)
+        encoded = encoded.view(groups, segments, -1)
         held = torch.stack([encoded[:, first : first + length] for first in offsets], dim=1)
         return self.head(self.embed(held.flatten(0, 1))[0])
 
 
 def _recur(projected: Tensor, weight: Tensor) -> Tensor:
-    """Hidden states `[length, batch, h]` of an LSTM whose inputs are already projected.
+    """Compute the hidden states `[length, batch, h]` of an LSTM whose inputs are projected.
 
     `projected` is `[length, batch, 4h]` with the biases, `weight` is `[4h, h]`, gates in torch's
     order: input, forget, cell, output.

@@ -1,7 +1,7 @@
-"""The model as an ONNX graph, for programs that have no torch.
+"""Export the model as an ONNX graph, for programs without torch.
 
-The graph is put together here, operator by operator: an exporter that traces the model would fix
-the number of segments, and this way each operator can be read off the model.
+The graph is built here operator by operator, in the order of the model's own code: an exporter that
+traces the model would fix the number of segments.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from valence.model.network import Block, ValenceModel
 from valence.model.serialization import ModelDescription
 from valence.storage.location import Location
 
-# Operators and file format that ONNX Runtime reads since 2022.
+# Versions of the operators and the file format that ONNX Runtime has been able to read since 2022.
 _OPSET = 17
 _IR_VERSION = 8
-# torch orders the gates of an LSTM input, forget, cell, output; ONNX input, output, forget, cell.
+# torch has the gates of an LSTM in the order input, forget, cell, output. ONNX has them in the
+# order input, output, forget, cell.
 _GATES = (0, 3, 1, 2)
 
 Array = NDArray[np.float32] | NDArray[np.int64]
@@ -32,19 +33,19 @@ Array = NDArray[np.float32] | NDArray[np.int64]
 def export_onnx(file: Location, model: ValenceModel, description: ModelDescription) -> None:
     """Write the model as ONNX: standardisation inside, any number of sequences and segments.
 
-    Input `mel`, float32 `[batch, segments, n_mels, n_frames]`: log-mel in dB, made of
-    levelled segments by `valence.audio.mel`. Outputs `prediction` `[batch, targets]`, `features`
-    `[batch, 512]` and `attention` `[batch, segments]`. The configuration stands in the file's
-    metadata under `valence`.
+    The input is `mel`, float32 `[batch, segments, n_mels, n_frames]`: log-mel in dB of levelled
+    segments, as `valence.audio.mel` computes it. The outputs are `prediction` `[batch, targets]`,
+    `features` `[batch, 512]` and `attention` `[batch, segments]`. The file's metadata hold the
+    configuration under `valence`.
 
     Parameters
     ----------
     file
-        Where to.
+        File to write.
     model
-        In evaluation mode; its dropout is left out.
+        Model in evaluation mode; the graph has no dropout.
     description
-        What the model is.
+        The content of the model's `model.json`.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def export_onnx(file: Location, model: ValenceModel, description: ModelDescripti
 
 
 class _Graph:
-    """Nodes and constants in the making; every value has a name of its own."""
+    """Collects the nodes and constants of a graph; each value gets a name of its own."""
 
     def __init__(self, onnx: Any) -> None:
         self._onnx = onnx
@@ -102,23 +103,23 @@ class _Graph:
         self.constants: list[Any] = []
 
     def keep(self, values: Array) -> str:
-        """A constant."""
+        """Add a constant and return its name."""
         name = f"constant_{len(self.constants)}"
         self.constants.append(self._onnx.numpy_helper.from_array(values, name))
         return name
 
     def whole(self, *values: int) -> str:
-        """A constant of whole numbers."""
+        """Add a constant of whole numbers and return its name."""
         return self.keep(np.array(values, np.int64))
 
     def add(self, operator: str, *inputs: str, to: str = "", **attributes: Any) -> str:
-        """A node with one output, whose name is returned."""
+        """Add a node with one output and return the output's name."""
         return self.add_many(operator, inputs, [to or f"value_{len(self.nodes)}"], **attributes)[0]
 
     def add_many(
         self, operator: str, inputs: Sequence[str], to: Sequence[str], **attributes: Any
     ) -> Sequence[str]:
-        """A node with several outputs."""
+        """Add a node with several outputs and return their names."""
         self.nodes.append(self._onnx.helper.make_node(operator, inputs, to, **attributes))
         return to
 
@@ -140,7 +141,7 @@ def _standardize(graph: _Graph, model: ValenceModel) -> str:
 
 
 def _encode(graph: _Graph, model: ValenceModel) -> str:
-    """The CNN over each segment, `[batch, segments, encoded_size]`."""
+    """Add the CNN over each segment, with the output `[batch, segments, encoded_size]`."""
     segments = graph.whole(-1, 1, model.n_mels, model.n_frames)
     x = graph.add("Reshape", _standardize(graph, model), segments)
     for block in model.blocks:
@@ -161,7 +162,7 @@ def _encode(graph: _Graph, model: ValenceModel) -> str:
 
 
 def _embed(graph: _Graph, model: ValenceModel, encoded: str) -> tuple[str, str]:
-    """Deep features `[batch, feature_size]` and attention `[batch, segments]`."""
+    """Add deep features `[batch, feature_size]` and attention `[batch, segments]`."""
     both = 2 * model.config.lstm_hidden
     x = graph.add("Transpose", encoded, perm=[1, 0, 2])
     final = ""
@@ -176,7 +177,7 @@ def _embed(graph: _Graph, model: ValenceModel, encoded: str) -> tuple[str, str]:
             direction="bidirectional",
             hidden_size=model.config.lstm_hidden,
         )
-        # [segments, direction, batch, hidden] to [segments, batch, both].
+        # From [segments, direction, batch, hidden] to [segments, batch, both].
         aligned = graph.add("Transpose", states, perm=[0, 2, 1, 3])
         x = graph.add("Reshape", aligned, graph.whole(0, 0, both))
     states = graph.add("Transpose", x, perm=[1, 0, 2])
@@ -192,7 +193,10 @@ def _embed(graph: _Graph, model: ValenceModel, encoded: str) -> tuple[str, str]:
 
 
 def _lstm_weights(layer: nn.LSTM) -> tuple[NDArray[np.float32], ...]:
-    """Weights of inputs `[2, 4h, inputs]`, of states `[2, 4h, h]`, and biases `[2, 8h]`."""
+    """Return the weights of inputs `[2, 4h, inputs]` and states `[2, 4h, h]`, and biases `[2, 8h]`.
+
+    They are in ONNX's order of the gates.
+    """
 
     def ordered(name: str, suffix: str) -> NDArray[np.float32]:
         gates = np.split(_values(getattr(layer, f"{name}_l0{suffix}")), 4)

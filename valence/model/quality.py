@@ -1,7 +1,7 @@
-"""How good a model is known to be: what it was trained on, and its score on the test set.
+"""The known quality of a model: its training recordings, and its score on the test set.
 
 The scores are known once the report has been written. The report writes them beside the weights,
-bound to their digest, so that the folder of a model tells them wherever it is copied.
+with the digest of the weights, so that every copy of the model's folder has them.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from valence.storage.location import Location
 
 EVALUATION = "evaluation.json"
 _FORMAT = 1
-# Far more than an evaluation holds.
+# No evaluation is nearly as large; a larger file is not read.
 _MOST_BYTES = 2**20
 _REMEDY = "'valence report RUN' writes its scores into the model's folder"
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What is known of a model's worth; None stands for what is not known.
+    """The known quality of a model; unknown facts are None.
 
     Attributes
     ----------
     corpus
-        Name of the corpus that it was trained on.
+        Name of the corpus that the model was trained on.
     synthetic
         Whether that corpus is synthetic sound.
     recordings, subjects, seconds
-        Training recordings, the subjects in them, and their length. Where subjects are unknown,
-        each recording counts as one.
+        Number of training recordings, number of their subjects, and total length. If the subjects
+        are unknown, each recording counts as a subject.
     subjects_remark
-        Why the subjects are not known, or `""` where they are.
+        The reason why the subjects are unknown, or `""` if they are known.
     target
-        What the score is of.
+        The target that the score belongs to.
     predictor
-        `"deep model"`, or the steps of the regressor that predicts from its features.
+        `"deep model"`, or the steps of the regressor that predicts from the model's features.
     ccc, ccc_ci
-        CCC on the test set, and its 95 % interval over subjects where there is one.
+        CCC on the test set, and its 95 % interval over subjects, if there is one.
     test_subjects
-        Subjects of the test set that have labels.
+        Number of subjects of the test set that have labels.
     not_evaluated
-        Why there is no CCC, or `""` where there is one.
+        The reason why there is no CCC, or `""` if there is one.
     """
 
     corpus: str | None = None
@@ -65,7 +65,7 @@ class Quality:
 
     @property
     def training(self) -> str:
-        """Tell what the model was trained on."""
+        """Name the corpus that the model was trained on, and its size."""
         what = f"'{self.corpus}'" if self.corpus else "a corpus that is not recorded"
         known = []
         if self.recordings is not None:
@@ -82,7 +82,7 @@ class Quality:
 
     @property
     def score(self) -> str:
-        """Tell the score on the test set, or why there is none."""
+        """State the score on the test set, or why there is none."""
         if self.ccc is None:
             return f"not evaluated: {self.not_evaluated}"
         subjects = self._test_subjects()
@@ -92,13 +92,13 @@ class Quality:
 
     @property
     def sentence(self) -> str:
-        """Tell both in a sentence."""
+        """Return a sentence of `training` and `score`."""
         text = f"{self.training}; {self.score}."
         return text[0].upper() + text[1:]
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Say in plain words what speaks against its use."""
+        """Return warnings in plain words against using the model."""
         found = []
         if self.synthetic:
             found.append(
@@ -126,11 +126,11 @@ class Quality:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The sentence and the warnings, for a terminal or a figure."""
+        """Return the sentence and the warnings, for a terminal or a figure."""
         return (self.sentence, *(f"Warning: {warning}" for warning in self.warnings))
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for JSON: the facts, and the words of `sentence` and `warnings`."""
+        """Return JSON of the facts and the words of `sentence` and `warnings`."""
         return {**asdict(self), "sentence": self.sentence, "warnings": list(self.warnings)}
 
     def _test_subjects(self) -> str:
@@ -149,18 +149,18 @@ def write_evaluation(folder: Location, content: Mapping[str, Any]) -> None:
     Parameters
     ----------
     folder
-        With `model.safetensors`.
+        Folder with `model.safetensors`.
     content
         JSON-like: `model` (SHA-256 of the weights), `corpus`, `synthetic`, `recordings`,
         `subjects`, `seconds`, `subjects_remark`, and `test`: `{target: {ccc, ccc_ci, subjects}}`,
         None where the test set has no labels.
     """
-    told = {"format": _FORMAT, **content}
-    (folder / EVALUATION).write_json({**told, "digest": fingerprint(told)})
+    whole = {"format": _FORMAT, **content}
+    (folder / EVALUATION).write_json({**whole, "digest": fingerprint(whole)})
 
 
 def is_evaluated(folder: Location, sha256: str) -> bool:
-    """Whether the folder of a model holds an evaluation of these weights."""
+    """Return whether the folder of a model holds an evaluation of these weights."""
     return isinstance(_read(folder, sha256), dict)
 
 
@@ -172,20 +172,20 @@ def read_quality(
     target: str,
     regressor: Mapping[str, Any] | None = None,
 ) -> Quality:
-    """Read what is known of the worth of a model.
+    """Read the known quality of a model.
 
     Parameters
     ----------
     folder
-        Of the model. An evaluation that is damaged, or of other weights, is not believed.
+        Folder of the model. An evaluation that is damaged, or of other weights, is not used.
     sha256
         Digest of the weights.
     record
-        What `model.json` says of where the model comes from.
+        The model's origin, from `model.json`.
     target
-        What is predicted first.
+        The first of the predicted targets.
     regressor
-        What `regressor.json` says, where a regressor predicts from the model's features.
+        The content of `regressor.json`, if a regressor predicts from the model's features.
     """
     found = _read(folder, sha256)
     known = quality_of_record(record) | {"target": target}
@@ -214,7 +214,7 @@ def read_quality(
 
 
 def quality_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell what the record in `model.json` says of the training, as fields of `Quality`."""
+    """Return the facts about the training in the record of `model.json`, as fields of `Quality`."""
     corpus = record.get("corpus")
     subjects, recordings = record.get("subjects", {}), record.get("recordings", {})
     return {
@@ -227,7 +227,7 @@ def quality_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(folder: Location, sha256: str) -> dict[str, Any] | str:
-    """The evaluation of these weights, or why there is none."""
+    """Read the evaluation of these weights, or return the reason why there is none."""
     file = folder / EVALUATION
     try:
         if not file.exists():

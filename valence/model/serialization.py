@@ -39,9 +39,10 @@ from valence.storage.location import Location
 
 Weights = dict[str, Tensor]
 _LENGTH = struct.Struct("<Q")
-# Name, type, shape and place of a tensor take 100 bytes, and what is said of the whole 30.
+# Most header bytes for each tensor. Its name, type, shape and place take about 100, and the
+# metadata of the whole file 30.
 _HEADER_BYTES_EACH = 1024
-# What the format calls the types that a model has, or may have been saved in.
+# The format's names of the types that a model's tensors have, or may have been saved in.
 _TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -51,17 +52,17 @@ _TYPES = {
     "I32": torch.int32,
     "I8": torch.int8,
 }
-# A thousand million parameters, 400 times the study's. Loading takes three times as much memory.
+# A thousand million parameters, 400 times the study's. Loading takes three times these bytes.
 MOST_BYTES = 4 * 2**30
 
 
 def values_bytes(expected: Mapping[str, Tensor]) -> int:
-    """Bytes of the values of tensors, which may lie on the device without memory."""
+    """Count the bytes of the tensors' values; the tensors may be on torch's device `meta`."""
     return sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
 
 
 def most_bytes(expected: Mapping[str, Tensor]) -> int:
-    """Bytes that a file with tensors of these names, types and shapes may take."""
+    """Return the most bytes that a file with tensors of these names, types and shapes may take."""
     return _LENGTH.size + _HEADER_BYTES_EACH * (1 + len(expected)) + values_bytes(expected)
 
 
@@ -71,15 +72,15 @@ def read_weights(content: bytes, expected: Mapping[str, Tensor]) -> Weights:
     Parameters
     ----------
     content
-        The file.
+        Bytes of the file.
     expected
-        Tensors such as a model's `state_dict` on the device without memory.
+        Tensors to expect, such as a model's `state_dict` on torch's device `meta`.
 
     Raises
     ------
     ValueError
-        If the header tells of anything else, the values are more or fewer than it tells of, or one
-        of them is not finite.
+        If the header declares other tensors, the number of values is not the declared one, or a
+        value is not finite.
     """
     header = _header(content)
     for name in sorted({*header, *expected}):
@@ -107,7 +108,7 @@ def read_weights(content: bytes, expected: Mapping[str, Tensor]) -> Weights:
 
 
 def _header(content: bytes) -> dict[str, dict[str, Any]]:
-    """Type and shape of each tensor, as the header tells them."""
+    """Read the type and shape that the header declares for each tensor."""
     if len(content) < _LENGTH.size:
         raise ValueError(f"it has {len(content)} bytes")
     (length,) = _LENGTH.unpack_from(content)
@@ -121,9 +122,9 @@ def _header(content: bytes) -> dict[str, dict[str, Any]]:
     return found
 
 
-# Raised when a state or model of an older version cannot be read any more.
+# Increase it by 1 when this version can no longer read the states or models of older ones.
 FORMAT = 1
-# The card of a model, in its folder.
+# File name of the model's card in its folder.
 CARD = "README.md"
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
@@ -143,14 +144,14 @@ class ModelSections(Sections):
 
 @dataclass(frozen=True, eq=False)
 class ModelDescription:
-    """What `model.json` says.
+    """The content of `model.json`.
 
     Attributes
     ----------
     config
         The sections of the configuration that a prediction depends on.
     record
-        What the model comes from: subjects, split, scores, seed, epoch, versions, licence note.
+        The model's origin: subjects, split, scores, seed, epoch, versions, licence note.
     sha256
         Digest of `model.safetensors`.
     """
@@ -168,13 +169,13 @@ def export_model(
     Parameters
     ----------
     folder
-        `RUN/model`.
+        Folder to write to, `RUN/model`.
     model
-        With its standardisation.
+        Model with its standardisation.
     config
-        The configuration that it was trained with.
+        Configuration that the model was trained with.
     record
-        JSON-like: what the model comes from.
+        The model's origin, JSON-like.
 
     Returns
     -------
@@ -183,7 +184,7 @@ def export_model(
     Raises
     ------
     TrainingError
-        If it cannot be written.
+        If the files cannot be written.
     """
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
@@ -227,23 +228,24 @@ def export_model(
 
 
 def read_description(folder: Location) -> ModelDescription:
-    """What `model.json` in `folder` says, checked against its own digest.
+    """Read `model.json` in `folder` and check it against its own digest.
 
     Raises
     ------
     ModelError
-        If it is missing, damaged or of another version.
+        If the file is missing, damaged or of another version.
     """
     return _read_description(folder)[0]
 
 
 def load_model(folder: Location) -> tuple[ValenceModel, ModelDescription]:
-    """The model in `folder`, in evaluation mode on the CPU. Nothing of it is executed.
+    """Load the model in `folder`, in evaluation mode on the CPU; no code from its files runs.
 
     Raises
     ------
     ModelError
-        If a file is missing or damaged, the two do not belong together, or the version is another.
+        If a file is missing or damaged, the two files do not belong together, or their version is
+        not this one.
     """
     description, standardizer = _read_description(folder)
     sections = description.config
@@ -276,16 +278,16 @@ def load_model(folder: Location) -> tuple[ValenceModel, ModelDescription]:
 
 
 def load_own_model(run: Run) -> tuple[ValenceModel, ModelDescription]:
-    """As `load_model`, the model of a run, which is the one that its training ended with.
+    """Load the model of a run, and check that the run's training ended with this model.
 
-    A run of which the model alone was kept says nothing of its training.
+    The check is left out if only the model of a run was kept, and no record of its training.
 
     Raises
     ------
     ModelError
-        If it is another, or as `load_model`.
+        If the training ended with another model, or in the cases that `load_model` names.
     MissingStageError
-        If the training that stands there is not finished.
+        If the run's training is not finished.
     DamagedError
         If the record of the training is lost or damaged.
     """
@@ -303,7 +305,7 @@ def load_own_model(run: Run) -> tuple[ValenceModel, ModelDescription]:
 
 
 def expected_weights(sections: ModelSections, standardizer: Standardizer | None) -> Weights:
-    """Names, types and shapes of a model's weights, on the device without memory."""
+    """Build tensors with the names, types and shapes of a model's weights, without any memory."""
     if standardizer is None:
         bands = sections.mel.n_mels if sections.standardize.scope == "mel_band" else 1
         standardizer = Standardizer(
@@ -331,7 +333,7 @@ def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]
         sound = fingerprint(content) == digest
         if sound and version == FORMAT:
             sections = ModelSections.model_validate(content["config"])
-            # What one section asks of another is checked where all are together.
+            # The whole configuration also checks what its sections require of each other.
             Config(**{name: getattr(sections, name) for name in ModelSections.model_fields})
             record, sha256 = content["record"], content["sha256"]
             standardizer = Standardizer.from_json(content["standardizer"])
@@ -355,12 +357,12 @@ def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]
 
 
 def model_folder(root: Location) -> Location:
-    """Where a model lies: in the folder itself, or in `model` under it.
+    """Find the folder of a model: `root` itself, or `model` under it.
 
     Raises
     ------
     ModelError
-        If there is none.
+        If neither folder holds a model.
     MissingStageError
         If the run's training is not finished.
     DamagedError
@@ -370,7 +372,7 @@ def model_folder(root: Location) -> Location:
         return root
     training = Run(root).stage("train")
     record = training.found()
-    # Where a model was copied to, there is no record.
+    # The copy of a model has no record of its training.
     if record is not None:
         training.require_finished(record)
     if (root / "model" / "model.json").exists():

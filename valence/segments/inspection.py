@@ -1,4 +1,4 @@
-"""What a corpus holds and what is wrong with it, told before any work is done."""
+"""Look through a corpus before any work is done: its recordings, and their problems."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from valence.formatting import plural
 from valence.segments.store import SegmentStore
 
 _CHECKED_AT_ONCE = 16
-# Recordings that are named where there are many.
+# A remark that concerns many recordings names only so many of them.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What `check_corpus` found about a recording.
+    """The findings of `check_corpus` about a recording.
 
     Attributes
     ----------
     split
-        Where it goes, or None where the corpus cannot be divided or the audio is missing.
+        The recording's split, or None if the corpus cannot be divided or the audio is missing.
     duration, sr, channels, format
-        Seconds, Hz, a number and the file's suffix; None where the audio cannot be read.
+        Seconds, sample rate in Hz, number of channels and suffix of the file; None where the audio
+        cannot be read.
     labelled
-        Share of its segments whose targets are all known, in [0, 1].
+        Share of the segments whose targets are all known, in [0, 1].
     problem
-        Why it would be rejected, or None.
+        The reason why preprocessing would reject the recording, or None.
     remarks
-        What is odd and does not keep it from being used.
+        Oddities that do not keep the recording from being used.
     stamps
-        Which end of a segment the timestamps of its label files name, each end once.
+        The ends of a segment that the timestamps of its label files name: `start`, `end` or both.
     """
 
     id: str
@@ -57,15 +58,16 @@ class Finding:
 
 
 def check_corpus(corpus: Corpus, config: Config) -> list[Finding]:
-    """Look at every recording: its audio's header and its labels; no sound is decoded.
+    """Check the audio header and the labels of every recording, without decoding any sound.
 
-    What is found is what preprocessing would reject or remark, less what only decoding shows
-    (silence, damage in the middle). Recordings named somewhere but without audio come last.
+    The check finds the problems and oddities that preprocessing would find, except those that only
+    decoding shows (silence, damage in the middle). Recordings that are named in the corpus but have
+    no audio come last.
 
     Returns
     -------
-    A finding a recording. Where the corpus cannot be divided (`assign_splits` says why), `split`
-    is None in all of them.
+    One finding for each recording. If the corpus cannot be divided (`assign_splits` says why),
+    `split` is None in all of them.
     """
     try:
         splits: Mapping[str, SplitName] = assign_splits(corpus, config.split)
@@ -75,7 +77,7 @@ def check_corpus(corpus: Corpus, config: Config) -> list[Finding]:
     def check(recording: Recording) -> Finding:
         return _check_recording(recording, splits.get(recording.id), config)
 
-    # Threads, since what takes time is the storage's answer.
+    # Threads suffice, because nearly all of the time is spent waiting for the storage.
     with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:
         findings = list(pool.map(check, corpus.recordings))
     absent = "has no audio file in raw_data/audio; restore it, or remove what else names it"
@@ -85,10 +87,10 @@ def check_corpus(corpus: Corpus, config: Config) -> list[Finding]:
 
 
 def remarks_on_stamps(findings: Sequence[Finding]) -> list[str]:
-    """Say so where some label files begin at the start of a segment and others at its end.
+    """Remark on a corpus in which some label files give segment starts and others segment ends.
 
-    Row i labels segment i in both; a file that begins at the end because its first row was lost
-    would be half a second off, and nothing in the file itself shows it.
+    Row i labels segment i in both kinds of file. If a file begins with a segment's end because its
+    first row was lost, all its labels are half a second off, and the file itself does not show it.
     """
     ends = {
         end: [finding.id for finding in findings if end in finding.stamps]
@@ -106,7 +108,7 @@ def remarks_on_stamps(findings: Sequence[Finding]) -> list[str]:
 
 
 def remarks_on_rates(findings: Sequence[Finding], sr: int) -> list[str]:
-    """Say how many recordings have a sample rate below `sr`, the model's in Hz, and name some."""
+    """Remark on recordings whose sample rate is below `sr`, the model's sample rate in Hz."""
     low = [finding for finding in findings if finding.sr is not None and finding.sr < sr]
     if not low:
         return []
@@ -142,9 +144,9 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
     n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
     known, damaged, remarks, stamps = _read_labels(recording, n_segments, config)
     needed = config.model.targets if split in ("train", "validation") else ()
-    problems = [told for target, told in damaged if target in needed]
-    # Where its labels are not needed, a damaged label file does not cost the recording.
-    remarks += [f"labels not used: {told}" for target, told in damaged if target not in needed]
+    problems = [reason for target, reason in damaged if target in needed]
+    # Where the labels are not needed, a damaged label file is no reason to reject the recording.
+    remarks += [f"labels not used: {reason}" for target, reason in damaged if target not in needed]
     unusable = SegmentStore.why_not(recording.id)
     if unusable is not None:
         problems.append(f"{unusable}; rename the recording and its label files")
@@ -172,7 +174,7 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
 def _read_labels(
     recording: Recording, n_segments: int, config: Config
 ) -> tuple[NDArray[np.bool_], list[tuple[Target, str]], list[str], tuple[str, ...]]:
-    """Which segments have all targets, what is wrong with label files, remarks, and stamps."""
+    """Read a recording's labels: which segments have all targets, damage, remarks and stamps."""
     targets = config.model.targets
     known = np.full(n_segments, all(target in recording.labels for target in targets))
     damaged: list[tuple[Target, str]] = []
@@ -189,8 +191,8 @@ def _read_labels(
             continue
         if annotation.stamps is not None:
             stamps.add(annotation.stamps)
-        labels, told = join_annotation(annotation, n_segments)
-        remarks += [f"{target}: {remark}" for remark in told]
+        labels, oddities = join_annotation(annotation, n_segments)
+        remarks += [f"{target}: {oddity}" for oddity in oddities]
         if target in targets:
             known &= np.isfinite(labels)
     return known, damaged, remarks, tuple(sorted(stamps))

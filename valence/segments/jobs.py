@@ -1,4 +1,7 @@
-"""What is asked of preprocessing for a recording, and what it answers: both small, both data."""
+"""The jobs that preprocessing takes for a recording, and the outcomes that it returns.
+
+Both are small and hold data alone, so that they travel cheaply between machines.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ class Job:
     Attributes
     ----------
     recording
-        Where its files lie.
+        The recording, with the places of its files.
     split
-        Training and validation recordings need labels.
+        Its split. Training and validation recordings need labels.
     copies
         Augmented copies to store beside the clean recording.
     """
@@ -36,35 +39,35 @@ class Job:
 
 @dataclass(frozen=True)
 class RecordingOutcome:
-    """What became of a recording; small, whatever its length.
+    """The outcome of preprocessing a recording; its size does not grow with the recording.
 
     Attributes
     ----------
     id, subject, split, copies
-        As in the job.
+        The recording's Id and subject, and the job's split and number of copies.
     status
-        `ok`; `rejected`, for a reason that lies in its files; or `stale`: the store holds it as
-        made from other audio or labels, and it was not to be replaced.
+        `ok`; `rejected`, where the recording's own files are the reason; or `stale`, where the
+        stored file was made from other audio or labels and replacing it was not allowed.
     reason
-        Why it was not stored; empty where it was.
+        The reason why the recording was not stored; empty if it was stored.
     remarks
-        What was odd and did not matter enough to reject it.
+        Oddities that are no reason to reject the recording.
     checksum
-        SHA-256 of the audio, empty if it could not be read.
+        SHA-256 of the audio, empty if the audio could not be read.
     fingerprint
-        Of what the stored file was made of.
+        Fingerprint of the configuration, audio and labels that the stored file was made from.
     duration
         Seconds of audio.
     segments, labelled
-        Segments of each copy, and how many of them have all targets.
+        Number of segments in each copy, and how many of them have all targets.
     moments
-        Of the mel of all copies as stored, or None where nothing is stored.
+        Moments of the stored mel of all copies, or None where nothing is stored.
     skipped
-        Whether the file stood there already.
+        Whether the file was already in the store.
     stored_bytes, stored_sha256
-        Size and digest of the file.
+        Size and digest of the stored file.
     seconds
-        Time that each step took.
+        Seconds that each step took.
     """
 
     id: str
@@ -87,11 +90,11 @@ class RecordingOutcome:
 
     @property
     def verdict(self) -> Status | Literal["skipped"]:
-        """The status, with recordings that stood there already told apart."""
+        """Return the status, or `skipped` for a recording that was already stored."""
         return "skipped" if self.status == "ok" and self.skipped else self.status
 
     def row(self) -> dict[str, Any]:
-        """The recording's row in `recordings.parquet`."""
+        """Return the recording's row in `recordings.parquet`."""
         return {
             "Id": self.id,
             "subject": self.subject,
@@ -108,13 +111,13 @@ class RecordingOutcome:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """JSON that `from_json` reads back to the same bits."""
+        """Return JSON that `from_json` reads back to the same bits."""
         moments = None if self.moments is None else self.moments.to_json()
         return {**self.__dict__, "moments": moments}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> RecordingOutcome:
-        """The outcome that `to_json` wrote."""
+        """Read the outcome that `to_json` returned."""
         moments = content["moments"]
         return cls(
             **{
@@ -127,24 +130,25 @@ class RecordingOutcome:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a recording that is too long for one task is divided.
+    """A plan that divides a recording which is too long for one task.
 
     Attributes
     ----------
     id
-        The recording's.
+        Id of the recording.
     checksum
         SHA-256 of the audio.
     content
         Fingerprint of the audio and label files.
     fingerprint
-        Of what the stored file will be made of.
+        Fingerprint of the configuration, audio and labels that the stored file will be made from.
     audio_size, audio_mtime
-        Bytes and time of modification [ns] of the audio, by which a part knows it again.
+        Bytes and time of modification [ns] of the audio. The task of a part compares them, to
+        notice that the audio has changed.
     segments
-        Segments of a part, the last one aside, which has the rest.
+        Number of segments in each part; the last part has the rest.
     parts
-        Their number.
+        Number of parts.
     """
 
     id: str
@@ -159,22 +163,22 @@ class Cut:
 
 @dataclass(frozen=True)
 class PartOutcome:
-    """What became of a part of a recording.
+    """The outcome of preprocessing a part of a recording.
 
     Attributes
     ----------
     id, part
-        Of the recording, and the part's number from 0.
+        Id of the recording, and number of the part, from 0.
     reason
-        Why the recording has to be rejected; empty where nothing speaks against it.
+        The reason why the recording has to be rejected; empty if there is none.
     unread
-        Whether the reason is that its audio could not be read, which may pass.
+        Whether the reason is that the audio could not be read, which a later try may be able to.
     duration
         Seconds of audio in the part.
     skipped
-        Whether the part stood there already.
+        Whether the part was already in the store.
     seconds
-        Time that each step took.
+        Seconds that each step took.
     """
 
     id: str
@@ -187,12 +191,12 @@ class PartOutcome:
 
     @property
     def verdict(self) -> Literal["ok", "skipped"]:
-        """What its audio counts as until the recording is whole."""
+        """Return how progress counts the part's audio until the recording is complete."""
         return "skipped" if self.skipped else "ok"
 
 
 def settings_fingerprint(job: Job, config: Config) -> str:
-    """Fingerprint of all configuration that the stored values of a recording depend on."""
+    """Compute the fingerprint of all settings that the stored values of a recording depend on."""
     made_of = {
         "format": FORMAT["segments"],
         "recording": job.recording.id,

@@ -1,8 +1,8 @@
-"""The study's sequence files: one `.npz` a sequence, for code that reads those.
+"""Export sequences in the format of the study, one `.npz` file for each, for code that reads it.
 
 `mel` is float32 `[length, 1, n_mels, n_frames]`, standardised; `labels` is float32 `[length, 2]`,
-valence and arousal, NaN where not known. The product itself never needs them: overlapping
-sequences hold every segment many times over.
+valence and arousal, NaN where unknown. The product itself does not use these files, because
+overlapping sequences hold every segment many times.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from valence.segments.sequences import windows
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 
-# What is written without being asked twice.
+# A larger export has to be confirmed.
 _UNASKED_BYTES = 10**9
-# A disk that is full to the last byte hurts others than this export.
+# Some room stays free, because a full disk also stops the other programs that write to it.
 _SHARE_OF_ROOM = 0.95
-# The arrays' own headers and the archive's directory.
+# Size of the arrays' headers and the archive's directory in one file.
 _OVERHEAD_BYTES = 1024
 
 
 @dataclass(frozen=True)
 class NpzPlan:
-    """What an export would write.
+    """The files that an export would write.
 
     Attributes
     ----------
     recordings
-        `(Id, split, copies, segments)` of each.
+        `(Id, split, copies, segments)` of each recording.
     length, stride
-        Of the sequences, in segments.
+        Length and stride of the sequences, in segments.
     files, size
-        How many files, and their bytes together.
+        Number of files, and their total size in bytes.
     """
 
     recordings: tuple[tuple[str, SplitName, int, int], ...]
@@ -49,19 +49,26 @@ class NpzPlan:
     size: int
 
     def refuse_if_large(self, folder: Location, *, agreed: bool) -> None:
-        """Refuse what fills a disk, or is large and was not agreed to.
+        """Refuse an export that would fill the disk, or a large one without the user's consent.
+
+        Parameters
+        ----------
+        folder
+            Folder to write to.
+        agreed
+            Whether the user has agreed to a large export.
 
         Raises
         ------
         UsageError
-            If it is larger than 1 GB and `agreed` is False.
+            If the export is larger than 1 GB and `agreed` is False.
         ValenceError
-            If it does not fit onto the disk.
+            If the export does not fit onto the disk.
         """
-        told = f"{self.files} files, {self.size / 1e9:.1f} GB"
+        total = f"{self.files} files, {self.size / 1e9:.1f} GB"
         if self.size > _UNASKED_BYTES and not agreed:
             raise UsageError(
-                f"The export would write {told}, to '{folder}'. Add --yes if that is meant, or "
+                f"The export would write {total}, to '{folder}'. Add --yes if that is meant, or "
                 "choose a larger --stride or fewer splits."
             )
         place = folder.local
@@ -70,7 +77,7 @@ class NpzPlan:
         free = None if place is None else shutil.disk_usage(place).free
         if free is not None and self.size > _SHARE_OF_ROOM * free:
             raise ValenceError(
-                f"The export would write {told}, and '{folder}' has room for {free / 1e9:.1f} GB, "
+                f"The export would write {total}, and '{folder}' has room for {free / 1e9:.1f} GB, "
                 f"of which {1 - _SHARE_OF_ROOM:.0%} are left free. Make room, or choose a larger "
                 "--stride or fewer splits."
             )
@@ -79,7 +86,7 @@ class NpzPlan:
 def plan_npz(
     store: SegmentStore, config: Config, *, splits: Sequence[SplitName], stride: int
 ) -> NpzPlan:
-    """What `write_npz` would write, from the table of recordings alone.
+    """Plan the files that `write_npz` writes, from the table of recordings alone.
 
     Raises
     ------
@@ -113,12 +120,12 @@ def write_npz(
 ) -> Iterator[int]:
     """Write the files of `plan`, `<split>/<Id>_<copy>_<first segment>.npz`.
 
-    Copy 0 is the clean recording, the others are augmented. `standardization.json` beside the
-    splits' folders tells what was applied.
+    Copy 0 is the clean recording, the others are augmented. `standardization.json`, beside the
+    folders of the splits, holds the standardisation that was applied.
 
     Yields
     ------
-    The number of files written for each copy of a recording, as it is done.
+    The number of files that were written for a copy of a recording, after each copy.
     """
     standardizer = store.standardizer(config.standardize.scope)
     (folder / "standardization.json").write_json(standardizer.to_json())

@@ -1,13 +1,14 @@
-"""The file of a recording in the segment store: what is in it, written and read in row groups.
+"""The file of a recording in the segment store, which is written and read in row groups.
 
-A row group is one copy (clean, or augmented) of one block of segments, the copies of a block after
-each other, so that neither writing nor reading needs memory that grows with the recording. What
-made the file stands in its own metadata, and a seal (`valence.storage.seal`) shows every change.
+A row group holds one copy (clean or augmented) of one block of segments. The copies of a block
+follow each other, so that neither writing nor reading needs memory that grows with the recording.
+The file's own metadata say which settings, audio and labels it was made from, and a seal
+(`valence.storage.seal`) reveals every change.
 
-The mel of a segment is one value of fixed size, its numbers as they lie in memory (little-endian,
-row by row); their shape and type stand in the metadata of the column. A column of tensors or lists
-would let other programs see the numbers as such, and costs seven times as much to write and twelve
-times as much to read, since Parquet has a level for every number in a list.
+The mel of a segment is stored as one value of fixed size, with the numbers in the order of memory
+(little-endian, row by row); the metadata of the column give their shape and type. A column of
+tensors or lists would let other programs see the single numbers. But it takes seven times as long
+to write and twelve times as long to read, since Parquet keeps a level for every number in a list.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from valence.storage.seal import SealedWriter, open_sealed
 BLOCK_SEGMENTS = 1200
 
 _METADATA = "valence"
-# Of the column of the mel.
+# Keys in the metadata of the column `mel`.
 _SHAPE, _DTYPE = "shape", "dtype"
 
 
@@ -42,11 +43,11 @@ class Segments:
     Attributes
     ----------
     recording, copy
-        Id, and 0 for the clean recording or the number of the augmented copy.
+        Id of the recording; number of the augmented copy, or 0 for the clean recording.
     timestamp
-        Start of each segment in ms, int64 `[n]`, whatever end its label file names.
+        Start of each segment in ms, int64 `[n]`, even where the label file gives segment ends.
     valence, arousal
-        float32 `[n]`, NaN where not known.
+        Labels, float32 `[n]`, NaN where unknown.
     mel
         Log-mel in dB as stored, float16 or float32 `[n, n_mels, n_frames]`.
     """
@@ -64,24 +65,24 @@ class Segments:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the file of a recording says of itself.
+    """The metadata stored in a recording's file.
 
     Attributes
     ----------
     settings
-        Fingerprint of the configuration that its values depend on.
+        Fingerprint of the configuration that the stored values depend on.
     content
-        Fingerprint of the audio and label files that it was made from.
+        Fingerprint of the audio and label files that the file was made from.
     checksum
         SHA-256 of the audio file.
     duration
         Seconds of audio.
     segments
-        Segments of each copy.
+        Number of segments in each copy.
     moments
-        MelMoments of the mel of each copy as stored, the clean recording first.
+        Moments of the stored mel of each copy, the clean recording first.
     remarks
-        What was odd about the sound.
+        Oddities of the sound.
     """
 
     settings: str
@@ -94,44 +95,44 @@ class Stored:
 
     @property
     def copies(self) -> int:
-        """Augmented copies beside the clean recording."""
+        """Return the number of augmented copies, the clean recording not counted."""
         return len(self.moments) - 1
 
     def to_json(self) -> dict[str, Any]:
-        """JSON that `from_json` reads back."""
+        """Return JSON that `from_json` reads back."""
         content = {**self.__dict__, "moments": [moments.to_json() for moments in self.moments]}
         if not self.remarks:
-            # Files of sound that nothing is odd about stay the bytes that they were.
+            # A file without remarks keeps the bytes that versions without this key wrote.
             del content["remarks"]
         return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Stored:
-        """What `to_json` wrote."""
+        """Read the metadata that `to_json` returned."""
         moments = tuple(MelMoments.from_json(each) for each in content["moments"])
         remarks = tuple(content.get("remarks", ()))
         return cls(**{**content, "moments": moments, "remarks": remarks})
 
 
 class RecordingWriter:
-    """Takes the blocks of one recording, copy after copy, and in the end what the file is.
+    """Writes one recording's file: the blocks, copy after copy, and in the end the metadata.
 
     Parameters
     ----------
     target
-        Open for writing, in bytes.
+        Binary file, open for writing.
     recording
-        Its Id.
+        Id of the recording.
     shape
-        `(n_mels, n_frames)`.
+        Shape of a segment's mel, `(n_mels, n_frames)`.
     dtype
-        `float16` or `float32`.
+        Type of the mel, `float16` or `float32`.
     """
 
     def __init__(self, target: Any, recording: str, *, shape: tuple[int, int], dtype: str) -> None:
         self._recording = recording
         width = math.prod(shape) * np.dtype(dtype).itemsize
-        told = {_SHAPE: json.dumps(shape), _DTYPE: dtype}
+        layout = {_SHAPE: json.dumps(shape), _DTYPE: dtype}
         self._schema = pa.schema(
             [
                 pa.field("recording", pa.string(), nullable=False),
@@ -140,11 +141,11 @@ class RecordingWriter:
                 pa.field("timestamp", pa.int64(), nullable=False),
                 pa.field("valence", pa.float32(), nullable=False),
                 pa.field("arousal", pa.float32(), nullable=False),
-                pa.field("mel", pa.binary(width), nullable=False, metadata=told),
+                pa.field("mel", pa.binary(width), nullable=False, metadata=layout),
             ]
         )
-        # Not compressed: the best that was found, byte-split zstd, saves a quarter of the bytes and
-        # costs half as much again to write.
+        # Not compressed: the best method that was found, byte-split zstd, saves a quarter of the
+        # bytes but takes half as long again to write.
         self._writer = SealedWriter(
             target,
             self._schema,
@@ -154,7 +155,7 @@ class RecordingWriter:
         )
 
     def write(self, block: Segments, *, first_segment: int) -> None:
-        """Write a block as a row group; the copies of a block follow each other."""
+        """Write a block as a row group; the copies of each block must follow each other."""
         n = len(block)
         mel = pa.py_buffer(np.ascontiguousarray(block.mel))
         arrays = [
@@ -169,34 +170,34 @@ class RecordingWriter:
         self._writer.write(pa.table(arrays, schema=self._schema))
 
     def finish(self, stored: Stored) -> str:
-        """Close the file with what it says of itself; returns the SHA-256 of the file."""
+        """Write the metadata, close the file and return the SHA-256 of the file."""
         return self._writer.close({_METADATA: json.dumps(stored.to_json())})
 
     def abandon(self) -> None:
-        """Let go of a file that will not be finished."""
-        # What cannot be written here (a full disk) is what has ended the writing already.
+        """Close a file that will not be finished."""
+        # An error here (a full disk) is the one that has already stopped the writing.
         with suppress(OSError):
             self._writer.abandon()
 
 
 def read_stored(source: Any) -> Stored:
-    """What an open file says of itself.
+    """Read the metadata of an open file.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is not the file of a recording, or its footer is not the one that was sealed.
+        If the file is not a recording's, or its footer is not the one that was sealed.
     """
     return _stored(open_sealed(source).metadata)
 
 
 def require_undamaged(source: Any) -> None:
-    """Read an open file whole, a row group at a time.
+    """Read all of an open file, a row group at a time, to find any damage.
 
     Raises
     ------
     ValueError, OSError
-        If any byte of it was changed, as far as it is sealed.
+        If any byte that the seal covers was changed.
     """
     file = open_sealed(source)
     for group in range(file.num_row_groups):
@@ -204,14 +205,14 @@ def require_undamaged(source: Any) -> None:
 
 
 def read_blocks(source: Any, recording: str, copy: int) -> Iterator[Segments]:
-    """The row groups of one copy, in order, from an open file.
+    """Read the row groups of one copy, in order, from an open file.
 
     Raises
     ------
     IndexError
         If there is no such copy.
     SealError
-        If what is read is not what was sealed.
+        If the file is not as it was sealed.
     """
     file = open_sealed(source)
     copies = _stored(file.metadata).copies
@@ -222,12 +223,12 @@ def read_blocks(source: Any, recording: str, copy: int) -> Iterator[Segments]:
 
 
 def read_labels_of(source: Any, targets: Sequence[str]) -> NDArray[np.float32]:
-    """The labels of the clean recording, `[segments, targets]`, from an open file.
+    """Read the labels of the clean recording, `[segments, targets]`, from an open file.
 
     Raises
     ------
     SealError
-        If what is read is not what was sealed.
+        If the file is not as it was sealed.
     """
     table = open_sealed(source).read(columns=["copy", *targets], use_threads=False)
     clean = table["copy"].to_numpy() == 0
@@ -235,7 +236,7 @@ def read_labels_of(source: Any, targets: Sequence[str]) -> NDArray[np.float32]:
 
 
 def read_row_groups(source: Any, recording: str) -> Iterator[Segments]:
-    """All row groups in order, the copies of a block after each other, from an open file."""
+    """Read all row groups of an open file in order; the copies of a block follow each other."""
     file = open_sealed(source)
     copies = _stored(file.metadata).copies
     for group in range(file.num_row_groups):
@@ -255,11 +256,11 @@ def _segments(file: pq.ParquetFile, group: int, recording: str, copy: int) -> Se
 
 
 def _mel(table: pa.Table) -> NDArray[Any]:
-    """The column `mel` as numbers, `[n, n_mels, n_frames]`; nothing is copied from one chunk."""
-    told = table.schema.field("mel").metadata
+    """View the column `mel` as numbers, `[n, n_mels, n_frames]`; a single chunk is not copied."""
+    layout = table.schema.field("mel").metadata
     column = table["mel"].combine_chunks()
-    shape = json.loads(told[_SHAPE.encode()])
-    values = np.frombuffer(column.buffers()[1], told[_DTYPE.encode()].decode())
+    shape = json.loads(layout[_SHAPE.encode()])
+    values = np.frombuffer(column.buffers()[1], layout[_DTYPE.encode()].decode())
     return values.reshape(-1, *shape)[column.offset : column.offset + len(column)]
 
 

@@ -1,8 +1,9 @@
-"""A recording from its audio file to its file in the segment store.
+"""Turn the audio file of a recording into its file in the segment store.
 
 Everything is computed in chunks of a fixed number of segments, counted from the beginning of the
-recording: memory does not grow with its length, and a value depends on the recording alone. So a
-long recording can be made in parts, by several tasks, and put together to the same bytes.
+recording. So memory does not grow with the length of the recording, and values depend on the
+recording alone. Several tasks can therefore each make a part of a long recording, and the parts
+join to the same bytes.
 """
 
 from __future__ import annotations
@@ -49,39 +50,41 @@ __all__ = [
     "process_recording",
 ]
 
-# Segments of a part, at most: two hours at the defaults, a few seconds of work.
+# Most segments in a part: two hours at the defaults, which take a few seconds to process.
 PART_SEGMENTS = 12 * BLOCK_SEGMENTS
-# A header may claim any length, and no codec puts two hours of speech into fewer bytes than these.
+# A header may claim any length, so the size of the file limits the number of parts too: no codec
+# stores two hours of speech in fewer bytes than these.
 _LEAST_PART_BYTES = 2**20
-# Every part of a recording on an object store fetches all of it: so much for all of them together.
+# Each part of a recording on an object store fetches the whole file. This limits the bytes that
+# all parts fetch together.
 _MOST_FETCHED_BYTES = 2**34
 
 
 def process_recording(
     job: Job, store: SegmentStore, config: Config, *, replace: bool = True
 ) -> RecordingOutcome:
-    """Bring a recording into the store, unless it stands there as it would be made.
+    """Preprocess a recording into the store, unless an up-to-date file is already there.
 
     Parameters
     ----------
     job
-        The recording.
+        Recording to preprocess.
     store
-        Its file appears there, whole, or does not appear.
+        Store to write to. The recording's file appears there complete, or not at all.
     config
-        How it is made.
+        The whole configuration.
     replace
-        Whether a file made from other audio or labels may be replaced. One made with another
-        configuration always is.
+        Whether a file made from other audio or labels may be replaced. A file made with another
+        configuration is always replaced.
 
     Returns
     -------
-    The outcome. What is wrong with the recording's own files is told there and not raised.
+    The outcome. Faults of the recording's own files are reported in it and not raised.
 
     Raises
     ------
     OSError
-        If the store cannot be read or written, or there is no room for a copy of the audio here.
+        If the store cannot be read or written, or this machine has no room for a copy of the audio.
     """
     outcome = _Processing(job, store, config, replace=replace).begun(None)
     assert isinstance(outcome, RecordingOutcome), "nothing is cut where no length is asked for"
@@ -96,56 +99,56 @@ def begin_recording(
     replace: bool = True,
     part_segments: int = PART_SEGMENTS,
 ) -> RecordingOutcome | Cut:
-    """`process_recording`, but for a recording that is too long for one task.
+    """Preprocess a recording, or plan its parts if it is too long for one task.
 
     Parameters
     ----------
     job, store, config, replace
-        As there.
+        The parameters of `process_recording`.
     part_segments
-        Segments that a task makes at most.
+        Most segments that one task makes.
 
     Returns
     -------
-    The outcome; or how the recording is cut, with nothing made. `process_part` then makes each
-    part, and `join_parts` the recording of them.
+    The outcome if the recording fits into one task. Otherwise nothing is made yet, and the cut is
+    returned: `process_part` then makes each part, and `join_parts` joins them to the recording.
 
     Raises
     ------
     OSError
-        As there.
+        If the store cannot be read or written, or this machine has no room for a copy of the audio.
     """
     return _Processing(job, store, config, replace=replace).begun(part_segments)
 
 
 def process_part(job: Job, cut: Cut, part: int, store: SegmentStore, config: Config) -> PartOutcome:
-    """Make a part of a recording, unless it stands in the store already.
+    """Make a part of a recording, unless it is already in the store.
 
-    Audio is decoded from its beginning, since few formats and no resampler can begin elsewhere to
-    the same bits, and what lies before the part is passed over.
+    The audio is decoded from its beginning, and the segments before the part are dropped: few
+    formats, and no resampler, give the same bits when decoding begins in the middle.
 
     Raises
     ------
     OSError
-        As `process_recording`.
+        If the store cannot be read or written, or this machine has no room for a copy of the audio.
     """
     return _Processing(job, store, config).part(cut, part)
 
 
 def join_parts(job: Job, cut: Cut, store: SegmentStore, config: Config) -> RecordingOutcome:
-    """Put the parts of a recording together, to the bytes that `process_recording` writes.
+    """Join the parts of a recording to the same bytes that `process_recording` would write.
 
     Raises
     ------
     OSError
-        If the store cannot be read or written, or a part is not there.
+        If the store cannot be read or written, or a part is missing.
     """
     return _Processing(job, store, config).joined(cut)
 
 
 @dataclass(frozen=True)
 class _Made:
-    """What was written of a recording: samples heard, segments, moments a copy, and remarks."""
+    """Segments that were written: samples decoded, segments, moments of each copy, remarks."""
 
     samples: int
     segments: int
@@ -154,7 +157,7 @@ class _Made:
 
 
 class _Processing:
-    """One recording on its way: what is known of it so far."""
+    """The preprocessing of one recording, with all facts found about it so far."""
 
     def __init__(
         self, job: Job, store: SegmentStore, config: Config, *, replace: bool = True
@@ -166,15 +169,15 @@ class _Processing:
         self._clock = StepClock()
         self._known: dict[str, Any] = {"remarks": job.recording.remarks}
         self._odd: tuple[str, ...] = ()
-        # Asked before anything is read: what is changed meanwhile is known by it.
+        # Taken before anything is read, so that a change of the audio during the work is noticed.
         self._info = _info(job.recording.audio)
 
     def begun(self, part_segments: int | None) -> RecordingOutcome | Cut:
-        """The recording's outcome, or its cut if it has more than `part_segments`."""
+        """Return the recording's outcome, or its cut if it has more than `part_segments`."""
         recording = self._job.recording
         problem = self._store.why_not(recording.id)
         if problem is not None:
-            return self._told(
+            return self._outcome(
                 "rejected",
                 reason=f"'{recording.audio}' {problem}. Rename the recording and its label files.",
             )
@@ -185,7 +188,7 @@ class _Processing:
             return self._refused(error)
 
     def part(self, cut: Cut, number: int) -> PartOutcome:
-        """The outcome of a part, which stands in the store then."""
+        """Make a part, unless it is already in the store, and return its outcome."""
         recording = self._job.recording
         first, stop = _range(cut, number)
         file = self._store.part(recording.id, first, stop)
@@ -205,7 +208,7 @@ class _Processing:
                 unread=isinstance(error, UnreadableError),
                 seconds=dict(self._clock.seconds),
             )
-        assert stored is not None, "it stood there or was made"
+        assert stored is not None, "the part was stored before or has been made"
         return PartOutcome(
             recording.id,
             number,
@@ -215,13 +218,13 @@ class _Processing:
         )
 
     def joined(self, cut: Cut) -> RecordingOutcome:
-        """The outcome of a recording whose parts all stand in the store."""
+        """Join a recording's parts, which are all in the store, and return its outcome."""
         try:
             self._require_unchanged(cut)
             self._know(cut.checksum, cut.content)
             labels = self._labels()
-            # It may have been put together before, by a worker that died before it could tell, or
-            # be so while this one is at it, by a worker that was taken for dead.
+            # Another worker may have joined the parts already and died before it could report it.
+            # Or a worker that was wrongly taken for dead may be joining them at this moment.
             stored = self._standing_of(cut, labels)
             if stored is None:
                 self._require_same_sound(cut)
@@ -234,13 +237,13 @@ class _Processing:
         except CorpusError as error:
             return self._refused(error)
         with suppress(OSError):
-            # Two may be at it; what is left goes when the run ends.
+            # Two workers may be removing the parts; any that remain are removed when the run ends.
             self._store.remove_parts(self._job.recording.id)
         return self._kept(stored)
 
     @contextmanager
     def _fetched(self) -> Iterator[Path]:
-        """The audio on this node's disk, with the time that it takes to get there."""
+        """Fetch the audio to this node's disk, and count the time as the step `fetch`."""
         with ExitStack() as stack:
             with self._clock.step("fetch"):
                 path = stack.enter_context(on_disk(self._job.recording.audio))
@@ -254,7 +257,7 @@ class _Processing:
             stored = self._standing()
             changed = stored is not None and stored.content != content
             if changed and not self._replace:
-                return self._told(
+                return self._outcome(
                     "stale",
                     reason=f"the audio or labels of '{recording.id}' are not those that its "
                     "stored segments were made from",
@@ -273,7 +276,7 @@ class _Processing:
         return self._kept(self._make(path, content, labels, witness))
 
     def _cut(self, path: Path, content: str, part_segments: int) -> Cut:
-        """Equal parts of whole blocks, as its header tells its length."""
+        """Plan equal parts of whole blocks, for the length that the audio's header gives."""
         recording, config = self._job.recording, self._config.preprocess
         said = header(path, recording.audio)
         segments = math.ceil(said.duration / config.segment_seconds)
@@ -310,7 +313,8 @@ class _Processing:
                 raise self._changed()
             made = self._fill(writer, path, labels, first=first, stop=stop)
             witness.require_unchanged()
-            # Counted from the beginning of the recording, so that the last part tells the whole.
+            # The duration counts from the beginning of the recording, so that the last part gives
+            # that of the whole recording.
             duration = (first + made.segments) * config.segment_seconds
             if stop is None:
                 duration = made.samples / config.sr
@@ -321,7 +325,7 @@ class _Processing:
         return stored
 
     def _require_unchanged(self, cut: Cut) -> None:
-        """Refuse a recording whose files are not those that were cut any more."""
+        """Refuse a recording whose files have changed since its parts were planned."""
         now = self._info.size, self._info.mtime_ns, self._content_with(cut.checksum)
         if now != (cut.audio_size, cut.audio_mtime, cut.content):
             raise self._changed()
@@ -333,13 +337,13 @@ class _Processing:
         )
 
     def _require_same_sound(self, cut: Cut) -> None:
-        """Hash local audio again: its time of modification may have been set back between parts."""
+        """Hash local audio again, because a change may have restored the time of modification."""
         path = self._job.recording.audio.local
         if path is not None and checksum(path) != cut.checksum:
             raise self._changed()
 
     def _standing_of(self, cut: Cut, labels: Labels) -> Stored | None:
-        """What the store holds of the recording as this configuration makes it of what was cut."""
+        """Return the stored file's metadata if it was made with these settings from these files."""
         stored = self._standing()
         if stored is None or stored.content != cut.content:
             return None
@@ -367,7 +371,7 @@ class _Processing:
                     # The last copy of a block ends it.
                     segments += len(block) if block.copy == self._job.copies else 0
                 duration = stored.duration
-                # The last part alone heard all of the recording.
+                # Only the last part has decoded the whole recording.
                 self._odd = stored.remarks
             self._judge(labels, segments, duration)
             whole = self._stored(cut.content, duration, segments, moments)
@@ -375,7 +379,7 @@ class _Processing:
         return whole
 
     def _standing(self) -> Stored | None:
-        """What the store holds of the recording, whole, as this configuration makes it."""
+        """Return the stored file's metadata if it is undamaged and made with these settings."""
         name = self._job.recording.id
         stored = self._store.stored(name)
         if stored is None or stored.settings != self._settings:
@@ -387,7 +391,7 @@ class _Processing:
         return stored
 
     def _content(self, path: Path) -> str:
-        """Fingerprint of the audio and label files."""
+        """Compute the fingerprint of the audio and label files."""
         recording = self._job.recording
         try:
             audio = checksum(path)
@@ -396,14 +400,14 @@ class _Processing:
                 f"'{recording.audio}' cannot be read: {error}. Check that it is there and may be "
                 "read."
             ) from error
-        # Told even where a label file turns out to be of no use.
+        # Noted first, so that the outcome has it even if a label file turns out to be unusable.
         self._known["checksum"] = audio
         content = self._content_with(audio)
         self._know(audio, content)
         return content
 
     def _content_with(self, audio: str) -> str:
-        """Fingerprint of audio of this checksum and the label files."""
+        """Compute the fingerprint of the label files and audio with this checksum."""
         files = self._job.recording.labels
         labels = {target: digest_of_labels(file) for target, file in files.items()}
         return fingerprint({"audio": audio, "labels": labels})
@@ -422,7 +426,7 @@ class _Processing:
         )
 
     def _make(self, path: Path, content: str, labels: Labels, witness: Witness) -> Stored:
-        """Write the recording's file, unless it turns out on the way that it is of no use."""
+        """Write the recording's file, unless the recording turns out to be unusable."""
         name = self._job.recording.id
         with self._store.writer(name, shape=self._shape, dtype=self._dtype) as writer:
             made = self._fill(writer, path, labels)
@@ -444,7 +448,7 @@ class _Processing:
         first: int = 0,
         stop: int | None = None,
     ) -> _Made:
-        """Write the segments from `first` to `stop`, which begin and end blocks."""
+        """Write the segments from `first` to `stop`, which are both borders of blocks."""
         config, recording, copies = self._config, self._job.recording, self._job.copies
         samples = 0
 
@@ -467,8 +471,8 @@ class _Processing:
 
         def flush() -> None:
             for copy, buffer in enumerate(buffers):
-                # A block at a time, and not by what was computed together: where a recording is
-                # cut into parts must not show.
+                # Moments are taken of whole blocks and not of chunks, so that they do not depend
+                # on where a recording was cut into parts.
                 with self._clock.step("mel"):
                     moments[copy] = moments[copy].merge(MelMoments.from_mel(buffer[:filled]))
                 with self._clock.step("store"):
@@ -514,7 +518,7 @@ class _Processing:
         )
 
     def _judge(self, labels: Labels, segments: int, duration: float) -> None:
-        """Note what the recording holds, and reject one that later stages could not use."""
+        """Note the recording's segments and labels; refuse one that later stages could not use."""
         config, recording = self._config, self._job.recording
         labelled, remarks = labels.joined(segments, config.model.targets)
         self._known |= {
@@ -548,18 +552,19 @@ class _Processing:
         for further in stored.moments[1:]:
             moments = moments.merge(further)
         size = int(self._store.file(self._job.recording.id).info().size)
-        return self._told("ok", moments=moments, stored_bytes=size)
+        return self._outcome("ok", moments=moments, stored_bytes=size)
 
     def _refused(self, error: CorpusError) -> RecordingOutcome:
-        """Of a recording that its own files speak against."""
-        # What cannot be read now may well be what the store holds: the next call will see.
+        """Return the outcome of a recording whose own files are at fault."""
+        # A stored file is kept while the audio cannot be read: the next call, which may be able to
+        # read the audio, will decide whether the file is up to date.
         if not isinstance(error, UnreadableError):
             if self._standing() is not None and not self._replace:
-                return self._told("stale", reason=str(error))
+                return self._outcome("stale", reason=str(error))
             self._store.file(self._job.recording.id).delete()
-        return self._told("rejected", reason=str(error))
+        return self._outcome("rejected", reason=str(error))
 
-    def _told(self, status: Status, **more: Any) -> RecordingOutcome:
+    def _outcome(self, status: Status, **more: Any) -> RecordingOutcome:
         recording = self._job.recording
         return RecordingOutcome(
             recording.id,
@@ -574,15 +579,15 @@ class _Processing:
 
 
 def _range(cut: Cut, number: int) -> tuple[int, int | None]:
-    """The segments of a part: the first, and the one behind the last, or None for the rest."""
+    """Return a part's first segment and the one after its last; None means up to the end."""
     first = number * cut.segments
     return first, None if number == cut.parts - 1 else first + cut.segments
 
 
 def _info(audio: Location) -> FileInfo:
-    """Type, size and time of modification; of what may not be asked for, as if it were absent."""
+    """Return type, size and time of modification; audio without access counts as absent."""
     try:
         return audio.info()
     except OSError:
-        # The recording is set aside with the reason once its content is asked for.
+        # Reading the content will fail too, and then the recording is rejected with the reason.
         return FileInfo(printable(audio.path), type=FileType.NotFound)

@@ -1,8 +1,8 @@
-"""Sequences: windows of consecutive segments over recordings, as views of what is stored once.
+"""Sequences: windows of consecutive segments of a recording, as views of segments stored once.
 
-A sequence never crosses the border of a recording. Which windows an epoch holds and in what order
-is a function of the seed and the epoch alone, so that every worker, every way of holding the
-segments and every resumed run sees the same batches.
+A sequence never crosses the border of a recording. The seed and the epoch alone determine the
+windows of an epoch and their order. So every worker, every way of holding the segments and every
+resumed run sees the same batches.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LabelOf = Literal["mean", "last", "centre"]
 
 @dataclass(frozen=True)
 class Span:
-    """Where the segments of one copy of a recording lie in a shard.
+    """The place of one copy of a recording in a shard.
 
     Attributes
     ----------
     recording, copy
-        What it is; copy 0 is the clean recording.
+        Id of the recording, and number of the copy; copy 0 is the clean recording.
     offset, length
         First segment in the shard, and number of segments.
     """
@@ -40,14 +40,14 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """Segments of several recordings, one after the other, without their mel.
+    """The labels of several recordings, one after the other, without the mel.
 
     Attributes
     ----------
     target
-        float32 `[segments, targets]`, NaN where not known.
+        Labels, float32 `[segments, targets]`, NaN where unknown.
     spans
-        What lies where.
+        The place of each copy of each recording.
     """
 
     target: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """An outline and its mel as stored, in dB, `[segments, n_mels, n_frames]`."""
+    """An outline with its mel in dB as stored, `[segments, n_mels, n_frames]`."""
 
     outline: Outline
     mel: NDArray[np.floating[Any]]
@@ -68,16 +68,16 @@ class Shard:
 def read_outline(
     store: SegmentStore, ids: Sequence[str], copies: int, targets: Sequence[Target]
 ) -> Outline:
-    """What a shard of these recordings would hold, read without their mel.
+    """Read the outline of a shard of these recordings, without the mel.
 
     Parameters
     ----------
     store
-        Where they are stored.
+        Store that holds the recordings.
     ids
-        Recordings, in the order that they are to lie in.
+        Ids of the recordings, in the order of the shard.
     copies
-        Augmented copies of each beside the clean recording, which comes first.
+        Number of augmented copies of each recording; they follow the clean recording.
     targets
         Columns of `target`.
     """
@@ -97,7 +97,7 @@ def read_outline(
 def load_shard(
     store: SegmentStore, ids: Sequence[str], copies: int, targets: Sequence[Target]
 ) -> Shard:
-    """The segments of these recordings and their copies; parameters as of `read_outline`."""
+    """Read the shard of these recordings and their copies; `read_outline` has the parameters."""
     outline = read_outline(store, ids, copies, targets)
     return Shard(outline, load_mel(store, outline.spans))
 
@@ -105,7 +105,7 @@ def load_shard(
 def mel_blocks(
     store: SegmentStore, spans: Sequence[Span]
 ) -> Iterator[tuple[slice, NDArray[np.floating[Any]]]]:
-    """The mel of `spans` as stored, a block at a time, and where it lies among all of theirs."""
+    """Read the stored mel of `spans` a block at a time, each block with its place in the whole."""
     first = 0
     for span in spans:
         for block in store.blocks(span.recording, span.copy):
@@ -115,12 +115,12 @@ def mel_blocks(
 
 
 def total_length(spans: Iterable[Span]) -> int:
-    """Segments of all of `spans`."""
+    """Count the segments of all `spans`."""
     return sum(span.length for span in spans)
 
 
 def load_mel(store: SegmentStore, spans: Sequence[Span]) -> NDArray[np.floating[Any]]:
-    """The mel of `spans` as stored, one after the other, `[segments, n_mels, n_frames]`."""
+    """Read the stored mel of all `spans` in order, `[segments, n_mels, n_frames]`."""
     mel: NDArray[np.floating[Any]] | None = None
     for where, block in mel_blocks(store, spans):
         if mel is None:
@@ -131,7 +131,9 @@ def load_mel(store: SegmentStore, spans: Sequence[Span]) -> NDArray[np.floating[
 
 
 def windows(length: int, stride: int, *, segments: int, phase: int = 0) -> NDArray[np.int64]:
-    """First segments of the windows of a recording of `segments` segments.
+    """List the first segment of each window of a recording that has `segments` segments.
+
+    Windows have `length` segments; the first begins at `phase`, the others `stride` apart.
 
     >>> windows(3, 2, segments=8).tolist()
     [0, 2, 4]
@@ -145,7 +147,7 @@ def windows(length: int, stride: int, *, segments: int, phase: int = 0) -> NDArr
 def window_targets(
     target: NDArray[np.float32], starts: NDArray[np.integer[Any]], length: int, of: LabelOf
 ) -> NDArray[np.float32]:
-    """Labels of windows, float32 `[rows, targets]`, NaN where a window has an unknown one.
+    """Compute the labels of windows, float32 `[rows, targets]`, NaN where one is unknown.
 
     Parameters
     ----------
@@ -154,10 +156,11 @@ def window_targets(
     starts
         First segment of each window, `[rows]`.
     length
-        Segments in a window.
+        Number of segments in a window.
     of
-        The mean over the window, its last segment, or the one at `length // 2`. A window with any
-        unknown label has no label of its own, whichever of them is asked for.
+        The label of a window: `mean` over its segments, that of its `last` segment, or that of its
+        `centre`, the segment at `length // 2`. In all three cases a window has no label if the
+        label of any of its segments is unknown.
 
     >>> y = np.array([[0.0], [1.0], [5.0], [np.nan]], np.float32)
     >>> window_targets(y, np.array([0, 1]), 3, "mean").tolist()

@@ -1,4 +1,4 @@
-"""The mel spectrograms of a recording and of its augmented copies, a chunk at a time."""
+"""Mel spectrograms of a recording and of its augmented copies, computed chunk by chunk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from valence.audio.segmentation import iter_segments, normalize
 from valence.config import Config
 from valence.segments.timing import StepClock
 
-# Segments levelled, augmented and transformed at once: few enough that what one step leaves in the
-# cache the next one finds there, and enough that Python's own work does not count.
+# Segments that are levelled, augmented and transformed at once: few enough that each step finds
+# the values of the step before in the cache, and enough that Python's overhead does not matter.
 CHUNK_SEGMENTS = 20
 
 
@@ -29,28 +29,28 @@ def iter_spectrograms(
     first: int = 0,
     stop: int | None = None,
 ) -> Iterator[list[NDArray[np.float32]]]:
-    """Spectrograms of consecutive segments, of the clean recording and of each copy.
+    """Compute the spectrograms of consecutive segments, of the clean recording and of each copy.
 
     Parameters
     ----------
     blocks
-        The recording at `config.preprocess.sr`, in blocks of any length.
+        The samples of the recording at `config.preprocess.sr`, in blocks of any length.
     config
-        How segments are cut, levelled, augmented and transformed.
+        Settings for cutting, levelling, augmenting and transforming the segments.
     recording
-        Its Id, which the augmentation depends on.
+        Id of the recording; the augmentation depends on it.
     copies
-        Augmented copies.
+        Number of augmented copies.
     clock
-        Takes the time of the steps `decode`, `level`, `augment` and `mel`.
+        Clock that measures the steps `decode`, `level`, `augment` and `mel`.
     first, stop
-        Segments before `first`, and from `stop` on, are left out; both are multiples of
-        `CHUNK_SEGMENTS`. Blocks are not asked for beyond `stop`, and to their end without it.
+        The segments before `first` and from `stop` on are left out; both are multiples of
+        `CHUNK_SEGMENTS`. No block beyond `stop` is read; without `stop`, all blocks are read.
 
     Yields
     ------
-    One array a copy, the clean recording's first, each float32 `[n, n_mels, n_frames]` in dB, `n`
-    being `CHUNK_SEGMENTS` but at the end.
+    A list with one array for each copy, the clean recording first. Each array is float32
+    `[n, n_mels, n_frames]` in dB; `n` is `CHUNK_SEGMENTS`, or fewer at the end.
     """
     preprocess = config.preprocess
     chunks = iter_segments(blocks, preprocess.segment_samples, segments=CHUNK_SEGMENTS)

@@ -1,7 +1,7 @@
-"""The segment store: mel spectrograms and labels of every segment, Parquet, one file a recording.
+"""The segment store: mel spectrograms and labels of every segment, one Parquet file a recording.
 
-Beside the recordings' files lie a table of all recordings, rejected ones too, and what standardises
-the mel of those that are trained on.
+The store also holds a table of all recordings, rejected ones included, and the standardisation that
+was fitted on the mel of the training recordings.
 """
 
 from __future__ import annotations
@@ -72,26 +72,26 @@ RECORDING_COLUMNS = tuple(_SCHEMA.names)
 
 @dataclass(frozen=True)
 class SegmentStore:
-    """The folder `RUN/segments`.
+    """The segment store in the folder `RUN/segments`.
 
     Parameters
     ----------
     root
-        The folder.
+        Folder of the store.
     """
 
     root: Location
 
     def file(self, recording: str) -> Location:
-        """Where the segments of a recording lie."""
+        """Return the place of a recording's file."""
         return self.root / f"{recording}.parquet"
 
     def tables(self) -> tuple[Location, Location]:
-        """The table of recordings, and what standardises."""
+        """Return the places of the table of recordings and of the standardisation."""
         return self.root / _RECORDINGS, self.root / _STANDARDIZATION
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the file of each recording that has one, by Id; one request, however many."""
+        """Return the size in bytes of each recording's file, by Id, with a single request."""
         return {
             name.removesuffix(".parquet"): entry.size
             for name, entry in self.root.listing().items()
@@ -100,7 +100,7 @@ class SegmentStore:
 
     @staticmethod
     def why_not(recording: str) -> str | None:
-        """Why no file of the store can be named for a recording of this Id, or None if one can."""
+        """Explain why a recording's Id cannot name a file of the store; None if it can."""
         name = f"{recording}.parquet"
         if name == _RECORDINGS:
             return f"has the Id '{recording}', the name of a file of the store itself"
@@ -113,29 +113,30 @@ class SegmentStore:
         return None
 
     def recordings(self) -> pd.DataFrame:
-        """All recordings, sorted by Id, rejected ones too.
+        """Read the table of all recordings, sorted by Id, rejected ones included.
 
-        Columns: `Id, subject, split, duration` [s]`, segments` (of each copy), `labelled` (segments
+        Columns: `Id, subject, split, duration` [s]`, segments` (in each copy), `labelled` (segments
         whose targets are all known), `copies` (augmented), `status` (`ok` or `rejected`), `reason`,
-        `remarks` (list), `checksum` (of the audio), `fingerprint` (of what made the file).
+        `remarks` (list), `checksum` (of the audio), `fingerprint` (of the settings, audio and
+        labels that the file was made from).
 
         Raises
         ------
         MissingStageError
             If preprocessing has not been finished.
         DamagedError
-            If the table cannot be read, or is another one than the finished stage noted.
+            If the table cannot be read, or is not the one that the finished stage noted.
         """
         frame = self._recordings()
         self._require_noted(_RECORDINGS)
         return frame
 
     def _recordings(self) -> pd.DataFrame:
-        """The table as it stands, which a stage that is at work may have replaced."""
+        """Read the current table, which a stage that is still running may have replaced."""
         with self._open(_RECORDINGS) as file:
             try:
                 table = read_sealed(file)
-                # Another order, or a further column, would be another program's.
+                # A table with other columns or another order was not written by this program.
                 if not table.schema.equals(_SCHEMA):
                     raise ValueError(f"its columns are {', '.join(table.schema.names)}")
                 frame: pd.DataFrame = table.to_pandas()
@@ -144,18 +145,18 @@ class SegmentStore:
         return frame
 
     def write_recordings(self, rows: list[dict[str, Any]]) -> None:
-        """Write the table of `recordings`, sorted by Id."""
+        """Write the table that `recordings` reads, sorted by Id."""
         ordered = sorted(rows, key=lambda row: str(row["Id"]))
         with (self.root / _RECORDINGS).writer() as target:
             write_sealed(target, pa.Table.from_pylist(ordered, schema=_SCHEMA))
 
     def standardizer(self, scope: Scope | None = None) -> Standardizer:
-        """The standardisation fitted on the stored segments of the training recordings.
+        """Return the standardisation fitted on the stored segments of the training recordings.
 
         Parameters
         ----------
         scope
-            Over what; by default the scope that preprocessing was configured with.
+            Scope of the statistics; by default the one that preprocessing was configured with.
 
         Raises
         ------
@@ -171,7 +172,7 @@ class SegmentStore:
         return fit(self.moments(), scope)
 
     def moments(self) -> MelMoments:
-        """The moments of the stored segments of the training recordings, band by band.
+        """Return the moments of the training recordings' stored segments, band by band.
 
         Raises
         ------
@@ -185,12 +186,12 @@ class SegmentStore:
             raise self._kept(_STANDARDIZATION).damaged(why) from error
 
     def write_standardizer(self, moments: MelMoments, scope: Scope) -> None:
-        """Write the standardisation, with the moments that any scope can be fitted from."""
+        """Write the standardisation, and the moments, from which any scope can be fitted."""
         content = fit(moments, scope).to_json() | {"moments": moments.to_json()}
         (self.root / _STANDARDIZATION).write_json({**content, "digest": fingerprint(content)})
 
     def digest(self) -> str:
-        """Fingerprint of all that later stages read of the store, standardisation aside.
+        """Compute the fingerprint of all that later stages read, except the standardisation.
 
         Raises
         ------
@@ -204,11 +205,11 @@ class SegmentStore:
         return fingerprint({"recordings": frame[columns].to_numpy().tolist()})
 
     def stored(self, recording: str) -> Stored | None:
-        """What the file of a recording says of itself, or None if there is none that is whole."""
+        """Read the metadata of a recording's file; None if the file is missing or damaged."""
         return _stored(self.file(recording))
 
     def checked(self, recording: str) -> str | None:
-        """SHA-256 of the file of a recording once all of it was read, or None if it is damaged."""
+        """Read all of a recording's file and return its SHA-256; None if missing or damaged."""
         file = self.file(recording)
         try:
             with file.open() as source:
@@ -218,17 +219,17 @@ class SegmentStore:
         return digest_of(file)
 
     def part(self, recording: str, first: int, stop: int | None) -> SegmentPart:
-        """The segments of a recording from `first` to `stop`, until its file is put together."""
+        """Return the file that holds segments `first` to `stop` until all parts are joined."""
         end = "end" if stop is None else f"{stop:08d}"
         return SegmentPart(self.root / _PARTS / recording / f"{first:08d}-{end}.parquet", recording)
 
     def remove_parts(self, recording: str | None = None) -> None:
-        """Remove the parts of a recording, or of all."""
+        """Remove the parts of a recording, or of all recordings."""
         parts = self.root / _PARTS
         (parts if recording is None else parts / recording).delete()
 
     def remove_partial_files(self) -> None:
-        """Remove what interrupted writers left."""
+        """Remove the unfinished files that interrupted writers left."""
         self.root.remove_partial_files()
         parts = self.root / _PARTS
         if parts.local is not None and parts.local.is_dir():
@@ -239,30 +240,30 @@ class SegmentStore:
     def writer(
         self, recording: str, *, shape: tuple[int, int], dtype: str
     ) -> Iterator[RecordingWriter]:
-        """Write a recording; its file appears, whole, if the block ends without an error.
+        """Open a writer; the complete file appears once the `with` block ends without an error.
 
         Parameters
         ----------
         recording
-            Its Id.
+            Id of the recording.
         shape
-            `(n_mels, n_frames)`.
+            Shape of a segment's mel, `(n_mels, n_frames)`.
         dtype
-            `float16` or `float32`.
+            Type of the mel, `float16` or `float32`.
         """
         with _writer(self.file(recording), recording, shape, dtype) as writer:
             yield writer
 
     def blocks(self, recording: str, copy: int = 0) -> Iterator[Segments]:
-        """The segments of a copy in order, a block at a time.
+        """Read the segments of a copy in order, a block at a time.
 
         Raises
         ------
         MissingStageError
             If the recording is not in the store, or has no such copy.
         DamagedError
-            If its file is damaged, or was made of other audio, labels or settings than the table
-            of recordings tells. The file is renamed, so that preprocessing makes it again.
+            If the file is damaged, or was made from other audio, labels or settings than the table
+            of recordings says. The file is renamed, so that preprocessing makes it again.
         """
         with self._checked(recording) as source:
             try:
@@ -275,23 +276,27 @@ class SegmentStore:
                 ) from error
 
     def labels(self, recording: str, targets: Sequence[str]) -> NDArray[np.float32]:
-        """The labels of the clean recording, `[segments, targets]`, read without the mel.
+        """Read the labels of the clean recording, `[segments, targets]`, without the mel.
 
         Raises
         ------
-        MissingStageError, DamagedError
-            As `blocks`.
+        MissingStageError
+            If the recording is not in the store.
+        DamagedError
+            In the cases that `blocks` names.
         """
         with self._checked(recording) as source:
             return read_labels_of(source, targets)
 
     def read(self, recording: str, copy: int = 0) -> Segments:
-        """All segments of a copy of a recording.
+        """Read all segments of a copy of a recording.
 
         Raises
         ------
         MissingStageError
             If the recording is not in the store, or has no such copy.
+        DamagedError
+            In the cases that `blocks` names.
         """
         parts = list(self.blocks(recording, copy))
         return Segments(
@@ -305,7 +310,7 @@ class SegmentStore:
 
     @contextmanager
     def _checked(self, recording: str) -> Iterator[BinaryIO]:
-        """The file of a recording, open; what is found to be wrong with it while it is read."""
+        """Open a recording's file, and raise `DamagedError` for any fault found while reading."""
         file, stage = self.file(recording), Stage("segments", self.root)
         with self._open_recording(file) as source:
             try:
@@ -320,17 +325,17 @@ class SegmentStore:
         except DamagedError as error:
             raise Stage("segments", self.root).damaged(file, "it is a folder") from error
         except MissingStageError as error:
-            # Without the table, preprocessing has not come to its end.
+            # Without the table, preprocessing has not finished, and no file has been lost.
             if not (self.root / _RECORDINGS).exists():
                 raise
             raise Stage("segments", self.root).lost(file) from error
 
     def _require_own(self, recording: str, stored: Stored) -> None:
-        """Refuse a file of the same name that was made of something else."""
+        """Refuse a file that was made from something else than the table of recordings says."""
         table = self.root / _RECORDINGS
         info = table.info()
         if info.type == fs.FileType.NotFound:
-            # Nothing says yet what it should be: preprocessing is at work.
+            # Preprocessing is still running, so there is no fingerprint to compare with.
             return
         known = _fingerprints(self, info.mtime_ns or 0, info.size or 0)
         made_of = fingerprint({"settings": stored.settings, "content": stored.content})
@@ -341,7 +346,7 @@ class SegmentStore:
         self._open(_STANDARDIZATION).close()
         kept = self._kept(_STANDARDIZATION)
         content = kept.table({"scope": str, "mean": list, "std": list, "moments": dict})
-        # Older versions wrote none.
+        # Older versions wrote no digest.
         digest = content.pop("digest", None)
         if digest is not None and digest != fingerprint(content):
             raise kept.damaged("its digest is not the one that it gives")
@@ -349,13 +354,13 @@ class SegmentStore:
         return content
 
     def _require_noted(self, name: str) -> None:
-        """Refuse a file that checks itself and is not the one that the finished stage noted."""
+        """Refuse a file that is whole but is not the one that the finished stage noted."""
         noted = Stage("segments", self.root).noted().get(name)
         if noted is not None and digest_of(self.root / name) != noted:
             raise self._kept(name).damaged("its digest is not the one that its stage.json gives")
 
     def _kept(self, name: str) -> KeptFile:
-        """A file of the store's own, with what makes it again."""
+        """Describe one of the store's own files, with the command that makes it again."""
         remedy = (
             f"Run '{Stage('segments', self.root).command()}', which makes it again from the "
             "segments that are there."
@@ -377,7 +382,7 @@ class SegmentStore:
 
 @lru_cache(maxsize=4)
 def _fingerprints(store: SegmentStore, mtime_ns: int, size: int) -> dict[str, str]:
-    """What made the file of each recording, by Id; the table is read again when it changes."""
+    """Return the fingerprint of each stored recording by Id; a changed table is read again."""
     frame = store.recordings()
     usable = frame[frame["status"] == "ok"]
     return dict(zip(usable["Id"], usable["fingerprint"], strict=True))
@@ -385,36 +390,37 @@ def _fingerprints(store: SegmentStore, mtime_ns: int, size: int) -> dict[str, st
 
 @dataclass(frozen=True)
 class SegmentPart:
-    """The file of a part of a recording: itself written, and read, like that of a whole one.
+    """The file of a part of a recording, in the same format as a whole recording's file.
 
     Parameters
     ----------
     location
-        Where it lies.
+        Place of the file.
     recording
-        Id.
+        Id of the recording.
     """
 
     location: Location
     recording: str
 
     def stored(self) -> Stored | None:
-        """What it says of itself, or None if it is absent or not whole."""
+        """Read the metadata of the part's file; None if the file is missing or damaged."""
         return _stored(self.location)
 
     @contextmanager
     def writer(self, *, shape: tuple[int, int], dtype: str) -> Iterator[RecordingWriter]:
-        """Write it, as `SegmentStore.writer` writes a recording."""
+        """Open a writer for the part, like the one of `SegmentStore.writer` for a recording."""
         with _writer(self.location, self.recording, shape, dtype) as writer:
             yield writer
 
     def row_groups(self) -> Iterator[Segments]:
-        """All that it holds, in order, the copies of a block after each other.
+        """Read all row groups of the part in order; the copies of a block follow each other.
 
         Raises
         ------
         FileNotFoundError
-            If it is damaged; it is removed then, and made again when it is next asked for.
+            If the part is missing or damaged. A damaged part is removed, so that it is made again
+            when it is next needed.
         """
         with self.location.open() as source:
             try:

@@ -1,4 +1,4 @@
-"""How long each step of a piece of work has taken."""
+"""Measure how long each step of a piece of work takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class StepClock:
-    """Adds up wall time by step.
+    """Adds up the wall time of each step.
 
     >>> clock = StepClock()
     >>> with clock.step("decode"):
@@ -23,7 +23,7 @@ class StepClock:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Count the time of the block as the step's."""
+        """Add the wall time of the `with` block to the step."""
         began = time.perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""The feature store: the 512 deep features of every sequence, Parquet, one file a recording."""
+"""The feature store: 512 deep features of every sequence, in one Parquet file a recording."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class Features:
     Attributes
     ----------
     recording, subject, split
-        Strings, shape `[rows]`; split is train, validation, test or unlabelled.
+        Recording, subject and split of each sequence, strings `[rows]`; the split is train,
+        validation, test or unlabelled.
     start
         First segment of the sequence in its recording, int32 `[rows]`.
     target
-        Label of the sequence, one column a target (see `targets`), float32 `[rows, targets]`, NaN
-        where the recording has none.
+        Labels of the sequences, one column for each of `targets`, float32 `[rows, targets]`, NaN
+        where unknown.
     feature
-        float32 `[rows, features]`.
+        Deep features, float32 `[rows, features]`.
     prediction
         The deep model's own output, float32 `[rows, targets]`.
     targets
@@ -54,7 +55,7 @@ class Features:
         return len(self.start)
 
     def rows(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Features:
-        """The rows chosen by a mask or by indices."""
+        """Choose rows by a mask or by indices."""
         return Features(
             self.recording[which],
             self.subject[which],
@@ -67,7 +68,7 @@ class Features:
         )
 
     def of(self, split: str, *, labelled: bool = True) -> Features:
-        """The rows of a split; with `labelled`, only those whose targets are all known."""
+        """Choose the rows of a split; with `labelled`, only those whose targets are all known."""
         mask = self.split == split
         if labelled:
             mask &= np.isfinite(self.target).all(axis=1)
@@ -81,13 +82,21 @@ def write_features(
     others: Mapping[str, NDArray[np.float32]] | None = None,
     made_of: str = "",
 ) -> str:
-    """Write the sequences of one recording, atomically and sealed; returns the file's SHA-256.
+    """Write the sequences of one recording, atomically and sealed; return the file's SHA-256.
 
-    The fingerprint `made_of` of what made them stands in the file's own metadata.
+    The column `prediction` belongs to the first target; a further target `t` has `prediction_t`.
+    The columns `valence` and `arousal` are always written.
 
-    The column `prediction` is the first target's; a further target `t` has `prediction_t`. The
-    columns `valence` and `arousal` are always there: `others` gives the labels `[rows]` of those
-    that are no target of the model, where they are known.
+    Parameters
+    ----------
+    file
+        File to write.
+    features
+        Sequences of the recording.
+    others
+        Known labels, `[rows]`, of emotions that are not targets of the model.
+    made_of
+        Fingerprint of the inputs that the features were made from, for the file's metadata.
     """
     columns: dict[str, pa.Array] = {
         "recording": pa.array(features.recording.tolist(), pa.string()),
@@ -113,10 +122,10 @@ def write_features(
 
 
 def made_of(file: Location) -> str | None:
-    """The fingerprint of what made a file of features.
+    """Read the fingerprint of the inputs that a file of features was made from.
 
-    The whole file is read and checked. None where it is damaged, has none, or is another
-    recording's.
+    The whole file is read and checked. The result is None if the file is missing or damaged, has no
+    fingerprint, or holds another recording.
     """
     try:
         with file.open() as source:
@@ -129,22 +138,21 @@ def made_of(file: Location) -> str | None:
 
 
 def read_features(folder: Location) -> Features:
-    """All sequences under `folder`, ordered by recording and start.
+    """Read all sequences in `folder`, ordered by recording and start.
 
-    Where the stage is finished its manifest says which files these are, and a file that is not
-    listed there is not read.
+    The manifest of a finished stage lists its files, and a file that is not listed is not read.
 
     Raises
     ------
     MissingStageError
-        If there is none.
+        If there are no sequences.
     DamagedError
         If a file is missing or damaged.
     """
     stage = Stage("features", folder)
     noted = stage.noted()
     if not noted:
-        # Made by an older version, or by another program.
+        # An older version, or another program, made these files and listed no names.
         noted = {file.name: "" for file in folder.files() if file.suffix == ".parquet"}
         _require_all(stage, len(noted))
     parts = []
@@ -158,7 +166,7 @@ def read_features(folder: Location) -> Features:
 
 
 def concatenate(parts: Iterable[Features]) -> Features:
-    """The rows of several, one after the other."""
+    """Join the rows of several `Features`, one after the other."""
     chosen = list(parts)
     return Features(
         recording=np.concatenate([part.recording for part in chosen]),
@@ -188,14 +196,14 @@ def _read_file(stage: Stage, name: str, sha256: str) -> Features:
 
 
 def _require_own(table: pa.Table, file: Location) -> None:
-    """See that the rows of a file are those of the recording that it is named for."""
+    """Refuse a file that holds rows of another recording than its name says."""
     others = set(table["recording"].to_pylist()) - {file.name.removesuffix(".parquet")}
     if others:
         raise SealError(f"it holds the sequences of '{min(others)}'")
 
 
 def _require_all(stage: Stage, files: int) -> None:
-    """See that as many files are there as an older version made, which noted no names."""
+    """Refuse a folder of an older version, which noted no names, if a file is missing or extra."""
     record = stage.record()
     made = None if record is None else record["summary"].get("recordings")
     if record is not None and record["status"] == "done" and made not in (None, files):

@@ -1,7 +1,7 @@
-"""A regressor of the sweep on transformed features: fit, predict, average.
+"""Fit the regressors of a sweep on transformed features, predict with them, and average.
 
-One transform serves every regressor behind it, and an ensemble is the mean of predictions that its
-members have made: the numbers are those of the plain Pipeline.
+All regressors behind a transform use the same transformed features, and an ensemble is the mean of
+its members' predictions. The numbers are still those of scikit-learn's plain Pipeline.
 """
 
 from __future__ import annotations
@@ -34,32 +34,34 @@ from valence.sweep.transforms import Array, Transformed
 
 _LEAST_SQUARES = frozenset({"LinearRegression", "Ridge"})
 _FORESTS = frozenset({"ExtraTreesRegressor", "RandomForestRegressor"})
-# Of a tree that is grown until every row has a leaf: 64 bytes of structure and a value.
+# Bytes of a node in a tree that grows until every row has a leaf: 64 of structure, 8 of a value.
 _NODE_BYTES = 72
-# Reducers that hand columns on as they are: others centre them, and the kernel stays narrow.
+# These reducers leave the values of columns unchanged. Others centre the columns, so that the
+# kernel's values stay in a narrow range.
 _SELECTORS = frozenset({"SelectKBest", "SelectPercentile", "VarianceThreshold"})
-# So many columns a reducer is taken to leave.
+# Assumed number of columns after a reducer.
 _REDUCED_COLUMNS = 20
-# Predictions beyond this are no labels, and their squares soon are no numbers.
+# Larger predictions cannot be labels, and their squares would soon overflow.
 _LARGEST = 1e100
-# Of a kernel machine's cache: scikit-learn's own size, and what a trial may have on a small node.
+# Bounds of a kernel machine's cache: scikit-learn's own size, and the most that a trial may take on
+# a small node.
 _LEAST_CACHE_MB, _MOST_CACHE_MB = 200, 1024
 
 
 def fit_regressor(
     step: StepConfig, x: Array, y: Array, *, recording: NDArray[np.str_], config: SweepConfig
 ) -> tuple[Any, NDArray[np.intp] | slice]:
-    """Fit a regressor with the configured engine; also returns the rows that it was fitted on.
+    """Fit a regressor with the configured engine; return it and the rows that it was fitted on.
 
     Parameters
     ----------
     step
-        Its definition.
+        Definition of the regressor.
     x, y
         Training rows, `[rows, columns]`, and their labels, `[rows]`.
     recording
-        The recording of each row, `[rows]`: where the rows are too many for a kernel machine, each
-        is thinned on its own.
+        Recording of each row, `[rows]`. If there are too many rows for a kernel machine, the rows
+        of each recording are thinned evenly.
     config
         Engine, row limit and seed.
 
@@ -74,7 +76,7 @@ def fit_regressor(
         if config.svr_max_rows is not None:
             rows = thin_within(recording, config.svr_max_rows)
         if "cache_size" in regressor.get_params() and "cache_size" not in step.parameters:
-            # It changes how often the kernel is computed, and no number.
+            # The size of the cache changes how often the kernel is computed, but no result.
             regressor.set_params(cache_size=kernel_cache_mb(len(y[rows])))
     if engine_of(step, config.engine) == "sklearnex":
         from sklearnex.svm import SVR, NuSVR
@@ -88,13 +90,13 @@ def fit_regressor(
         engine_of(step, config.engine) == "sklearnex"
         and 0 <= regressor.max_iter <= regressor.n_iter_
     ):
-        # Of which it says nothing itself.
+        # sklearnex gives no warning of its own when it stops early.
         raise ConvergenceWarning(f"Solver terminated early (max_iter={regressor.max_iter}).")
     return regressor, rows
 
 
 def kernel_cache_mb(rows: int) -> int:
-    """Megabytes for a kernel machine's cache: all of the kernel of `rows` rows, within bounds.
+    """Compute the megabytes of a kernel machine's cache: the kernel of `rows` rows, within bounds.
 
     >>> kernel_cache_mb(2000), kernel_cache_mb(8000), kernel_cache_mb(100_000)
     (200, 489, 1024)
@@ -103,7 +105,7 @@ def kernel_cache_mb(rows: int) -> int:
 
 
 def thin(n: int, most: int) -> NDArray[np.intp]:
-    """At most `most` of `n` indices, evenly spaced.
+    """Choose at most `most` of `n` indices, evenly spaced.
 
     >>> thin(10, 4)
     array([1, 3, 6, 8])
@@ -114,18 +116,18 @@ def thin(n: int, most: int) -> NDArray[np.intp]:
 
 
 def thin_within(recording: NDArray[np.str_], most: int) -> NDArray[np.intp]:
-    """At most `most` rows, ascending: of every recording its share, evenly spaced.
+    """Choose at most `most` rows, in ascending order: a share of each recording, evenly spaced.
 
-    A recording keeps one row at least, and beyond it in proportion to the rest of its rows, by
-    largest remainder; only where there are more recordings than rows to keep are recordings left
-    out, evenly too.
+    Each recording keeps at least one row. The other rows are shared out in proportion to the rest
+    of each recording's rows, by largest remainder. If there are more recordings than rows to keep,
+    evenly spaced recordings keep one row each.
 
     Parameters
     ----------
     recording
-        The recording of each row, `[rows]`, rows in order of time.
+        Recording of each row, `[rows]`; the rows are in order of time.
     most
-        How many rows may stay.
+        Most rows to keep.
 
     >>> thin_within(np.array(["a", "a", "b", "b", "b", "b", "b", "b"]), 4)
     array([1, 3, 5, 7])
@@ -158,20 +160,24 @@ def evaluate(
 ) -> tuple[TrialOutcome, Any]:
     """Fit a regressor on transformed features and predict validation and test rows.
 
-    Also returns the regressor, scikit-learn's or XGBoost's own, or None where there is none.
-    Numerical failure is an outcome: a solver that does not converge or refuses the data, or a
-    prediction that cannot be scored. Want of memory is none: it says nothing of the combination.
+    A numerical failure is an outcome: a solver that does not converge or refuses the data, or a
+    prediction that cannot be scored. A lack of memory is raised instead, because it says nothing
+    about the combination.
 
     Parameters
     ----------
     step
-        Its definition.
+        Definition of the regressor.
     data
         Transformed features of the three splits.
     y, recording
         Label and recording of each training row, `[rows]`.
     config
         Engine, row limit and seed.
+
+    Returns
+    -------
+    The outcome; and the fitted regressor, of scikit-learn or XGBoost, or None for a failure.
     """
     engine = engine_of(step, config.engine)
     started = time.perf_counter()
@@ -201,7 +207,7 @@ def evaluate(
 
 
 def average(members: Sequence[tuple[str, TrialOutcome]]) -> TrialOutcome:
-    """The outcome of an ensemble from those of its members, given with their names."""
+    """Average the outcomes of an ensemble's members, which are given with their names."""
     started = time.perf_counter()
     engine = "+".join(sorted({member.engine for _, member in members}))
     for name, member in members:
@@ -219,27 +225,29 @@ def average(members: Sequence[tuple[str, TrialOutcome]]) -> TrialOutcome:
 def expected_seconds(
     combination: Combination, sample: Array, *, rows: int, svr_max_rows: int | None = None
 ) -> float:
-    """About how long a combination may take: to start the long ones first, and no more.
+    """Estimate the seconds that a combination takes; they only serve to start long ones first.
 
-    libsvm's steps grow with the range of the kernel's values, which a polynomial of degree 5 lets
-    differ by a factor of a hundred between scalers: the kernel of rows with themselves tells.
+    libsvm needs more steps for a wider range of the kernel's values. For a polynomial of degree 5
+    the range differs between scalers by a factor of a hundred; it is estimated from the kernel of
+    rows with themselves.
 
     Parameters
     ----------
     combination
-        Not an ensemble.
+        Combination whose regressor is not an ensemble.
     sample
-        Some training rows as they are, `[rows, columns]`.
+        Some untransformed training rows, `[rows, columns]`.
     rows
-        How many there are in all.
+        Number of all training rows.
     svr_max_rows
-        How many of them a kernel machine is fitted on at most.
+        Most rows that a kernel machine is fitted on.
 
     Returns
     -------
-    Seconds as measured on one core, within a factor of ten. Infinite for a regressor that was not
-    measured, which goes first and on as many workers as there may be; and where the scaler cannot
-    be fitted or the kernel overflows, which the combination itself will find out.
+    Seconds on one core, within a factor of ten of those measured. They are infinite for a regressor
+    that was not measured, so that it starts first and on as many workers as possible. They are also
+    infinite if the scaler cannot be fitted or the kernel overflows; the combination itself will
+    then report the error.
     """
     step, reducer = combination.regressor, combination.reducer
     whole = reducer.estimator is None
@@ -256,7 +264,7 @@ def expected_seconds(
         assert isinstance(degree, int)
         try:
             steps = math.sqrt(math.pow(_diagonal(combination.scaler, sample), degree))
-            # The more columns there are, the sooner such a kernel is fitted all the same.
+            # With more columns, such a kernel is nevertheless fitted in fewer steps.
             seconds *= 1 + steps * min(1.0, _REDUCED_COLUMNS / columns)
         except (ValueError, ArithmeticError):
             return math.inf
@@ -264,7 +272,7 @@ def expected_seconds(
 
 
 def working_bytes(step: StepConfig, *, rows: int, config: SweepConfig) -> int:
-    """What a regressor takes beside its data while it is fitted: kernels and forests, in bytes.
+    """Estimate the bytes of kernels and forests that fitting a regressor takes beside its data.
 
     >>> ridge = StepConfig(name="a", estimator="KernelRidge")
     >>> working_bytes(ridge, rows=20_000, config=SweepConfig()) // 2**20
@@ -275,7 +283,7 @@ def working_bytes(step: StepConfig, *, rows: int, config: SweepConfig) -> int:
         cache = kernel_cache_mb(min(rows, config.svr_max_rows or rows))
         return round((own if isinstance(own, (int, float)) else cache) * 2**20)
     if step.estimator == "KernelRidge":
-        # The kernel, and the copy that is factorised.
+        # The kernel and the copy of it that is factorised.
         return 2 * 8 * rows**2
     if step.estimator in _FORESTS:
         return _trees(step) * 2 * rows * _NODE_BYTES
@@ -288,10 +296,10 @@ def _trees(step: StepConfig) -> int:
 
 
 def _diagonal(scaler: StepConfig, sample: Array) -> float:
-    """Median of the linear kernel of scaled rows with themselves, by their variance."""
+    """Compute the median linear kernel of scaled rows with themselves, divided by the variance."""
     made = build("scaler", scaler, seed=0)
     with warnings.catch_warnings():
-        # Whoever fits it on all rows is warned.
+        # Fitting the scaler on all rows gives the same warnings, and gives them there.
         warnings.simplefilter("ignore")
         x = sample if made == "passthrough" else made.fit_transform(sample)
         variance = float(np.var(x))
@@ -308,11 +316,11 @@ def assemble(
     config: SweepConfig,
     kept: Mapping[str, Any] = MappingProxyType({}),
 ) -> Pipeline:
-    """The fitted pipeline of a combination, all of it scikit-learn's or XGBoost's own.
+    """Assemble the fitted pipeline of a combination from estimators of scikit-learn and XGBoost.
 
-    Equal to `plain_pipeline(combination, config).fit(...)` where neither the engine nor
-    `svr_max_rows` makes it another. What `kept` holds of its regressors, by their names, as
-    `evaluate` returned them, is not fitted again.
+    The pipeline equals `plain_pipeline(combination, config).fit(...)`, unless the engine or
+    `svr_max_rows` makes a difference. `kept` has regressors by their names, as `evaluate` returned
+    them; these are not fitted again.
     """
     pipeline = plain_pipeline(combination, config)
     fitted = []
@@ -324,7 +332,7 @@ def assemble(
         fitted.append(made)
     regressor = pipeline.named_steps["regressor"]
     if isinstance(regressor, VotingRegressor):
-        # Fitted by hand: its members may have been fitted on other rows, or by another engine.
+        # Set the members directly: they may have been fitted on other rows, or by another engine.
         regressor.estimators_ = fitted
     else:
         regressor = fitted[0]
@@ -336,7 +344,7 @@ def _predict(regressor: Any, x: Array) -> Array:
 
 
 def _as_sklearn(step: StepConfig, fitted: Any, config: SweepConfig) -> Any:
-    """What the configured engine has fitted, as scikit-learn's, which needs no other to predict."""
+    """Convert a regressor of the configured engine to scikit-learn's, which predicts without it."""
     if engine_of(step, config.engine) != "sklearnex":
         return fitted
     plain = build("regressor", step, seed=config.seed)

@@ -1,6 +1,6 @@
-"""Plain functionals of the mel spectrogram, and the ridge regression on them: the baseline.
+"""The baseline: plain functionals of the mel spectrogram, and a ridge regression on them.
 
-What a deep model is worth shows against the mean and standard deviation of every mel band.
+A deep model is worth its cost only if it beats the mean and standard deviation of each mel band.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ Array = NDArray[np.float64]
 def functionals(
     store: SegmentStore, recording: str, starts: NDArray[np.integer], *, length: int
 ) -> Array:
-    """Mean and standard deviation of every mel band over sequences of a clean recording.
+    """Compute mean and standard deviation of each mel band over sequences of a clean recording.
 
     Parameters
     ----------
     store
-        Where its segments are.
+        Store that holds the segments.
     recording
-        Its Id.
+        Id of the recording.
     starts
         First segment of each sequence, `[sequences]`.
     length
-        Segments in a sequence.
+        Number of segments in a sequence.
 
     Returns
     -------
-    float64 `[sequences, 2 * n_mels]` in dB: means, then standard deviations (ddof 0).
+    Functionals in dB, float64 `[sequences, 2 * n_mels]`: means, then standard deviations (ddof 0).
     """
     means, squares = [], []
     for block in store.blocks(recording):
@@ -51,14 +51,14 @@ def functionals(
 
 
 def functionals_outcome(division: Division, of_recording: Mapping[str, Array]) -> TrialOutcome:
-    """Ridge regression on standardised functionals, fitted on the training rows.
+    """Fit ridge regression on the training rows' standardised functionals, and predict the others.
 
     Parameters
     ----------
     division
-        Rows, ordered by recording and start.
+        Rows of the splits, ordered by recording and start.
     of_recording
-        `functionals` of the rows of each recording, in their order.
+        For each recording, the `functionals` of its rows, in the order of the rows.
     """
     started = time.perf_counter()
     y = training_target(division.training)
@@ -83,7 +83,7 @@ def _over_windows(means: Array, squares: Array, starts: NDArray[np.integer], len
 
 
 def _window_mean(values: Array, starts: NDArray[np.integer], length: int) -> Array:
-    # All segments have the same number of frames, so means of means are means.
+    # All segments have the same number of frames, so the mean of their means is the overall mean.
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     found: Array = (total[starts + length] - total[starts]) / length
     return found

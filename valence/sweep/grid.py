@@ -1,7 +1,7 @@
-"""The combinations of the sweep: which scaler, reducer and regressor follow each other.
+"""The combinations of a sweep: a scaler, a reducer and a regressor, one after the other.
 
-They are data (`[sweep]` of the configuration), built from a fixed list of estimators and checked
-as a whole before anything runs. The default is the paper's 3 x 4 x 5 = 60.
+The section `[sweep]` of the configuration defines them, with estimators from a fixed list. All are
+checked before any of them is fitted. The default is the paper's grid of 3 x 4 x 5 = 60.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from valence.errors import ConfigError
 Role = Literal["scaler", "reducer", "regressor"]
 Engine = Literal["sklearn", "sklearnex", "xgboost"]
 
-# What a configuration may name: nothing else is ever imported or built on its behalf.
+# A configuration may name only these estimators, so it cannot import or build any other object.
 ESTIMATORS: dict[Role, dict[str, type[BaseEstimator]]] = {
     "scaler": {
         each.__name__: each
@@ -90,26 +90,28 @@ SCORE_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "r_regression": feature_selection.r_regression,
 }
 
-# What is no choice of the user's: a worker computes on one thread, and hands its matrices from one
-# regressor to the next, so that none may write into them. Neighbours are looked for without a tree,
-# since the types of trees are none that a saved regressor is trusted with.
+# The user cannot set these parameters. A worker computes on one thread. It passes its matrices from
+# one regressor to the next, so none may write into them. Neighbours are found without a tree,
+# because the types of trees are not trusted in a saved regressor.
 _FIXED: dict[str, Any] = {"n_jobs": 1, "copy": True, "copy_X": True}
 _BRUTE = {"KNeighborsRegressor": {"algorithm": "brute"}}
 
-# Parameters that count rows, columns, trees or rounds, and what they are cut to in a first try.
+# Parameters that count rows, columns, trees or rounds, and the value that a first try limits them
+# to.
 _SIZES = frozenset({"max_iter", "max_samples", "n_components", "n_estimators", "n_neighbors"})
 _TRIED = 8
 
-# Their cost grows with the square of the rows: `sweep.svr_max_rows` and the fast engine are theirs.
+# The cost of these grows with the square of the rows, so `sweep.svr_max_rows` and the fast engine
+# apply to them.
 KERNEL_MACHINES = frozenset({"SVR", "NuSVR"})
 
-# Each maps a column to a * column + b, which leaves its mutual information with anything alone.
+# Each of these maps a column to a * column + b, which does not change its mutual information.
 AFFINE_SCALERS = frozenset({"StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", None})
 
 
 @dataclass(frozen=True)
 class Combination:
-    """A scaler, a reducer and a regressor, by their definitions."""
+    """The definitions of a scaler, a reducer and a regressor that follow each other."""
 
     scaler: StepConfig
     reducer: StepConfig
@@ -117,7 +119,7 @@ class Combination:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """Names of scaler, reducer and regressor."""
+        """Return the names of scaler, reducer and regressor."""
         return self.scaler.name, self.reducer.name, self.regressor.name
 
     def __str__(self) -> str:
@@ -128,13 +130,13 @@ class Combination:
 
 
 def combinations(config: SweepConfig) -> tuple[Combination, ...]:
-    """Every scaler with every reducer with every regressor, all of them checked.
+    """Combine every scaler with every reducer and every regressor, and check all definitions.
 
     Raises
     ------
     ConfigError
-        If a definition names an estimator or parameter that is not known, gives a value that the
-        estimator refuses, or an engine that is not installed.
+        If a definition has an unknown estimator or parameter, or a value that the estimator
+        refuses, or if the engine is not installed.
 
     >>> len(combinations(SweepConfig()))
     60
@@ -162,11 +164,11 @@ def combinations(config: SweepConfig) -> tuple[Combination, ...]:
 
 
 def build(role: Role, step: StepConfig, *, seed: int) -> Any:
-    """The estimator that a step defines, not fitted; `"passthrough"` where it has none.
+    """Build the unfitted estimator that a step defines; `"passthrough"` if it defines none.
 
-    What draws random numbers draws them from `seed`, unless the step has a `random_state` of its
-    own, and computes on one thread: the sweep runs one combination a CPU, and the last digits of
-    a sum do not depend on the machine.
+    An estimator that draws random numbers gets `seed`, unless the step has its own `random_state`.
+    All estimators compute on one thread: the sweep runs one combination on each CPU, and the last
+    digits of a sum then do not depend on the machine.
     """
     if step.estimator is None:
         return "passthrough"
@@ -184,20 +186,20 @@ def build(role: Role, step: StepConfig, *, seed: int) -> Any:
 
 
 def _fixed(estimator: str) -> dict[str, Any]:
-    """Parameters that are not the configuration's to set, with their values."""
+    """Return the parameters that the configuration cannot set, with their values."""
     return _FIXED | _BRUTE.get(estimator, {})
 
 
 def regressor_parts(
     regressor: StepConfig, regressors: Iterable[StepConfig]
 ) -> tuple[StepConfig, ...]:
-    """The regressors whose predictions are averaged: the members, or the regressor alone."""
+    """List the regressors whose predictions are averaged: the members, or the regressor alone."""
     by_name = {step.name: step for step in regressors}
     return tuple(by_name[name] for name in regressor.members) or (regressor,)
 
 
 def plain_pipeline(combination: Combination, config: SweepConfig) -> Pipeline:
-    """The combination as scikit-learn's own Pipeline, not fitted: what the sweep must equal."""
+    """Build the combination as scikit-learn's unfitted Pipeline, which the sweep must equal."""
     parts = regressor_parts(combination.regressor, config.regressors)
     built = [(part.name, build("regressor", part, seed=config.seed)) for part in parts]
     return Pipeline(
@@ -210,7 +212,7 @@ def plain_pipeline(combination: Combination, config: SweepConfig) -> Pipeline:
 
 
 def engine_of(step: StepConfig, engine: Literal["sklearn", "sklearnex"]) -> Engine:
-    """The package that fits a regressor when `sweep.engine` is `engine`."""
+    """Name the package that fits a regressor if `sweep.engine` is `engine`."""
     if step.estimator == "XGBRegressor":
         return "xgboost"
     return engine if step.estimator in KERNEL_MACHINES else "sklearn"
@@ -248,7 +250,7 @@ def _check(role: Role, step: StepConfig, regressors: tuple[StepConfig, ...]) -> 
                 f"{where} with the parameter '{name}', which {step.estimator} does not take here."
                 f"{_nearest(name, accepted)} Known: {', '.join(sorted(accepted))}."
             )
-    # Without one, scikit-learn would score features as if the target were a class.
+    # Without a score function, scikit-learn would score features as if the target were a class.
     if "score_func" in accepted and step.parameters.get("score_func") not in SCORE_FUNCTIONS:
         raise ConfigError(
             f"{where} with score_func = {step.parameters.get('score_func')!r}. Expected one of "
@@ -261,7 +263,7 @@ def _check(role: Role, step: StepConfig, regressors: tuple[StepConfig, ...]) -> 
 
 
 def _try(role: Role, step: StepConfig) -> None:
-    """Fit a step on a small matrix: much of what an estimator refuses, it refuses only then."""
+    """Fit a step on a small matrix, because estimators refuse many values only while fitting."""
     made = build(role, step, seed=0)
     if isinstance(made, XGBRegressor):
         trees = step.parameters.get("n_estimators", 1)
@@ -269,7 +271,8 @@ def _try(role: Role, step: StepConfig) -> None:
             raise ValueError(f"n_estimators = {trees!r}, and one tree is the least")
     else:
         made._validate_params()
-    # What a corpus may hold enough of, or values large enough for, the small matrix need not.
+    # A corpus may have enough rows and columns, or large enough values, for parameters that the
+    # small matrix cannot satisfy. So lower these for the try.
     parameters = made.get_params()
     small = {
         name: _TRIED
@@ -279,7 +282,7 @@ def _try(role: Role, step: StepConfig) -> None:
     if isinstance(made, feature_selection.VarianceThreshold):
         small["threshold"] = 0
     generator = np.random.default_rng(0)
-    # Between 0 and 1, which even those take that ask for positive values.
+    # Values between 0 and 1 also suit the estimators that require positive ones.
     x, y = generator.random((6 * _TRIED, 3 * _TRIED)), generator.random(6 * _TRIED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -289,9 +292,9 @@ def _try(role: Role, step: StepConfig) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of a message, without the calls that XGBoost adds to its own."""
-    told, _, _ = str(error).partition("Stack trace:")
-    return told.strip().splitlines()[-1] if told.strip() else type(error).__name__
+    """Return the last line of a message, without the stack trace that XGBoost appends."""
+    message = str(error).partition("Stack trace:")[0].strip()
+    return message.splitlines()[-1] if message else type(error).__name__
 
 
 def _known(role: Role) -> str:

@@ -1,8 +1,8 @@
-"""Which combination is best, and whether the data say that it beats the deep model.
+"""Select the best combination, and compare it with the deep model.
 
-Selection looks at the validation rows. The test rows are scored once, for the whole table, after
-it; `select_on = "test"` selects by them, as the paper did, and says so. Intervals count
-subjects, by the methods of `valence.uncertainty`.
+The selection uses the validation rows. The test rows are scored once, for the whole table, after
+the selection. With `select_on = "test"` they select instead, as in the paper, and the result says
+so. Intervals are over subjects, by the methods of `valence.uncertainty`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from valence.sweep.transforms import Division
 Array = NDArray[np.float64]
 SplitPart = Literal["validation", "test"]
 
-# So many of the best have their intervals computed and written.
+# Intervals are computed and written for so many of the best combinations.
 _LEADERS = 10
 
 
 def check_rows(division: Division, on: SplitPart) -> None:
-    """See that there are rows to select on, before anything is fitted.
+    """Refuse to begin a sweep that has no rows to select on.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def check_rows(division: Division, on: SplitPart) -> None:
 def rank(
     outcomes: Mapping[Combination, TrialOutcome], division: Division, *, on: SplitPart
 ) -> list[Combination]:
-    """The combinations, best CCC first, failed ones last; equal ones keep their order."""
+    """Rank the combinations, best CCC first, failed ones last; equal ones keep their order."""
     y = _labels(getattr(division, on))
     found = {
         combination: _concordance(y, getattr(outcome, on))
@@ -72,9 +72,9 @@ def tabulate(
     outcomes: Mapping[Combination, TrialOutcome],
     division: Division,
 ) -> pd.DataFrame:
-    """The table of `results.csv` in the order of `ranking`; columns `RESULT_COLUMNS`.
+    """Build the table of `results.csv` in the order of `ranking`, with `RESULT_COLUMNS`.
 
-    Scores are NaN for a combination that failed, and test scores where no test row has a label.
+    The scores of a failed combination are NaN; test scores are also NaN without labelled test rows.
     """
     y_validation, y_test = _labels(division.validation), _labels(division.test)
     rows = []
@@ -107,18 +107,20 @@ def select(
     config: SweepConfig,
     baselines: Mapping[str, TrialOutcome],
 ) -> dict[str, Any]:
-    """The content of `selection.json`: the best, the deep model, the baselines, their differences.
+    """Build the content of `selection.json`: the scores of the best combination and its rivals.
+
+    The rivals are the deep model and the baselines; the content also has the differences.
 
     Parameters
     ----------
     ranking
         Combinations, best first.
     outcomes
-        Predictions of each.
+        Outcome of each combination, with its predictions.
     division
-        Rows they were made for; the deep model's own predictions stand among them.
+        Rows of the predictions; they also have the deep model's own predictions.
     config
-        What selects, whether there are intervals, and the seed of their draws.
+        The rows to select on, whether to compute intervals, and the seed of their draws.
     baselines
         Predictions of plain predictors, by name.
 
@@ -133,7 +135,7 @@ def select(
         if not len(rows):
             return None
         with warnings.catch_warnings():
-            # A constant baseline is meant to be constant.
+            # No warning, because one of the baselines is constant by design.
             warnings.simplefilter("ignore", ConstantWarning)
             found = score(
                 _labels(rows),
@@ -200,7 +202,7 @@ def select(
 
 
 def deep_outcome(division: Division) -> TrialOutcome:
-    """The deep model's own predictions, in the form of an outcome."""
+    """Return the deep model's own predictions in the form of an outcome."""
     validation, test = (
         rows.prediction[:, 0].astype(np.float64) for rows in (division.validation, division.test)
     )
@@ -208,7 +210,7 @@ def deep_outcome(division: Division) -> TrialOutcome:
 
 
 def constant_outcome(division: Division) -> TrialOutcome:
-    """The mean of the training labels as everybody's prediction."""
+    """Return the outcome that predicts the mean of the training labels for every row."""
     mean = float(_labels(division.training).mean())
     validation, test = (np.full(len(rows), mean) for rows in (division.validation, division.test))
     return TrialOutcome("ok", "", 0.0, "numpy", len(division.training), validation, test)
@@ -224,6 +226,6 @@ def _labels(rows: Features) -> Array:
 
 def _concordance(y: Array, prediction: Array) -> float:
     with warnings.catch_warnings():
-        # A regressor that learnt nothing but the mean has earned its 0.
+        # No warning: a regressor that learnt only the mean rightly scores 0.
         warnings.simplefilter("ignore", ConstantWarning)
         return concordance(y, prediction)

@@ -1,9 +1,9 @@
-"""Mutual information of features with a target, to the last bit what scikit-learn computes.
+"""Compute the mutual information of features with a target, as scikit-learn does to the last bit.
 
-The estimator is that of Kraskov, Stögbauer and Grassberger (Physical Review E 69, 2004). Against
-scikit-learn's own, the target is sorted once and not once a column, neighbours along one axis are
-counted in sorted values and not in a tree, and the digamma of a count is looked up: two fifths of
-the time.
+The estimator is that of Kraskov, Stögbauer and Grassberger (Physical Review E 69, 2004). It takes
+two fifths of the time of scikit-learn's code: the target is sorted once instead of once for each
+column, neighbours along one axis are counted in sorted values instead of a tree, and the digamma of
+a count is looked up.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from sklearn.preprocessing import scale
 Array = NDArray[np.float64]
 
 _NEIGHBORS = 3
-# Points in a leaf of the tree; fewest seconds of 6 to 40, at 500 rows as at 30,000.
+# Points in a leaf of the tree: the fastest of the sizes 6 to 40, at 500 and at 30,000 rows.
 _LEAF_SIZE = 10
 
 
 def mutual_information(
     x: Array, y: Array, *, seed: int, columns: NDArray[np.intp] | None = None
 ) -> Array:
-    """Mutual information of columns of `x [n, all columns]` with `y [n]`, in nats.
+    """Compute the mutual information of columns of `x [n, all columns]` with `y [n]`, in nats.
 
-    Equal, to the last bit, to those columns of scikit-learn's `mutual_info_regression(x, y,
-    random_state=seed)`: scaled to unit variance, with noise of 1e-10 that breaks ties, which a
-    column gets as it does among all the others.
+    The values are equal, to the last bit, to those of scikit-learn's `mutual_info_regression(x, y,
+    random_state=seed)`. Columns are scaled to unit variance, and noise of 1e-10 breaks ties. The
+    noise is drawn for all columns, so that it does not depend on the choice of `columns`.
 
     Parameters
     ----------
     x, y
-        Features and target, finite.
+        Features and target; all values are finite.
     seed
-        Of the noise.
+        Seed of the noise.
     columns
-        Which columns are wanted, by default all.
+        Indices of the columns to compute; by default all.
 
     Returns
     -------
-    float64, one value a column, none negative.
+    Mutual information, float64, one value for each column, none negative.
 
     Raises
     ------
     ValueError
-        If there are fewer rows than neighbours to look at.
+        If there are fewer rows than the estimator needs neighbours.
     """
-    # The legacy generator, because it is the one that scikit-learn draws from.
+    # scikit-learn draws from this legacy generator, so equal values need the same one.
     generator = np.random.RandomState(seed)
-    # Chosen by a mask, as scikit-learn has them: columns then lie in memory one after the other,
-    # which decides the order, and so the last bit, of the sums in their mean and deviation.
+    # scikit-learn chooses columns by a mask, which stores them one after the other in memory. The
+    # layout decides the order of the sums in mean and deviation, and so their last bit.
     x = _with_noise(x[:, np.ones(x.shape[1], bool)], generator)
     y = _with_noise(y, generator)
     target = _Target(y)
@@ -67,7 +67,7 @@ def _with_noise(values: Array, generator: np.random.RandomState) -> Array:
 
 
 class _Target:
-    """A target, and what every column is held against: its order, and the digamma of all counts."""
+    """A target, with the values that all columns need: its order and the digamma of all counts."""
 
     def __init__(self, y: Array) -> None:
         self._y = y
@@ -76,28 +76,28 @@ class _Target:
         self._digamma = digamma(np.arange(len(y) + 1.0))
 
     def information(self, x: Array) -> float:
-        """Mutual information of a column `[n]` with the target, in nats."""
+        """Compute the mutual information of a column `[n]` with the target, in nats."""
         n, order = len(x), np.argsort(x)
-        # In the order of the column, neighbours lie near each other in memory, too.
+        # Sorted by the column, neighbours are near each other in memory too, which is faster.
         ordered = x[order]
         both = np.column_stack([ordered, self._y[order]])
         tree = KDTree(both, leaf_size=_LEAF_SIZE, metric="chebyshev")
-        # A point is the nearest neighbour of itself.
+        # Ask for one neighbour more, because the nearest neighbour of a point is the point itself.
         distances, _ = tree.query(both, k=_NEIGHBORS + 1)
         radius, of_x, of_y = (np.empty(n) for _ in range(3))
         radius[order] = np.nextafter(distances[:, -1], 0)
         of_x[order] = self._digamma[_count_within(ordered, radius[order])]
         of_y[self._order] = self._digamma[_count_within(self._ordered, radius[self._order])]
-        # Means over the rows in their own order, which decides the last bit.
+        # The means are taken in the original order of the rows, which decides their last bit.
         information = self._digamma[n] + digamma(_NEIGHBORS) - np.mean(of_x) - np.mean(of_y)
         return max(0.0, float(information))
 
 
 def _count_within(ordered: Array, radius: Array) -> NDArray[np.intp]:
-    """How many of the `ordered` values lie within its `radius` of each.
+    """Count, for each of the `ordered` values, the values within its `radius`.
 
-    By `|value - other| <= radius` as the computer subtracts: `value - radius` may be rounded to
-    the other side of a neighbour, so the ends that it finds are moved until the rule holds.
+    A value counts if `|value - other| <= radius` in floating-point arithmetic. `value - radius` may
+    be rounded past a neighbour, so the ends of the range are moved until this rule holds.
     """
     n = len(ordered)
     low = np.searchsorted(ordered, ordered - radius, "left")
@@ -108,7 +108,7 @@ def _count_within(ordered: Array, radius: Array) -> NDArray[np.intp]:
         return (index >= 0) & (index < n) & found
 
     while True:
-        # The value itself is among them, so no end moves past it.
+        # The value itself is within its radius, so no end of a range moves past it.
         widen_low, widen_high = within(low - 1), within(high)
         narrow_low, narrow_high = ~within(low), ~within(high - 1)
         if not (widen_low | widen_high | narrow_low | narrow_high).any():

@@ -1,7 +1,7 @@
-"""Features of the sweep on their way to a regressor: divided by split, scaled, reduced.
+"""Prepare the features of a sweep for its regressors: divide them by split, scale and reduce them.
 
 Scalers and reducers are fitted on training rows alone. The mutual information of the unscaled
-columns is computed once and serves every affine scaler, without changing which columns are chosen.
+columns is computed once and used for all affine scalers; the choice of columns stays the same.
 """
 
 from __future__ import annotations
@@ -24,28 +24,31 @@ from valence.sweep.mutual_information import mutual_information
 
 Array = NDArray[np.float64]
 
-# Columns nearest to the cut whose mutual information is computed for each scaler anyway.
+# For so many columns nearest to the cut, mutual information is always computed for each scaler.
 _NEAREST = 16
-# Differences of mutual information below this are taken for possible, whatever is observed.
+# A scaler is assumed to change mutual information by at least this much ...
 _LEAST_MARGIN = 1e-4
+# ... and by at least so many times the largest change that was seen.
 _SAFETY = 4.0
-# A column whose mean is so many times its standard deviation hardly varies.
+# A column counts as nearly constant if its mean is so many times its standard deviation.
 _STEADY = 1e4
 
 
 class TransformError(ValenceError):
-    """A scaler or reducer that cannot be fitted on the training rows."""
+    """Raised when a scaler or reducer cannot be fitted on the training rows."""
 
 
 @dataclass(frozen=True)
 class Division:
     """Labelled sequences of the three splits; `test` may be empty.
 
+    All scaling, reducing and fitting starts from a division, so this check keeps every one of them
+    from seeing rows of another split.
+
     Raises
     ------
     SplitError
-        If a part holds a row of another split: none that leaks can be made, and all that is
-        scaled, reduced or fitted comes out of one.
+        If a part holds a row of another split.
     """
 
     training: Features
@@ -59,12 +62,14 @@ class Division:
 
 @dataclass(frozen=True)
 class Transformed:
-    """Features after a fitted scaler and reducer (each `"passthrough"` where there is none).
+    """Features after a fitted scaler and a fitted reducer.
 
     Attributes
     ----------
+    scaler, reducer
+        The fitted scaler and reducer, or `"passthrough"` for none.
     training, validation, test
-        float64 `[rows, columns]`.
+        Transformed features, float64 `[rows, columns]`.
     """
 
     scaler: Any
@@ -75,18 +80,18 @@ class Transformed:
 
     @property
     def matrices(self) -> tuple[Array, Array, Array]:
-        """Training, validation, test."""
+        """Return the features of training, validation and test."""
         return self.training, self.validation, self.test
 
 
 def divide(features: Features, *, allow_subject_overlap: bool = False) -> Division:
-    """The labelled sequences by split.
+    """Divide the labelled sequences by split.
 
     Raises
     ------
     SplitError
-        If there is nothing to fit on or to select by, or if a subject (a recording, where subjects
-        may overlap) is in more than one split.
+        If there are no training or no validation rows, or if a subject is in more than one split.
+        With `allow_subject_overlap`, a recording in more than one split is the error instead.
     ModelError
         If a feature is NaN or infinite.
     """
@@ -116,13 +121,13 @@ def divide(features: Features, *, allow_subject_overlap: bool = False) -> Divisi
 
 
 def untransformed(division: Division) -> Transformed:
-    """The features as they are, in float64, in which every combination computes."""
+    """Return the features unchanged, in float64, the precision of all combinations."""
     matrices = [rows.feature.astype(np.float64) for rows in _splits(division)]
     return Transformed("passthrough", "passthrough", *_unwritable(matrices))
 
 
 def training_target(rows: Features) -> Array:
-    """Labels of the first target that may be fitted to, float64 `[rows]`.
+    """Return the training labels of the first target, float64 `[rows]`.
 
     Raises
     ------
@@ -152,21 +157,21 @@ def transform(
     seed: int,
     shared: Array | None = None,
 ) -> Transformed:
-    """Fit a scaler and a reducer on the training rows and apply them to all.
+    """Fit a scaler and a reducer on the training rows and apply them to all rows.
 
     Parameters
     ----------
     scaler, reducer
-        What to fit, one after the other.
+        Steps to fit, one after the other.
     raw
-        Features as they are.
+        Untransformed features.
     y
         Training labels, `[rows]`.
     seed
-        For what draws random numbers.
+        Seed of steps that draw random numbers.
     shared
         Mutual information of the unscaled columns with `y`, `[columns]`, if it has been computed
-        and `uses_mutual_information(reducer)`.
+        and `uses_mutual_information(reducer)` holds.
 
     Raises
     ------
@@ -185,17 +190,17 @@ def transform(
 
 
 class TransformCache:
-    """Fitted transforms, so that one serves all the regressors behind it.
+    """A cache of fitted transforms, so that all regressors behind a transform use the same one.
 
-    Those used longest ago are forgotten where all together would take more than `most_bytes`; a
-    refusal is kept too. Features that are handed on as they are take nothing.
+    If the kept matrices take more than `most_bytes`, the transform used longest ago is dropped. The
+    cache also keeps the error of a transform that failed. Untransformed features take no memory.
 
     Parameters
     ----------
     raw, y, seed
-        As for `transform`.
+        The parameters of `transform`.
     most_bytes
-        Of matrices kept; the one used last stays whatever it takes.
+        Most bytes of the kept matrices; the transform used last is kept even if it takes more.
     """
 
     def __init__(self, raw: Transformed, y: Array, *, seed: int, most_bytes: float) -> None:
@@ -203,12 +208,12 @@ class TransformCache:
         self._kept: OrderedDict[tuple[str, str], Transformed | TransformError] = OrderedDict()
 
     def get(self, scaler: StepConfig, reducer: StepConfig, *, shared: Array | None) -> Transformed:
-        """As `transform`, fitted now or before.
+        """Return the transform that `transform` fits, from the cache if it is there.
 
         Raises
         ------
         TransformError
-            As `transform`.
+            If the scaler or the reducer cannot be fitted.
         """
         key = (scaler.name, reducer.name)
         if key not in self._kept:
@@ -228,7 +233,7 @@ class TransformCache:
 
     @property
     def nbytes(self) -> int:
-        """What is kept, in bytes."""
+        """Return the bytes of the kept matrices."""
         own = {id(matrix) for matrix in self._raw.matrices}
         return sum(
             matrix.nbytes
@@ -263,7 +268,7 @@ def _transform(
 
 
 def uses_mutual_information(reducer: StepConfig) -> bool:
-    """Whether a reducer selects columns by their mutual information with the target."""
+    """Return whether a reducer selects columns by their mutual information with the target."""
     return (
         reducer.estimator == "SelectKBest"
         and reducer.parameters.get("score_func") == "mutual_info_regression"
@@ -272,18 +277,18 @@ def uses_mutual_information(reducer: StepConfig) -> bool:
 
 
 def shares_mutual_information(scaler: StepConfig) -> bool:
-    """Whether the mutual information of the unscaled columns serves behind this scaler."""
+    """Return whether the unscaled columns' mutual information can be used after this scaler."""
     return scaler.estimator in AFFINE_SCALERS
 
 
 def _confirm(shared: Array, raw: Array, x: Array, y: Array, *, count: int, seed: int) -> Array:
-    """Mutual information of `raw` behind a scaler, as `x`, that chooses the right `count` columns.
+    """Correct the mutual information of `raw` until it chooses the right `count` columns of `x`.
 
-    An affine scaler leaves it alone but for rounding and for the noise against ties, which goes by
-    a column's mean. What that can move is computed anew wherever it lies: columns that hardly vary,
-    and columns that repeat a value where the label repeats, too. Of the others the nearest to the
-    cut are computed anew, and as many more as lie within four times the largest difference seen:
-    all of them, if need be.
+    `x` is `raw` after an affine scaler. The scaler changes mutual information only by rounding, and
+    by the noise against ties, which depends on a column's mean. Two kinds of column are sensitive
+    to these and are always computed anew: nearly constant ones, and those that have equal values in
+    rows with equal labels. Among the other columns, the nearest to the cut are computed anew. Then
+    follow all columns within four times the largest difference seen, until none is left.
     """
     if count >= len(shared):
         return shared
@@ -307,7 +312,7 @@ def _confirm(shared: Array, raw: Array, x: Array, y: Array, *, count: int, seed:
 
 
 def _tied(x: Array, y: Array) -> NDArray[np.bool_]:
-    """Of each column `[columns]`, whether two rows have the same value in it and the same label."""
+    """Return whether each column `[columns]` has two rows with equal values and equal labels."""
     tied = np.zeros(x.shape[1], bool)
     order = np.argsort(y, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(y[order])) + 1):
@@ -317,20 +322,20 @@ def _tied(x: Array, y: Array) -> NDArray[np.bool_]:
 
 
 def _select_by(selector: SelectKBest, x: Array, y: Array, scores: Array) -> SelectKBest:
-    """Fit a selector by scores that are known."""
+    """Fit a selector with the given scores instead of computing them."""
     score_func = selector.score_func
     selector.set_params(score_func=lambda _x, _y: scores).fit(x, y)
     return selector.set_params(score_func=score_func)
 
 
 def _fit_apply(step: Any, matrices: list[Array], y: Array) -> list[Array]:
-    # As in a Pipeline: PCA's fit_transform is not its fit and transform to the last digit.
+    # A Pipeline uses fit_transform too, and PCA's differs from fit and transform in the last digit.
     training = step.fit_transform(matrices[0], y)
     return [training, *_apply(step, matrices[1:])]
 
 
 def _apply(step: Any, matrices: list[Array]) -> list[Array]:
-    # scikit-learn refuses an empty matrix, and a corpus may have no labelled test recordings.
+    # A corpus may have no labelled test recordings, and scikit-learn refuses an empty matrix.
     return [
         step.transform(x) if len(x) else np.empty((0, step.transform(matrices[0][:1]).shape[1]))
         for x in matrices
@@ -338,7 +343,7 @@ def _apply(step: Any, matrices: list[Array]) -> list[Array]:
 
 
 def _unwritable(matrices: list[Array]) -> list[Array]:
-    """The same: regressors take turns with them, and none may change what the next one sees."""
+    """Make the matrices read-only, so that no regressor changes them for the next one."""
     for matrix in matrices:
         matrix.flags.writeable = False
     return matrices

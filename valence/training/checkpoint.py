@@ -1,7 +1,7 @@
-"""What training leaves on disk: its state after each epoch, and the exported model.
+"""Save the state of a training after each epoch, and load it to resume.
 
-Neither holds code. States are read by torch's weights-only loader and end with their own digest, so
-that each is whole or not whatever became of the files beside it; models are safetensors and JSON.
+The file of a state holds no code, and torch's weights-only loader reads it. The file ends with its
+own digest, so that its damage shows without any other file.
 """
 
 from __future__ import annotations
@@ -45,42 +45,45 @@ _PREVIOUS = "state.previous.pt"
 _INDEX = "state.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
-# Of the weights: those of the last epoch and of the best, and two moments of the optimizer.
+# A state holds four tensors for each weight: the weight after the last epoch and after the best
+# one, and two moments of the optimizer.
 _STATE_COPIES = 4
-# What else a state holds: 200 bytes an epoch, and 15 KB of generators a worker.
+# Room for the rest of a state: 200 bytes for each epoch, and 15 KB of generators for each worker.
 _STATE_REST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """All that training needs to go on as if it had never stopped.
+    """All that a training needs to resume as if it had never stopped.
 
-    The data order is a function of the seed and the epoch, so those two stand for it.
+    The seed and the epoch determine the order of the data, so the order itself is not saved.
 
     Attributes
     ----------
     made_of
-        Configuration and fingerprint of the segments, JSON-like: what a run must share to go on.
+        Configuration and fingerprint of the segments, JSON-like. A training resumes only from a
+        state with equal ones.
     standardizer
-        Of the training recordings, JSON-like.
+        Standardisation fitted on the training recordings, JSON-like.
     seed_index
-        Which of `train.seeds` is being trained.
+        Index of the current seed in `train.seeds`.
     epoch
-        Epochs of it that are finished.
+        Number of finished epochs of this seed.
     model, optimizer, scheduler
-        Their states.
+        The states of model, optimizer and scheduler.
     best_ccc, best_epoch, bad_epochs
-        Early stopping: the best validation CCC of this seed, when, and epochs since.
+        Early stopping: the best validation CCC of this seed, its epoch, and the number of epochs
+        since then.
     best
-        Weights of the best epoch over all seeds so far, and what `best_record` says of it.
+        Weights of the best epoch over all seeds so far.
     best_record
-        `seed`, `epoch`, `validation_ccc`.
+        The `seed`, `epoch` and `validation_ccc` of the best epoch over all seeds so far.
     history
-        A row an epoch, over all seeds so far.
+        One row for each epoch, over all seeds so far.
     random
-        Of each worker, the states of all its generators.
+        For each worker, the states of all its random generators.
     threads
-        Threads of torch; results are the same to the last bit only for the same number.
+        Number of torch's threads; only with the same number, results are equal to the last bit.
     """
 
     made_of: dict[str, Any]
@@ -101,12 +104,12 @@ class TrainingState:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """States of the generators of Python, NumPy, torch and `device`, as plain values and tensors.
+    """Return the states of the generators of Python, NumPy, torch and `device`.
 
-    A GPU that is not trained on is not touched.
+    The states are plain values and tensors. A GPU that the training does not use is not touched.
     """
     version, numbers, gauss = random.getstate()
-    # The generator that libraries draw from unasked; a new one would not be what they use.
+    # Libraries draw from NumPy's legacy generator by default, so its state is the one to save.
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002
     keys = torch.from_numpy(legacy["state"]["key"].astype(np.int64))
     return {
@@ -118,9 +121,9 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put the generators into the states that `random_state` told.
+    """Set the generators to the states that `random_state` returned.
 
-    The state of another kind of device than `device` is left out.
+    The state of a GPU is left out if `device` is not one.
     """
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers.tolist()), gauss))
@@ -133,21 +136,22 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 
 
 def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str, Any]) -> None:
-    """Make `state` the newest in `folder`; the one that was stays beside it.
+    """Write `state` as the newest in `folder`, and keep the state before it.
 
     Parameters
     ----------
     folder
         `RUN/train`.
     state
-        To be written.
+        State to write.
     progress
-        JSON-like; stands in `state.json`, for whoever watches: nothing goes on from it.
+        Progress for those who watch the training, JSON-like. It is written to `state.json`, and a
+        training never resumes from it.
 
     Raises
     ------
     TrainingError
-        If it cannot be written; what was there is still there.
+        If the state cannot be written; the last state is then still there.
     """
     buffer = io.BytesIO()
     content = {field.name: getattr(state, field.name) for field in fields(state)}
@@ -155,7 +159,7 @@ def save_state(folder: Location, state: TrainingState, *, progress: Mapping[str,
     data = buffer.getvalue()
     try:
         (folder / _NEXT).write_bytes(data + hashlib.sha256(data).digest())
-        # A damaged state does not take the place of the good one before it.
+        # A damaged state must not replace the good one before it.
         if _is_whole(folder / _STATE):
             _move(folder, _STATE, _PREVIOUS)
         _move(folder, _NEXT, _STATE)
@@ -182,60 +186,61 @@ def _write_index(
 
 
 def lacks_progress(folder: Location) -> bool:
-    """Whether a state stands in `folder` whose `state.json` is missing or damaged."""
+    """Return whether `folder` holds a state whose `state.json` is missing or damaged."""
     return (folder / _STATE).exists() and read_progress(folder) is None
 
 
 def restore_progress(
     folder: Location, state: TrainingState, *, progress: Mapping[str, Any]
 ) -> None:
-    """Write `state.json` again where it is missing or damaged.
+    """Write `state.json` again if it is missing or damaged.
 
     Parameters
     ----------
     folder
         `RUN/train`.
     state
-        The newest there.
+        The newest state in the folder.
     progress
-        What is still known of what `save_state` was given; the epochs are those of the state.
+        The known entries of the progress that `save_state` was given. History and best epoch are
+        taken from the state.
 
     Raises
     ------
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     if not lacks_progress(folder):
         return
     data = _whole(folder / _STATE, _STATE_COPIES * MOST_BYTES)
     if data is not None:
-        told = {**progress, "history": state.history, "best": state.best_record}
-        _write_index(folder, state, hashlib.sha256(data).hexdigest(), told)
+        whole = {**progress, "history": state.history, "best": state.best_record}
+        _write_index(folder, state, hashlib.sha256(data).hexdigest(), whole)
 
 
 def load_state(
     folder: Location, *, most: int = _STATE_COPIES * MOST_BYTES
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
-    """The newest state in `folder` that is whole, or None if none was ever written.
+    """Load the newest undamaged state in `folder`, or None if no state was ever written.
 
     Parameters
     ----------
     folder
         `RUN/train`.
     most
-        The bytes that a state may have, such as `state_bytes` tells of a configuration.
+        Most bytes that a state may have, such as `state_bytes` of the configuration.
 
     Returns
     -------
-    The state, and a remark on each newer one that is damaged.
+    The state, and a remark on each newer state that is damaged.
 
     Raises
     ------
     ModelError
-        If states were written and none of them is whole, or they are of another version.
+        If all states in the folder are damaged, or the state is of another version.
     """
     remarks: list[str] = []
-    # What was written and is not yet in its place is newer than what stands there.
+    # A state that was written but not yet moved to its place is newer than the one there.
     for file in (folder / name for name in (_NEXT, _STATE, _PREVIOUS)):
         if not file.exists():
             continue
@@ -259,18 +264,18 @@ def load_state(
 
 
 def state_bytes(config: Config) -> int:
-    """The bytes that the state of a training of this configuration may have."""
+    """Return the most bytes that the state of a training with this configuration may have."""
     sections = ModelSections(**{name: getattr(config, name) for name in ModelSections.model_fields})
     return _STATE_COPIES * values_bytes(expected_weights(sections, None)) + _STATE_REST_BYTES
 
 
 def require_size(config: Config) -> None:
-    """See that the model of a configuration is one that can be loaded again.
+    """Refuse a configuration whose model would be too large to load again.
 
     Raises
     ------
     ConfigError
-        If its weights take more than this program reads.
+        If the weights take more bytes than this program reads.
     """
     sections = ModelSections(**{name: getattr(config, name) for name in ModelSections.model_fields})
     needed = values_bytes(expected_weights(sections, None))
@@ -282,7 +287,7 @@ def require_size(config: Config) -> None:
 
 
 def _whole(file: Location, most: int) -> bytes | None:
-    """What a state's file holds, less the digest that it ends with, or None if that is another."""
+    """Read a state's file without the digest at its end; None if missing or damaged."""
     try:
         content = read_at_most(file, most)
     except FileNotFoundError:
@@ -314,7 +319,7 @@ def _parse_state(file: Location, data: bytes) -> TrainingState:
             _require_kinds(state)
             return state
     except pickle.UnpicklingError as error:
-        # torch's own words advise to let the file run its code.
+        # torch's own message is not shown, because it suggests to let the file run its code.
         raise _no_state(file, "it holds code, or objects that no training writes") from error
     except (ValueError, TypeError) as error:
         raise _no_state(file, str(error)) from error
@@ -334,7 +339,7 @@ def _no_state(file: Location, why: str) -> ModelError:
 
 
 def _require_kinds(state: TrainingState) -> None:
-    """See that what stands in a state is of the kind that training goes on with."""
+    """Refuse a state whose entries are not of the kinds that a training needs."""
     kinds: dict[str, type | tuple[type, ...]] = {
         "int": int,
         "float": (int, float),
@@ -350,11 +355,11 @@ def _require_kinds(state: TrainingState) -> None:
 
 
 def read_progress(folder: Location) -> dict[str, Any] | None:
-    """What the newest `save_state` told as progress, or None."""
+    """Read the progress that the last `save_state` wrote, or None if missing or damaged."""
     try:
         index = parse_json(read_at_most(folder / _INDEX, _STATE_REST_BYTES))
         require_table(index, {"progress": dict})
-        # Older versions wrote none.
+        # Older versions wrote no digest.
         digest = index.pop("digest", None)
         if digest is not None and digest != fingerprint(index):
             return None

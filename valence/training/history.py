@@ -1,4 +1,4 @@
-"""The history of a training, `history.csv`, read back whole or not at all."""
+"""Read the history of a training, `history.csv`, if the file is complete and undamaged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_history(folder: Location, record: Mapping[str, Any]) -> pd.DataFrame:
     folder
         `RUN/train`.
     record
-        The stage's: how many epochs there were, and the file's digest.
+        Record of the stage, with the number of epochs and the file's digest.
 
     Raises
     ------

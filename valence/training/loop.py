@@ -1,7 +1,7 @@
-"""Training: a step, an epoch, early stopping, and the whole of it over seeds.
+"""Train the network: a step, an epoch, early stopping, and a whole training over several seeds.
 
-It is fed by a `Source` of batches and knows neither files nor clusters. With several workers each
-takes its part of the same batches, and loss and gradients are those of the whole batch.
+The loop takes batches from a `Source`, and knows neither files nor clusters. Several workers each
+take their part of the same batches; loss and gradients are then those of the whole batch.
 """
 
 from __future__ import annotations
@@ -46,27 +46,28 @@ HISTORY_COLUMNS = (
 
 _CONSTANT = "validation predictions or labels are constant: their CCC counts as 0"
 
-# Steps between looks at the loss: each look waits for the device.
+# The loss is checked once in so many steps, because each check waits for the device.
 _LOOK_EVERY = 50
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSpec:
-    """What is to be trained, and how.
+    """The task of a training.
 
     Attributes
     ----------
     config
         The whole configuration.
     made_of
-        What a run must share to go on from a state, JSON-like.
+        Settings and fingerprints, JSON-like. A training resumes only from a state with equal ones.
     standardizer
-        Of the training recordings.
+        Standardisation fitted on the training recordings.
     device
-        Where the model lives.
+        Device of the model.
     precision
-        Of the CNN's values; all else is float32, the recurrences above all: torch would take them
-        for float16 on a GPU, whatever it is told, and their gradients are too small for that.
+        Precision of the CNN's values; all other values are float32. The recurrences must be: on a
+        GPU, torch would compute them in float16 even under bfloat16, and their gradients are too
+        small for float16.
     """
 
     config: Config
@@ -76,20 +77,20 @@ class TrainingSpec:
     precision: Precision = "float32"
 
     def autocast(self) -> torch.autocast:
-        """The context of the CNN in `precision`."""
+        """Return the context in which the CNN computes in `precision`."""
         reduced = self.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=reduced)
 
 
 class Stepper:
-    """A model with its optimizer: takes steps.
+    """Takes the training steps of a model, with an optimizer.
 
     Parameters
     ----------
     model
-        On its device.
+        Model on its device.
     task
-        What is trained.
+        Task of the training.
     """
 
     def __init__(self, model: ValenceModel, task: TrainingSpec) -> None:
@@ -103,24 +104,25 @@ class Stepper:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda epoch: _share_of_rate(epoch, train.warmup_epochs, train.epochs)
         )
-        self._windows = self.sampling.run_offsets.tolist()
-        # Runs of this worker's part of a full batch.
-        self._full = len(range(rank(), self.sampling.batch_size // self.sampling.run, world_size()))
+        self._windows = self.sampling.group_offsets.tolist()
+        # Number of groups in this worker's part of a full batch.
+        groups = self.sampling.batch_size // self.sampling.windows_per_group
+        self._full = len(range(rank(), groups, world_size()))
         self._compiled: Encode | None = None
         self.remarks: list[str] = []
         if _is_compiled(task):
             self._compiled, remark = compiled_encode(
                 model,
-                segments=self._full * self.sampling.run_segments,
+                segments=self._full * self.sampling.group_segments,
                 dtype=getattr(torch, task.config.preprocess.dtype),
                 autocast=task.autocast(),
             )
             self.remarks.append(remark)
 
     def step(self, batch: Batch) -> Tensor:
-        """One step; returns the batch's `pair_sums`, detached."""
+        """Take one step and return the batch's `pair_sums`, detached."""
         self.optimizer.zero_grad(set_to_none=True)
-        prediction = self.model.forward_runs(
+        prediction = self.model.forward_groups(
             batch.mel, self._windows, self.sampling.length, encode=self._encode
         )
         sums = pair_sums(prediction, batch.target)
@@ -133,15 +135,15 @@ class Stepper:
         return sums.detach()
 
     def _encode(self, mel: Tensor) -> Tensor:
-        # What is compiled is so for full batches.
-        whole = len(mel) == self._full * self.sampling.run_segments
+        # The CNN is compiled for the size of a full batch alone.
+        whole = len(mel) == self._full * self.sampling.group_segments
         encode = self._compiled if whole and self._compiled else self.model.encode
         with self.task.autocast():
             return encode(mel)
 
 
 def _share_of_rate(epoch: int, warmup: int, epochs: int) -> float:
-    """Of the learning rate in an epoch from 0: a climb, then half a cosine to nothing."""
+    """Return the share of the learning rate in an epoch, from 0: a climb, then half a cosine."""
     if epoch < warmup:
         return (epoch + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
@@ -154,24 +156,25 @@ def _is_compiled(task: TrainingSpec) -> bool:
         case "never":
             return False
         case "auto":
-            # With several workers the batch statistics are exchanged between the layers.
+            # Several workers exchange batch statistics between the layers, so that their CNN cannot
+            # run in one piece.
             return task.device.type == "cuda" and world_size() == 1
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What the steps of an epoch came to.
+    """The results of an epoch's steps.
 
     Attributes
     ----------
     loss
-        Mean over the steps.
+        Mean loss of the steps.
     ccc
-        Of all predictions made on the way.
+        CCC of all predictions that the steps made.
     windows
-        Their number.
+        Number of these predictions.
     constant
-        Steps in which predictions or labels were constant.
+        Number of steps in which predictions or labels were constant.
     """
 
     loss: float
@@ -181,7 +184,7 @@ class Epoch:
 
 
 def train_epoch(stepper: Stepper, batches: Iterable[Batch]) -> Epoch:
-    """Go once through `batches`; warns where predictions or labels of a batch are constant.
+    """Take a step for each of `batches`; warn of batches with constant predictions or labels.
 
     Raises
     ------
@@ -233,14 +236,14 @@ def fit(
     Parameters
     ----------
     task
-        What is trained.
+        Task of the training.
     source
-        This worker's data.
+        Source of this worker's data.
     state
-        Where to go on, or None to begin.
+        State to resume from, or None to begin.
     save
-        Called on every worker as an epoch ends, with the state and what is worth telling
-        (`sequences_per_second`, how many batches were `constant`, and `remarks`).
+        Function that every worker calls after each epoch, with the state and the facts for the
+        user: `sequences_per_second`, the number of `constant` batches, and `remarks`.
 
     Returns
     -------
@@ -249,7 +252,7 @@ def fit(
     Raises
     ------
     TrainingError
-        If the data do not suffice, or the loss is not a number any more.
+        If there are too few data, or the loss is not a number any more.
     """
     seeds = task.config.train.seeds
     first = 0 if state is None else state.seed_index
@@ -280,7 +283,7 @@ def _fit_seed(
         standardizer=task.standardizer,
     ).to(task.device)
     stepper = Stepper(model, task)
-    # Weights begin alike on every worker, and what is dropped out does not.
+    # All workers begin with the same weights, but each one draws its own dropout.
     torch.manual_seed(_worker_seed(seed, 0))
     if going_on:
         assert state is not None
@@ -336,12 +339,12 @@ def _fit_seed(
             random=gather(random_state(task.device)),
             threads=torch.get_num_threads(),
         )
-        told = {
+        facts = {
             "sequences_per_second": steps.windows / trained,
             "constant": steps.constant,
             "remarks": [*stepper.remarks, *([_CONSTANT] if found.constant else [])],
         }
-        save(state, told)
+        save(state, facts)
         if _seed_finished(state, task.config):
             break
     assert state is not None, "there is at least one epoch"
@@ -349,7 +352,7 @@ def _fit_seed(
 
 
 def is_finished(state: TrainingState, config: Config) -> bool:
-    """Whether nothing is left to train of any seed."""
+    """Return whether the training of every seed has ended."""
     return state.seed_index == len(config.train.seeds) - 1 and _seed_finished(state, config)
 
 
@@ -367,13 +370,13 @@ def _weights(model: ValenceModel) -> dict[str, Tensor]:
 
 def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
     stepper.model.load_state_dict(state.model)
-    # The optimizer would go on in the very tensors that it is given.
+    # The optimizer works on the tensors that it is given, so give it copies.
     stepper.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
     stepper.scheduler.load_state_dict(state.scheduler)
     if len(state.random) == world_size():
         set_random_state(state.random[rank()], stepper.task.device)
     else:
-        # Another number of workers has no states of its own: it gets some that anyone can repeat.
+        # With another number of workers the saved states do not fit, so use reproducible seeds.
         torch.manual_seed(_worker_seed(seed, state.epoch))
         also = ", and what is dropped out" if stepper.task.config.model.dropout else ""
         stepper.remarks.append(
@@ -389,7 +392,7 @@ def _restore(stepper: Stepper, state: TrainingState, seed: int) -> None:
 
 
 def best_model(task: TrainingSpec, state: TrainingState) -> ValenceModel:
-    """The model with the best weights over all seeds, on the CPU, in evaluation mode."""
+    """Build the model with the best weights over all seeds, on the CPU, in evaluation mode."""
     model = ValenceModel(
         task.config.model,
         n_mels=task.config.mel.n_mels,
@@ -401,7 +404,7 @@ def best_model(task: TrainingSpec, state: TrainingState) -> ValenceModel:
 
 
 def history_csv(history: Iterable[dict[str, Any]]) -> str:
-    """`history.csv` of the rows of an epoch each."""
+    """Return the text of `history.csv`, one row for each epoch."""
     lines = [",".join(HISTORY_COLUMNS)]
     lines += [",".join(str(row[column]) for column in HISTORY_COLUMNS) for row in history]
     return "\n".join(lines) + "\n"

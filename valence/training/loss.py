@@ -1,4 +1,4 @@
-"""The loss: 1 - CCC of a whole batch, from sums that add up over workers."""
+"""Compute the loss, 1 - CCC of a whole batch, from sums over all workers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 from valence.model.distributed import sum_over_workers
 
-# A variance from raw sums is known to this share of the mean square: float32 values that vary by
-# less are equal but for rounding.
+# Relative to the mean square, a variance from raw sums is exact to this share. Float32 values with
+# a smaller variance differ by rounding alone.
 _ROUNDING = 1e-12
 
 
 def pair_sums(prediction: Tensor, target: Tensor) -> Tensor:
-    """Sums over all workers that CCC follows from, float64 `[6, targets]`, differentiable.
+    """Compute the sums over all workers that give the CCC, float64 `[6, targets]`, differentiable.
 
-    Count, Σp, Σy, Σp², Σy², Σpy of predictions and labels `[windows, targets]`.
+    They are count, Σp, Σy, Σp², Σy² and Σpy of predictions p and labels y, `[windows, targets]`.
     """
     p, y = prediction.double(), target.double()
     parts = (torch.ones_like(p), p, y, p.square(), y.square(), p * y)
@@ -23,10 +23,11 @@ def pair_sums(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def ccc_of_sums(sums: Tensor) -> Tensor:
-    """CCC of each target, float64 `[..., targets]`, from `pair_sums` `[..., 6, targets]`.
+    """Compute the CCC of each target, float64 `[..., targets]`, from `pair_sums`.
 
-    Lin (1989), with population variances. It is 0 where predictions or labels are constant, with
-    the gradient that leads away from constant predictions; what is no number stays none.
+    The sums are `[..., 6, targets]`. The formula is that of Lin (1989), with population variances.
+    The CCC is 0 if predictions or labels are constant; its gradient then still leads away from
+    constant predictions. It is NaN if a sum is NaN.
     """
     n, p, y, pp, yy, py = sums.unbind(-2)
     mean_p, mean_y = p / n, y / n
@@ -39,12 +40,12 @@ def ccc_of_sums(sums: Tensor) -> Tensor:
 
 
 def is_constant(sums: Tensor) -> Tensor:
-    """Whether predictions or labels vary by no more than rounding, bool `[..., targets]`."""
+    """Return whether predictions or labels vary by rounding alone, bool `[..., targets]`."""
     n, p, y, pp, yy, _ = sums.unbind(-2)
     constant_p = pp / n - (p / n).square() <= _ROUNDING * pp / n
     return constant_p | (yy / n - (y / n).square() <= _ROUNDING * yy / n)
 
 
 def ccc_loss(sums: Tensor) -> Tensor:
-    """1 - CCC, the mean over targets, float64 `[...]`, from `pair_sums` `[..., 6, targets]`."""
+    """Compute 1 - mean CCC over targets, float64 `[...]`, from `pair_sums` `[..., 6, targets]`."""
     return 1 - ccc_of_sums(sums).mean(-1)

@@ -1,4 +1,4 @@
-"""Evaluation: agreement with the labels on every sequence of all workers' recordings."""
+"""Evaluate a model: its agreement with the labels on every sequence of all workers' recordings."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from valence.training.data.batches import Labelled
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Agreement with the validation labels, and how it came about.
+    """The agreement of predictions with the validation labels.
 
     Attributes
     ----------
     ccc, mse, mae
-        Means over the targets.
+        CCC, mean squared error and mean absolute error, each the mean over the targets.
     n
         Number of sequences.
     constant
-        Whether labels or predictions of a target were constant, which counts as a CCC of 0.
+        Whether labels or predictions of a target were constant; its CCC then counts as 0.
     """
 
     ccc: float
@@ -46,10 +46,10 @@ def evaluate(
     *,
     precision: Precision = "float32",
 ) -> Evaluation:
-    """Agreement on every sequence of all workers' recordings, each counted once.
+    """Compute the agreement on all workers' recordings, each sequence counted once.
 
-    Moments are taken for each recording and merged in the order of the Ids, so that the result
-    does not depend on who evaluated what.
+    Moments are computed for each recording and merged in the order of the Ids, so that the result
+    does not depend on which worker evaluated which recording.
 
     Raises
     ------
@@ -67,7 +67,8 @@ def evaluate(
     for number, outputs in enumerate(outputs_of(model, sequences(), length, precision=precision)):
         (name, target), prediction = asked[number], outputs.prediction
         if not np.isfinite(prediction).all():
-            # Told to all before anyone stops: a worker that raised here would leave others waiting.
+            # Raise only after all workers know it: a worker that raised here would leave the
+            # others waiting.
             mine[name] = None
             continue
         mine[name] = [
@@ -103,7 +104,7 @@ def evaluate(
 
 
 def not_a_number() -> TrainingError:
-    """What to tell of a loss or of predictions that are no numbers."""
+    """Build the error for a loss, or for predictions, that are not numbers."""
     return TrainingError(
         "The loss is not a number any more, so training stopped; the state of the last epoch "
         "before is kept, and the best model until then stands in RUN/train/best. Look for extreme "

@@ -110,13 +110,13 @@ def test_batches_are_naive_slices(
     sampling = Sampling.of(_CONFIG.sequence, _CONFIG.train)
     plan = epoch_plan(shard.outline, sampling, seed=4, epoch=2)
     batches = list(source.batches(4, 2))
-    expected = [runs for pool in plan for runs in pool.batches]
+    expected = [groups for pool in plan for groups in pool.batches]
     assert len(batches) == len(expected) > 3
-    for batch, runs in zip(batches, expected, strict=True):
-        mel = np.stack([shard.mel[start : start + 19] for start in runs])
+    for batch, groups in zip(batches, expected, strict=True):
+        mel = np.stack([shard.mel[start : start + 19] for start in groups])
         np.testing.assert_array_equal(batch.mel.numpy(), mel)
         assert batch.mel.dtype == torch.float16
-        starts = window_starts(runs, sampling)
+        starts = window_starts(groups, sampling)
         target = np.stack([shard.outline.target[at : at + 12].mean(axis=0) for at in starts])
         np.testing.assert_allclose(batch.target.numpy(), target, rtol=1e-6)
     again = list(source.batches(4, 2))

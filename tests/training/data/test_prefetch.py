@@ -13,15 +13,17 @@ import torch
 from valence.training.data.prefetch import Pick, ahead, deliver, picks
 from valence.training.data.sampling import Sampling
 
-_SAMPLING = Sampling(length=4, stride=2, random=False, run=3, batch_size=6, pool=10**6)
+_SAMPLING = Sampling(
+    length=4, stride=2, random=False, windows_per_group=3, batch_size=6, pool=10**6
+)
 _CPU = torch.device("cpu")
 
 
 def _picks(mel: torch.Tensor, batches: int = 5) -> list[Pick]:
     rng = np.random.default_rng(1)
     target = rng.normal(size=(len(mel), 2)).astype(np.float32)
-    runs = [rng.integers(len(mel) - 8, size=size) for size in [2, 2, 1, 2, 2][:batches]]
-    return list(picks(runs, mel, target, _SAMPLING, "mean"))
+    groups = [rng.integers(len(mel) - 8, size=size) for size in [2, 2, 1, 2, 2][:batches]]
+    return list(picks(groups, mel, target, _SAMPLING, "mean"))
 
 
 def _mel() -> torch.Tensor:
@@ -31,10 +33,10 @@ def _mel() -> torch.Tensor:
 def test_picks_are_naive_slices() -> None:
     mel = _mel()
     target = np.arange(60, dtype=np.float32).reshape(30, 2)
-    runs = [np.array([3, 20]), np.array([7])]
-    found = [pick.gather() for pick in picks(runs, mel, target, _SAMPLING, "last")]
+    groups = [np.array([3, 20]), np.array([7])]
+    found = [pick.gather() for pick in picks(groups, mel, target, _SAMPLING, "last")]
     assert len(found) == 2
-    for batch, starts in zip(found, runs, strict=True):
+    for batch, starts in zip(found, groups, strict=True):
         # Three windows of 4 at a stride of 2 are 8 segments.
         assert batch.mel.shape == (len(starts), 8, 5, 3)
         assert torch.equal(batch.mel, torch.stack([mel[start : start + 8] for start in starts]))

@@ -1,7 +1,7 @@
-"""How much a `pipeline.skops` may hold, and whether it holds what it declares.
+"""Limit the size of a `pipeline.skops`, and check that it holds what it declares.
 
-skops reads each member of its archive into memory and makes room for what an array's header tells
-of. A file from elsewhere is therefore looked through before skops sees it.
+skops reads each member of its archive into memory, and allocates the size that an array's header
+declares. So a file of unknown origin is checked before skops reads it.
 """
 
 from __future__ import annotations
@@ -19,31 +19,33 @@ from valence.storage.archives import member_sizes
 from valence.storage.kept_file import parse_json
 from valence.sweep.kept.ubjson import require_whole_ubjson
 
-# Boosting, which grows with no rows: a thousand trees of 1,024 leaves take half of it.
+# Room for boosting, whose size does not depend on the rows: a thousand trees of 1,024 leaves take
+# half of it.
 _LEAST_BYTES = 256 * 2**20
-# Loading takes three times as much memory: the file, its arrays, and what scikit-learn makes of it.
+# Loading takes three times as much memory: for the file, its arrays, and scikit-learn's objects.
 _MOST_BYTES = 4 * 2**30
-# A kernel machine keeps its rows twice, and an ensemble has some of them.
+# A kernel machine stores its rows twice, and an ensemble may have several kernel machines.
 _COPIES = 16
-# A forest keeps two nodes a row and tree, of 72 bytes, for a thousand trees.
+# A forest of a thousand trees stores two nodes of 72 bytes for each row and tree.
 _FOREST_ROW_BYTES = 2 * 72 * 1000
-# A schema takes 15 KB a tree, and up to twenty times its size once it is read.
+# A schema has 15 KB for each tree, and takes up to twenty times its size in memory.
 _SCHEMA = "schema.json"
 _MOST_SCHEMA_BYTES = 64 * 2**20
 
-# It reads an archive of its own, which may be compressed. No sweep makes sparse matrices.
+# The loader of sparse matrices reads an inner archive, which may be compressed. No sweep makes
+# sparse matrices, so they are refused.
 _NESTED = "SparseMatrixNode"
 
 
 def most_bytes(*, rows: int, columns: int) -> int:
-    """Bytes that the pipeline of a sweep may take.
+    """Compute the most bytes that the pipeline of a sweep may take.
 
     Parameters
     ----------
     rows
-        Training rows that it was fitted on.
+        Number of training rows that the pipeline was fitted on.
     columns
-        Features that it takes.
+        Number of features that the pipeline takes.
 
     >>> most_bytes(rows=342, columns=512) // 2**20, most_bytes(rows=50_000, columns=512) // 2**20
     (356, 4096)
@@ -53,12 +55,13 @@ def most_bytes(*, rows: int, columns: int) -> int:
 
 
 def require_as_declared(content: bytes) -> None:
-    """Look through a pipeline's archive for what would take more memory than the archive itself.
+    """Refuse a pipeline's archive that declares more than it holds.
 
     Raises
     ------
     ValueError
-        If there is something of the kind. The message completes "the file ...".
+        If loading it would take more memory than its own size justifies, or it is not a pipeline of
+        a sweep. The message completes "the file ...".
     """
     sizes = member_sizes(content)
     held = sizes.get(_SCHEMA)
@@ -88,12 +91,12 @@ def require_as_declared(content: bytes) -> None:
 
 
 def require_whole_boosters(content: bytes) -> None:
-    """See that the bytes that a pipeline holds are whole trees of XGBoost.
+    """Refuse bytes in a pipeline that are not complete trees of XGBoost.
 
     Raises
     ------
     ValueError
-        If they are not.
+        If the bytes are not complete trees.
     """
     try:
         require_whole_ubjson(content)
@@ -102,7 +105,7 @@ def require_whole_boosters(content: bytes) -> None:
 
 
 def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """Every object of the schema, at any depth."""
+    """Yield every object of the schema, at any depth."""
     waiting = [schema]
     while waiting:
         each = waiting.pop()
@@ -114,7 +117,7 @@ def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _require_read_once(nodes: list[Mapping[str, Any]], sizes: Mapping[str, int]) -> None:
-    """See that the members that are read come to no more than there is."""
+    """Refuse an archive from which more bytes would be read than its members have."""
     read: set[tuple[Any, str]] = set()
     total = 0
     for number, node in enumerate(nodes):
@@ -123,7 +126,7 @@ def _require_read_once(nodes: list[Mapping[str, Any]], sizes: Mapping[str, int])
         name = node["file"]
         if not isinstance(name, str) or name not in sizes:
             raise ValueError(f"refers to a member {name!r} that it does not hold")
-        # An object that stands in several places is read once, and known by its number.
+        # skops reads an object with several uses only once, and identifies it by its number.
         key = (node.get("__id__") or f"node {number}", name)
         if key not in read:
             read.add(key)
@@ -133,7 +136,7 @@ def _require_read_once(nodes: list[Mapping[str, Any]], sizes: Mapping[str, int])
 
 
 def _require_array(content: bytes, name: str) -> None:
-    """See that an array in NumPy's format is as large as its header tells."""
+    """Refuse an array in NumPy's format whose size is not the one that its header declares."""
     file = io.BytesIO(content)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -153,7 +156,7 @@ def _require_array(content: bytes, name: str) -> None:
 
 
 def _require_one_output(node: Mapping[str, Any]) -> None:
-    """See that a tree predicts one value, for which scikit-learn makes room unasked."""
+    """Refuse a tree with several outputs: scikit-learn allocates any declared number unchecked."""
     arguments = node["__reduce__"]["args"]["content"]
     outputs = json.loads(arguments[2]["content"])
     if outputs != 1:

@@ -1,8 +1,8 @@
-"""What came of the combinations of a sweep, one file each, so that it goes on where it stopped.
+"""Keep the outcome of each combination of a sweep in a file, so that a stopped sweep can resume.
 
-A file holds the predictions for validation and test rows and no score: those of the test rows are
-scored only once all combinations are done. Beside it lies the regressor where that took long to
-fit, and in a file of its own the mutual information that many select by.
+A file holds the predictions for validation and test rows but no score, because test rows are scored
+only after all combinations are done. A regressor that took long to fit is kept in a second file.
+One more file has the mutual information by which many combinations select their columns.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ _ABOUT: Mapping[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """What came of a combination.
+    """The outcome of a combination.
 
     Attributes
     ----------
     status, reason
-        `failed` with its reason, or `ok` with a remark or nothing.
+        `failed` with the reason, or `ok` with a remark or an empty text.
     seconds
-        Wall time of fitting and predicting, the shared transform left out.
+        Wall time of fitting and predicting, without the shared transform.
     engine
-        Packages that fitted it or were to, such as `sklearn` or `sklearn+sklearnex`.
+        Packages that fitted the regressor or should have, such as `sklearn` or `sklearn+sklearnex`.
     rows
-        Training rows that the regressor was fitted on, the fewest of an ensemble's members.
+        Number of training rows that the regressor was fitted on; for an ensemble, the smallest
+        number among its members.
     validation, test
         Predictions, float64 `[rows]`; empty for a failure.
     """
@@ -64,22 +65,22 @@ class TrialOutcome:
 
     @classmethod
     def failure(cls, reason: str, *, engine: str, seconds: float = 0.0) -> TrialOutcome:
-        """A combination that gave no predictions."""
+        """Build the outcome of a combination that failed to give predictions."""
         return cls("failed", reason, seconds, engine, 0, np.empty(0), np.empty(0))
 
 
 @dataclass(frozen=True)
 class OutcomeStore:
-    """A folder of outcomes; it can be sent to a worker."""
+    """A store of outcomes in a folder; the object itself can be sent to a worker."""
 
     root: Location
 
     def file(self, name: str) -> Location:
-        """Where the outcome of the combination `name` lies."""
+        """Return the place of the outcome of the combination `name`."""
         return self.root / f"{name}.parquet"
 
     def write(self, name: str, outcome: TrialOutcome, *, made_of: str) -> None:
-        """Keep an outcome, atomically, with the fingerprint of what made it."""
+        """Write an outcome atomically, with `made_of`, the fingerprint of its inputs."""
         n, m = len(outcome.validation), len(outcome.test)
         about = {
             "made_of": made_of,
@@ -89,7 +90,8 @@ class OutcomeStore:
             "engine": outcome.engine,
             "rows": outcome.rows,
         }
-        # Whatever byte changes, the combination is fitted again rather than reported otherwise.
+        # With a digest of everything, a combination with any changed byte is fitted again, and
+        # changed values never reach the report.
         about["digest"] = _outcome_digest(about, outcome)
         table = pa.table(
             {
@@ -101,7 +103,7 @@ class OutcomeStore:
             pq.write_table(table, target)
 
     def read(self, name: str, *, made_of: str) -> TrialOutcome | None:
-        """The outcome of a combination; None if there is none of that fingerprint, or damaged."""
+        """Read an outcome; None if it is missing, damaged or has another fingerprint."""
         try:
             with self.file(name).open() as source:
                 table = pq.read_table(source)
@@ -115,18 +117,18 @@ class OutcomeStore:
             )
             sound = digest == _outcome_digest({**about, "made_of": of}, outcome)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            # Whatever is wrong with it, the combination is fitted again.
+            # An outcome with any of these faults counts as missing, so it is fitted again.
             return None
         return outcome if sound and of == made_of else None
 
     def write_fitted(self, name: str, content: bytes, *, made_of: str) -> None:
-        """Keep a regressor that took long to fit, as `serialization.dump` wrote it."""
+        """Write a regressor that took long to fit, as the bytes of `serialization.dump`."""
         with self._fitted(name).writer() as target:
             target.write(_digest(content, made_of))
             target.write(content)
 
     def read_fitted(self, name: str, *, made_of: str) -> bytes | None:
-        """What was kept of that fingerprint, or None if there is none, or it is damaged."""
+        """Read a kept regressor; None if it is missing, damaged or has another fingerprint."""
         try:
             data = self._fitted(name).read_bytes()
         except (FileNotFoundError, IsADirectoryError):
@@ -136,12 +138,12 @@ class OutcomeStore:
         return content if data[:size] == _digest(content, made_of) else None
 
     def write_scores(self, scores: Array, *, made_of: str) -> None:
-        """Keep the mutual information of the columns, `[columns]`."""
+        """Write the mutual information of the columns, `[columns]`."""
         content = {"made_of": made_of, "scores": scores.tolist()}
         self._scores.write_json({**content, "digest": fingerprint(content)})
 
     def read_scores(self, *, made_of: str) -> Array | None:
-        """The mutual information of the columns; None if there is none, or it is damaged."""
+        """Read the columns' mutual information; None if missing, damaged or of other inputs."""
         try:
             content = parse_json(read_at_most(self._scores, MOST_BYTES))
             require_table(content, {"made_of": str, "scores": list, "digest": str})
@@ -158,7 +160,7 @@ class OutcomeStore:
         return self.root / "mutual_information.json"
 
     def forget_failures(self) -> None:
-        """Remove the outcomes that are failures or damaged, so that they are tried again."""
+        """Remove failed and damaged outcomes, so that their combinations are tried again."""
         for file in self._files():
             try:
                 with file.open() as source:
@@ -171,7 +173,7 @@ class OutcomeStore:
                 file.delete()
 
     def clear(self, *, keep: set[str]) -> None:
-        """Remove what there is of all combinations but those in `keep`."""
+        """Remove the files of all combinations except those in `keep`."""
         for file in self.root.files():
             if file.suffix in (".parquet", ".skops") and file.stem not in keep:
                 file.delete()
@@ -181,7 +183,7 @@ class OutcomeStore:
 
 
 def _outcome_digest(about: Mapping[str, Any], outcome: TrialOutcome) -> str:
-    """Of all that a file says, the values of the predictions in full."""
+    """Compute the digest of all that a file contains, including every prediction."""
     digest = hashlib.sha256()
     for values in (outcome.validation, outcome.test):
         digest.update(f"{len(values)} ".encode())

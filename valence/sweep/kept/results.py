@@ -1,4 +1,4 @@
-"""What a sweep ended with, `results.csv` and `selection.json`, read back whole or not at all."""
+"""Read the results of a sweep, `results.csv` and `selection.json`, if complete and undamaged."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ SELECTION_FILE = "selection.json"
 def read_results(
     folder: Location, record: Mapping[str, Any], *, scores: bool = True
 ) -> pd.DataFrame:
-    """Read `results.csv`, a row a combination.
+    """Read `results.csv`, which has one row for each combination.
 
     Parameters
     ----------
     folder
         `RUN/sweep`.
     record
-        The stage's: how many combinations there were, and the file's digest.
+        Record of the stage, with the number of combinations and the file's digest.
     scores
         Whether all of `RESULT_COLUMNS` are needed.
 
@@ -82,9 +82,9 @@ def read_selection(
     folder
         `RUN/sweep`.
     record
-        The stage's: the file's digest.
+        Record of the stage, with the file's digest.
     scores
-        Whether the scores are needed, or only how the best was chosen.
+        Whether the scores are needed, or only the choice of the best.
 
     Raises
     ------

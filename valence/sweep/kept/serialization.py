@@ -1,7 +1,7 @@
-"""The best pipeline of a sweep on disk: `pipeline.skops` and, beside it, `regressor.json`.
+"""Save and load the best pipeline of a sweep, `pipeline.skops` with its `regressor.json`.
 
-skops stores no code. What a file may hold beyond scikit-learn's own estimators and NumPy arrays is
-listed here; a file with anything else is refused before any of it is built.
+skops stores no code. A file may hold scikit-learn's own estimators, NumPy arrays, and the types
+listed here. A file with any other type is refused before any object in it is built.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from valence.storage.manifest import noted_digest
 from valence.sweep.kept.archive import most_bytes, require_as_declared
 
 TRUSTED = (
-    # SelectKBest keeps its score function, with the seed of its noise.
+    # SelectKBest stores its score function, with the seed of the function's noise.
     "functools.partial",
     "sklearn.feature_selection._mutual_info.mutual_info_regression",
     "sklearn.feature_selection._univariate_selection.f_regression",
     "sklearn.feature_selection._univariate_selection.r_regression",
-    # What VotingRegressor, forests and boosting keep their members in.
+    # VotingRegressor, forests and boosting store their members in these types.
     "sklearn.utils._bunch.Bunch",
     "sklearn.tree._tree.Tree",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -47,7 +47,7 @@ _ABOUT = "regressor.json"
 REGRESSOR_FILES = (_PIPELINE, _ABOUT)
 # Deep features are four times model.lstm_hidden, which is 4,096 at most.
 _MOST_COLUMNS = 16_384
-# Whatever else there is, these are used.
+# Entries of `regressor.json` that this program uses; the file may have others.
 _KINDS = {"columns": int, "sha256": str, "target": str, "model": str | None, "steps": dict}
 
 
@@ -60,19 +60,19 @@ class Regressor:
     pipeline
         Scaler, reducer and regressor.
     about
-        What `regressor.json` says: target, model, features, scores, versions.
+        The content of `regressor.json`: target, model, features, scores, versions.
     """
 
     pipeline: Pipeline
     about: Mapping[str, Any]
 
     def predict(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Predict the target, float64 `[rows]`, from features `[rows, columns]` of any float.
+        """Predict the target, float64 `[rows]`, from features `[rows, columns]` of any float type.
 
         Raises
         ------
         ModelError
-            If the number of columns is not the one it was fitted on.
+            If the number of columns is not the one that the pipeline was fitted on.
         """
         columns = self.about["columns"]
         if features.ndim != 2 or features.shape[1] != columns:
@@ -86,60 +86,60 @@ class Regressor:
 
 
 def dump(fitted: Any) -> bytes:
-    """A fitted estimator without code, as `load` takes it."""
+    """Convert a fitted estimator to bytes without code, which `load` reads."""
     content: bytes = _skops().io.dumps(fitted)
     return content
 
 
 def load(content: bytes) -> Any:
-    """What `dump` wrote, if it is made of nothing but what is trusted; skops has its own errors."""
+    """Read an estimator that `dump` converted; skops raises its own error for untrusted types."""
     return _skops().io.loads(content, trusted=list(TRUSTED))
 
 
 def save_regressor(
     folder: Location, pipeline: Pipeline, *, columns: int, about: Mapping[str, Any]
 ) -> None:
-    """Write a fitted pipeline and what there is to know about it.
+    """Write a fitted pipeline and its description.
 
     Parameters
     ----------
     folder
-        Where to; what stands there is replaced.
+        Folder to write to; files of the same names are replaced.
     pipeline
-        Fitted, made of what `valence.sweep.grid` offers.
+        Fitted pipeline, built from the estimators of `valence.sweep.grid`.
     columns
-        Number of features that it takes.
+        Number of features that the pipeline takes.
     about
-        JSON-like, with `target`, `model` and `steps`; `format`, `columns`, `sha256`, `versions` and
-        a `digest` of all of it are added.
+        Description, JSON-like, with `target`, `model` and `steps`. The entries `format`, `columns`,
+        `sha256`, `versions` and a `digest` of the whole are added.
     """
     content = dump(pipeline)
     (folder / _PIPELINE).write_bytes(content)
-    told = {
+    description = {
         "format": _FORMAT,
         "columns": columns,
         "sha256": hashlib.sha256(content).hexdigest(),
         **about,
         "versions": versions(),
     }
-    # Last, so that it always speaks of a pipeline that is there, whole.
-    (folder / _ABOUT).write_json({**told, "digest": fingerprint(told)})
+    # Written last, so that it always describes a pipeline that is there and complete.
+    (folder / _ABOUT).write_json({**description, "digest": fingerprint(description)})
 
 
 def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) -> Regressor:
-    """Read what `save_regressor` wrote, such as `RUN/sweep/best`.
+    """Load a regressor that `save_regressor` wrote.
 
     Parameters
     ----------
     folder
-        Where it lies.
+        Folder of the regressor, such as `RUN/sweep/best`.
     record
-        Of the stage whose best it is; None if it is nobody's.
+        Record of the sweep that the regressor comes from; None if there is none.
 
     Raises
     ------
     ModelError
-        If something is missing, damaged or another sweep's, or holds a type that is not trusted.
+        If a file is missing, damaged or from another sweep, or holds a type that is not trusted.
     """
     about, content, kept = _read(folder, record)
     file = kept.file
@@ -154,7 +154,7 @@ def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) ->
             "wrote it; make your own with 'valence sweep'."
         ) from error
     except Exception as error:
-        # What a file that was made to mislead raises while it is taken apart, nobody can list.
+        # The errors that a maliciously made file can cause while it is read cannot be listed.
         raise ModelError(
             f"'{file}' cannot be read by the installed versions of scikit-learn and xgboost: "
             f"{error!r}. {_remedy(folder)}"
@@ -168,19 +168,22 @@ def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) ->
 
 
 def require_regressor(folder: Location, record: Mapping[str, Any]) -> None:
-    """Refuse a folder that does not hold, whole, the best pipeline of a sweep; none of it is built.
+    """Refuse a folder that does not hold the complete best pipeline of a sweep.
+
+    No object of the pipeline is built.
 
     Parameters
     ----------
     folder
-        Such as `RUN/sweep/best`.
+        Folder of the pipeline, such as `RUN/sweep/best`.
     record
-        The stage's: the digest of the features that it was fitted on, and of the files.
+        Record of the stage, with the digests of the features that the pipeline was fitted on and of
+        the files.
 
     Raises
     ------
     ModelError
-        If it is so.
+        If a file is missing, damaged or from another sweep, or the features were others.
     """
     about, _, _ = _read(folder, record)
     if about.get("features") != record["made_of"]["features"]:
@@ -193,7 +196,7 @@ def require_regressor(folder: Location, record: Mapping[str, Any]) -> None:
 def _read(
     folder: Location, record: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], bytes, KeptFile]:
-    """The description, the bytes of the pipeline and their file, both as their stage noted them."""
+    """Read the description and the pipeline's bytes and file; compare both files to the record."""
     about = _read_about(folder)
     content, kept = _read_pipeline(folder, about)
     for name in REGRESSOR_FILES:
@@ -203,7 +206,7 @@ def _read(
 
 
 def _read_pipeline(folder: Location, about: Mapping[str, Any]) -> tuple[bytes, KeptFile]:
-    """What the file of the pipeline holds, no larger than it may be and with the right digest."""
+    """Read the bytes of the pipeline's file, and check their size and digest."""
     file, rows = folder / _PIPELINE, about.get("rows")
     if not file.exists():
         raise _absent(file, folder)
@@ -223,7 +226,7 @@ def _read_pipeline(folder: Location, about: Mapping[str, Any]) -> tuple[bytes, K
 
 
 def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
-    """What the archive holds, once it is known to hold what it declares."""
+    """Load the pipeline after checking that its archive holds what it declares."""
     try:
         require_as_declared(content)
     except ValueError as error:
@@ -235,7 +238,7 @@ def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
 
 
 def _remedy(folder: Location) -> str:
-    """What makes again what stands in `folder`, which is a sweep's `best`."""
+    """Return the sentence that tells how to make `folder`, the `best` of a sweep, again."""
     sweep = replace(folder, path=folder.path.rpartition("/")[0])
     return f"Run '{Stage('sweep', sweep).command()}', which makes it again."
 
@@ -248,7 +251,7 @@ def _absent(file: Location, folder: Location) -> ModelError:
 
 
 def _read_about(folder: Location) -> dict[str, Any]:
-    """What `regressor.json` says, checked against its own digest."""
+    """Read `regressor.json` and check it against its own digest."""
     file = folder / _ABOUT
     if not file.exists():
         raise _absent(file, folder)
@@ -282,10 +285,10 @@ def _require_kinds(about: Mapping[str, Any]) -> None:
 
 
 def _skops() -> ModuleType:
-    """The package skops with its module `io`, imported when it is first needed, without torch.
+    """Import the package skops and its module `io` when it is first needed, without torch.
 
-    To list the estimators there are, it imports every module of scikit-learn, and one of them
-    imports torch where that is installed: seconds and 200 MB for nothing.
+    skops lists all estimators by importing every module of scikit-learn. One of these imports torch
+    if it is installed, which would take seconds and 200 MB without any use.
     """
     absent = object()
     loaded = sys.modules.get("torch", absent)

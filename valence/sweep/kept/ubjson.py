@@ -1,7 +1,7 @@
-"""Whether UBJSON holds as much as it declares.
+"""Check that UBJSON holds as many bytes as it declares.
 
-XGBoost keeps its trees in this format (https://ubjson.org, draft 12). Its own reader makes room for
-what an array declares before it looks whether the array is there.
+XGBoost stores its trees in this format (https://ubjson.org, draft 12). XGBoost's own reader
+allocates the declared size of an array before it checks that the array is there.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _MOST_DEPTH = 64
 
 
 def require_whole_ubjson(content: bytes) -> None:
-    """Walk through a UBJSON value, and see that every count and length is backed by bytes.
+    """Refuse a UBJSON value unless bytes are there for each count and length in it.
 
     Raises
     ------
     ValueError
-        If something is declared that is not there, is of no type that XGBoost writes, or is nested
-        too deeply.
+        If a declared value is missing, has a type that XGBoost does not write, or is nested too
+        deeply.
     """
     end = _Reader(content).value(0, _MOST_DEPTH)
     if end != len(content):
@@ -28,13 +28,13 @@ def require_whole_ubjson(content: bytes) -> None:
 
 
 class _Reader:
-    """Positions in `content`: each method takes one and returns the one that follows."""
+    """A reader of `content`: each method takes a position and returns the one after its value."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
 
     def value(self, at: int, depth: int) -> int:
-        """Pass a value with its marker."""
+        """Skip a value and its marker."""
         return self._body(self._marker(at), at + 1, depth)
 
     def _marker(self, at: int) -> bytes:
@@ -70,7 +70,7 @@ class _Reader:
             if _FIXED.get(kind, 0) == 0:
                 raise ValueError(f"its trees hold an array of the unknown type {kind!r}")
             return self._skip(at, count * _FIXED[kind])
-        # A member takes a byte at least.
+        # Each member takes at least one byte, so refuse an impossible count before the loop.
         self._skip(at, count)
         for _ in range(count):
             at = self._member(at, depth, named=named)

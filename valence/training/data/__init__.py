@@ -1,4 +1,4 @@
 """Choose and load the batches of a training.
 
-Segments come from the GPU's memory, the machine's memory or the store.
+The segments come from the GPU's memory, the host's memory or the store.
 """

@@ -1,4 +1,4 @@
-"""A batch of windows, and where batches come from."""
+"""Batches of windows, and the interface of their sources."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Labelled:
     Attributes
     ----------
     recording
-        Its Id.
+        Id of the recording.
     mel
-        In dB as stored, `[segments, n_mels, n_frames]`.
+        Log-mel in dB as stored, `[segments, n_mels, n_frames]`.
     starts
         First segment of each labelled sequence, `[rows]`.
     target
@@ -40,9 +40,9 @@ class Batch:
     Attributes
     ----------
     mel
-        In dB as stored, `[runs, run_segments, n_mels, n_frames]`.
+        Log-mel in dB as stored, `[groups, group_segments, n_mels, n_frames]`.
     target
-        Labels of the windows, run after run, float32 `[windows, targets]`.
+        Labels of the windows, group after group, float32 `[windows, targets]`.
     """
 
     mel: Tensor
@@ -50,10 +50,10 @@ class Batch:
 
 
 class Source(Protocol):
-    """Where a worker's batches come from."""
+    """A source of one worker's batches and validation recordings."""
 
     def batches(self, seed: int, epoch: int) -> Iterable[Batch]:
-        """This worker's part of the batches of an epoch, in order, on the training's device."""
+        """Yield this worker's part of an epoch's batches, in order, on the training's device."""
 
     def recordings(self) -> Iterable[Labelled]:
-        """This worker's part of the validation recordings."""
+        """Return this worker's part of the validation recordings."""

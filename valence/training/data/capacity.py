@@ -1,4 +1,4 @@
-"""How much memory the segments of a training take, and where they fit."""
+"""Compute the memory that the segments of a training take, and refuse a choice that cannot fit."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from valence.segments.store import SegmentStore
 from valence.training.data.sampling import Sampling
 
 Residency = Literal["device", "host", "stream"]
-# What is left of a device's memory for the model, its gradients and the batches.
+# Segments may take this share of a device's free memory. The rest is for the model, its gradients
+# and the batches.
 _DEVICE_SHARE = 0.6
-# Pools that are in memory where segments are streamed: one is used, one waits, two are being read.
+# Number of pools in memory while segments are streamed: one in use, one waiting, two being read.
 POOLS_HELD = 4
 
 
 @dataclass(frozen=True)
 class Members:
-    """The recordings of a training, sorted by Id, and what of them is read.
+    """The recordings of a training, sorted by Id, and the copies and labels to read.
 
     Attributes
     ----------
     train, validation
-        Ids.
+        Ids of the recordings to train on and to validate on.
     copies
-        Augmented copies of each training recording.
+        Number of augmented copies of each training recording.
     targets
-        Labels.
+        Labels to read.
     short
-        Labelled recordings that are left out because they are too short.
+        Ids of labelled recordings that are left out because they are too short.
     """
 
     train: tuple[str, ...]
@@ -44,19 +45,19 @@ class Members:
 
 
 def members(store: SegmentStore, config: Config) -> Members:
-    """The recordings that `config` can train and validate on.
+    """List the recordings that `config` can train and validate on.
 
     Raises
     ------
     TrainingError
-        If there is none to train or none to validate on.
+        If there is none to train on, or none to validate on.
     """
     frame = store.recordings()
-    run = Sampling.of(config.sequence, config.train).run_segments
+    group = Sampling.of(config.sequence, config.train).group_segments
     labelled = frame[(frame["status"] == "ok") & (frame["labelled"] > 0)]
     found: dict[str, tuple[str, ...]] = {}
     short: list[str] = []
-    for split, least in (("train", run), ("validation", config.sequence.length)):
+    for split, least in (("train", group), ("validation", config.sequence.length)):
         those = labelled[labelled["split"] == split]
         enough = those["segments"] >= least
         found[split] = tuple(those.loc[enough, "Id"])
@@ -65,7 +66,7 @@ def members(store: SegmentStore, config: Config) -> Members:
     if not train or not validation:
         raise TrainingError(
             f"'{store.root}' holds {len(train)} labelled recordings to train on with at least "
-            f"{run} segments each (sequence.length, and sequence.stride more for each further of "
+            f"{group} segments each (sequence.length, and sequence.stride more for each further of "
             f"train.windows_per_group) and {len(validation)} to validate on with at least "
             f"{config.sequence.length}; at least one of each is needed. Look at 'valence check', "
             "at [split], and at sequence.length."
@@ -75,14 +76,14 @@ def members(store: SegmentStore, config: Config) -> Members:
 
 
 def held_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
-    """Bytes of the mel of all segments that training and validation read."""
+    """Compute the bytes of the mel of all segments that training and validation read."""
     segments = store.recordings().set_index("Id")["segments"]
     n = int(segments[list(chosen.train)].sum()) * (chosen.copies + 1)
     return (n + int(segments[list(chosen.validation)].sum())) * _segment_bytes(config)
 
 
 def pool_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
-    """Most bytes of mel in a pool that an epoch shuffles within itself."""
+    """Compute the most bytes of mel that one pool of an epoch can hold."""
     segments = store.recordings().set_index("Id")["segments"][list(chosen.train)]
     whole = int(segments.sum()) * (chosen.copies + 1)
     most = max(config.train.shuffle_segments, int(segments.max()))
@@ -90,12 +91,12 @@ def pool_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
 
 
 def require_streamable(size: int, limit: float) -> None:
-    """Refuse to stream if what is held meanwhile, `size` bytes, is more than `limit` bytes.
+    """Refuse to stream if the pools in memory, `size` bytes, would exceed `limit` bytes.
 
     Raises
     ------
     TrainingError
-        If it is.
+        If `size` is larger than `limit`.
     """
     if size > limit:
         raise TrainingError(
@@ -110,7 +111,7 @@ def _segment_bytes(config: Config) -> int:
 
 
 def device_room(device: torch.device) -> int:
-    """Bytes that segments may take on `device`; a CPU has none beside the host's."""
+    """Return the bytes that segments may take on `device`; 0 for a CPU, which has the host's."""
     if device.type != "cuda":
         return 0
     free, _ = torch.cuda.mem_get_info(device)
@@ -118,12 +119,12 @@ def device_room(device: torch.device) -> int:
 
 
 def require_room(size: int, room: int) -> None:
-    """Refuse to hold `size` bytes of segments on a device with `room` for fewer.
+    """Refuse to hold `size` bytes of segments on a device that has only `room` bytes for them.
 
     Raises
     ------
     TrainingError
-        If it is fewer.
+        If `size` is larger than `room`.
     """
     if size > room:
         raise TrainingError(

@@ -1,4 +1,4 @@
-"""Where the segments of a training live: on the device, in the host's memory, or in the store."""
+"""Keep the segments of a training in memory, the device's or the host's, and make its batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from valence.training.data.sampling import Sampling, epoch_plan
 def labelled_windows(
     target: NDArray[np.float32], sampling: Sampling, of: LabelOf
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The windows of a recording to evaluate on: phase 0, all labels known; and their labels."""
+    """Return the windows to evaluate on, of phase 0 and with all labels known, and their labels."""
     starts = windows(sampling.length, sampling.stride, segments=len(target))
     labels = window_targets(target, starts, sampling.length, of)
     known = np.isfinite(labels).all(axis=1)
@@ -40,7 +40,7 @@ def labelled_windows(
 
 
 def my_share(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """This worker's recordings of those that all workers evaluate."""
+    """Return this worker's share of the recordings that all workers evaluate."""
     return tuple(spans[rank() :: world_size()])
 
 
@@ -50,15 +50,15 @@ class ResidentSource:
     Parameters
     ----------
     store
-        Where they are read from, once.
+        Store that the segments are read from, once.
     config
         The whole configuration.
     chosen
-        What is read.
+        Recordings to read.
     device
-        Where batches are wanted.
+        Device that batches are delivered to.
     residency
-        Where segments are kept.
+        Memory that holds the segments: the device's or the host's.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ResidentSource:
         )
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """This worker's part of each batch, gathered as it is asked for."""
+        """Yield this worker's part of each batch, gathered when it is needed."""
         plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=world_size())
         picked = (
             pick
@@ -96,15 +96,15 @@ class ResidentSource:
         return deliver(picked, held=self._mel.device, device=self._device)
 
     def recordings(self) -> tuple[Labelled, ...]:
-        """This worker's part of the validation recordings."""
+        """Return this worker's part of the validation recordings."""
         return self._recordings
 
 
 def _held(store: SegmentStore, spans: Sequence[Span], device: torch.device) -> Tensor:
-    """The mel of `spans` on `device`, which the host never holds more of than a block."""
+    """Read the mel of `spans` onto `device`; the host holds only one block on the way."""
     mel: Tensor | None = None
     for where, block in mel_blocks(store, spans):
-        # What is read lies in memory that may not be written, which torch would not take.
+        # The block's memory is read-only, and torch warns of such memory, so copy it.
         part = torch.from_numpy(block.copy())
         if mel is None:
             size = (total_length(spans), *part.shape[1:])

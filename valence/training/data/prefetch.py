@@ -1,8 +1,8 @@
-"""From segments that are held somewhere to batches on the device, the next while one is used.
+"""Gather batches from the segments in memory, and copy them to the device ahead of their use.
 
-Where the device holds the segments a batch is a gathering there, of indices that were sent once a
-pool, and nothing waits. What the host holds is gathered into pinned memory by a thread and copied
-on a stream of its own while the device works on the batch before.
+If the device holds the segments, it gathers each batch itself by indices that are sent once for
+each pool, and nothing waits. If the host holds them, a thread gathers each batch into pinned
+memory. The batch is then copied on a stream of its own, while the device works on the batch before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from valence.training.data.sampling import Sampling, window_starts
 
 T = TypeVar("T")
 
-# Batches that are on their way to a device while one is used.
+# Number of batches on their way to a device while one is in use.
 _BATCHES_AHEAD = 2
 
 
@@ -36,11 +36,12 @@ class Pick:
     Attributes
     ----------
     mel
-        All that is held, in dB, `[segments, n_mels, n_frames]`.
+        All segments in memory, in dB, `[segments, n_mels, n_frames]`.
     index
-        Which of it the runs are, int64 `[runs, run_segments]`, where `mel` is.
+        Places of the groups' segments in `mel`, int64 `[groups, group_segments]`, on the device of
+        `mel`.
     target
-        Labels of the windows, float32 `[windows, targets]`, where `mel` is.
+        Labels of the windows, float32 `[windows, targets]`, on the device of `mel`.
     """
 
     mel: Tensor
@@ -48,7 +49,7 @@ class Pick:
     target: Tensor
 
     def gather(self, *, pinned: bool = False) -> Batch:
-        """The batch, where `mel` is; `pinned` has it in memory that a device copies from."""
+        """Gather the batch on the device of `mel`; with `pinned`, in pinned memory."""
         size = (*self.index.shape, *self.mel.shape[1:])
         out = torch.empty(size, dtype=self.mel.dtype, device=self.mel.device, pin_memory=pinned)
         torch.index_select(self.mel, 0, self.index.flatten(), out=out.flatten(0, 1))
@@ -62,34 +63,35 @@ def picks(
     sampling: Sampling,
     of: LabelOf,
 ) -> Iterator[Pick]:
-    """This worker's part of each batch of a pool.
+    """Pick this worker's part of each batch of a pool.
 
     Parameters
     ----------
     batches
-        First segments of the runs of each, int64 `[runs]`, counted in `mel`.
+        For each batch, the places in `mel` of the groups' first segments, int64 `[groups]`.
     mel
-        What is held, `[segments, n_mels, n_frames]`.
+        The segments in memory, `[segments, n_mels, n_frames]`.
     target
-        Its labels, `[segments, targets]`.
+        Labels of the segments, `[segments, targets]`.
     sampling, of
-        What a run is, and its windows' labels.
+        Settings of groups and windows, and the definition of a window's label.
     """
-    mine = [runs[rank() :: world_size()] for runs in batches]
+    mine = [groups[rank() :: world_size()] for groups in batches]
     every = np.concatenate([np.zeros(0, np.int64), *mine])
     labels = window_targets(target, window_starts(every, sampling), sampling.length, of)
     first, known = (torch.from_numpy(each).to(mel.device) for each in (every, labels))
-    within = torch.arange(sampling.run_segments, device=mel.device)
+    within = torch.arange(sampling.group_segments, device=mel.device)
     at = 0
-    for runs in mine:
-        end = at + len(runs)
+    per_group = sampling.windows_per_group
+    for groups in mine:
+        end = at + len(groups)
         index = first[at:end, None] + within
-        yield Pick(mel, index, known[at * sampling.run : end * sampling.run])
+        yield Pick(mel, index, known[at * per_group : end * per_group])
         at = end
 
 
 def deliver(picked: Iterable[Pick], *, held: torch.device, device: torch.device) -> Iterator[Batch]:
-    """The batches of `picked` from where segments are `held`, in order, on `device`."""
+    """Gather the batches of `picked` on the device `held`, and yield them in order on `device`."""
     if held.type == device.type:
         for pick in picked:
             yield pick.gather()
@@ -97,14 +99,15 @@ def deliver(picked: Iterable[Pick], *, held: torch.device, device: torch.device)
     for batch, copied in ahead(_sent(picked, device), most=_BATCHES_AHEAD):
         stream = torch.cuda.current_stream(device)
         stream.wait_event(copied)
-        # They are another stream's, which must not reuse their memory while this one reads it.
+        # The tensors belong to the copying stream. Recording their use here keeps that stream from
+        # reusing their memory while this stream reads it.
         batch.mel.record_stream(stream)
         batch.target.record_stream(stream)
         yield batch
 
 
 def _sent(picked: Iterable[Pick], device: torch.device) -> Iterator[tuple[Batch, torch.cuda.Event]]:
-    """Batches whose copies to a GPU have begun, and what tells that they have ended."""
+    """Yield batches whose copies to a GPU have begun, and the events that mark their end."""
     with torch.cuda.device(device):
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         for pick in picked:
@@ -117,9 +120,9 @@ def _sent(picked: Iterable[Pick], device: torch.device) -> Iterator[tuple[Batch,
 
 
 def ahead(items: Iterable[T], *, most: int) -> Iterator[T]:
-    """The same items, up to `most` of them made by a thread before they are asked for.
+    """Yield the same items; a thread makes up to `most` of them before they are needed.
 
-    What making one raises is raised here, in its turn.
+    An error that making an item raises is raised here in the place of that item.
     """
     made: queue.Queue[tuple[T] | BaseException | None] = queue.Queue()
     room = threading.Semaphore(most)
