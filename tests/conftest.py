@@ -1,6 +1,6 @@
-"""What tests share: one Ray session, a tiny corpus, a small configuration, real speech if there.
+"""Provide what tests share: a Ray session, a tiny corpus, a small configuration and real speech.
 
-And no GPU: only tests that are skipped where there is none see one.
+Only tests that need a GPU can see one, so that all others give the same result on every machine.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from valence.config import Config
 from valence.storage.location import Location
 from valence.sweep.features import Features
 
-# Token authentication is tested where a cluster of its own is started; here it only costs time.
+# Token authentication is tested on separate clusters; here it would only cost time.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
-# Threads that wait for others by spinning take the cores from the tests beside; results are equal.
+# Threads that spin while they wait take the cores from tests in other processes. Passive waiting
+# gives the same results.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# How long an example takes says how busy the machine is, and nothing about the code.
+# The time of an example depends on the load of the machine, so a deadline would test nothing.
 settings.register_profile("valence", deadline=None)
 settings.load_profile("valence")
 
@@ -37,22 +38,22 @@ _NEMO = Path(__file__).resolve().parents[2] / "shared" / "data" / "nemo"
 
 
 def _needs_a_gpu(item: pytest.Item) -> bool:
-    """Whether a test is skipped where there is no GPU."""
+    """Return whether a test is skipped on machines without a GPU."""
     return any(mark.kwargs.get("reason") == _NEEDS_A_GPU for mark in item.iter_markers("skipif"))
 
 
 @contextmanager
 def _no_gpu() -> Iterator[None]:
-    """No GPU is seen, neither here nor by the processes that are started in the block."""
+    """Hide all GPUs from this process and from processes that are started in the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        # What this process sees was settled when it first asked, as the tests were collected.
+        # This process counted its GPUs during the collection of tests; torch keeps that number.
         patch.setattr("torch.cuda.is_available", lambda: False)
         yield
 
 
 def _has(item: pytest.Item, fixture: str) -> bool:
-    """Whether a test is given a fixture, by way of others too."""
+    """Return whether a test uses a fixture, directly or through other fixtures."""
     return fixture in getattr(item, "fixturenames", ())
 
 
@@ -63,26 +64,27 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that need a GPU first: torch keeps some of what it finds out about devices.
+    """Order the tests.
 
-    Those that share a cluster come last, because it is up until the end.
+    Tests that need a GPU come first, because torch caches facts about devices. Tests that share a
+    cluster come last, because the cluster runs until the end.
     """
     items.sort(key=lambda item: (not _needs_a_gpu(item), _has(item, "cluster")))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Let a test, and the fixtures that it sets up, say the same on every machine."""
+    """Hide the GPUs from a test and its fixtures, unless the test needs one."""
     with nullcontext() if _needs_a_gpu(item) else _no_gpu():
         return (yield)
 
 
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
-    """One local Ray of four logical CPUs and no GPU for the whole session."""
+    """Start one local Ray with four logical CPUs and no GPU for the whole session."""
     import ray
 
-    # It may be a test that needs a GPU that is the first to ask for it.
+    # The first test that uses this fixture may be one that sees the GPU.
     with _no_gpu():
         ray.init(
             "local",
@@ -101,7 +103,10 @@ def ray_local() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
-    """Address of an S3 server of this process, with the bucket `shared`; any credentials do."""
+    """Start an S3 server in this process and return its address; any credentials are accepted.
+
+    The server has the bucket `shared`.
+    """
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -121,7 +126,7 @@ def object_store() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Location:
-    """A synthetic corpus of six subjects, 40 s each, in the MuSe layout."""
+    """Write a synthetic corpus of six subjects, 40 s each, in the MuSe layout."""
     from valence.corpus.synthetic import write_corpus
 
     folder = Location.parse(tmp_path_factory.mktemp("corpus"))
@@ -131,7 +136,7 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Location:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> Config:
-    """A configuration under which every stage takes seconds."""
+    """Return a configuration with which every stage takes only seconds."""
     return Config.resolve(
         Config(),
         assignments=[
@@ -148,7 +153,7 @@ def tiny_config() -> Config:
 
 @pytest.fixture(scope="session")
 def nemo() -> Location:
-    """Real speech in the MuSe layout; it is no part of the repository."""
+    """Return a corpus of real speech in the MuSe layout, which is not part of the repository."""
     if not _NEMO.is_dir():
         pytest.skip(f"no corpus of real speech at {_NEMO}")
     return Location.parse(_NEMO)
@@ -156,7 +161,10 @@ def nemo() -> Location:
 
 @pytest.fixture(scope="session")
 def make_features() -> Callable[..., Features]:
-    """Sequences with deep features that tell of their labels, two subjects and more a split."""
+    """Return a function that makes sequences whose deep features are related to their labels.
+
+    By default each split has two or more subjects.
+    """
     import numpy as np
 
     from valence.sweep.features import concatenate

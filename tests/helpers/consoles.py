@@ -1,4 +1,4 @@
-"""Reports that nobody sees."""
+"""Provide consoles whose output nobody sees."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipelines.runtime.console import Bar, Console
 
 
 def quiet() -> Console:
-    """A console on a terminal of its own."""
+    """Return a console on a terminal in memory."""
     return Console(RichConsole(file=io.StringIO(), force_terminal=True))
 
 
 class Told(Console):
-    """Remembers what was said, as where there is no terminal."""
+    """A console that keeps its lines and has no terminal."""
 
     def __init__(self) -> None:
         super().__init__()

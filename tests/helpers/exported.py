@@ -1,4 +1,4 @@
-"""What Prometheus would read of the work."""
+"""Read the metrics that Ray exports to Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ray
 
 
 def exported(name: str) -> dict[str, float]:
-    """Values of a counter, summed over processes, by status or step."""
+    """Read the values of a counter by status or step, summed over all processes."""
     node = next(node for node in ray.nodes() if node["Alive"])
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     with urllib.request.urlopen(address, timeout=5) as answer:

@@ -1,8 +1,8 @@
-"""Processes that are killed at a step of what they do to a run's files, by the signal itself.
+"""Kill processes by SIGKILL at a chosen step of their changes to a run's files.
 
-On a disk a step is a call to the system that makes, renames or removes something; Python's own
-audit hook tells of each before it is made. On an object store it is a request that changes what
-others see; the server kills the process that sent it, before it does what is asked.
+On a disk a step is a system call that makes, renames or removes a file or folder. Python's audit
+hook reports each call before it is made. On an object store a step is a request that changes what
+other processes see. The server kills the sender before it answers the request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from werkzeug.serving import make_server
 
 from valence.storage.location import Location
 
-# What a process loads before it is copied for each child: that is most of what a call would cost.
+# The fork server loads these modules once. Children are its copies, so they start without the
+# imports, which would take most of their time.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["pytest", "tests.helpers.replacing"])
 
@@ -36,7 +37,7 @@ _MOST_FIGURES = 2
 
 @dataclass(frozen=True)
 class Killed:
-    """The process was killed at the step that was asked for."""
+    """The result of a process that was killed at the chosen step."""
 
 
 def in_child(
@@ -45,16 +46,16 @@ def in_child(
     step: int | None = None,
     at: Location | KillingServer | None = None,
 ) -> Any:
-    """Do `work` in a process of its own; returns what it gives, which can be pickled, or `Killed`.
+    """Call `work` in a separate process; return its result, which must be picklable, or `Killed`.
 
     Parameters
     ----------
     work
-        A function of a module, and its arguments.
+        A function at the top level of a module, followed by its arguments.
     step
-        Which of its changes kills the process, from 1; None kills it at none.
+        Number of the change at which the process is killed, from 1; None never kills it.
     at
-        Where changes count: a folder on a disk, or an object store.
+        Place whose changes count: a folder on a disk, or an object store.
     """
     here, there = _CONTEXT.Pipe()
     folder = at.path if isinstance(at, Location) else None
@@ -65,9 +66,9 @@ def in_child(
         at.arm(child.pid, step)
     here.send("go")
     try:
-        kind, told = here.recv()
+        kind, answer = here.recv()
     except EOFError:
-        kind, told = "killed", None
+        kind, answer = "killed", None
     finally:
         here.close()
     child.join(_ENDED_SECONDS)
@@ -76,14 +77,14 @@ def in_child(
         return Killed()
     assert child.exitcode == 0
     if kind == "raised":
-        raise told
-    return told
+        raise answer
+    return answer
 
 
 def _child(
     there: Connection, root: str | None, step: int | None, work: Callable[..., Any], arguments: Any
 ) -> None:
-    # A collection would touch, and so copy, all that was loaded before this process was copied.
+    # Garbage collection would write to, and so copy, the memory shared with the fork server.
     gc.disable()
     there.recv()
     if root is not None and step is not None:
@@ -95,15 +96,15 @@ def _child(
 
 
 class _Steps:
-    """Counts changes down to the one that is to kill."""
+    """A countdown of changes to the one that kills the process."""
 
     def __init__(self, step: int) -> None:
         self._left, self._figures = step, 0
 
     def take(self, path: str) -> bool:
-        """Count a change of `path`; returns whether it is the one."""
+        """Count a change of `path`, and return whether it is the one that kills."""
         if "/figures/" in path:
-            # A dozen files that are written one after the other: two kills among them will do.
+            # A dozen figures are written one after the other; two kills among them suffice.
             self._figures += 1
             if self._figures > _MOST_FIGURES:
                 return False
@@ -112,7 +113,7 @@ class _Steps:
 
 
 def _die_at(step: int, root: str) -> None:
-    """Kill this process before its change number `step` of what stands under `root`."""
+    """Kill this process before its change number `step` under `root`."""
     steps = _Steps(step)
 
     def change(path: str) -> None:
@@ -122,11 +123,11 @@ def _die_at(step: int, root: str) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         match event, arguments:
             case "open", (str() | bytes() as path, _, int(flags)) if flags & _CHANGES:
-                # A file that takes its place once it is whole does so when it is renamed.
+                # A partial file becomes visible when it is renamed, and that step is counted.
                 if not (place := _absolute(path)).endswith(".partial"):
                     change(place)
             case "os.remove" | "os.rmdir", (path, folder):
-                # One that is not there is no change.
+                # Removing a missing file changes nothing.
                 if os.path.lexists(place := _absolute(path, folder)):
                     change(place)
             case "os.mkdir", (path, _, folder):
@@ -140,7 +141,7 @@ def _die_at(step: int, root: str) -> None:
     sys.addaudithook(hook)
 
     class Counting(fs.LocalFileSystem):
-        """Arrow moves files without a word to Python."""
+        """Arrow's file system with counted moves, which Python's audit hook does not see."""
 
         def move(self, source: str, target: str) -> None:
             change(target)
@@ -150,7 +151,7 @@ def _die_at(step: int, root: str) -> None:
 
 
 def _absolute(path: str | bytes | os.PathLike[str], folder: int = -1) -> str:
-    """Where a path is that is given relative to a folder that is open, or to this process's."""
+    """Make a path absolute that is relative to an open folder or to the working folder."""
     place = Path(os.fsdecode(path))
     if folder >= 0:
         place = Path(f"/proc/self/fd/{folder}").readlink() / place
@@ -158,7 +159,7 @@ def _absolute(path: str | bytes | os.PathLike[str], folder: int = -1) -> str:
 
 
 class KillingServer:
-    """An S3 server of this process that can kill whoever sends it a request."""
+    """An S3 server in this process that can kill the sender of a request."""
 
     def __init__(self) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app
@@ -172,12 +173,12 @@ class KillingServer:
         self.endpoint = f"127.0.0.1:{self._server.server_port}"
 
     def arm(self, process: int | None, step: int | None) -> None:
-        """Kill `process` at its change number `step`, or let it live."""
+        """Kill `process` at its change number `step`; None never kills it."""
         with self._lock:
             self._victim, self._steps = process or 0, _Steps(step or 0)
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -193,7 +194,7 @@ class KillingServer:
 
 
 def _changes(request: dict[str, Any]) -> bool:
-    """Whether a request changes what others see; a part of an upload does not until its end."""
+    """Return whether a request changes what others see; parts of an upload do not."""
     query = request["QUERY_STRING"]
     match request["REQUEST_METHOD"]:
         case "DELETE":
@@ -207,7 +208,7 @@ def _changes(request: dict[str, Any]) -> bool:
 
 @contextmanager
 def killing_server() -> Iterator[KillingServer]:
-    """A server for the block, with the bucket `shared`; any credentials do."""
+    """Run a server with the bucket `shared` for the block; any credentials are accepted."""
     import boto3
 
     server = KillingServer()

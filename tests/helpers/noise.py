@@ -1,4 +1,4 @@
-"""A corpus of noise in the MuSe layout: work for preprocessing, and nothing to learn."""
+"""Write a corpus of noise in the MuSe layout: work for preprocessing, and nothing to learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import soundfile
 
 
 def write_noise_corpus(folder: Path, seconds: Mapping[str, int], *, sr: int, devel: str) -> None:
-    """Write recordings of so many seconds by their Ids, labelled; all but `devel` train."""
+    """Write a labelled recording for each Id in `seconds`; all but `devel` are for training."""
     for name in ("raw_data/audio", "label_segments/valence", "metadata"):
         (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)

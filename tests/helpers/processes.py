@@ -1,4 +1,4 @@
-"""Processes of this machine: waiting for what they do, and killing them."""
+"""Wait for processes of this machine, and kill them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def wait_for(until: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Return once `until` holds; a test fails where it does not in time."""
+    """Wait until `until` holds; fail the test if that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -20,7 +20,7 @@ def wait_for(until: Callable[[], object], what: str, seconds: float = 120) -> No
 
 
 def command(pid: int) -> str:
-    """The command line of a process; empty where there is none or it has ended."""
+    """Return the command line of a process; empty if there is no such process."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
@@ -28,7 +28,7 @@ def command(pid: int) -> str:
 
 
 def descendants(pid: int) -> list[int]:
-    """Processes under another one, parents before their children."""
+    """List all descendants of a process, parents before their children."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -40,7 +40,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def kill_with_descendants(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
-    """Kill a process and all under it at once, as when the machine goes down, and see them end."""
+    """Kill a process and its descendants at once, like a power cut, and wait for their end."""
     tree = [process.pid, *descendants(process.pid)]
     for pid in tree:
         with suppress(ProcessLookupError):

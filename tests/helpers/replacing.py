@@ -1,7 +1,8 @@
-"""What replaces outputs, stage by stage: the stages' own functions, with Ray's part done here.
+"""Replace the outputs of each stage, by the stages' own functions but without Ray.
 
-Ray only spreads the work of these stages over processes. A child that is killed does it by itself,
-so that a kill costs no start of Ray; what begins, removes, writes and finishes is the product's.
+Ray only spreads the work of these stages over processes. Here the child process that is killed does
+this work itself, so that a kill costs no start of Ray. The product's own code still begins,
+removes, writes and finishes the outputs.
 """
 
 from __future__ import annotations
@@ -76,25 +77,26 @@ _NODE = Node("a", "here", {"CPU": 2.0, "memory": 2.0**33}, {})
 
 @dataclass(frozen=True)
 class Scenario:
-    """Outputs, what they are replaced by, and who uses them.
+    """Old outputs, the new outputs that replace them, and the commands that use them.
 
     Attributes
     ----------
     name
-        What pytest calls it.
+        Name of the scenario, which pytest shows.
     prepare
-        Makes what the outputs are made of under a root, from a folder of inputs.
+        Function that makes the input of the outputs under a root, from a folder of inputs.
     old, new
-        Make the outputs under a root, from a folder of inputs; `overwrite` replaces others.
+        Functions that make the outputs under a root, from a folder of inputs. Their last argument
+        is `overwrite`, which replaces other outputs.
     use
-        What the commands that need the outputs find under a root, or the refusal of each.
+        Function that returns, for each command that needs the outputs, its finding or refusal.
     parts
         Folders and files under a root that hold the outputs.
     record
-        The stage's record, if there is one.
+        Path of the stage's record, if there is one.
     change
-        What befalls the inputs before the outputs are replaced, if that is why they are. Then they
-        cannot be made again as they were.
+        Function that changes the inputs before the outputs are replaced, if that is the reason for
+        replacing them. After it, the old outputs cannot be made again.
     """
 
     name: str
@@ -108,7 +110,7 @@ class Scenario:
 
 
 def make_inputs(folder: str) -> None:
-    """Two corpora of three speakers: in the second one has other sound, and a fourth is gone."""
+    """Write corpus `a` of four speakers; `b` has no fourth one and other sound of the third."""
     root = Location.parse(folder)
     for name, subjects in (("a", 4), ("b", 3)):
         write_corpus(root / name, subjects=subjects, seconds=8.0, sr=12_000, seed=1)
@@ -122,7 +124,7 @@ def make_inputs(folder: str) -> None:
 
 
 def prepare(name: str, inputs: str, root: str) -> None:
-    """Make what a scenario's outputs are made of."""
+    """Make the input of a scenario's outputs."""
     with _alone():
         if (local := Location.parse(root).local) is not None:
             local.mkdir(parents=True)
@@ -130,7 +132,7 @@ def prepare(name: str, inputs: str, root: str) -> None:
 
 
 def change(name: str, inputs: str, root: str) -> None:
-    """Let happen what outputs are replaced for."""
+    """Change the inputs, if that is the reason why the scenario replaces its outputs."""
     befalls = SCENARIOS[name].change
     if befalls is not None:
         with _alone():
@@ -138,7 +140,7 @@ def change(name: str, inputs: str, root: str) -> None:
 
 
 def make(name: str, which: str, inputs: str, root: str, overwrite: bool) -> str | None:
-    """Make the old or the new outputs; returns why that was refused, or None if it was not."""
+    """Make the old or the new outputs; return the refusal, or None without one."""
     scenario = SCENARIOS[name]
     work = scenario.old if which == "old" else scenario.new
     with _alone(inputs):
@@ -150,16 +152,17 @@ def make(name: str, which: str, inputs: str, root: str, overwrite: bool) -> str 
 
 
 def found(name: str, root: str) -> dict[str, Any]:
-    """What those find who use the outputs: of each its finding, or `refused` with the message."""
+    """Return what each command that uses the outputs finds, or `refused` with its message."""
     with _alone():
         return SCENARIOS[name].use(Location.parse(root))
 
 
 def go_on(name: str, inputs: str, root: str) -> tuple[dict[str, Any], list[Any]]:
-    """Make the calls that may follow on a kill, and tell what came of them.
+    """Make the calls that a user may make after a kill, and return their results.
 
-    The outputs are used; they are made as they were, as they were to be, and, where that was
-    refused, so with `--overwrite`. Of a call it tells the refusal, or the contents that it left.
+    First the outputs are used. Then the old outputs are made, then the new ones, and if that was
+    refused, the new ones with `--overwrite`. The result of each call is its refusal, or the
+    contents that it left.
     """
     used, outcomes = found(name, root), []
     calls = [("new", False), ("new", True)]
@@ -174,23 +177,23 @@ def go_on(name: str, inputs: str, root: str) -> tuple[dict[str, Any], list[Any]]
 
 
 def turn_back(name: str, inputs: str, root: str) -> Any:
-    """Make the old outputs over whatever stands there, and tell what stands there then."""
+    """Make the old outputs over any others; return the contents, or the refusal."""
     refusal = make(name, "old", inputs, root, True)
     return refusal if refusal is not None else contents(name, root)
 
 
 def contents(name: str, root: str) -> dict[str, str]:
-    """Digests of all outputs, less what no two calls share, such as the time that they took."""
-    told = {}
+    """Compute digests of all outputs, without parts that differ in every call, such as times."""
+    digests = {}
     for path, content in files(Location.parse(root)):
         if path.startswith(SCENARIOS[name].parts):
             lasting = b"" if path.endswith(_PASSING_FILES) else _lasting(path, content)
-            told[path] = sha256(lasting).hexdigest()
-    return told
+            digests[path] = sha256(lasting).hexdigest()
+    return digests
 
 
 def files(place: Location, under: str = "") -> Iterator[tuple[str, bytes]]:
-    """The files of a folder, hidden ones left out, by their paths under it, with their contents."""
+    """Yield the path (relative to `place`) and content of each file that is not hidden."""
     for entry in place.everything():
         if entry.is_folder():
             yield from files(entry, f"{under}{entry.name}/")
@@ -198,16 +201,16 @@ def files(place: Location, under: str = "") -> Iterator[tuple[str, bytes]]:
             yield f"{under}{entry.name}", entry.read_bytes()
 
 
-# Keys whose values differ from call to call, and those that do in a file of this name.
+# Keys whose values differ from call to call: in all JSON files, and in files of one name.
 _PASSING = {"seconds", "times", "machine", "digest", "former"}
 _PASSING_IN = {"prediction.json": {"status"}, "regressor.json": {"sha256"}}
-# Where a root lies, which is called `run`.
+# The path of a root, which is called `run`.
 _ROOT = re.compile(rb'(s3:/)?/[^" ]*?/run\b')
 _LASTING_IN_RECORD = ("status", "made_of", "fingerprint")
 
 
 def _lasting(path: str, content: bytes) -> bytes:
-    """What two calls that make the same share of a file."""
+    """Return the part of a file that is equal for any two calls that make the same output."""
     name = path.rpartition("/")[2]
     if name.endswith((".json", ".toml", ".md")):
         content = _ROOT.sub(b"RUN", content)
@@ -223,12 +226,12 @@ def _lasting(path: str, content: bytes) -> bytes:
             frame = pd.read_csv(io.BytesIO(content))
             return frame.drop(columns="seconds", errors="ignore").to_csv().encode()
         case "parquet" if path.startswith(("out", "sweep")):
-            # How long it took, and where the sound lies, stand beside the values.
+            # Metadata hold the duration and the path of the sound, so only the values count.
             return repr(pq.read_table(io.BytesIO(content)).to_pydict()).encode()
     return content
 
 
-# A report says how long it took, and so do states of a training; archives hold when they were made.
+# Reports and states of a training contain durations, and archives contain the time of their making.
 _PASSING_FILES = ("report.html", ".pt", "state.json", "claim.json", ".skops")
 
 
@@ -240,7 +243,7 @@ def _less(tree: Any, keys: set[str]) -> Any:
 
 @contextmanager
 def _alone(inputs: str = "") -> Iterator[None]:
-    """Ray's part of the work is done in this process, on the one node that it is."""
+    """Do the work of Ray in this process, which then is the only node."""
     kept = Location.parse(inputs) / "trained"
     torch.set_num_threads(1)
     logging.disable()
@@ -255,7 +258,7 @@ def _alone(inputs: str = "") -> Iterator[None]:
             (pipelines.sweep.stage, "start_functionals", lambda *_: None),
             (pipelines.sweep.stage.ray, "put", lambda value: value),
             (pipelines.sweep.trials.ray, "get", lambda value: value),
-            # What a figure looks like is of no matter here, and drawing it takes longest.
+            # Drawing figures takes longest, and their look does not matter here.
             (Drawing, "png", lambda drawing, *_: f"{drawing.name}: {drawing.alt}".encode()),
             (Drawing, "svg", lambda *_: _SVG),
         ):
@@ -273,9 +276,9 @@ def _process(
     replace: bool,
 ) -> Iterator[RecordingOutcome]:
     for job in jobs:
-        told = begin_recording(job, store, config, replace=replace)
-        assert isinstance(told, RecordingOutcome), "these are short"
-        yield told
+        outcome = begin_recording(job, store, config, replace=replace)
+        assert isinstance(outcome, RecordingOutcome), "these are short"
+        yield outcome
 
 
 def _extract(todo: list[dict[str, Any]], run: Run, config: Config, console: Console) -> Any:
@@ -288,7 +291,7 @@ def _extract(todo: list[dict[str, Any]], run: Run, config: Config, console: Cons
 
 
 def _train(kept: Location, settings: Any, *_: Any) -> None:
-    """Train, or put in place what the same training left that was kept."""
+    """Train, or copy the files that an equal training has left in `kept`."""
     here = kept / fingerprint(settings.made_of)
     if here.exists():
         settings.claim.take()
@@ -324,25 +327,25 @@ def _with(*assignments: str) -> Config:
 
 
 def address(place: Location) -> str:
-    """Give the address that is parsed to `place`; its own URI leaves the credentials out."""
+    """Return an address that is parsed to `place`, with the credentials that its URI lacks."""
     return place.uri.replace("s3://", "s3://key:secret@")
 
 
-def _report() -> Console:
+def _console() -> Console:
     from rich.console import Console as RichConsole
 
     return Console(RichConsole(file=io.StringIO(), force_terminal=True))
 
 
 def _asked(**calls: Callable[[], Any]) -> dict[str, Any]:
-    """What each call gives, or that it was refused."""
-    told: dict[str, Any] = {}
+    """Return the result of each call, or its refusal."""
+    results: dict[str, Any] = {}
     for name, call in calls.items():
         try:
-            told[name] = call()
+            results[name] = call()
         except ValenceError as error:
-            told[name] = {"refused": str(error)}
-    return told
+            results[name] = {"refused": str(error)}
+    return results
 
 
 # The segments.
@@ -351,7 +354,7 @@ def _asked(**calls: Callable[[], Any]) -> dict[str, Any]:
 def _preprocess(corpus: str, *assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.preprocess.stage.preprocess(
-            inputs / corpus, Run(root), _with(*assignments), overwrite=overwrite, console=_report()
+            inputs / corpus, Run(root), _with(*assignments), overwrite=overwrite, console=_console()
         )
 
     return make
@@ -388,7 +391,7 @@ def _segments(inputs: Location, root: Location) -> None:
 def _train_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.train.stage.train(
-            Run(root), _with(*assignments), overwrite=overwrite, console=_report()
+            Run(root), _with(*assignments), overwrite=overwrite, console=_console()
         )
 
     return make
@@ -437,7 +440,7 @@ def _another_model(inputs: Location, root: Location) -> None:
 def _extract_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.extract.extract(
-            Run(root), _with(*assignments), overwrite=overwrite, console=_report()
+            Run(root), _with(*assignments), overwrite=overwrite, console=_console()
         )
 
     return make
@@ -484,7 +487,7 @@ def _made_up_features(inputs: Location, root: Location) -> None:
 def _sweep_with(*assignments: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.sweep.stage.sweep(
-            Run(root), _with(*assignments), overwrite=overwrite, console=_report()
+            Run(root), _with(*assignments), overwrite=overwrite, console=_console()
         )
 
     return make
@@ -504,7 +507,7 @@ def _use_sweep(root: Location) -> dict[str, Any]:
         assert best is not None
         return f"{best.about['steps']}"
 
-    return _asked(console=as_report, predict=as_predict)
+    return _asked(report=as_report, predict=as_predict)
 
 
 # The report.
@@ -561,7 +564,7 @@ def _predict_with(model: str) -> Callable[[Location, Location, bool], None]:
             root / model,
             root / "out",
             overwrite=overwrite,
-            console=_report(),
+            console=_console(),
         )
 
     return make

@@ -1,4 +1,4 @@
-"""Clusters of simulated nodes, each in a process of its own that runs a script."""
+"""Run scripts in separate processes, each with its own cluster of simulated nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from typing import Any
 
-# What the scripts begin with. A crash is noticed in three seconds instead of fifteen.
+# Code that precedes each script. Its settings detect a crash in three seconds, not fifteen.
 _PRELUDE = """
 import contextlib, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ def head(**arguments):
 def connect(cluster):
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     cluster.wait_for_nodes()
-    # What the stages import comes after Ray has read its environment.
+    # Import the stages only here, because Ray must read its environment before their imports.
     global Config, Location, Console, Run, preprocess
     from pipelines.preprocess.stage import preprocess
     from pipelines.runtime.console import Console
@@ -36,15 +36,15 @@ def connect(cluster):
     from valence.storage.location import Location
 
 def tell(*words):
-    "Print a line in one piece: what another thread prints would come between the words."
+    "Print a line in one write, so that no output of another thread comes between its words."
     print(" ".join(map(str, words)) + chr(10), end="", flush=True)
 
 def raylet_of(node):
-    "The process that the node's workers are children of."
+    "Return the id of the node's raylet, the parent process of its workers."
     return node.all_processes["raylet"][0].process.pid
 
 def working(raylet, name):
-    "Processes of a node that are at work on what Ray calls `name`."
+    "List the processes of a node that work on the task or actor `name`."
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -54,7 +54,7 @@ def working(raylet, name):
     return found
 
 def wait_for(until, what, stage, seconds=60):
-    "Return once `until` holds, which it must before `stage` ends."
+    "Wait until `until` holds; fail if `stage` ends first."
     deadline = time.monotonic() + seconds
     while not until():
         assert not stage.done(), f"it ended before {what}: {stage.result()}"
@@ -64,23 +64,23 @@ def wait_for(until, what, stage, seconds=60):
 
 
 def simulate(code: str, *arguments: Any, timeout: float = 180) -> str:
-    """Run a script; what it printed.
+    """Run a script, and return its output.
 
     Parameters
     ----------
     code
-        Python that follows the prelude above.
+        Python code that follows the prelude above.
     arguments
-        Its `sys.argv[1:]`.
+        The script's `sys.argv[1:]`.
     timeout
-        Seconds that it may take.
+        Seconds that the script may take.
     """
-    # A folder of its own, or another test's Ray takes this cluster for the one to connect to. A
-    # short one, because the paths of sockets may have 107 characters.
+    # Ray gets a separate folder, or another test's Ray would connect to this cluster. Its path is
+    # short, because the path of a socket may have only 107 characters.
     folder = tempfile.mkdtemp(prefix="vs", dir="/tmp")
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": folder}
-    # Nodes say how many GPUs they simulate, none unless they are told, and Ray lets them have no
-    # more than can be seen.
+    # A node simulates the number of GPUs that its script requests. Ray allows no more than the
+    # visible ones, so this variable must not hide any.
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     try:
         ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""Sweeps of made-up features: what their tests share."""
+"""Run sweeps of made-up features for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from valence.sweep.features import Features, write_features
 
 
 def run_with(features: Features, folder: Path) -> Run:
-    """A run that has features and nothing else."""
+    """Make a run that has features and no other output."""
     run = Run.at(str(folder))
     stage = run.stage("features")
     stage.begin({"model": "a model"})
@@ -28,18 +28,18 @@ def run_with(features: Features, folder: Path) -> Run:
 
 
 def sweep_config(*assignments: str) -> Config:
-    """The default with few draws, and what is assigned, as `--set` takes it."""
+    """Return the default with few bootstrap draws and with assignments in the form of `--set`."""
     return Config.resolve(Config(), assignments=["sweep.bootstrap=50", *assignments])
 
 
 def run_sweep(run: Run, config: Config, **options: Any) -> dict[str, Any]:
-    """The stage, quietly unless a report is given; its summary."""
+    """Run the stage on a plain console unless one is given, and return its summary."""
     from pipelines.sweep.stage import sweep
 
-    return sweep(run, config, **{"overwrite": False, "report": Console(), **options})
+    return sweep(run, config, **{"overwrite": False, "console": Console(), **options})
 
 
 def results_of(run: Run) -> pd.DataFrame:
-    """The table of `results.csv`."""
+    """Read the table of `results.csv`."""
     with (run.folder("sweep") / "results.csv").open() as file:
         return pd.read_csv(io.BytesIO(file.read()))

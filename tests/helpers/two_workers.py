@@ -1,8 +1,9 @@
-"""One of several workers that train on their parts of the same batches; no test by itself.
+"""Run one of several workers that train on their parts of the same batches; this is no test.
 
     python two_workers.py RANK WORLD STORE_FILE OUT_FILE
 
-Rank 0 writes gradients of the first step, weights and statistics after three, and an evaluation.
+Rank 0 writes the gradients of the first step, weights and statistics after three steps, and an
+evaluation.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SHAPE = (16, 34)
 
 
 def make_batches() -> list[Batch]:
-    """Three batches of 7 runs: two workers get 4 and 3 of them."""
+    """Make three batches of 7 runs each, so that two workers get 4 and 3 of them."""
     generator = torch.Generator().manual_seed(11)
     made = []
     for _ in range(3):
@@ -74,7 +75,7 @@ def main(number: int, world: int, meeting: str, out: str) -> None:
     results = {}
     for name in ("chunked", "composed"):
         if name == "composed":
-            # What runs on a GPU.
+            # Take the code path that runs on a GPU.
             torch.compiler.is_compiling = lambda: True
         torch.manual_seed(2)
         model = ValenceModel(CONFIG.model, n_mels=16, n_frames=34, standardizer=standardizer)
@@ -89,12 +90,12 @@ def main(number: int, world: int, meeting: str, out: str) -> None:
             results[f"{name} state {key}"] = value.numpy()
     found = evaluate(model, make_recordings(), 5)
     results["evaluation"] = np.array([found.ccc, found.mse, found.mae, found.n])
-    # The same weights for any number of workers: the evaluation must be the same to the last bit.
+    # With the same weights, any number of workers must give a bit-identical evaluation.
     torch.manual_seed(9)
     fresh = ValenceModel(CONFIG.model, n_mels=16, n_frames=34, standardizer=standardizer)
     found = evaluate(fresh, make_recordings(), 5)
     results["same weights"] = np.array([found.ccc, found.mse, found.mae, found.n])
-    # Where only one worker has a recording, all hear of what is wrong with it.
+    # If only one worker has a recording, all workers must still receive its error.
     torch.nn.init.constant_(fresh.output.bias, torch.nan)
     try:
         evaluate(fresh, make_recordings()[:1] if number == 0 else [], 5)

@@ -1,6 +1,6 @@
 """Draw the figures, in one style.
 
-Every figure is a function from arrays to a drawing.
+Each figure is a function that takes arrays and returns a drawing.
 """
 
 from valence.figures.agreement import (

@@ -1,4 +1,4 @@
-"""Figures of agreement: predicted against annotated values, in all, over time and by subject."""
+"""Draw predicted against annotated values: all together, over time and by subject."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from valence.metrics import Scores
 
 Values = NDArray[np.floating]
 
-# Panels of one figure: more no longer fit a sheet of paper.
+# Most panels in one figure, because more do not fit on a sheet of paper.
 MOST_PANELS = 30
 _FEW = 200
 _BINS = 30
@@ -45,9 +45,9 @@ class Track:
     name
         Id of the recording.
     seconds, label, prediction
-        `[n]`, in time order; `label` is NaN where there is none.
+        Times and values `[n]`, in order of time; `label` is NaN without an annotation.
     ccc
-        Their CCC, or None without labels.
+        CCC of the predictions, or None without labels.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Track:
 
 
 def scatter(label: Values, prediction: Values, scores: Scores, *, target: str) -> Drawing:
-    """Predicted against annotated values, `[n]` each."""
+    """Draw predicted against annotated values, `[n]` each."""
     low, high = _limits(label, prediction)
     slope, offset = _line(label, prediction)
 
@@ -104,18 +104,18 @@ def scatter(label: Values, prediction: Values, scores: Scores, *, target: str) -
 
 @dataclass(frozen=True)
 class Shares:
-    """How labels and predictions are spread, in equal bins over all splits together.
+    """The distributions of labels and predictions, in the same equal bins for all splits.
 
     Attributes
     ----------
     edges
-        Of the bins, `[bins + 1]`.
+        Edges of the bins, `[bins + 1]`.
     label, prediction
         `{split: share of its sequences in each bin in percent}`, `[bins]` each.
     moments
         `{split: {"label": (mean, sd), "prediction": (mean, sd)}}`.
     n
-        Sequences of each split.
+        Number of sequences of each split.
     """
 
     edges: Values
@@ -126,7 +126,7 @@ class Shares:
 
     @classmethod
     def of(cls, groups: Mapping[str, tuple[Values, Values]]) -> Shares:
-        """The shares of `{split: (label, prediction)}`, each `[n]` and not empty."""
+        """Compute the shares of `{split: (label, prediction)}`, each `[n]` and not empty."""
         every = [values for pair in groups.values() for values in pair]
         edges = np.linspace(*(_limits(*every) if every else (-1.0, 1.0)), _BINS + 1)
 
@@ -145,7 +145,7 @@ class Shares:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """For `metrics.json`: shares in percent."""
+        """Return the content for `metrics.json`, with shares in percent."""
         return {
             "edges": self.edges.tolist(),
             "splits": {
@@ -166,9 +166,9 @@ class Shares:
 
 
 def over_time(tracks: Sequence[Track], *, target: str) -> list[Drawing]:
-    """Annotated and predicted values over time, a panel a recording, all on the same scale.
+    """Draw annotated and predicted values over time, one panel per recording, on one scale.
 
-    As many figures as it takes for every recording to have its panel.
+    Returns as many figures as the panels of all recordings need.
     """
     every = np.concatenate([np.concatenate([t.label, t.prediction]) for t in tracks])
     limits = _limits(every[np.isfinite(every)])
@@ -208,27 +208,27 @@ def _panels(
         return figure
 
     scored = [(track.ccc, track.name) for track in tracks if track.ccc is not None]
-    told = f"Annotated and predicted {target} over time for {plural(len(tracks), 'recording')}"
+    alt = f"Annotated and predicted {target} over time for {plural(len(tracks), 'recording')}"
     if scored:
         best, worst = max(scored), min(scored)
-        told += (
+        alt += (
             f". Their CCC goes from {number(worst[0], 2)} (recording {worst[1]}) to "
             f"{number(best[0], 2)} (recording {best[1]})"
         )
-    return Drawing(name, f"{told}.", draw)
+    return Drawing(name, f"{alt}.", draw)
 
 
 def by_subject(
     scores: Sequence[tuple[str, str, float]], *, target: str, unit: str = "subject"
 ) -> Drawing:
-    """CCC of each `(subject, split, CCC)` as a dot, best first; colour and mark tell the split.
+    """Draw the CCC of each subject as a dot, best first; colour and mark show the split.
 
     Parameters
     ----------
     scores
-        What is drawn.
+        One `(subject, split, CCC)` for each dot.
     target
-        What is predicted.
+        Name of the predicted target.
     unit
         The noun for what counts as a subject.
     """
@@ -269,7 +269,7 @@ def by_subject(
 
 
 def distributions(shares: Shares, *, target: str) -> Drawing:
-    """How labels and predictions are spread, a panel a split."""
+    """Draw the distributions of labels and predictions, one panel per split."""
 
     def draw(width: float) -> Figure:
         narrow = is_narrow(width)
@@ -295,18 +295,20 @@ def distributions(shares: Shares, *, target: str) -> Drawing:
         )
         return figure
 
-    told = "; ".join(
+    moments = "; ".join(
         f"{split}: annotated {spread(*of['label'])}, predicted {spread(*of['prediction'])}"
         for split, of in shares.moments.items()
     )
-    alt = f"Distribution of annotated and predicted {target}, mean and standard deviation: {told}."
+    alt = (
+        f"Distribution of annotated and predicted {target}, mean and standard deviation: {moments}."
+    )
     return Drawing("distributions", alt, draw)
 
 
 def _track(axes: Axes, track: Track, limits: tuple[float, float]) -> None:
     axes.axhline(0, color=GRID, linewidth=0.8)
     axes.plot(track.seconds, track.label, color=INK, linewidth=1.3)
-    # A recording of one window would have a line of no length.
+    # The line of a single window has no length, so a marker shows it.
     marker = "o" if len(track.seconds) == 1 else ""
     axes.plot(track.seconds, track.prediction, color=BLUE, linewidth=1.8, marker=marker)
     score = "" if track.ccc is None else f"CCC {number(track.ccc, 2)}"
@@ -324,7 +326,7 @@ def _limits(*arrays: Values) -> tuple[float, float]:
 
 
 def _line(x: Values, y: Values) -> tuple[float, float]:
-    """Slope and offset of the least-squares line; flat where `x` does not vary."""
+    """Compute slope and offset of the least-squares line; flat where `x` does not vary."""
     dx = x.astype(np.float64) - x.mean(dtype=np.float64)
     below = float(dx @ dx)
     slope = float(dx @ y.astype(np.float64)) / below if below > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The model, drawn from its configuration."""
+"""Draw the architecture of the model from its configuration."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class _Stage:
 
 
 def architecture(config: Config) -> Drawing:
-    """The layers from the mel of a sequence to its value, with the shapes between them."""
+    """Draw the layers from the mel of a sequence to its value, with the shapes between them."""
     stages = _stages(config)
 
     def draw(width: float) -> Figure:
         return _column(stages, config, width) if is_narrow(width) else _flow(stages, config, width)
 
-    told = "; ".join(f"{s.title} ({' '.join(s.detail.split())}): {s.shape}" for s in stages)
+    layers = "; ".join(f"{s.title} ({' '.join(s.detail.split())}): {s.shape}" for s in stages)
     alt = (
         f"Architecture of the model for sequences of {config.sequence.length} segments. The first "
         f"{sum(s.per_segment for s in stages)} stages work on each segment alone, the others on "
-        f"the sequence. {told}."
+        f"the sequence. {layers}."
     )
     return Drawing("architecture", alt, draw)
 
@@ -106,7 +106,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _flow(stages: Sequence[_Stage], config: Config, width: float) -> Figure:
-    """Two rows, read left to right: what happens to a segment, then to the sequence."""
+    """Draw two rows from left to right: the stages for a segment, then those for a sequence."""
     figure, axes = _canvas(width, 3.5)
     for top, per_segment in ((0.35, True), (2.1, False)):
         row = [stage for stage in stages if stage.per_segment == per_segment]
@@ -155,7 +155,7 @@ def _box(
     *,
     beside: bool = False,
 ) -> None:
-    """A stage as a box; its shape stands below the text, or to its right where `beside`."""
+    """Draw a stage as a box, with its shape below the text or, if `beside`, to the right of it."""
     axes.add_patch(
         FancyBboxPatch(
             (left, top),

@@ -1,4 +1,4 @@
-"""One style for every figure, and a figure's way into a page (SVG) and a folder (PNG)."""
+"""Define the style of all figures, and render figures as SVG (page) and PNG (folder)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-# Widths in inches at 72 points each: what a laptop shows without scaling (HALF beside another
-# figure), and what a phone shows.
+# Widths in inches of 72 points. WIDE fits a laptop without scaling, HALF fits beside another
+# figure, and NARROW fits a phone.
 WIDE = 10.0
 HALF = 4.85
 NARROW = 4.1
 
-# Okabe and Ito's palette: told apart with any common form of colour blindness.
+# Okabe and Ito's palette, whose colours differ for every common form of colour blindness.
 INK = "#20262b"
 MUTED = "#626c75"
 GRID = "#e1e5e9"
@@ -31,10 +31,10 @@ BLUE = "#0072b2"
 VERMILION = "#d55e00"
 GREEN = "#009e73"
 PURPLE = "#b0568a"
-# For what is drawn as pixels, which cannot follow the scheme: seen on white and on black.
+# For pixels, which cannot follow the light or dark scheme: visible on white and on black.
 BLUE_ON_ANY = "#2a8fd0"
 
-# The same roles on a dark page. What lies over a colour map keeps its own colour in both.
+# The same roles on a dark page. Text over a colour map keeps its colour in both schemes.
 _ON_DARK = {
     INK: "#e8eaec",
     MUTED: "#9aa4ad",
@@ -44,7 +44,7 @@ _ON_DARK = {
     GREEN: "#35c99d",
     PURPLE: "#e08fbe",
 }
-# Chosen by luminance, for text over a colour map.
+# Text over dark and over light colours of a colour map; the cell's luminance decides which.
 OVER_DARK, OVER_LIGHT = "#fdfdfd", "#141414"
 SOUND_MAP = "magma"
 SCORE_MAP = "cividis"
@@ -54,7 +54,7 @@ _STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
     "text.color": INK,
-    # A name with two dollar signs is a name, and no formula.
+    # A recording's name with two dollar signs must not be read as a formula.
     "text.parse_math": False,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -88,7 +88,7 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "legend.labelcolor": INK,
     "figure.facecolor": "none",
-    # Text stays text: it takes the reader's own font, and the page stays small.
+    # Keep text as text, so that the reader's own font is used and the page stays small.
     "svg.fonttype": "none",
     "svg.hashsalt": "valence",
 }
@@ -105,9 +105,9 @@ class Drawing:
     name
         Stem of its file, such as `learning-curves`.
     alt
-        What it shows, with numbers, for a reader who does not see it.
+        Description of the content, with numbers, for readers who cannot see the figure.
     draw
-        From a width in inches to the figure.
+        Function from a width in inches to the figure.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Drawing:
     draw: Callable[[float], Figure]
 
     def png(self, width: float = WIDE) -> bytes:
-        """The figure on white, at twice the pixels of its size on a page."""
+        """Render the figure on white, at twice the pixels of its size on a page."""
         buffer = io.BytesIO()
         with _styled():
             self._drawn(width).savefig(
@@ -128,7 +128,7 @@ class Drawing:
         return buffer.getvalue()
 
     def svg(self, width: float = WIDE) -> str:
-        """The figure as SVG that follows the reader's light or dark scheme."""
+        """Render the figure as SVG that follows the reader's light or dark scheme."""
         buffer = io.StringIO()
         with _styled():
             self._drawn(width).savefig(
@@ -137,7 +137,7 @@ class Drawing:
         return _themed(buffer.getvalue())
 
     def figure(self, width: float = WIDE) -> Figure:
-        """The figure itself, laid out, for a look at what it holds."""
+        """Return the figure itself, laid out, so that its content can be inspected."""
         with _styled():
             figure = self._drawn(width)
             figure.draw_without_rendering()
@@ -151,42 +151,42 @@ class Drawing:
 
 @contextmanager
 def _styled() -> Iterator[None]:
-    """The style of all figures; a name in a script that the font lacks is drawn as boxes."""
+    """Apply the style of all figures; characters that the font lacks are drawn as boxes."""
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # SVG has the name as text in the reader's own font, and no user can mend the PNG.
+        # The SVG shows such characters in the reader's own font, and no user can repair the PNG.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
 
 
 def data_uri(svg: str) -> str:
-    """The SVG as an address that needs no file."""
+    """Encode the SVG as a data URI, which needs no file."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, laid out so that nothing overlaps."""
+    """Make an empty figure of a size in inches, with a layout that avoids overlaps."""
     return Figure(
         figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, hspace=0.06)
     )
 
 
 def is_narrow(width: float) -> bool:
-    """Whether a figure of this width is for a phone."""
+    """Return whether a figure of this width is for a phone."""
     return width < (HALF + WIDE) / 2
 
 
 def quiet_grid(axes: Axes, axis: str = "y") -> None:
-    """Light lines behind the data."""
+    """Draw light grid lines behind the data."""
     axes.grid(visible=True, axis=axis)  # type: ignore[arg-type]
     axes.tick_params(length=0, which="both")
 
 
 def _themed(svg: str) -> str:
-    """SVG with its roles as CSS variables, less what only a drawing program wants."""
+    """Turn colours of an SVG into CSS variables, and remove data that browsers do not use."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"font-family: [^;\"]*;?\s*", "", body)
-    # A hundredth of a point is finer than any screen.
+    # Two decimals suffice: no screen shows a hundredth of a point.
     body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), body)
     for number, colour in enumerate(_ON_DARK):
         body = body.replace(colour, f"var(--c{number})")

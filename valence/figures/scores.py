@@ -1,4 +1,4 @@
-"""Figures of scores: the sweep as a heatmap, and CCC with intervals under several conditions."""
+"""Draw scores: the sweep as a heatmap, and CCC with intervals under several conditions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class Bar:
 def sweep_heatmap(
     results: pd.DataFrame, order: Sequence[str] = (), *, target: str = "valence"
 ) -> Drawing:
-    """CCC of every combination of scaler, reducer and regressor, for each split that has one.
+    """Draw the CCC of every combination of scaler, reducer and regressor, by split.
+
+    A split without any CCC has no panel.
 
     Parameters
     ----------
@@ -54,9 +56,10 @@ def sweep_heatmap(
         Columns `scaler`, `reducer`, `regressor`, `ccc_validation`, `ccc_test`, as in a run's
         `results.csv`; NaN where a combination could not be scored.
     order
-        Names of scalers, reducers and regressors in the order wanted; others follow by alphabet.
+        Names of scalers, reducers and regressors in the desired order; others follow
+        alphabetically.
     target
-        What is predicted.
+        Name of the predicted target.
     """
     scalers, reducers, columns = (
         _ordered(results[role], order) for role in ("scaler", "reducer", "regressor")
@@ -93,40 +96,40 @@ def sweep_heatmap(
             axes.set_yticks(np.arange(len(rows)) + 0.5, [" + ".join(row) for row in rows])
             axes.set_ylabel("scaler + reducer")
         if not narrow:
-            # A phone has no room for it, and every cell tells its number.
+            # Only on wide figures: a phone lacks the room, and every cell shows its number.
             map_ = ScalarMappable(norm, SCORE_MAP)
             bar = figure.colorbar(map_, ax=panels, fraction=0.04, pad=0.02, aspect=24)
             bar.set_label(f"CCC of {target}", color=MUTED)
             bar.outline.set_visible(False)
         return figure
 
-    told = []
+    ranges = []
     for split, grid in grids.items():
         row, column = divmod(int(np.nanargmax(grid)), len(columns))
-        told.append(
+        ranges.append(
             f"{split}: from {np.nanmin(grid):.3f} to {np.nanmax(grid):.3f} "
             f"({' + '.join(rows[row])} + {columns[column]}), median {np.nanmedian(grid):.3f}"
         )
     alt = (
         f"CCC of {target} for {len(results)} combinations of scaler, reducer and regressor. "
-        f"{'; '.join(told)}."
+        f"{'; '.join(ranges)}."
     )
     return Drawing("sweep-heatmap", alt, draw)
 
 
 def intervals(name: str, bars: Sequence[Bar], *, title: str, target: str) -> Drawing:
-    """CCC under several conditions, one a row, with 95 % intervals where they are known.
+    """Draw the CCC under several conditions, one per row, with 95 % intervals if known.
 
     Parameters
     ----------
     name
         Stem of the figure's file.
     bars
-        Conditions, the reference first: a line marks its CCC.
+        The conditions. The first one is the reference, and a line marks its CCC.
     title
-        What the conditions are, in a word, for the axis.
+        One word for the kind of condition, as the label of the axis.
     target
-        What is predicted.
+        Name of the predicted target.
     """
     low = min([0.0, *(bar.interval[0] if bar.interval else bar.ccc for bar in bars)])
     high = max([0.1, *(bar.interval[1] if bar.interval else bar.ccc for bar in bars)])
@@ -158,12 +161,12 @@ def intervals(name: str, bars: Sequence[Bar], *, title: str, target: str) -> Dra
         quiet_grid(axes, "x")
         return figure
 
-    told = "; ".join(
+    values = "; ".join(
         f"{bar.label} {bar.ccc:.3f}"
         + ("" if bar.interval is None else f" ({bar.interval[0]:.3f} to {bar.interval[1]:.3f})")
         for bar in bars
     )
-    return Drawing(name, f"CCC of {target} by {title}: {told}.", draw)
+    return Drawing(name, f"CCC of {target} by {title}: {values}.", draw)
 
 
 def _ordered(column: pd.Series[str], order: Sequence[str]) -> list[str]:

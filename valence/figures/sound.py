@@ -1,4 +1,4 @@
-"""Figures of sound: the mel of a segment and of a sequence, and where attention looks."""
+"""Draw sound: the mel of a segment and of a sequence, and the attention over a sequence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from valence.figures.drawing import (
     quiet_grid,
 )
 
-# Decibels below the loudest value at which the colour map ends: silence would else fill it.
+# The colour map ends this many decibels below the loudest value; otherwise silence would take most
+# of its colours.
 _RANGE_DB = 80.0
 _TICKS_KHZ = (0.25, 0.5, 1, 2, 4, 8, 16)
 
@@ -29,7 +30,7 @@ _TICKS_KHZ = (0.25, 0.5, 1, 2, 4, 8, 16)
 def segment_mel(
     mel: NDArray[np.floating], *, sr: int, hop_length: int, segment_seconds: float
 ) -> Drawing:
-    """The log-mel spectrogram of one segment, `[n_mels, n_frames]` in dB."""
+    """Draw the log-mel spectrogram of one segment, `[n_mels, n_frames]` in dB."""
     n_mels, n_frames = mel.shape
     milliseconds = 1000 * hop_length / sr
     sound = 1000 * segment_seconds
@@ -55,7 +56,7 @@ def segment_mel(
 
 
 def sequence_mel(mel: NDArray[np.floating], *, sr: int, segment_seconds: float) -> Drawing:
-    """The log-mel spectrograms of a sequence side by side, `[segments, n_mels, n_frames]` in dB."""
+    """Draw the log-mels of a sequence side by side, `[segments, n_mels, n_frames]` in dB."""
     n_segments, n_mels, _ = mel.shape
     joined = np.concatenate(list(mel), axis=1)
     seconds = n_segments * segment_seconds
@@ -86,7 +87,7 @@ def attention(
     recording: str,
     start_seconds: float,
 ) -> Drawing:
-    """Attention over one sequence, `[segments]` summing to 1, below its mel in dB."""
+    """Draw the attention over one sequence, `[segments]` summing to 1, below its mel in dB."""
     n_segments, n_mels, _ = mel.shape
     joined = np.concatenate(list(mel), axis=1)
     end = start_seconds + n_segments * segment_seconds
@@ -139,7 +140,7 @@ def _show(axes: Axes, mel: NDArray[np.floating], *, end: float, start: float = 0
 
 
 def _band_centres(n_mels: int, sr: int) -> NDArray[np.float64]:
-    """Centre frequencies of the mel bands in Hz, `[n_mels]`."""
+    """Compute the centre frequencies of the mel bands in Hz, `[n_mels]`."""
     return np.asarray(librosa.mel_frequencies(n_mels + 2, fmin=0, fmax=sr / 2)[1:-1], np.float64)
 
 

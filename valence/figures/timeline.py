@@ -1,4 +1,4 @@
-"""What a prediction on a recording looks like: its sound above, the predicted curve below."""
+"""Draw the prediction of a recording: the sound above, the predicted curves below."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from valence.figures.drawing import (
 Values = NDArray[np.floating]
 _MOST_PARTS = 1500
 _CAPTION_SIZE = 7.5
-# At that size, of DejaVu Sans.
+# Average number of characters per inch in DejaVu Sans at that size.
 _CHARACTERS_AN_INCH = 16.5
 _LINE_INCHES = 0.13
 _COLOURS = {"valence": BLUE, "arousal": VERMILION}
@@ -43,28 +43,28 @@ def timeline(
     caption: Sequence[str] = (),
     annotation: Mapping[str, Values] | None = None,
 ) -> Drawing:
-    """Predicted values over the time of a recording.
+    """Draw the predicted values over the time of a recording.
 
     Parameters
     ----------
     seconds
-        Start of every row, `[n]`.
+        Start of every row in seconds, `[n]`.
     values
         Predictions, `[n, targets]`.
     targets
-        What the columns of `values` are.
+        Names of the columns of `values`.
     envelope
-        Least and greatest sample of equal parts of the recording, `[parts]` each, in [-1, 1].
+        Lowest and highest sample of equal parts of the recording, `[parts]` each, in [-1, 1].
     name
         Name of the recording.
     step
-        Seconds of a row.
+        Length of a row in seconds.
     note
-        What a reader must know of it, such as that it is short.
+        A fact that a reader must know, such as that the recording is short.
     caption
-        Lines in small below the curves, such as how good the model is.
+        Lines in small print below the curves, such as the quality of the model.
     annotation
-        Annotated values of a target, `[n]`, NaN where there is none.
+        Annotated values by target, `[n]`, NaN where a row has none.
     """
     edges = np.append(seconds, seconds[-1] + step)
     annotated = annotation or {}
@@ -107,18 +107,18 @@ def timeline(
             figure.set_figheight(figure.get_figheight() + _LINE_INCHES * len(lines))
         return figure
 
-    told = "; ".join(
+    ranges = "; ".join(
         f"{target} from {values[:, k].min():.2f} to {values[:, k].max():.2f}, mean "
         f"{values[:, k].mean():.2f}"
         for k, target in enumerate(targets)
     )
-    alt = f"Predicted timeline of {name}, {edges[-1]:g} s: {told}. {note}".strip()
+    alt = f"Predicted timeline of {name}, {edges[-1]:g} s: {ranges}. {note}".strip()
     alt = " ".join([alt, *caption])
     return Drawing(name, alt, draw)
 
 
 def _pooled(envelope: tuple[Values, Values]) -> tuple[Values, Values]:
-    """The envelope in no more parts than a screen can show."""
+    """Reduce the envelope to the number of parts that a screen can show."""
     size = -(-len(envelope[0]) // _MOST_PARTS)
     starts = np.arange(0, len(envelope[0]), size)
     return np.minimum.reduceat(envelope[0], starts), np.maximum.reduceat(envelope[1], starts)

@@ -1,4 +1,4 @@
-"""Learning curves over epochs, one line a seed."""
+"""Draw learning curves over epochs, one line per seed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from valence.figures.drawing import (
     quiet_grid,
 )
 
-# More are not told apart by colour: the best stands out, and a table has every one.
+# Readers cannot tell more seeds apart by colour. With more seeds only the best one is coloured; a
+# table lists all of them.
 _SEED_COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 
 
 def learning_curves(history: pd.DataFrame) -> Drawing:
-    """Loss and CCC over epochs, for every seed of a run's `history.csv`.
+    """Draw loss and CCC over epochs, for every seed of a run's `history.csv`.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
         narrow = is_narrow(width)
         figure = new_figure(width, 1.05 * width if narrow else 0.36 * width)
         losses, scores = figure.subplots(*((2, 1) if narrow else (1, 2)), sharex=True)
-        # What stands out is drawn last, over the others.
+        # Draw the coloured seeds last, so that they lie over the grey ones.
         for seed, rows in sorted(runs.items(), key=lambda each: each[0] in colours):
             colour, alpha = colours.get(seed, MUTED), 1.0 if seed in colours else 0.5
             shown: dict[str, Any] = {"color": colour, "alpha": alpha}
@@ -56,7 +57,7 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
             scores.plot(*best[seed], marker="o", **shown)
         losses.set_title("training loss, 1 − CCC")
         scores.set_title("CCC")
-        # A single epoch has no line to draw, and ticks must be whole epochs.
+        # Ticks must be whole epochs, also if there is only one.
         for axes in (losses, scores):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             quiet_grid(axes)
@@ -81,13 +82,13 @@ def learning_curves(history: pd.DataFrame) -> Drawing:
         figure.legend(handles=handles, loc="outside upper right", ncols=3 if narrow else 6)
         return figure
 
-    told = "; ".join(
+    peak = "; ".join(
         f"seed {seed}: best validation CCC {ccc:.3f} in epoch {epoch}"
         for seed, (epoch, ccc) in best.items()
     )
     first, last = history["train_loss"].iloc[0], history["train_loss"].iloc[-1]
     alt = (
-        f"Learning curves over {history['epoch'].nunique()} epochs. {told}. The training loss goes "
+        f"Learning curves over {history['epoch'].nunique()} epochs. {peak}. The training loss goes "
         f"from {first:.3f} to {last:.3f}."
     )
     return Drawing("learning-curves", alt, draw)

@@ -9,16 +9,17 @@ Array = NDArray[np.float32]
 
 
 class OverlapAverage:
-    """The mean, for every segment, of the predictions of all sequences that hold it."""
+    """The mean prediction of each segment over all sequences that hold it."""
 
     def __init__(self, targets: int, length: int) -> None:
         self._length = length
-        # What a sequence adds at its start and takes back at its end: sums over it are the sums
-        # and counts of the sequences that hold a segment.
+        # Each sequence adds its values and a count of 1 at its first segment, and subtracts them
+        # after its last one. A cumulative sum over the segments then gives, for each segment, the
+        # sum and the count of the sequences that hold it.
         self._steps = np.zeros((0, targets + 1))
 
     def add(self, starts: NDArray[np.int64], predictions: Array) -> None:
-        """Count sequences in: first segments `[rows]`, predictions `[rows, targets]`."""
+        """Add sequences, by their first segments `[rows]` and predictions `[rows, targets]`."""
         needed = int(starts.max()) + self._length + 1
         if needed > len(self._steps):
             grown = np.zeros((max(needed, 2 * len(self._steps)), self._steps.shape[1]))
@@ -29,7 +30,9 @@ class OverlapAverage:
         np.add.at(self._steps, starts + self._length, -rows)
 
     def values(self, n: int) -> Array:
-        """Means of the first `n` segments `[n, targets]`, each of which some sequence holds.
+        """Compute the means of the first `n` segments, `[n, targets]`.
+
+        At least one sequence must hold each of them.
 
         >>> average = OverlapAverage(1, 2)
         >>> average.add(np.array([0, 1]), np.array([[1.0], [3.0]], np.float32))

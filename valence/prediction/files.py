@@ -1,4 +1,4 @@
-"""The files that a prediction leaves for a recording: CSV, Parquet and a figure, made once."""
+"""Write the files of a predicted recording: CSV, Parquet and a figure, each made once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from valence.storage.seal import read_sealed, write_sealed
 
 Status = Literal["ok", "skipped", "stale", "failed"]
 
-# The version of what these files hold: raised when the same input gives other files.
+# The version of these files' content. Raise it when the same input gives other files.
 _FORMAT = 4
 _METADATA = b"valence"
 
@@ -54,30 +54,30 @@ WEIGHTING = (
 
 @dataclass(frozen=True)
 class PredictionOutcome:
-    """What became of a recording.
+    """The result of predicting one recording.
 
     Attributes
     ----------
     name, audio
-        As in the task.
+        Name and audio file of the task.
     status
-        `ok`; `skipped`: its files stood there already; `stale`: files of another model or sound
-        stand there and were not to be replaced; `failed`, for a reason that lies in its file.
+        `ok`: it was predicted; `skipped`: its files existed already; `stale`: files of another
+        model or sound exist and may not be replaced; `failed`: its own file cannot be predicted.
     reason
-        Why there is no prediction, what was odd, or what stands in the way of a stale one.
+        Why there is no prediction, why existing files are stale, or what was unusual.
     rows
         Rows of its timeline.
     short
-        Whether it is shorter than a sequence.
+        Whether the recording is shorter than a sequence.
     sound_seconds, seconds
-        Length of what was predicted, and how long that took.
+        Length of the predicted sound, and how long the prediction took.
     ccc
-        Agreement with the annotation, by target, where there is one.
+        Agreement with the annotation, by target, or None without an annotation.
     remarks
-        What a reader must know of its sound, such as that its rate is below the model's.
+        Facts about the sound that a reader must know, such as a rate below the model's.
     timestamp
-        Which end of a segment the table's `timestamp` names: that of the labels where there are
-        some, else the start, and the column `end` names the end.
+        Which end of a segment the table's `timestamp` names. With labels it is the end that they
+        name. Without labels it is the start, and the column `end` names the end.
     """
 
     name: str
@@ -93,14 +93,14 @@ class PredictionOutcome:
     timestamp: Stamps = "start"
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for JSON; `PredictionOutcome(**content)` reads it back."""
+        """Return a dictionary for JSON; `PredictionOutcome(**content)` reads it back."""
         return {**asdict(self), "remarks": list(self.remarks)}
 
 
 def predict_task(
     predictor: Predictor, task: PredictionTask, out: Location, *, overwrite: bool = False
 ) -> PredictionOutcome:
-    """Predict a recording and write its files, unless they stand there as they would be made.
+    """Predict a recording and write its files, unless the same files exist already.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def predict_task(
     except ValenceError:
         raise
     except Exception as error:
-        # Whatever one recording brings about, the others are still to be predicted.
+        # An error in one recording must not stop the prediction of the others.
         reason = (
             f"'{task.audio}' could not be predicted, for a reason that was not foreseen: "
             f"{type(error).__name__}: {error}"
@@ -145,9 +145,9 @@ def _predict(
         made_of = _made_of(predictor, task, path)
         before = _read_about(out, task.name)
         if before is not None and before.get("made_of") == made_of:
-            # The figure tells how good the model is, which is known only once it was evaluated.
-            told_so = before.get("quality") == json.loads(json.dumps(predictor.quality.to_json()))
-            if before["whole"] and told_so:
+            # The figure states the model's quality, which a later evaluation can change.
+            quality = json.loads(json.dumps(predictor.quality.to_json()))
+            if before["whole"] and before.get("quality") == quality:
                 return PredictionOutcome(**{**before["outcome"], "status": "skipped"})
         elif before is not None and not overwrite:
             return PredictionOutcome(**known, status="stale", reason=before.get("why_not", _OTHER))
@@ -198,15 +198,15 @@ def _write(
     ).png()
     frame = predicted.to_frame(stamps=stamps)
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    # How long it took is left out: the same input gives the same bytes.
-    told = replace(outcome, seconds=0.0).to_json()
+    # The duration is left out, so that the same input gives the same bytes.
+    repeatable = replace(outcome, seconds=0.0).to_json()
     text = frame.to_csv(index=False)
     parquet, csv, png = _files(out, outcome.name)
     about = {
         "format": _FORMAT,
         "made_of": made_of,
         **_predictor_of(predictor),
-        "outcome": told,
+        "outcome": repeatable,
         "weighting": WEIGHTING,
         "quality": quality.to_json(),
         "beside": {
@@ -215,8 +215,9 @@ def _write(
         },
     }
     try:
-        # The Parquet comes first and says that what stands beside it is ours: another program's
-        # table of that name is never taken for one. What it said before goes before it changes.
+        # The Parquet is written first, because it marks the files beside it as this program's:
+        # another program's table of that name is never taken for one. The old files beside it are
+        # deleted before, because a new Parquet does not describe them.
         csv.delete()
         png.delete()
         with parquet.writer() as target:
@@ -246,7 +247,7 @@ def _files(out: Location, name: str) -> tuple[Location, Location, Location]:
 
 
 def listed_row(outcome: PredictionOutcome, predictor: Predictor) -> dict[str, Any]:
-    """A row of `prediction.json`: the outcome, what predicted, and how good that is."""
+    """Build a row of `prediction.json`: the outcome, the predictor and its quality."""
     return {
         **outcome.to_json(),
         **_predictor_of(predictor),
@@ -262,10 +263,10 @@ def _predictor_of(predictor: Predictor) -> dict[str, Any]:
 
 
 def standing_rows(out: Location, *, but: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The rows of `prediction.json` that the files in `out` tell of, by name.
+    """Rebuild the rows of `prediction.json` from the files in `out`, sorted by name.
 
-    The model and the regressor are None where an older version made the files. Files that are not
-    whole, or not this program's, have no row; those of the names in `but` are not read.
+    The model and the regressor are None where an older version made the files. Incomplete files
+    and files of other programs give no row. Files of the names in `but` are not read.
     """
     rows = []
     for file in sorted(out.files(), key=lambda each: each.name):
@@ -289,10 +290,11 @@ def standing_rows(out: Location, *, but: Collection[str] = ()) -> list[dict[str,
 
 
 def _read_about(out: Location, name: str) -> dict[str, Any] | None:
-    """What the files of an earlier prediction say of themselves, or None where there are none.
+    """Read the metadata that an earlier prediction stored, or None if it left no file.
 
-    `whole` says whether all are there as they were written; older versions noted no digests.
-    Files that are not known to be ours have no `made_of`, and `why_not` says why.
+    `whole` says whether all files are still as they were written; older versions stored no digests.
+    If the files are not known to be this program's, `made_of` is absent and `why_not` gives the
+    reason.
     """
     parquet, csv, png = _files(out, name)
     found = [file.exists() for file in (parquet, csv, png)]
@@ -307,14 +309,14 @@ def _read_about(out: Location, name: str) -> dict[str, Any] | None:
             about: dict[str, Any] = parse_json(read_sealed(source).schema.metadata[_METADATA])
         PredictionOutcome(**about["outcome"])
         beside = about.get("beside", {})
-        # Renamed files say another name, and so does their figure.
+        # Renamed files still hold the old name, in the table and in the figure.
         whole = all(found) and about["outcome"]["name"] == name
         whole = whole and all(
             file.suffix not in beside or digest_of(file) == beside[file.suffix]
             for file in (csv, png)
         )
         return {**about, "whole": whole, "made_of": about["made_of"]}
-    # Not ours to replace without being told.
+    # Another program may own these files, so they are replaced only with `overwrite`.
     except (KeyError, TypeError):
         why_not = "was not written by this program"
     except ValueError as error:
@@ -334,7 +336,7 @@ def _made_of(predictor: Predictor, task: PredictionTask, path: Path) -> str:
             "audio": _checksum(path, task),
             "labels": {name: digest_of_labels(file) for name, file in task.labels.items()},
             "stamps": task.stamps,
-            # Left out where there is none, so that what was predicted before is as it would be.
+            # Left out without a scale, so that the fingerprints of older predictions stay valid.
             **({} if task.scale is None else {"scale": task.scale}),
         }
     )
@@ -352,9 +354,10 @@ def _checksum(path: Path, task: PredictionTask) -> str:
 def _read_labels(
     task: PredictionTask, n: int, predictor: Predictor
 ) -> tuple[dict[str, NDArray[np.float32]], list[str], Stamps | None]:
-    """Annotated values by target, float32 `[n]`, remarks, and which end their timestamps name.
+    """Read the annotated values by target (float32 `[n]`), remarks, and which end they name.
 
-    A file that cannot be used is a remark.
+    An unusable file adds a remark instead of an error. The last value says which end of a segment
+    the timestamps name.
     """
     found, remarks = {}, []
     stamps: set[Stamps] = set()
@@ -376,11 +379,11 @@ def _read_labels(
             continue
         if annotation.stamps is not None:
             stamps.add(annotation.stamps)
-        values, told = join_annotation(annotation, n)
+        values, joining = join_annotation(annotation, n)
         stem = task.audio.stem
         if file.stem != stem and normal(file.stem) == normal(stem):
             remarks.append(f"{target}: the label file's name is in another Unicode form (NFC, NFD)")
-        remarks += [f"{target}: {remark}" for remark in told]
+        remarks += [f"{target}: {remark}" for remark in joining]
         if np.isfinite(values).any():
             found[target] = values
     return found, remarks, stamps.pop() if len(stamps) == 1 else task.stamps

@@ -1,4 +1,4 @@
-"""The recordings that a prediction is asked for, and their label files."""
+"""Find the recordings to predict and their label files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from valence.storage.filenames import is_utf8, normal, printable, shortened
 from valence.storage.location import Location
 
 _SUFFIX_BYTES = len(".parquet") + len("_9999")
-# Label files that are asked which end of a segment they name, for recordings that have none.
+# Number of label files that are read to find which end of a segment their timestamps name, for
+# recordings whose own labels do not show it.
 _ASKED_FILES = 10
 _LABEL_FOLDERS = {"valence": ("valence",), "arousal": ("arousal", "physio-arousal")}
 
@@ -33,18 +34,18 @@ class PredictionTask:
     Attributes
     ----------
     audio
-        Its file.
+        The recording's file.
     name
-        Stem of the files that it gets.
+        Stem of the files that the prediction writes.
     labels
         Annotations to draw beside the prediction, by target.
     stamps
-        Which end of a segment the timestamps of the recordings' labels name, for a recording whose
-        own labels do not say so; None where that is not known.
+        Which end of a segment the labels' timestamps name, for a recording whose own labels do not
+        show it; None if unknown.
     namesakes
-        Recordings of the same call that bear the audio's name, this one among them. Labels go by
-        the name, so with more than one it is not known whose they are. Names that differ only in
-        their Unicode form count as one.
+        Number of recordings of the same call with the audio's name, including this one. Label
+        files are found by name, so with two or more namesakes nobody knows to which recording the
+        labels belong. Names that differ only in their Unicode form count as one name.
     scale
         The lowest and highest value of the labels' scale; None for the model's own.
     """
@@ -58,11 +59,11 @@ class PredictionTask:
 
 
 def find_audio(texts: Sequence[str]) -> list[Location]:
-    """The audio files that arguments name: files, folders (the audio in them), globs, URIs.
+    """Find the audio files that arguments name: files, folders, glob patterns and URIs.
 
-    Folders within a folder are left alone; a pattern with `**` goes down into them. Links to
-    nothing, pipes and folders under the name of audio are found too, so that they are listed as
-    failed.
+    A folder stands for the audio files directly in it; a pattern with `**` also finds files in its
+    subfolders. Broken links, pipes and folders with an audio suffix are found too, so that they are
+    listed as failed.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
         if _is_folder(place):
             files = [file for file in place.entries() if file.suffix in ALL_SUFFIXES]
         elif place.is_named():
-            # What is a file's own name is taken as such, even if it looks like a pattern.
+            # An existing file's name is used literally, even if it looks like a pattern.
             files = [place]
         else:
             files = _matching(Path(text).expanduser().absolute())
@@ -89,7 +90,7 @@ def find_audio(texts: Sequence[str]) -> list[Location]:
 
 
 def _matching(pattern: Path) -> list[Location]:
-    """What a pattern matches, as a folder lists it: links that lead nowhere and pipes too."""
+    """Find all entries that a pattern matches, including broken links and pipes."""
     anchor, name = Path(pattern.anchor), pattern.name
     if not has_magic(str(pattern)):
         return []
@@ -98,7 +99,7 @@ def _matching(pattern: Path) -> list[Location]:
         if not name.startswith("."):
             paths = [path for path in paths if not path.name.startswith(".")]
     else:
-        # For a name without a wildcard `Path.glob` asks whether a file can be opened there.
+        # `Path.glob` omits broken links if the name has no wildcard, so only the folders use it.
         folders = anchor.glob(str(pattern.parent.relative_to(anchor)))
         paths = [folder / name for folder in folders]
     found = [Location.parse(path) for path in sorted(paths)]
@@ -113,7 +114,7 @@ def _is_folder(place: Location) -> bool:
     try:
         return place.is_folder()
     except OSError:
-        # Why it cannot be read is told when its turn comes.
+        # The error is reported when the recording is read.
         return False
 
 
@@ -123,27 +124,28 @@ def make_tasks(
     *,
     scale: tuple[float, float] | None = None,
 ) -> list[PredictionTask]:
-    """A task for each file, each with a name of its own.
+    """Make a task for each file, with a unique name.
 
-    The name is the file's stem; where two share it, the folder's name precedes it, and where even
-    that is shared, a number follows. A name that leaves no room for the suffixes is shortened.
+    The name is the file's stem. If several files share a stem, the name begins with the folder's
+    name; if it is still not unique, a number follows. A name that is too long for the suffixes is
+    shortened.
 
     Parameters
     ----------
     audio
-        Files.
+        The audio files.
     labels
-        A CSV (of the only file), or a folder with `<target>/<stem>.csv`, such as a corpus or its
-        `label_segments`, or with `<stem>.csv`: of the target that the folder is named for, else
-        of valence.
+        A CSV (for a single audio file) or a folder. The folder holds `<target>/<stem>.csv`, such as
+        a corpus or its `label_segments`, or it holds `<stem>.csv`. The latter are labels of the
+        target that the folder is named after, or of valence if the folder has another name.
     scale
         The lowest and highest value of the labels' scale; None for the model's own.
 
     Raises
     ------
     UsageError
-        If `labels` is absent, a single CSV for several files, or a folder without a file for any;
-        or `scale` is none.
+        If `labels` does not exist, is one CSV for several files, or is a folder without labels for
+        any of them; or if `scale` is not a finite, ascending pair or is given without labels.
     """
     ascends = scale is None or (all(map(math.isfinite, scale)) and scale[0] < scale[1])
     if scale is not None and (labels is None or not ascends):
@@ -162,14 +164,15 @@ def make_tasks(
         )
     stems = [file.stem for file in audio]
     often = Counter(stems)
-    # Names that differ only in their Unicode form are the same to a file of labels.
+    # Label files are matched regardless of the Unicode form of their names.
     namesakes = Counter(map(normal, stems))
     known = {} if labels is None or single else _label_files(labels)
     taken: set[str] = set()
     tasks = []
     for file, stem in zip(audio, stems, strict=True):
         name = stem if often[stem] == 1 else f"{file.path.split('/')[-2]}_{stem}"
-        # A name that is no UTF-8 goes into messages alone: its recording is set aside.
+        # A name that is not UTF-8 is made printable; it appears only in messages, because its
+        # recording is set aside.
         name = name if is_utf8(name) else printable(name)
         name = base = shortened(name, suffix_bytes=_SUFFIX_BYTES)
         number = 2
@@ -178,7 +181,7 @@ def make_tasks(
             name, number = f"{base}_{number}", number + 1
         taken.add(_alike(name))
         own = {
-            # Of several, the one that is written as the audio's is taken.
+            # Among several files, the one whose name is spelled like the audio's is preferred.
             target: min(files, key=lambda each: (each.stem != stem, not each.name.endswith(".csv")))
             for target, files in known.get(normal(stem), {}).items()
         }
@@ -200,10 +203,10 @@ def make_tasks(
 
 
 def _label_files(labels: Location) -> dict[str, dict[str, list[Location]]]:
-    """The label files of a folder, by composed stem and by target.
+    """List the label files of a folder, by composed stem and by target.
 
-    Each folder is listed once, however many recordings there are. A link that leads nowhere is
-    listed, too: its recording gets a remark.
+    Each folder is listed only once, even for many recordings. Broken links are listed too; their
+    recordings get a remark.
     """
     known: dict[str, dict[str, list[Location]]] = defaultdict(dict)
     for target, folders in _LABEL_FOLDERS.items():
@@ -219,7 +222,7 @@ def _label_files(labels: Location) -> dict[str, dict[str, list[Location]]]:
 
 
 def _tables_in(folder: Location) -> dict[str, list[Location]]:
-    """The CSVs of a folder, by composed stem: an accent may be written in either way."""
+    """List the CSVs of a folder by composed stem, so that both forms of an accent match."""
     found: dict[str, list[Location]] = defaultdict(list)
     try:
         files = folder.entries()
@@ -236,7 +239,7 @@ def _tables_in(folder: Location) -> dict[str, list[Location]]:
 
 
 def _common_stamps(tasks: Sequence[PredictionTask]) -> Stamps | None:
-    """Which end of a segment the first label files name that can be read, if they agree."""
+    """Find which end of a segment the first readable label files name; None if they disagree."""
     found: list[Stamps] = []
     for file in (file for task in tasks for file in task.labels.values()):
         with suppress(CorpusError):
@@ -249,5 +252,5 @@ def _common_stamps(tasks: Sequence[PredictionTask]) -> Stamps | None:
 
 
 def _alike(name: str) -> str:
-    """What two names share that some file systems do not tell apart."""
+    """Return a key that is equal for names that some file systems treat as the same."""
     return normal(name).casefold()

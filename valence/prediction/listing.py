@@ -1,7 +1,7 @@
-"""`prediction.json`: what a folder of predictions holds, a row a recording, whoever made it.
+"""Keep `prediction.json`, the list of all predictions in a folder, one row per recording.
 
-The file checks itself. Where it is lost or was changed, the rows are read from the tables of the
-recordings, which say the same.
+The file contains its own digest. If the file is lost or was changed, its rows are rebuilt from the
+recordings' tables, which hold the same facts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from valence.provenance import fingerprint
 from valence.storage.kept_file import parse_json, require_table, unreadable
 from valence.storage.location import Location
 
-# Raised when another version of this program could not read the file.
+# Raise this number when older versions of this program cannot read the file any more.
 _FORMAT = 1
 
-# Writes on a store without locks until the rows are found there that were written.
+# Number of times, and pause between them, that a file on a store without locks is read again to
+# see whether the written rows are still there.
 _TRIES = 5
 _PAUSE_SECONDS = 0.2
 
-# A row of these says that nothing was made, so it takes no other's place.
+# Statuses of recordings for which this call made no files.
 _IDLE = ("skipped", "stale")
-# Statuses of the files that are there.
+# Statuses of recordings whose files exist.
 _STANDS = ("ok", "skipped")
 
 Row = dict[str, Any]
@@ -35,7 +36,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Standing:
-    """What a whole file says beside its rows, and its rows."""
+    """The content of an intact file: its rows, and all other keys."""
 
     about: dict[str, Any]
     rows: list[Row]
@@ -48,23 +49,23 @@ class Listing:
     Parameters
     ----------
     file
-        Where it lies.
+        Location of the file.
     """
 
     file: Location
 
     def check(self, *, overwrite: bool) -> str:
-        """Refuse a file of that name that this program did not write.
+        """Refuse an existing `prediction.json` that this program did not write.
 
         Returns
         -------
-        A remark where the file is ours and was changed since it was written, so that `merge` makes
-        it again; else `""`.
+        A remark if this program's file was changed after it was written, so that `merge` makes it
+        again; otherwise `""`.
 
         Raises
         ------
         StaleError
-            If there is one and `overwrite` is False.
+            If the file cannot be read, or if another program wrote it and `overwrite` is False.
         """
         if not self.file.exists() or self._read(overwrite=overwrite) is not None:
             return ""
@@ -81,36 +82,35 @@ class Listing:
         order: Sequence[str],
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Add rows to what stands there, atomically; rows of the same recordings are replaced.
+        """Add rows to the file atomically; they replace older rows of the same recordings.
 
-        A stale row replaces none, because the files that the standing row tells of are still there.
-        If no file of this call stands there, what the file says beside its rows stays as it was.
+        A stale row replaces no other row, because the files that the older row describes still
+        exist. If this call has no files in the folder, all other keys of the file stay unchanged.
 
-        Two processes may do so at once. On a disk the file is locked meanwhile. On an object
-        store, which has no locks, the file is read again afterwards, and rows that another process
-        has overwritten are added once more.
+        Two processes may call this at once. On a disk the file is locked during the change. An
+        object store has no locks: there the file is read again after writing, and rows that another
+        process has overwritten are added again.
 
         Parameters
         ----------
         about
-            What the file says beside `recordings`.
+            All keys of the file except `recordings`.
         rows
-            A row a recording, by `name`.
+            One row per recording, identified by `name`.
         order
-            Names of this call's recordings, which stand last and in this order.
+            Names of this call's recordings. Their rows come last, in this order.
         overwrite
-            Whether a file that this program did not write is replaced.
+            Whether to replace a file that this program did not write.
 
         Returns
         -------
-        The content of the file. Where nothing was done but to skip recordings that are listed
-        already, or to leave those of another model, and others failed as the file says of them, it
-        is not touched, so that its folder may be read-only.
+        The content of the file. If no row is new (recordings were skipped, stale, or failed as
+        listed before), the file is not written, so its folder may be read-only.
 
         Raises
         ------
         OutputError
-            If it cannot be written.
+            If the file cannot be written.
         """
         content = self._merged(about, rows, order, overwrite=overwrite)
         before = self._read(overwrite=overwrite)
@@ -134,7 +134,7 @@ class Listing:
     def _insist(
         self, content: dict[str, Any], about: Mapping[str, Any], rows: Sequence[Row], order: Any
     ) -> dict[str, Any]:
-        """Write again where another process has written at the same time."""
+        """Write again until no other process has overwritten the rows, a few times at most."""
         for _ in range(_TRIES):
             time.sleep(_PAUSE_SECONDS)
             if self._holds(rows, overwrite=True):
@@ -155,7 +155,7 @@ class Listing:
         if standing is None:
             made = {row["name"] for row in rows if row["status"] != "stale"}
             found = standing_rows(self._folder, but=made)
-            # Who has made them last is not known.
+            # The tables do not say which model made the list last.
             unknown = dict.fromkeys(("model", "sha256", "regressor", "quality"))
             standing = _Standing({**about, **unknown} if found else {**about}, found)
         before = {row["name"]: row for row in standing.rows}
@@ -173,12 +173,12 @@ class Listing:
             "format": _FORMAT,
             "recordings": [*(r for r in standing.rows if r["name"] not in named), *last],
         }
-        # As JSON gives it back, which is what the digest is compared with.
+        # Later digests are computed from parsed JSON, so this one is too.
         content = json.loads(json.dumps(content))
         return {**content, "digest": fingerprint(content)}
 
     def _holds(self, rows: Sequence[Row], overwrite: bool) -> bool:
-        """Whether the file is whole and has a row of each recording as this call would list it."""
+        """Return whether the file is intact and lists each recording as this call would list it."""
         standing = self._read(overwrite=overwrite)
         if standing is None:
             return False
@@ -196,9 +196,10 @@ class Listing:
         )
 
     def _read(self, *, overwrite: bool) -> _Standing | None:
-        """What stands there, or None if the file is missing or not what was written.
+        """Read the file; None if it is missing or differs from what was written.
 
-        A file of that name from elsewhere is refused, unless it is to be replaced.
+        Raises `StaleError` for an unreadable file and, unless `overwrite` is True, for a damaged
+        file or one that another program wrote.
         """
         try:
             content = parse_json(self.file.read_bytes())
@@ -206,7 +207,7 @@ class Listing:
             for row in content["recordings"]:
                 require_table(row, {"name": str})
             digest = content.pop("digest", None)
-            # Older versions wrote neither a digest nor a format.
+            # Accept files of older versions, which wrote neither a digest nor a format.
             if (digest is None and "format" not in content) or digest == fingerprint(content):
                 rows = content.pop("recordings")
                 return _Standing(content, rows)
@@ -233,5 +234,5 @@ class Listing:
 
 
 def _lasting(row: Row) -> Row:
-    """A row less what differs between the call that made the files and one that found them."""
+    """Drop the keys that differ between the call that made the files and a later one."""
     return {key: value for key, value in row.items() if key not in ("status", "seconds")}

@@ -1,9 +1,9 @@
-"""From sound to a timeline of valence, by a trained model.
+"""Predict a timeline of valence from sound with a trained model.
 
-A sequence's prediction speaks of all of its segments. A sequence begins at every segment, whatever
-the stride of training, and a segment takes the mean of the predictions of all sequences that hold
-it, each with the same weight. The deep model predicts, or the best regressor of the sweep, from the
-same features.
+The model predicts one value for a whole sequence. Here a sequence begins at every segment, whatever
+the stride of training was. The value of a segment is the mean, with equal weights, of the
+predictions of all sequences that hold it. The predictor is the deep model's own head or the best
+regressor of the sweep; both use the same features.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from valence.run import Run
 from valence.storage.location import Location
 from valence.sweep.kept.serialization import Regressor, load_regressor
 
-# Segments decoded at once, and given to the model at once (ten minutes of half a second each).
+# Segments decoded at once, and segments given to the model at once (ten minutes at 0.5 s each).
 _CHUNK_SEGMENTS = 20
 _BLOCK_SEGMENTS = 1200
-# The highest rate that sound is recorded at, and more.
+# An upper limit in Hz, above every rate at which sound is recorded.
 _MOST_SR = 10_000_000
-# Labels lie in [-1, 1]; beyond twice that a value speaks of no label.
+# Labels lie in [-1, 1]. Predictions beyond twice that range get a remark.
 _MOST_VALUE = 2.0
-# Beyond this it is a failure.
+# Predictions beyond this limit are an error.
 _LARGEST_VALUE = 1e6
-# Parts of a segment that the envelope tells of.
+# Parts of a segment for which the envelope has one pair of values each.
 _PARTS = 10
 
 Stamps = Literal["start", "end"]
@@ -66,17 +66,17 @@ class Timeline:
     values
         float32 `[n, targets]`.
     targets
-        What the columns of `values` are.
+        Names of the columns of `values`.
     short
-        Whether the recording is shorter than the sequences that the model was trained on, so that
-        all values come from one shorter sequence.
+        Whether the recording is shorter than the training sequences, so that all values come from
+        one shorter sequence.
     envelope
-        Least and greatest sample of each tenth of a segment relative to the loudest, float32
-        `[2, 10 * n]`.
+        Lowest and highest sample of each tenth of a segment, relative to the loudest sample of the
+        recording, float32 `[2, 10 * n]`.
     step
-        Seconds of a segment.
+        Length of a segment in seconds.
     remarks
-        What was odd about the sound, or other than what the model was trained on.
+        Unusual properties of the sound, and differences from the training sound.
     """
 
     time: NDArray[np.float64]
@@ -91,13 +91,14 @@ class Timeline:
         return len(self.time)
 
     def to_frame(self, *, stamps: Stamps | None = None) -> pd.DataFrame:
-        """The timeline as a table, a row a segment.
+        """Convert the timeline to a table, one row per segment.
 
         Parameters
         ----------
         stamps
-            Which end of a segment `timestamp` names, `"start"` or `"end"`, as label files do whose
-            first timestamp is 0 or 500. By default it names the start, and `end` the end.
+            Which end of a segment `timestamp` names: `"start"`, like label files that begin at 0,
+            or `"end"`, like label files that begin at 500. By default `timestamp` names the start,
+            and a further column `end` names the end.
 
         Returns
         -------
@@ -111,7 +112,7 @@ class Timeline:
             columns[target] = self.values[:, column]
         if stamps is None:
             columns["end"] = end
-        # A table on its own must not pass for one of full sequences, or of any sound.
+        # The table may be read without its figure, so it must carry these warnings itself.
         if self.short:
             columns["short"] = True
         if self.remarks:
@@ -125,13 +126,13 @@ class Predictor:
     Parameters
     ----------
     model
-        The model, on the device that it is to work on.
+        The model, already on the device where it runs.
     description
-        Its configuration.
+        The model's configuration and record.
     regressor
-        What predicts from the model's features in place of its own head, if anything does.
+        A regressor that predicts from the model's features; None uses the model's own head.
     quality
-        How good the predictor is known to be; by default what the description says.
+        The predictor's known quality; by default, what the description states.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Predictor:
         regressor: Literal["best"] | None = None,
         device: str | None = None,
     ) -> Predictor:
-        """The predictor of a run, or of the folder of a model.
+        """Load the predictor of a run or of a model's folder.
 
         Nothing in the folder is executed.
 
@@ -169,23 +170,23 @@ class Predictor:
         regressor
             `"best"`: predict with the best pipeline of the run's sweep.
         device
-            Where the model works, as torch names it; by default a GPU where there is one.
+            Name of the torch device; by default a GPU if there is one, otherwise the CPU.
 
         Raises
         ------
         ModelError
-            If no model or regressor is there, one is damaged, or they do not belong together or to
-            the run.
+            If the model or the regressor is missing or damaged, or if they do not belong together
+            or to the run.
         MissingStageError
-            If the training or the sweep that they are of is not finished.
+            If the training, or the sweep that made the regressor, is not finished.
         DamagedError
-            If the record of either is lost or damaged.
+            If the record of the training or of the sweep is lost or damaged.
         """
         if isinstance(where, Run):
             where = where.root
         root = where if isinstance(where, Location) else Location.parse(where)
         folder_of_model = model_folder(root)
-        # A model's folder on its own says nothing of a run.
+        # A model's folder alone has no run, hence no record of a training to check against.
         alone = folder_of_model == root
         model, description = load_model(root) if alone else load_own_model(Run(root))
         best = None
@@ -213,36 +214,37 @@ class Predictor:
 
     @property
     def config(self) -> ModelSections:
-        """The sections of the configuration that a prediction depends on."""
+        """Return the sections of the configuration that a prediction depends on."""
         return self.description.config
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What is predicted."""
+        """Return the names of the predicted targets."""
         if self.regressor is not None:
             return (self.regressor.about["target"],)
         return tuple(self.model.config.targets)
 
     def __call__(self, y: ArrayLike, *, sr: int) -> Timeline:
-        """The timeline of a recording in memory.
+        """Predict the timeline of a recording in memory.
 
         Parameters
         ----------
         y
-            Samples `[samples]` or `[channels, samples]`, of which the channel is taken that the
-            model was trained on (their mean by default). Floating point of 16, 32 or 64 bits, or
-            signed integers of 16 or 32 bits, whose full scale counts as 1.
+            Samples `[samples]` or `[channels, samples]`. Several channels are reduced to the
+            channel that the model was trained on (by default the mean of all). The dtype is a float
+            of 16, 32 or 64 bits, or a signed integer of 16 or 32 bits, whose full scale becomes 1.
         sr
-            Their rate in Hz; another than the model's is resampled.
+            Sample rate in Hz. Sound at another rate than the model's is resampled.
 
         Raises
         ------
         TypeError
-            If `y`, or an element of a list, is of another dtype (the zero of unsigned samples is
-            not silence), if a list mixes dtypes, or if it holds Python's whole numbers beyond 1.
+            If `y`, or an element of a list, has another dtype (unsigned samples are refused because
+            their zero is not silence), if a list mixes dtypes, or if a list holds Python integers
+            outside [-1, 1].
         AudioError
-            If there is less than one segment (0.5 s), no sound, a sample that is not finite, an
-            array of another shape, or a rate that is none.
+            If the sound is shorter than one segment (0.5 s) or silent, a sample is not finite, the
+            array has another shape, or the rate is invalid.
         PredictionError
             If a prediction is not finite.
         """
@@ -267,7 +269,7 @@ class Predictor:
         channel = self.config.preprocess.channel
         block = samples[:, None] if samples.ndim == 1 else samples.T
         if samples.ndim == 1:
-            # One channel on its own is the one that the caller chose.
+            # With one channel, the caller has already chosen.
             channel = "mean"
         elif channel != "mean" and channel >= block.shape[1]:
             raise AudioError(
@@ -292,12 +294,12 @@ class Predictor:
         return replace(timeline, remarks=(*remarks, *timeline.remarks))
 
     def predict_file(self, file: Location) -> Timeline:
-        """The timeline of an audio file, decoded in blocks, whatever its length.
+        """Predict the timeline of an audio file of any length, which is decoded in blocks.
 
         Raises
         ------
         AudioError
-            If it cannot be decoded, is silent, or has less than one segment (0.5 s).
+            If the file cannot be decoded, is silent, or is shorter than one segment (0.5 s).
         PredictionError
             If a prediction is not finite.
         """
@@ -305,7 +307,7 @@ class Predictor:
             return self.predict_path(path, name=file)
 
     def predict_path(self, path: Path, *, name: Location | Path | None = None) -> Timeline:
-        """As `predict_file`, for a file on disk, which messages call `name`."""
+        """Predict an audio file on disk, like `predict_file`; messages call the file `name`."""
         name = path if name is None else name
         preprocess = self.config.preprocess
         reading = AudioReading(path, sr=preprocess.sr, channel=preprocess.channel, name=name)
@@ -314,9 +316,10 @@ class Predictor:
         return replace(timeline, remarks=remarks)
 
     def mel(self, y: Array) -> NDArray[Any]:
-        """The mel `[n, n_mels, n_frames]` of samples `[samples]` at the model's rate, in dB.
+        """Compute the mel `[n, n_mels, n_frames]` in dB of samples `[samples]` at the model's rate.
 
-        It is what preprocessing stores: whole segments, levelled, in the precision of the store.
+        The result equals what preprocessing stores: whole segments, levelled, in the dtype of the
+        store.
         """
         config = self.config
         parts = [mel for mel, _ in self._mel([y])]
@@ -327,7 +330,7 @@ class Predictor:
         config, length = self.config, self.config.sequence.length
         average = OverlapAverage(len(self.targets), length)
         envelope: list[Array] = []
-        # Segments from `first` on that a sequence still to come needs.
+        # Segments from `first` on, which later sequences still need.
         held = np.empty((0, config.mel.n_mels, config.mel.n_frames), config.preprocess.dtype)
         first = 0
         for mel, range_ in _in_blocks(self._mel(blocks)):
@@ -364,7 +367,7 @@ class Predictor:
         )
 
     def _mel(self, blocks: Iterable[Array]) -> Iterator[tuple[NDArray[Any], Array]]:
-        """The mel of segments as preprocessing stores it, and their range, some at a time."""
+        """Yield the mel of segments as preprocessing stores it, with the range of their samples."""
         preprocess = self.config.preprocess
         for segments in iter_segments(blocks, preprocess.segment_samples, segments=_CHUNK_SEGMENTS):
             levelled = normalize(segments, level=preprocess.level, level_dbfs=preprocess.level_dbfs)
@@ -374,14 +377,14 @@ class Predictor:
     def _predict(
         self, mel: NDArray[Any], starts: NDArray[np.int64], length: int, *, first: int, name: str
     ) -> Array:
-        """Predictions of the sequences that begin at `starts`, counted from segment `first`."""
+        """Predict the sequences that begin at `starts`, counted from segment `first`."""
         outputs = sequence_outputs(self.model, mel, starts, length)
         found = outputs.prediction
         if self.regressor is not None and np.isfinite(outputs.feature).all():
             found = self.regressor.predict(outputs.feature).astype(np.float32)[:, None]
         elif self.regressor is not None:
             found = outputs.feature
-        # NaN compares as false.
+        # Written as not(<=) so that NaN counts as bad too.
         bad = np.flatnonzero(~(np.abs(found) <= _LARGEST_VALUE).all(axis=1))
         if len(bad):
             seconds = (first + int(starts[bad[0]])) * self.config.preprocess.segment_seconds
@@ -395,7 +398,7 @@ class Predictor:
 
 
 def _samples(y: ArrayLike) -> Array:
-    """Samples in memory as float32, full scale at 1, of the dtypes that have one meaning."""
+    """Convert samples to float32 with full scale at 1; refuse dtypes of unknown scale."""
     try:
         found = np.asarray(y)
     except ValueError as error:
@@ -418,7 +421,7 @@ def _samples(y: ArrayLike) -> Array:
 
 
 def _dtypes(y: ArrayLike) -> set[np.dtype[Any] | None]:
-    """The dtypes in a list, at every depth of it; None stands for Python's own numbers."""
+    """Collect the dtypes in a nested list; None stands for Python's own numbers."""
     if not isinstance(y, (list, tuple)):
         return {np.asarray(y).dtype.newbyteorder("=")}
     found = set[np.dtype[Any] | None]()
@@ -436,7 +439,7 @@ def _dtypes(y: ArrayLike) -> set[np.dtype[Any] | None]:
 
 
 def _of_list(found: NDArray[Any], dtypes: set[np.dtype[Any] | None]) -> NDArray[Any]:
-    """Samples of a list, once it is known that they have one full scale."""
+    """Check that all samples of a list have the same full scale, and return them."""
     whole = found.dtype.kind in "iu"
     if whole and dtypes == {None}:
         if found.size and (found.min() < -1 or found.max() > 1):
@@ -447,7 +450,7 @@ def _of_list(found: NDArray[Any], dtypes: set[np.dtype[Any] | None]) -> NDArray[
             )
         return found.astype(np.float64)
     if len(dtypes) > 1 and any(dtype is not None and dtype.kind != "f" for dtype in dtypes):
-        # NumPy would bring them to one dtype, and the full scale of each would be forgotten.
+        # NumPy would convert them to one dtype, and their different full scales would be lost.
         names = ", ".join(sorted("Python's numbers" if d is None else str(d) for d in dtypes))
         raise TypeError(
             f"A list of samples of several dtypes was found ({names}). Expected float16, float32, "
@@ -457,7 +460,7 @@ def _of_list(found: NDArray[Any], dtypes: set[np.dtype[Any] | None]) -> NDArray[
 
 
 def _ranges(segments: Array) -> Array:
-    """Least and greatest sample of each part of segments `[n, samples]`: `[2, parts * n]`."""
+    """Find the range `[2, parts * n]` of the samples in each part of segments `[n, samples]`."""
     edges = np.linspace(0, segments.shape[1], _PARTS, endpoint=False).astype(np.intp)
     low = np.minimum.reduceat(segments, edges, axis=1)
     high = np.maximum.reduceat(segments, edges, axis=1)
@@ -465,7 +468,7 @@ def _ranges(segments: Array) -> Array:
 
 
 def _remarks(values: Array) -> tuple[str, ...]:
-    """What a reader must know of predicted values `[n, targets]`."""
+    """Return the remarks that a reader must know about predicted values `[n, targets]`."""
     low, high = float(values.min()), float(values.max())
     if max(-low, high) <= _MOST_VALUE:
         return ()
@@ -478,7 +481,7 @@ def _remarks(values: Array) -> tuple[str, ...]:
 def _in_blocks(
     parts: Iterable[tuple[NDArray[Any], Array]],
 ) -> Iterator[tuple[NDArray[Any], Array]]:
-    """Gather what comes in small pieces into pieces worth the model's start."""
+    """Join small parts into blocks, because calling the model on each part costs more."""
     mels: list[NDArray[Any]] = []
     ranges: list[Array] = []
     for mel, range_ in parts:

@@ -1,4 +1,4 @@
-"""The report of a run: one page, the numbers on it, and every prediction."""
+"""Write the report of a run: one page, the numbers on it, and every prediction."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ __all__ = ["compare_runs", "write_report"]
 def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
 
-    The model's card, `README.md` in its folder, and `evaluation.json` beside it are written with
-    them, since they tell the scores.
-    A report that was written before the sweep is written again once there is one, and so is one
-    that could not measure robustness, or of which a file is missing or another than was written:
-    all are read, and compared with the digests that were noted.
+    The model's card (`README.md`) and `evaluation.json` in the model's folder are written too,
+    because they state the scores. A finished report of the same results is kept, except in three
+    cases: it was written before there was a sweep; it could not measure robustness; or one of its
+    files is missing or was changed. To find changes, all files are read and compared with their
+    stored digests.
 
     Parameters
     ----------
     run
-        Preprocessing, training and extraction must be finished.
+        A run whose preprocessing, training and extraction are finished.
     overwrite
-        Whether a report of other results may be replaced, and one of the same made again.
+        Whether to replace a report of other results, and to make one of the same results again.
 
     Returns
     -------
-    What stands in `stage.json`, and the content of `metrics.json` as `metrics`.
+    The summary in `stage.json`, and the content of `metrics.json` under the key `metrics`.
 
     Raises
     ------
     MissingStageError
         If a stage that the report needs is not finished.
     StaleError
-        If a report of other results stands there and `overwrite` is False.
+        If the folder holds a report of other results and `overwrite` is False.
     ModelError
-        If the run's model is damaged, or is not the one that its training ended with.
+        If the run's model is damaged, or is not the model that the run's training made.
     """
     began = time.monotonic()
     evidence = read_evidence(run)
-    # Also where nothing is to be done: scores must not stand beside other weights.
+    # Check the model even for a finished report: its scores must not lie beside other weights.
     model, description = load_own_model(run)
     stage = run.stage("report")
     folder = run.folder("report")
@@ -148,7 +148,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
 
 
 def _may_go(stage: Stage) -> bool:
-    """Whether a report lacks the sweep or is of another version: it says nothing that is lost."""
+    """Return whether a report has no sweep or is of another version, so that no result is lost."""
     record = stage.record()
     return record is not None and (
         record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
@@ -156,11 +156,11 @@ def _may_go(stage: Stage) -> bool:
 
 
 def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> bool:
-    """Whether a finished report may stay: its files are whole and it measured what it could."""
+    """Return whether a finished report has all its files unchanged and all that can be measured."""
     missed = summary["not_measured"] not in (None, NO_LABELS)
     if missed or not is_evaluated(run.model, sha256):
         return False
-    # An older version noted no digests of what it wrote into the model's folder.
+    # Older versions stored no digests of their files in the model's folder.
     beside, noted = summary.get("beside_the_model", {}), stage.noted()
     return (
         bool(beside and noted)
@@ -170,7 +170,7 @@ def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -
 
 
 def _are_as_noted(folder: Location, noted: Mapping[str, str]) -> bool:
-    """Whether files are there with the content that was noted, whatever their size and time say."""
+    """Return whether all files have the stored digests; size and time are not trusted."""
     try:
         return all(digest_of(folder / name) == digest for name, digest in noted.items())
     except FileNotFoundError:
@@ -195,11 +195,11 @@ def _lead(evidence: Evidence) -> str:
 
 
 def _command(evidence: Evidence) -> str:
-    """What makes the same run beside this one."""
+    """Build the command that makes the same run beside this one."""
     run = evidence.run
     again = replace(run.root, path=f"{run.root.path}-again")
     corpus = str(evidence.record.get("corpus", "CORPUS"))
-    # The demo makes the corpus of its own run.
+    # 'valence demo' makes the corpus inside its own run.
     made = evidence.synthetic and corpus == str(run.root / "corpus")
     what = ["demo"] if made else ["run", corpus]
     return shlex.join(["valence", *what, "--config", str(run.config_file), "--out", str(again)])

@@ -1,4 +1,4 @@
-"""The last lines of a run: what each predictor reached, the plain ones beside the deep model."""
+"""Lay out the last lines of a run: the scores of the deep model and of simpler predictors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPLITS = ("validation", "test")
 
 
 def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Lay out CCC on validation and test sets of four predictors, in columns of 80 characters.
+    """Lay out the CCC of four predictors on validation and test sets, in 80 columns at most.
 
     Parameters
     ----------
@@ -20,9 +20,9 @@ def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
 
     Returns
     -------
-    A header with the numbers of subjects, and a line each for the deep model, the best regressor,
-    ridge on plain statistics of the spectrogram, and the mean of the training labels; where
-    subjects are unknown, one more line that says what is counted in their place.
+    A header with the numbers of subjects, and one line each for the deep model, the best regressor,
+    ridge on plain statistics of the spectrogram, and the mean of the training labels. If subjects
+    are unknown, one more line names the unit that is counted instead.
     """
     unit = unit_of(metrics["subjects_remark"])
     baselines = metrics["baselines"] or {}
@@ -52,6 +52,6 @@ def _cell(scores: Mapping[str, Any] | None, split: str) -> str:
     text = number(found["ccc"])
     if not text.startswith("−"):
         text = f" {text}"
-    # The mean is 0 by definition, and nothing is uncertain about that.
+    # The CCC of a constant is 0 by definition, so an interval would say nothing.
     ends = None if found.get("ccc_ci") in (None, [0.0, 0.0], (0.0, 0.0)) else found["ccc_ci"]
     return f"{text} {interval(ends)}".rstrip()

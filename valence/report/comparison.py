@@ -1,4 +1,4 @@
-"""Several runs side by side, with intervals of their differences on the sequences they share."""
+"""Compare several runs, with intervals of their differences on the sequences they share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from valence.storage.location import Location
 from valence.sweep.features import Features
 from valence.sweep.kept.serialization import Regressor, load_regressor
 
-# Labels that differ by less were rounded, not annotated anew.
+# Labels that differ by less than this were only rounded, so they count as the same label.
 _SAME_LABEL = 1e-5
 
 
@@ -39,9 +39,9 @@ class Compared:
     Attributes
     ----------
     scores
-        By the name of the run, the reference first.
+        Scores by the name of the run, the reference first.
     pairs
-        CCC of the second less that of the first, for every two of them, in order.
+        CCC of the second run minus CCC of the first, for every pair `(first, second)`, in order.
     """
 
     scores: Mapping[str, Scores]
@@ -49,15 +49,15 @@ class Compared:
 
     @property
     def reference(self) -> str:
-        """The first run's name."""
+        """Return the name of the first run."""
         return next(iter(self.scores))
 
     def less_reference(self, name: str) -> Difference | None:
-        """How `name` differs from the reference, or None if it is the reference."""
+        """Return how `name` differs from the reference, or None if it is the reference."""
         return self.pairs.get((self.reference, name))
 
     def to_json(self) -> dict[str, Any]:
-        """The runs' scores, for `metrics.json`."""
+        """Return the scores of the runs for `metrics.json`."""
         found = {}
         for name, scores in self.scores.items():
             less = self.less_reference(name)
@@ -68,7 +68,7 @@ class Compared:
         return found
 
     def pairs_to_json(self) -> list[dict[str, Any]]:
-        """The pairs, for `metrics.json`."""
+        """Return the pairs for `metrics.json`."""
         return [
             {"first": first, "second": second, **found.to_json()}
             for (first, second), found in self.pairs.items()
@@ -76,21 +76,21 @@ class Compared:
 
 
 def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False) -> dict[str, Any]:
-    """Write `report.html`, `metrics.json` and `figures/*.png` that set runs side by side.
+    """Write `report.html`, `metrics.json` and `figures/*.png` that compare runs.
 
-    The first run is the reference, and every two runs are paired. Only sequences count that every
-    run predicted and that have the same label in all: the same recording, start and value. Beside
-    the deep models stand the best regressors of the runs that have one.
+    The first run is the reference, and each run is also compared with each other run. Only shared
+    sequences count: every run must have the same recording, start and label. The deep models are
+    compared, and so are the best regressors of the runs that have one.
 
     Parameters
     ----------
     runs
-        At least two, their features extracted.
+        At least two runs, with features extracted.
     out
-        Folder for the files, with a `stage.json` of its own.
+        Folder for the files, with its own `stage.json`.
     overwrite
-        Whether a comparison of other results, or another program's files of these names, may be
-        replaced. The outputs of a run's stage never are.
+        Whether to replace a comparison of other results, or another program's files of these
+        names. The outputs of a run's stage are never replaced.
 
     Returns
     -------
@@ -99,15 +99,15 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
     Raises
     ------
     UsageError
-        If there are fewer than two runs, they predict different targets, or share no sequence, or
-        if `out` belongs to a run.
+        If there are fewer than two runs, if they predict different targets or share no sequence,
+        or if `out` belongs to a run.
     StaleError
-        If other files stand in `out` and `overwrite` is False.
+        If `out` holds other files and `overwrite` is False.
     MissingStageError
-        If one of them is not that far.
+        If preprocessing, training or extraction of a run is not finished.
     DamagedError, ModelError
-        If a file of one of them, or the record of the comparison, is damaged; the message names
-        the command that makes it again.
+        If a file of a run, or the record of the comparison, is damaged; the message names the
+        command that makes it again.
     """
     if len(runs) < 2:
         raise UsageError("One run was given. Expected at least two to compare.")
@@ -202,35 +202,35 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
 
 
 def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
-    """What a reader must know before any number, and of which runs it holds."""
+    """List the facts that a reader must know before any number, and the runs they hold for."""
 
     def of(holds: Callable[[Evidence], bool]) -> str:
         return ", ".join(name for name, each in zip(names, evidence, strict=True) if holds(each))
 
-    told = []
+    notices = []
     if any(each.synthetic for each in evidence):
-        told.append("Synthetic sound: these figures say nothing about people.")
+        notices.append("Synthetic sound: these figures say nothing about people.")
     unknown: dict[str, list[str]] = {}
     for name, each in zip(names, evidence, strict=True):
         if remark := each.subjects_known["remark"]:
             unknown.setdefault(remark, []).append(name)
-    told += [f"In {', '.join(them)}, {remark}." for remark, them in unknown.items()]
+    notices += [f"In {', '.join(them)}, {remark}." for remark, them in unknown.items()]
     if overlapping := of(lambda each: each.config.split.allow_subject_overlap):
-        told.append(
+        notices.append(
             f"Subjects may stand in more than one split (split.allow_subject_overlap) in "
             f"{overlapping}: those scores do not speak of unknown voices."
         )
     if by_test := of(lambda each: each.selection is not None and each.select_on == "test"):
-        told.append(
+        notices.append(
             f"The best regressor was chosen by its test score (sweep.select_on = test) in "
             f"{by_test}: that score flatters it."
         )
-    return told
+    return notices
 
 
 def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> None:
-    """See that nothing in the folder is replaced that is not a comparison's own."""
-    # A run's stage is known by its run where its own record is damaged.
+    """Raise an error rather than replace files that no comparison wrote."""
+    # A stage with a damaged record is recognised by the run's configuration beside its folder.
     of_run = (stage.folder / "../config.toml").exists() and stage.folder.name in FORMAT
     try:
         record = stage.record()
@@ -259,7 +259,7 @@ def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> Non
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """What tells the runs apart: as much of the end of each path as it takes."""
+    """Name the runs by the ends of their paths, as short as distinct names allow."""
     paths = [PurePosixPath(run.root.path).parts for run in runs]
     for kept in range(1, max(len(parts) for parts in paths) + 1):
         names = ["/".join(parts[-kept:]) for parts in paths]
@@ -271,7 +271,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _compare(
     rows: Features, predictions: Mapping[str, NDArray[Any]], evidence: Sequence[Evidence]
 ) -> Compared | None:
-    """Score predictions `[rows]` by name, and every two against each other."""
+    """Score predictions `[rows]` by name, and compare each pair of them."""
     if not len(rows) or not predictions:
         return None
     y, sweep = rows.target[:, 0], evidence[0].config.sweep
@@ -296,7 +296,7 @@ def _compare(
                     rows.subject,
                     bootstrap=sweep.bootstrap,
                     seed=sweep.seed,
-                    # The more pairs there are, the more would differ by chance.
+                    # The more pairs there are, the more of them differ by chance.
                     comparisons=len(pairs),
                 )
                 for first, second in pairs
@@ -307,7 +307,7 @@ def _compare(
 def _regressors(
     evidence: Sequence[Evidence], names: Sequence[str]
 ) -> tuple[dict[str, Regressor], list[str]]:
-    """The best regressor of each run that has one, and why the others' are not compared."""
+    """Load the best regressor of each run; the remarks say why a run's is not compared."""
     found, remarks = {}, []
     for name, each in zip(names, evidence, strict=True):
         if each.results is None:
@@ -322,7 +322,7 @@ def _regressors(
 
 
 def _shared(parts: Sequence[Features]) -> list[Features]:
-    """The rows that all have, in the same order."""
+    """Select the rows that all parts share, in the same order."""
     keys = [
         {
             (str(recording), int(start)): row
@@ -357,7 +357,7 @@ def _result(
     unit: Unit,
     chosen_by: Collection[str] = ("validation",),
 ) -> Section:
-    """Show what was compared; rows of the splits in `chosen_by` chose it and give no verdict."""
+    """Show a comparison; splits in `chosen_by` were used for choosing and give no verdict."""
     section = Section(id, title)
     for remark in remarks:
         section.say(remark)
@@ -408,7 +408,7 @@ def _scores_table(runs: Compared) -> Table:
 
 
 def _pairs_table(runs: Compared, unit: Unit, *, chosen: bool) -> Table:
-    """Show every two; no verdict holds where the same rows chose what is compared."""
+    """Show each pair; `chosen` rows were used for choosing, so they allow no verdict."""
     rows = [
         [
             Cell(f"{second} less {first}"),
@@ -434,7 +434,7 @@ def _difference(found: Difference) -> Cell:
 def _settings(evidence: Sequence[Evidence], names: Sequence[str]) -> Section:
     section = Section("settings", "What differs")
     leaves = [_leaves(each.config) for each in evidence]
-    # A section that a run's configuration does not state is absent.
+    # The configuration of a run may lack a section that another one has.
     known = dict.fromkeys(key for each in leaves for key in each)
     keys = [key for key in known if len({each.get(key, "None") for each in leaves}) > 1]
     if not keys:

@@ -1,4 +1,4 @@
-"""The model's card with what the report found: its data, and its scores with intervals."""
+"""Write the model's card from the report: the training data, and scores with intervals."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ def model_card(
     parameters: int,
     quality: Quality,
 ) -> str:
-    """The card in Markdown, for `README.md` beside the model.
+    """Write the card in Markdown, for `README.md` beside the model.
 
     Parameters
     ----------
     evidence, findings
-        Of the run that made the model.
+        Data and scores of the run that made the model.
     description
-        What `model.json` says.
+        Content of `model.json`.
     robustness
         Scores on degraded sound, or why there are none.
     parameters
         Number of the model's parameters.
     quality
-        What its first line tells.
+        Quality of the model, which the first line of the card states.
     """
     config = evidence.config
     remarks = []
     if findings.headline != "test":
         remarks.append("No recording of the test set has labels, so there is no test score.")
     if isinstance(robustness, Robustness):
-        told = "; ".join(
+        scores = "; ".join(
             f"{each.label} {number(each.scores.ccc)}" for each in robustness.conditions
         )
-        remarks.append(f"CCC on degraded sound ({robustness.split} set): {told}.")
+        remarks.append(f"CCC on degraded sound ({robustness.split} set): {scores}.")
     return Card(
         targets=evidence.features.targets,
         parameters=parameters,
@@ -72,12 +72,12 @@ def model_card(
 
 
 def evaluation(evidence: Evidence, findings: Findings, sha256: str) -> dict[str, Any]:
-    """The content of `evaluation.json`, for `valence.model.quality.write_evaluation`.
+    """Build the content of `evaluation.json` for `valence.model.quality.write_evaluation`.
 
     Parameters
     ----------
     evidence, findings
-        Of the run that made the model.
+        Data and scores of the run that made the model.
     sha256
         Digest of the weights.
     """

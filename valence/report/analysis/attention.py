@@ -1,4 +1,4 @@
-"""A sequence to look at: its mel as the model gets it, and where the model's attention lies."""
+"""Read an example sequence: the mel that the model gets, and the model's attention over it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from valence.segments.store import SegmentStore
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """One sequence of a run.
+    """An example sequence of a run.
 
     Attributes
     ----------
     recording, split
-        Where it is from.
+        Recording and split of the sequence.
     start_seconds
-        Where it begins.
+        Start of the sequence in its recording, in seconds.
     mel
-        In dB, `[segments, n_mels, n_frames]`.
+        Mel in dB, `[segments, n_mels, n_frames]`.
     attention
-        Weights of the segments, `[segments]`.
+        Weights of the segments, `[segments]`, which sum to 1.
     loudest
-        The segment with the most energy, worth being shown alone.
+        Index of the segment with the most energy, which the page shows alone.
     parameters
         Number of the model's parameters.
     """
@@ -44,7 +44,7 @@ class Examples:
     parameters: int
 
     def to_json(self) -> dict[str, Any]:
-        """Where attention lies, for `metrics.json`."""
+        """Return the sequence and its attention in percent, for `metrics.json`."""
         return {
             "recording": self.recording,
             "split": self.split,
@@ -54,7 +54,9 @@ class Examples:
 
 
 def read_examples(evidence: Evidence, model: ValenceModel) -> Examples:
-    """The sequence in the middle of the first recording of the test set, or else of validation's.
+    """Read the middle sequence of the first recording of a split.
+
+    The split is the first one with a sequence: test, validation, unlabelled or train.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a finished run left on disk, read once: all that its report speaks of."""
+"""Read once, from a finished run on disk, all data that its report uses."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class Evidence:
     Attributes
     ----------
     run
-        The run itself, for what is read only in part (segments, the model).
+        The run itself, for outputs that are read only in part (segments, the model).
     config
         Its resolved configuration.
     record
         The `[run]` table of `config.toml`.
     stages
-        `stage.json` of each finished stage.
+        Content of `stage.json` of each finished stage.
     recordings
-        A row a recording of the corpus, as preprocessing found it.
+        One row per recording of the corpus, as preprocessing found it.
     features
-        A row a sequence, with the deep model's predictions.
+        One row per sequence, with the deep model's predictions.
     history
-        A row an epoch and seed, or None where training kept none.
+        One row per epoch and seed, or None if training kept no history.
     progress
-        What training last said of itself (device, residency), or None.
+        Last progress record of the training (device, residency), or None.
     results
-        A row a combination of the sweep, or None where there was no sweep of these features.
+        One row per combination of the sweep, or None without a sweep of these features.
     selection
-        What the sweep chose, or None.
+        The sweep's choice, or None without a sweep of these features.
     """
 
     run: Run
@@ -66,17 +66,17 @@ class Evidence:
 
     @property
     def target(self) -> str:
-        """The first target, which every headline speaks of."""
+        """Return the first target, which all headlines are about."""
         return self.features.targets[0]
 
     @property
     def synthetic(self) -> bool:
-        """Whether the recordings were made by the embedded synthesis."""
+        """Return whether the embedded synthesis made the recordings."""
         return bool(self.record.get("synthetic", False))
 
     @property
     def protocol(self) -> str:
-        """How the corpus was divided: `paper` or `partition`."""
+        """Return the protocol that divided the corpus: `paper` or `partition`."""
         configured = self.config.split.protocol
         if configured != "auto":
             return configured
@@ -85,33 +85,33 @@ class Evidence:
 
     @property
     def subjects_known(self) -> Mapping[str, str]:
-        """How it is known who speaks: `known_by` and `remark`; both empty in an older run."""
+        """Return how the subjects are known (`known_by`, `remark`); both empty in an older run."""
         summary = self.stages["segments"]["summary"]
         return {"known_by": "", "remark": "", **summary.get("subjects", {})}
 
     @property
     def unit(self) -> Unit:
-        """What intervals and verdicts count: subjects, or recordings where those are unknown."""
+        """Return the unit of intervals: subjects, or recordings if the subjects are unknown."""
         return unit_of(self.subjects_known["remark"])
 
     @property
     def usable(self) -> pd.DataFrame:
-        """The recordings that preprocessing could use."""
+        """Return the recordings that preprocessing could use."""
         return self.recordings[self.recordings["status"] == "ok"]
 
     @property
     def rejected(self) -> pd.DataFrame:
-        """The recordings that it set aside."""
+        """Return the recordings that preprocessing set aside."""
         return self.recordings[self.recordings["status"] != "ok"]
 
     @property
     def select_on(self) -> str:
-        """The split that the best regressor was chosen on, or would be."""
+        """Return the split that the sweep chooses, or would choose, the best regressor on."""
         return str((self.selection or {}).get("select_on", self.config.sweep.select_on))
 
     @property
     def why_no_sweep(self) -> str:
-        """Why there are no results, and what adds them."""
+        """Explain why there are no results of a sweep, and which command adds them."""
         if "sweep" in self.stages:
             if self.stages["sweep"]["made_of"].get("format") != FORMAT["sweep"]:
                 return (
@@ -121,7 +121,7 @@ class Evidence:
         return "The sweep has not been run on this run: 'valence sweep' adds it."
 
     def sources(self, recordings: pd.DataFrame) -> str:
-        """Say how many recordings some rows of `recordings` are, and of how many subjects."""
+        """Count the recordings in some rows of `recordings`, and their subjects, in words."""
         unit, n = self.unit, len(recordings)
         if unit.one == "recording":
             return unit.count(n)
@@ -129,32 +129,33 @@ class Evidence:
         return f"{plural(n, 'recording')} of {subjects}"
 
     def subjects(self, split: str) -> int:
-        """Number of subjects with labelled sequences in a split."""
+        """Count the subjects with labelled sequences in a split."""
         return len(np.unique(self.features.of(split).subject))
 
 
 def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
-    """Read what a run's stages left.
+    """Read the outputs of a run's stages.
 
     Parameters
     ----------
     run
         The run.
     scores
-        Whether the scores of its sweep are needed, or only that there was one and how it chose.
+        Whether the scores of the sweep are needed. If not, only the fact that there was a sweep
+        and its choice are used.
 
     Raises
     ------
     MissingStageError
-        If the folder is no run, or preprocessing, training or extraction is not finished. The
+        If the folder is not a run, or preprocessing, training or extraction is not finished. The
         sweep may be missing.
     DamagedError
-        If `config.toml` is damaged or another run's; or if a record, the history of the training or
-        the results of the sweep are lost or damaged.
+        If `config.toml` is damaged or belongs to another run; or if a record, the history of the
+        training or the results of the sweep are lost or damaged.
     ModelError
-        If the best pipeline of the sweep is lost, damaged or another sweep's.
+        If the best pipeline of the sweep is lost, damaged or belongs to another sweep.
     StaleError
-        If a stage was made of other outputs than stand in the run.
+        If a stage was made from other outputs than those in the run.
     """
     config = require_own_config(run)
     needed = require_chain(run, "segments", "train", "features")
@@ -162,12 +163,12 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
     stages = {
         name: record
         for name in get_args(StageName)
-        # The report's own record is its own to judge.
+        # The report stage checks its own record.
         if name != "report"
         and (record := run.stage(name).found()) is not None
         and record["status"] == "done"
     }
-    # What was swept are these features, or it says nothing of this model.
+    # A sweep of other features has no meaning for this model.
     made_of = stages["sweep"]["made_of"] if "sweep" in stages else {}
     swept = (
         made_of.get("features") == extracted["summary"]["digest"]

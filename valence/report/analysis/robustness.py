@@ -1,4 +1,4 @@
-"""How scores fall when the sound gets worse: white noise, and the band of a telephone."""
+"""Measure how scores fall on degraded sound: white noise, and the band of a telephone."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from valence.storage.location import Location
 Array = NDArray[np.float32]
 Degrade = Callable[[Array, np.random.Generator], Array]
 
-# Seconds of sound to degrade: five conditions of it take as long as an hour of recordings.
+# Seconds of sound to degrade. Five conditions of this much sound take as long as an hour of
+# recordings.
 MOST_SECONDS = 600.0
-# Why nothing is measured where nothing ever can be; other reasons may pass.
+# The only lasting reason why nothing is measured; a later report may succeed after all others.
 NO_LABELS = "No recording with labels is there to degrade."
 _TELEPHONE_HZ = (300.0, 3400.0)
 _SNR_DB = (20.0, 10.0, 0.0)
-# Stored features and the same sequences computed here differ by no more than this.
+# Largest difference between stored predictions and those computed here from the same sound.
 _SAME = 1e-3
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Scores under one degradation."""
+    """Scores under one condition of the sound."""
 
     name: str
     label: str
@@ -46,20 +47,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class Robustness:
-    """Scores on the same sequences under several degradations, the sound as it is first.
+    """Scores on the same sequences under several conditions, the unchanged sound first.
 
     Attributes
     ----------
     conditions
-        What was scored.
+        The conditions with their scores.
     split
-        Where the recordings are from.
+        Split of the recordings.
     recordings
-        How many.
+        Number of recordings.
     seconds
-        How much of their sound.
+        Length of the sound that was used.
     note
-        What a reader must know, or an empty string.
+        A fact that a reader must know, or an empty string.
     """
 
     conditions: tuple[Condition, ...]
@@ -69,11 +70,11 @@ class Robustness:
     note: str
 
     def change(self, condition: Condition) -> float:
-        """CCC under `condition` less that of the sound as it is."""
+        """Compute the CCC under `condition` minus the CCC of the unchanged sound."""
         return condition.scores.ccc - self.conditions[0].scores.ccc
 
     def to_json(self) -> dict[str, Any]:
-        """For `metrics.json`."""
+        """Return the content for `metrics.json`."""
         return {
             "split": self.split,
             "recordings": self.recordings,
@@ -87,14 +88,14 @@ class Robustness:
 
 
 def white_noise(y: Array, rng: np.random.Generator, *, snr_db: float) -> Array:
-    """Add white noise, so that the mean power of `y` stands `snr_db` above the noise's.
+    """Add white noise whose mean power lies `snr_db` below the mean power of `y`.
 
     Parameters
     ----------
     y
         Samples `[samples]`.
     rng
-        Where the noise comes from.
+        Generator of the noise.
     snr_db
         Ratio of powers in dB.
     """
@@ -104,7 +105,7 @@ def white_noise(y: Array, rng: np.random.Generator, *, snr_db: float) -> Array:
 
 
 def telephone(y: Array, rng: np.random.Generator, *, sr: int) -> Array:
-    """Keep 300 to 3,400 Hz of samples `[samples]` (Butterworth, 24 dB an octave)."""
+    """Keep 300 to 3,400 Hz of samples `[samples]` (Butterworth, 24 dB per octave)."""
     del rng
     band = signal.butter(4, _TELEPHONE_HZ, btype="bandpass", fs=sr, output="sos")
     return np.asarray(signal.sosfilt(band, y), np.float32)
@@ -113,10 +114,10 @@ def telephone(y: Array, rng: np.random.Generator, *, sr: int) -> Array:
 def measure(
     evidence: Evidence, predictor: Predictor, *, most_seconds: float = MOST_SECONDS
 ) -> Robustness | str:
-    """Score the deep model on degraded recordings of the test set, or else of validation's.
+    """Score the deep model on degraded recordings of the test set, or else the validation set.
 
-    Each recording gives the same share of its beginning, so that no more than `most_seconds` are
-    used. Returns a sentence that says why where the sound cannot be had.
+    The same number of seconds is taken from the beginning of each recording, so that about
+    `most_seconds` are used at most. Returns a sentence with the reason if nothing can be measured.
     """
     for split in ("test", "validation"):
         rows = evidence.features.of(split)
@@ -134,7 +135,7 @@ def measure(
     config = evidence.config
     sr, segment = config.preprocess.sr, config.preprocess.segment_samples
     length = config.sequence.length
-    # At least one sequence of each recording, however many there are.
+    # With many recordings the share of each becomes small, but a sequence must fit in.
     segments = max(
         length, int(most_seconds / config.preprocess.segment_seconds / max(len(names), 1))
     )
@@ -170,7 +171,7 @@ def measure(
     scored = tuple(
         Condition(
             key,
-            told,
+            title,
             score(
                 label,
                 np.concatenate(parts),
@@ -178,7 +179,7 @@ def measure(
                 bootstrap=config.sweep.bootstrap,
             ),
         )
-        for (key, told, _), parts in zip(conditions, predicted, strict=True)
+        for (key, title, _), parts in zip(conditions, predicted, strict=True)
     )
     everything = len(label) == len(rows)
     note = (

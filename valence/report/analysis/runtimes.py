@@ -1,4 +1,4 @@
-"""How long each stage took and how much it did in that time, whatever was there before."""
+"""Compute how long each stage took and how much work it did in that time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Cost:
     Attributes
     ----------
     stage
-        As the command is called.
+        Name of the stage's command.
     seconds
         Wall time that `amount` took.
     amount, unit
-        Work done in it, or None where nothing was done or it was not counted.
+        Work done in that time and its unit; `amount` is None if nothing was done or counted.
     rate
-        The same in words.
+        Throughput in words.
     """
 
     stage: str
@@ -33,15 +33,15 @@ class Cost:
     rate: str
 
     def to_json(self) -> dict[str, Any]:
-        """For `metrics.json`."""
+        """Return the content for `metrics.json`."""
         return asdict(self)
 
 
 def costs(evidence: Evidence, *, report: float) -> list[Cost]:
-    """The stages that are finished, in order, and the report itself, which took `report` seconds.
+    """Compute the costs of the finished stages, in order, and of the report.
 
-    A stage that was resumed is told by what its last call did itself; the training by its epochs,
-    each of which was timed, whichever call it was part of.
+    The report took `report` seconds. The cost of a resumed stage counts only the work of its last
+    call. The cost of the training counts all epochs, because each epoch was timed, in any call.
     """
     summaries = {name: record["summary"] for name, record in evidence.stages.items()}
     found = []
@@ -62,24 +62,25 @@ def costs(evidence: Evidence, *, report: float) -> list[Cost]:
             cost = _of("extract", seconds, len(evidence.features), "sequences", "")
         found.append(cost)
     if (sweep := summaries.get("sweep")) is not None and evidence.results is not None:
-        # What was there before is not counted apart, and each combination was timed by itself.
+        # The sweep does not count combinations of earlier calls apart, so it has no throughput. The
+        # time of each combination was measured.
         fitting = float(evidence.results["seconds"].sum())
-        told = (
+        rate = (
             f"{plural(len(evidence.results), 'combination')}, fitted and predicted in "
             f"{number(fitting, 1)} s of all workers together"
         )
-        found.append(Cost("sweep", float(sweep["seconds"]), None, "", told))
+        found.append(Cost("sweep", float(sweep["seconds"]), None, "", rate))
     found.append(Cost("report", report, None, "", ""))
     return found
 
 
 def machine(evidence: Evidence) -> Mapping[str, Any]:
-    """Where the training was told to run, and what it says that it ran on."""
+    """Describe the machine that started the training, and the workers and device that ran it."""
     record = evidence.stages["train"]
     return {
         **record.get("machine", {}),
         "workers": record["summary"].get("workers"),
-        # An older version noted it beside the state alone.
+        # Older versions stored the device only in the progress record.
         "device": record["summary"].get("device") or (evidence.progress or {}).get("device"),
     }
 
@@ -95,7 +96,7 @@ def _of(stage: str, seconds: float, amount: float | None, unit: str, remark: str
 
 
 def _kept(summary: Mapping[str, Any]) -> str:
-    """What was there before the last call."""
+    """Describe the recordings that existed before the last call."""
     kept = summary.get("skipped", 0)
     return f"{plural(kept, 'recording')} more stood there already" if kept else ""
 

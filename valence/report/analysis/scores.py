@@ -1,4 +1,4 @@
-"""What a run found: scores of the deep model and the regressors, in the form of `metrics.json`."""
+"""Score the deep model and the regressors of a run, for the page and for `metrics.json`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from valence.sweep.features import Features
 SCORED = ("validation", "test")
 STEPS = ("scaler", "reducer", "regressor")
 
-# The study's deep model and its best regressors, on its own test set.
+# Scores of the study's deep model and best regressors on the study's own test set.
 PAPER_DEEP = {"ccc": 0.3359, "mse": 0.0802, "mae": 0.2246}
 PAPER_REGRESSORS = {
     ("none", "selectkbest", "svr"): 0.400,
@@ -30,7 +30,7 @@ PAPER_REGRESSORS = {
     ("minmax", "none", "ridge"): 0.325,
     ("none", "none", "svr"): 0.324,
 }
-# Of the others it says: with PCA all stay under 0.25, and XGBoost reaches 0.24.
+# For other regressors the study gives limits: all with PCA stay below 0.25, XGBoost reaches 0.24.
 PAPER_PCA_BELOW, PAPER_XGBOOST = 0.25, 0.24
 
 
@@ -41,15 +41,15 @@ class Findings:
     Attributes
     ----------
     deep
-        `{target: {split: scores}}` of the deep model; None where a split has no labels.
+        Scores of the deep model, `{target: {split: scores}}`; None if a split has no labels.
     subjects
-        `{split: {subject: scores}}` for the first target.
+        Scores of each subject, `{split: {subject: scores}}`, for the first target.
     tracks
-        `{split: tracks}`: predictions of every recording over time, for the first target.
+        Predictions of every recording over time, `{split: tracks}`, for the first target.
     shares
-        How labels and predictions of the first target are spread in each split that has labels.
+        Distributions of labels and predictions of the first target in each split with labels.
     seeds
-        What training reached with each seed, or None where it kept no history.
+        Scores of the training with each seed, or None if it kept no history.
     """
 
     deep: Mapping[str, Mapping[str, Scores | None]]
@@ -60,13 +60,13 @@ class Findings:
 
     @property
     def headline(self) -> str:
-        """The split that the page speaks of first: test where it has labels, else validation."""
+        """Return the split of the page's headline: test if it has labels, else validation."""
         first = next(iter(self.deep.values()))
         return "test" if first["test"] is not None else "validation"
 
 
 def find(evidence: Evidence) -> Findings:
-    """Score everything that a run predicted and has labels for."""
+    """Score all labelled predictions of a run."""
     features = evidence.features
     sweep = evidence.config.sweep
 
@@ -106,7 +106,7 @@ def find(evidence: Evidence) -> Findings:
 
 
 def metrics_json(evidence: Evidence, findings: Findings, **more: Any) -> dict[str, Any]:
-    """The content of `metrics.json`: `deep` and `best_regressor`, and all else the page tells."""
+    """Build the content of `metrics.json`: `deep`, `best_regressor` and all facts on the page."""
     selection = evidence.selection
     first, *others = (
         {split: _json(scores) for split, scores in by_split.items()}
@@ -147,7 +147,7 @@ def metrics_json(evidence: Evidence, findings: Findings, **more: Any) -> dict[st
 
 
 def sweep_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """The rows of `results.csv`, with the intervals of the combinations that have them."""
+    """Return the rows of `results.csv`, with intervals for the combinations that have them."""
     assert evidence.results is not None
     leaders = (evidence.selection or {}).get("leaders", ())
     known = {tuple(each[name] for name in STEPS): each for each in leaders}
@@ -160,7 +160,7 @@ def sweep_rows(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def split_rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """How the corpus is divided, a row a split that has a recording."""
+    """Count recordings, subjects and sequences of each split that has a recording, one row each."""
     usable, rejected = evidence.usable, evidence.rejected
     rows = []
     for split in SPLITS:
@@ -181,7 +181,7 @@ def split_rows(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _corpus(evidence: Evidence) -> dict[str, Any]:
-    told = ["Id", "subject", "split", "duration", "segments", "labelled"]
+    columns = ["Id", "subject", "split", "duration", "segments", "labelled"]
     return {
         "recordings": len(evidence.recordings),
         "subjects": int(evidence.recordings["subject"].nunique()),
@@ -190,7 +190,7 @@ def _corpus(evidence: Evidence) -> dict[str, Any]:
         "usable": [
             {**row, "remarks": [str(remark) for remark in remarks]}
             for row, remarks in zip(
-                _rows(evidence.usable[told]), evidence.usable["remarks"], strict=True
+                _rows(evidence.usable[columns]), evidence.usable["remarks"], strict=True
             )
         ],
         "rejected": _rows(evidence.rejected[["Id", "split", "reason"]]),
@@ -207,7 +207,7 @@ def _study() -> dict[str, Any]:
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table for JSON, which has no NaN."""
+    """Convert a table to rows for JSON, with None for NaN, which JSON lacks."""
     return [
         {
             str(name): None
@@ -222,10 +222,11 @@ def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def predictions(evidence: Evidence) -> pd.DataFrame:
-    """Every sequence with its labels and predictions, a row each.
+    """Build a table of all sequences with their labels and predictions, one row each.
 
-    Columns: `recording, subject, split, start` (segment)`, timestamp` (where the sequence starts,
-    in ms; label files may name the end of a segment), then each target and its prediction.
+    The columns are `recording`, `subject`, `split`, `start` (first segment), `timestamp` (start of
+    the sequence in ms; label files may name the end of a segment instead), and then each target
+    with its prediction.
     """
     features = evidence.features
     columns: dict[str, Any] = {
@@ -272,7 +273,7 @@ def _json(scores: Scores | None) -> dict[str, Any] | None:
 
 @contextmanager
 def _constant_is_no_fault() -> Iterator[None]:
-    """A subject whose label stays the same has a CCC of 0; that is a finding, not a fault."""
+    """Ignore warnings of constant labels: a CCC of 0 for such a subject is a valid result."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantWarning)
         yield

@@ -1,4 +1,4 @@
-"""What training reached with each seed, and how far the seeds differ."""
+"""Compute the scores of each training seed, and how much the seeds differ."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# What a mean and a spread over seeds are told of.
+# Scores whose mean and standard deviation over the seeds are reported.
 SCORES = ("validation_ccc", "validation_mse", "validation_mae")
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """The best epoch of each seed, and its scores over all of them.
+    """The best epoch of each seed, with mean and spread of the scores over all seeds.
 
     Attributes
     ----------
     best
-        A row a seed: `seed`, `epochs`, `epoch` (the best), `SCORES`, `seconds` (of all epochs).
+        One row per seed: `seed`, `epochs`, `epoch` (the best), `SCORES`, `seconds` (of all epochs).
     mean, sd
-        Of `SCORES` over the seeds; the standard deviation has ddof 1, and is None for one seed.
+        Mean and standard deviation (ddof 1) of `SCORES` over the seeds; `sd` is None for one seed.
     """
 
     best: tuple[dict[str, Any], ...]
@@ -29,12 +29,12 @@ class Seeds:
     sd: dict[str, float] | None
 
     def to_json(self) -> dict[str, Any]:
-        """For `metrics.json`."""
+        """Return the content for `metrics.json`."""
         return {"seeds": list(self.best), "mean": self.mean, "sd": self.sd}
 
 
 def by_seed(history: pd.DataFrame) -> Seeds:
-    """The seeds of a `history.csv` with at least one row."""
+    """Find the best epoch of each seed in a `history.csv` with at least one row."""
     best = []
     for seed in history["seed"].unique():
         own = history[history["seed"] == seed]

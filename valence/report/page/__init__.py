@@ -1,4 +1,4 @@
 """Render a report to one HTML file.
 
-The page is made of sections, tables and words.
+The page consists of sections, which hold text, tiles, tables and figures.
 """

@@ -10,14 +10,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.addEventListener("click", () => {
       const numeric = head.classList.contains("n");
       const before = head.getAttribute("aria-sort");
-      // Scores are wanted best first, names from A.
+      // The first click sorts scores from the best, and names from A.
       const ascending = before ? before === "descending" : !numeric;
       const sign = ascending ? 1 : -1;
       const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
       const compare = (a, b) => {
         const [x, y] = [key(a), key(b)];
         if (!numeric) return sign * x.localeCompare(y, undefined, { numeric: true });
-        // A row without a number stays at the end either way.
+        // Rows without a number stay at the end in both directions.
         if (x === "" || y === "") return (x === "") - (y === "");
         return sign * (x - y);
       };
@@ -27,7 +27,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// What is folded on the screen is printed, and folded again afterwards.
+// Unfold all details before printing, and fold them again afterwards.
 let unfolded = [];
 addEventListener("beforeprint", () => {
   unfolded = [...document.querySelectorAll("details:not([open])")];

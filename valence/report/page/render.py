@@ -1,4 +1,4 @@
-"""A report page: sections of text, tiles, tables and figures, as one self-contained HTML file."""
+"""Render a page of sections with text, tiles, tables and figures as one self-contained file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POINT = 4 / 3  # CSS pixels
 
 @dataclass(frozen=True)
 class Tile:
-    """One number to be seen first."""
+    """One important number, shown large."""
 
     title: str
     value: str
@@ -28,7 +28,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing in the sizes of a laptop and a phone."""
+    """A drawing in two sizes: one for a laptop and one for a phone."""
 
     name: str
     alt: str
@@ -39,7 +39,7 @@ class Picture:
 
     @classmethod
     def of(cls, drawing: Drawing, width: float = WIDE) -> Picture:
-        """Draw it at a laptop's `width` in inches and at a phone's."""
+        """Render a drawing at a laptop's `width` in inches and at a phone's width."""
         svg = drawing.svg(width)
         size = re.search(r'<svg[^>]* viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
         assert size is not None, "matplotlib states the size of an SVG"
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a section; which attributes it has follows from its kind."""
+    """A piece of a section; `kind` decides which attributes are set."""
 
     kind: Literal["text", "heading", "tiles", "figures", "table", "code"]
     text: str = ""
@@ -83,7 +83,7 @@ class Section:
         self.parts.append(Part("heading", text))
 
     def tile(self, tiles: Sequence[Tile]) -> None:
-        """Add numbers to be seen first."""
+        """Add important numbers, shown large."""
         self.parts.append(Part("tiles", tiles=tuple(tiles)))
 
     def show(self, drawing: Drawing, caption: str) -> None:
@@ -98,30 +98,30 @@ class Section:
         self.parts.append(Part("figures", figures=pictures))
 
     def tabulate(self, table: Table, *, folded: str = "") -> None:
-        """Add a table, folded away under a summary where there is one."""
+        """Add a table; a text in `folded` hides it under this summary."""
         self.parts.append(Part("table", table=table, folded=folded))
 
     def code(self, text: str, *, folded: str = "") -> None:
-        """Add text as it is typed, folded away under a summary where there is one."""
+        """Add preformatted text; a text in `folded` hides it under this summary."""
         self.parts.append(Part("code", text, folded=folded))
 
 
 @dataclass(frozen=True)
 class Page:
-    """All of a report.
+    """The whole page of a report.
 
     Attributes
     ----------
     title
-        What a browser's tab says.
+        Title of the browser's tab.
     heading, lead
-        What the page begins with.
+        Heading and first paragraph of the page.
     notices
-        What a reader must know before any number.
+        Facts that a reader must know before any number.
     sections
-        In order.
+        Sections in order.
     footer
-        What the page ends with.
+        Last line of the page.
     """
 
     title: str
@@ -132,7 +132,7 @@ class Page:
     footer: str
 
     def html(self) -> str:
-        """The file: styles, script and figures stand inside, nothing is loaded."""
+        """Render the HTML file, which contains its styles, script and figures and loads nothing."""
         environment = Environment(
             loader=PackageLoader("valence.report.page", "."),
             autoescape=True,
@@ -152,7 +152,7 @@ class Page:
 
 
 def _asset(name: str) -> Markup:
-    """A file of this package that is put into the page as it is."""
+    """Read a file of this package that is inserted into the page unchanged."""
     return Markup(
         importlib.resources.files("valence.report.page").joinpath(name).read_text("utf-8")
     )

@@ -1,4 +1,4 @@
-"""The sections of a run's report: which finding is told where, in what words."""
+"""Build the sections of a run's report: the order and the words of its findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from valence.uncertainty import FEWEST
 
 
 def headline(evidence: Evidence, findings: Findings) -> Section:
-    """The scores, beside the study's and the baselines."""
+    """Show the scores beside those of the study and of the baselines."""
     section = Section("result", "Result")
     split, unit = findings.headline, evidence.unit
     deep = findings.deep[evidence.target][split]
@@ -34,8 +34,8 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
         best = selection["best"]
         scores = best[split]
         if scores is not None:
-            told = f"{_ci(scores, unit)}; {' + '.join(best[step] for step in STEPS)}"
-            tiles.append(Tile(f"Best regressor, {split}", number(scores["ccc"]), told))
+            detail = f"{_ci(scores, unit)}; {' + '.join(best[step] for step in STEPS)}"
+            tiles.append(Tile(f"Best regressor, {split}", number(scores["ccc"]), detail))
         for name, title in (
             ("functionals", "Statistics of the mel"),
             ("constant", "Always the mean"),
@@ -43,8 +43,8 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
             baseline = selection["baselines"].get(name, {}).get(split)
             if baseline is not None:
                 known = name == "functionals"
-                told = f"baseline, {_ci(baseline, unit)}" if known else "baseline, CCC"
-                tiles.append(Tile(title, number(baseline["ccc"]), told))
+                detail = f"baseline, {_ci(baseline, unit)}" if known else "baseline, CCC"
+                tiles.append(Tile(title, number(baseline["ccc"]), detail))
     if evidence.protocol == "paper":
         tiles.append(
             Tile("The study, its test set", number(PAPER_DEEP["ccc"]), "deep model on MuSe")
@@ -65,7 +65,7 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
 
 
 def agreement(evidence: Evidence, findings: Findings) -> Section:
-    """Predicted against annotated values: in all, over time, by subject, in distribution."""
+    """Show predicted against annotated values: all, by subject, over time, and distributions."""
     target = evidence.target
     section = Section("agreement", "Predicted against annotated")
     split = findings.headline
@@ -75,12 +75,12 @@ def agreement(evidence: Evidence, findings: Findings) -> Section:
         section.say("Neither the validation nor the test set has labels.")
         return section
     of_points = figures.scatter(rows.target[:, 0], rows.prediction[:, 0], scores, target=target)
-    told = (
+    caption = (
         f"Every sequence of the {split} set is a point: CCC {number(scores.ccc)}, PCC "
         f"{number(scores.pcc)}, MSE {number(scores.mse, 4)}, MAE {number(scores.mae, 4)}, "
         f"n = {scores.n}. The flatter the line, the more the predictions keep to the middle."
     )
-    # A subject may stand in two splits, where that was allowed, and has a score in each.
+    # If overlap was allowed, a subject may be in two splits and then has a score in each.
     of_each = [
         (subject, part, each.ccc)
         for part, by_subject in findings.subjects.items()
@@ -89,7 +89,7 @@ def agreement(evidence: Evidence, findings: Findings) -> Section:
     unit = evidence.unit
     people = len({subject for subject, _, _ in of_each})
     section.show_beside(
-        (of_points, told),
+        (of_points, caption),
         (
             figures.by_subject(of_each, target=target, unit=unit.one),
             f"CCC within each of {unit.count(people)}. It is lower than over all where {unit.one}s "
@@ -132,7 +132,7 @@ def agreement(evidence: Evidence, findings: Findings) -> Section:
 
 
 def training(evidence: Evidence, findings: Findings) -> Section:
-    """Learning curves and the best epoch of each seed."""
+    """Show learning curves and the best epoch of each seed."""
     section = Section("training", "Training")
     seeds = findings.seeds
     if evidence.history is None or seeds is None:
@@ -149,7 +149,7 @@ def training(evidence: Evidence, findings: Findings) -> Section:
 
 
 def regressors(evidence: Evidence) -> Section:
-    """The combinations of scaler, reducer and regressor."""
+    """Show the scores of all combinations of scaler, reducer and regressor."""
     section = Section("regressors", "Regressors on the deep features")
     results, selection = evidence.results, evidence.selection
     if results is None or selection is None:
@@ -179,7 +179,7 @@ def regressors(evidence: Evidence) -> Section:
 
 
 def robustness(found: Robustness | str, evidence: Evidence) -> Section:
-    """Scores on degraded sound, or why there are none."""
+    """Show the scores on degraded sound, or say why there are none."""
     section = Section("robustness", "Robustness")
     if isinstance(found, str):
         section.say(found)
@@ -201,7 +201,7 @@ def robustness(found: Robustness | str, evidence: Evidence) -> Section:
 
 
 def model(evidence: Evidence, examples: Examples) -> Section:
-    """What goes into the model, how it is built, what it looks at."""
+    """Show the input of the model, its architecture and its attention."""
     config = evidence.config
     sr, seconds = config.preprocess.sr, config.preprocess.segment_seconds
     where = f"recording {examples.recording}, {examples.split} set"
@@ -248,7 +248,7 @@ def model(evidence: Evidence, examples: Examples) -> Section:
 
 
 def corpus(evidence: Evidence, findings: Findings) -> Section:
-    """What there was to work with."""
+    """Show the recordings, their splits, and those that were rejected."""
     section = Section("corpus", "Corpus")
     rejected = int((evidence.recordings["status"] != "ok").sum())
     section.say(
@@ -270,22 +270,22 @@ def corpus(evidence: Evidence, findings: Findings) -> Section:
 
 
 def cost(found: Sequence[Cost], machine: Mapping[str, Any]) -> Section:
-    """Time and throughput, and what they were measured on."""
+    """Show the time and throughput of each stage, and the machine they were measured on."""
     section = Section("time", "Time")
     section.tabulate(tables.times_table(found))
-    told = (
-        "What a stage did is what its last call did; the training is told by the time of all its "
-        "epochs."
+    text = (
+        "The table shows the time of each stage's last call; for the training it shows the time "
+        "of all epochs."
     )
     if machine.get("workers"):
         device = "" if machine["device"] is None else f" on {_DEVICES[machine['device']]}"
-        told += f" The model was trained by {plural(machine['workers'], 'worker')}{device}."
+        text += f" The model was trained by {plural(machine['workers'], 'worker')}{device}."
     if machine.get("cpus"):
-        told += (
+        text += (
             f" The commands were given on a machine of {plural(machine['cpus'], 'CPU')} "
             f"({machine['processor']})."
         )
-    section.say(told)
+    section.say(text)
     return section
 
 
@@ -298,7 +298,7 @@ def repeating(
     seeds: Mapping[str, Any],
     versions: Mapping[str, Mapping[str, str]],
 ) -> Section:
-    """All that it takes to have this again; `versions` are those of each stage."""
+    """List all that is needed to repeat the run; `versions` are those of each stage."""
     section = Section("repeat", "To repeat it")
     section.say("The same corpus, configuration, seeds and versions give the same figures:")
     section.code(command)
@@ -312,67 +312,71 @@ def repeating(
     )
     groups: dict[str, list[str]] = {}
     for stage, found in versions.items():
-        told = ", ".join(f"{name} {each}" for name, each in found.items())
-        groups.setdefault(told, []).append(stage)
-    for told, stages in groups.items():
+        listed = ", ".join(f"{name} {each}" for name, each in found.items())
+        groups.setdefault(listed, []).append(stage)
+    for listed, stages in groups.items():
         of = "" if len(groups) == 1 else f" ({', '.join(stages)})"
-        section.say(f"Versions{of}: {told}.")
+        section.say(f"Versions{of}: {listed}.")
     section.code(_compact(evidence.config.to_toml()), folded="Configuration")
     return section
 
 
 def notices(evidence: Evidence, findings: Findings) -> list[str]:
-    """What a reader must know before any number."""
-    told = []
+    """List the facts that a reader must know before any number."""
+    found = []
     if evidence.synthetic:
-        told.append(
+        found.append(
             "Synthetic sound: the recordings of this run were made by 'valence demo'. The figures "
             "show that the system works, and say nothing about people."
         )
     if remark := evidence.subjects_known["remark"]:
-        told.append(f"{remark[0].upper()}{remark[1:]}.")
+        found.append(f"{remark[0].upper()}{remark[1:]}.")
     if evidence.config.split.allow_subject_overlap:
-        told.append(
+        found.append(
             "Subjects may stand in more than one split here (split.allow_subject_overlap): the "
             "scores do not speak of unknown voices."
         )
     if evidence.selection is not None and evidence.select_on == "test":
-        told.append(
+        found.append(
             "The best regressor was chosen by its test score (sweep.select_on = test), as the "
             "study did: that score flatters it."
         )
     split = findings.headline
     subjects = evidence.subjects(split)
     if subjects < FEWEST:
-        told.append(
+        found.append(
             f"The {split} set has {evidence.unit.count(subjects)}: no interval can be given, and "
             f"models cannot be told apart from so few. It takes {FEWEST}."
         )
-    return told
+    return found
 
 
 def _verdict(evidence: Evidence, findings: Findings, split: str) -> str:
     deep = findings.deep[evidence.target][split]
     if deep is None:
         return ""
-    # Without the segments of the run, a sweep has no functionals to compare with.
+    # A sweep without the run's segments has no baseline on functionals.
     selection = evidence.selection or {}
     baseline = selection.get("baselines", {}).get("functionals", {}).get(split)
-    told = f"The deep model reaches {number(deep.ccc)} in {split}, always saying the mean 0"
+    text = (
+        f"The deep model reaches {number(deep.ccc)} in {split}; always predicting the mean gives 0"
+    )
     if not selection:
-        return f"{told}. 'valence sweep' adds a baseline on plain statistics of the mel."
+        return f"{text}. 'valence sweep' adds a baseline on plain statistics of the mel."
     if baseline is None:
-        return f"{told}."
-    told += f", and a ridge regression on plain statistics of the mel {number(baseline['ccc'])}."
+        return f"{text}."
+    text += (
+        f", and a ridge regression on plain statistics of the mel gives {number(baseline['ccc'])}."
+    )
     paired = selection.get("deep_less_baseline", {}).get("functionals", {}).get(split)
     if paired is None:
-        return told
-    # Its best epoch is that of the best validation CCC.
+        return text
+    # The deep model's best epoch was chosen by its validation CCC.
     chosen = "the deep model" if split == "validation" else ""
     found = _difference(
         "The deep model", "that baseline", paired, chosen=chosen, unit=evidence.unit
     )
-    return f"{told} {found}"
+    return f"{text} {found}"
 
 
 def _paired(evidence: Evidence) -> str:
@@ -391,22 +395,23 @@ def _paired(evidence: Evidence) -> str:
 def _difference(
     name: str, other: str, paired: Mapping[str, Any], *, chosen: str, unit: Unit
 ) -> str:
-    """The difference of two CCC on the same rows, its interval, and what they say.
+    """State the difference of two CCCs on the same rows, its interval, and the verdict.
 
-    `chosen` names the one that was chosen by these rows, if one was: no verdict holds then.
+    `chosen` names the predictor that was chosen by these rows, or is empty. Such a choice flatters
+    the predictor, so no verdict is given.
     """
-    told = f"{name}'s CCC less that of {other} is {number(paired['difference'])}"
+    text = f"{name}'s CCC less that of {other} is {number(paired['difference'])}"
     ends = f" {interval(paired['ci'])}" if paired["ci"] else ""
     if chosen:
         return (
-            f"{told}{ends}. No verdict is given: {chosen} was chosen by these same rows, which "
+            f"{text}{ends}. No verdict is given: {chosen} was chosen by these same rows, which "
             "flatters it."
         )
-    return f"{told}{ends}. {verdict(name, other, paired, unit)}"
+    return f"{text}{ends}. {verdict(name, other, paired, unit)}"
 
 
 def _compact(toml: str) -> str:
-    """TOML with short arrays on one line."""
+    """Write each flat array of a TOML text on one line."""
 
     def joined(array: re.Match[str]) -> str:
         return f"[{', '.join(item.strip() for item in array[1].strip().rstrip(',').split(','))}]"

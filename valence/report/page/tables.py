@@ -1,4 +1,4 @@
-"""The tables of a report page: cells as text, with the value that they sort by."""
+"""Build the tables of a report page, with cells as text and a value to sort by."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from valence.uncertainty import FEWEST
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell; `value` sorts it, `aside` follows it in small."""
+    """The content of a cell: its text, the value to sort by, and a smaller text after it."""
 
     text: str
     value: float | str | None = None
@@ -42,18 +42,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; a column that is numeric is set flush right and sorts by value.
+    """A table; numeric columns are aligned right and sort by value.
 
     Attributes
     ----------
     caption
-        What it shows.
+        Caption above the table.
     columns
-        Title of each column, and whether it is numeric.
+        Title of each column, and whether the column is numeric.
     rows
-        Cells, the first of a row being its header.
+        Cells; the first cell of each row is its header.
     sortable
-        Whether a reader can sort it.
+        Whether a reader can sort the table.
     """
 
     caption: str
@@ -66,7 +66,7 @@ ScoresJson = Mapping[str, Any]
 
 
 def results_table(evidence: Evidence, findings: Findings) -> Table:
-    """The deep model, the best regressor and the baselines, a row each."""
+    """List the deep model, the best regressor and the baselines, one row each."""
     of_deep = findings.deep[evidence.target]
     deep = {split: None if s is None else s.to_json() for split, s in of_deep.items()}
     rows = [_scores_row("Deep model", deep)]
@@ -99,7 +99,7 @@ _BASELINES = {
 
 
 def paper_table(evidence: Evidence, findings: Findings) -> Table:
-    """This run beside the study's own figures, on test sets chosen by the same protocol."""
+    """Show this run beside the study's figures, on test sets chosen by the same protocol."""
     test = findings.deep[evidence.target]["test"]
     ours = {} if test is None else test.to_json()
     rows = [
@@ -131,9 +131,9 @@ def paper_table(evidence: Evidence, findings: Findings) -> Table:
         for whose in ("study", "this run")
     ]
     return Table(
-        "Scores on the test set. The study's recordings are MuSe's; where this corpus is another, "
-        "they cannot be compared as scores. The best with PCA and XGBoost are the best in test, as "
-        "the study chose.",
+        "Scores on the test set. The study's recordings are those of MuSe: on another corpus the "
+        "scores cannot be compared. The best with PCA and with XGBoost are chosen by their test "
+        "scores, as in the study.",
         [("", False), *columns],
         rows,
     )
@@ -143,7 +143,10 @@ _STUDIED = (("ccc", 3), ("mse", 4), ("mae", 4))
 
 
 def _beside(theirs: Cell, chosen: pd.DataFrame | None) -> list[Cell]:
-    """The study's CCC and the test scores of the best of `chosen`; it gives no error of theirs."""
+    """Show the study's CCC beside the test scores of the best row in `chosen`.
+
+    The study gives no MSE or MAE for its regressors.
+    """
     scored = None if chosen is None else chosen.dropna(subset=["ccc_test"])
     best = None
     if scored is not None and len(scored):
@@ -156,9 +159,9 @@ def _beside(theirs: Cell, chosen: pd.DataFrame | None) -> list[Cell]:
 
 
 def sweep_table(evidence: Evidence) -> Table:
-    """Every combination of the sweep, sortable, with the intervals of those that have them."""
+    """List every combination of the sweep, sortable, with intervals where they are known."""
     rows = sweep_rows(evidence)
-    told = any(row.get("status", "ok") != "ok" or row.get("reason") for row in rows)
+    has_status = any(row.get("status", "ok") != "ok" or row.get("reason") for row in rows)
     cells = []
     for row in rows:
         scores = {split: row[f"ccc_{split}_ci"] for split in SCORED}
@@ -172,7 +175,7 @@ def sweep_table(evidence: Evidence) -> Table:
                 Cell(MISSING) if row.get("rows") is None else _count(row["rows"]),
                 *(
                     [Cell(str(row.get("status", "ok")), aside=str(row.get("reason") or ""))]
-                    if told
+                    if has_status
                     else []
                 ),
             ]
@@ -180,7 +183,7 @@ def sweep_table(evidence: Evidence) -> Table:
     columns = [(name, False) for name in STEPS]
     columns += [(title, True) for title in ("CCC, validation", "CCC, test", "MSE, test")]
     columns += [("MAE, test", True), ("seconds", True), ("engine", False), ("rows fitted on", True)]
-    columns += [("status", False)] if told else []
+    columns += [("status", False)] if has_status else []
     limit = (evidence.selection or {}).get("svr_max_rows")
     caption = (
         f"All {len(rows)} combinations; 95 % intervals over {evidence.unit.many} for the best, "
@@ -193,7 +196,7 @@ def sweep_table(evidence: Evidence) -> Table:
 
 
 def subjects_table(findings: Findings, unit: Unit) -> Table:
-    """Scores of each subject, or of what counts as one, sortable."""
+    """List the scores of each subject, or of each `unit` in its place, sortable."""
     columns = [(unit.one, False), ("split", False)]
     columns += [(name, True) for name in ("CCC", "PCC", "MSE", "MAE", "sequences")]
     rows = [
@@ -210,8 +213,8 @@ def subjects_table(findings: Findings, unit: Unit) -> Table:
 
 
 def splits_table(evidence: Evidence) -> Table:
-    """How the corpus is divided, and what was set aside."""
-    # Where subjects are unknown, as many would stand there as there are recordings.
+    """Count the recordings and sequences of each split, and the rejected recordings."""
+    # If subjects are unknown, their number would only repeat the number of recordings.
     known = evidence.unit.one == "subject"
     rows = [
         [
@@ -230,7 +233,7 @@ def splits_table(evidence: Evidence) -> Table:
 
 
 def recordings_table(evidence: Evidence, findings: Findings) -> Table:
-    """Every usable recording, sortable."""
+    """List every usable recording, sortable."""
     known = evidence.unit.one == "subject"
     ccc = {track.name: track.ccc for tracks in findings.tracks.values() for track in tracks}
     rows = [
@@ -253,7 +256,7 @@ def recordings_table(evidence: Evidence, findings: Findings) -> Table:
 
 
 def rejected_table(evidence: Evidence) -> Table:
-    """Recordings set aside, with the reason."""
+    """List the rejected recordings, with the reasons."""
     rows = [
         [Cell(str(row["Id"])), Cell(str(row["split"])), Cell(str(row["reason"]))]
         for row in evidence.rejected.to_dict("records")
@@ -262,7 +265,7 @@ def rejected_table(evidence: Evidence) -> Table:
 
 
 def seeds_table(seeds: Seeds) -> Table:
-    """The best epoch of each seed, then mean and spread over the seeds."""
+    """List the best epoch of each seed, then mean and spread over the seeds."""
     digits = dict(zip(SCORES, (3, 4, 4), strict=True))
     rows = [
         [
@@ -275,17 +278,17 @@ def seeds_table(seeds: Seeds) -> Table:
         for row in seeds.best
     ]
     if seeds.sd is not None:
-        told = [
+        means = [
             Cell(spread(seeds.mean[name], seeds.sd[name], places), seeds.mean[name])
             for name, places in digits.items()
         ]
-        rows.append([Cell("mean ± SD"), Cell(""), Cell(""), *told, Cell("")])
+        rows.append([Cell("mean ± SD"), Cell(""), Cell(""), *means, Cell("")])
     titles = ("epochs", "best epoch", "CCC, validation", "MSE", "MAE", "time")
     return Table("", [("seed", False), *((title, True) for title in titles)], rows)
 
 
 def epochs_table(history: pd.DataFrame) -> Table:
-    """Every epoch of every seed, sortable: what the learning curves are drawn from."""
+    """List every epoch of every seed, sortable: the data of the learning curves."""
     shown = {
         "train_loss": ("loss, training", 4),
         "train_ccc": ("CCC, training", 4),
@@ -308,7 +311,7 @@ def epochs_table(history: pd.DataFrame) -> Table:
 
 
 def attention_table(examples: Examples, *, segment_seconds: float) -> Table:
-    """The attention weight of every segment of the sequence that is shown."""
+    """List the attention weight of every segment of the example sequence."""
     rows = []
     for place, weight in enumerate(examples.attention.tolist()):
         start = examples.start_seconds + place * segment_seconds
@@ -322,7 +325,7 @@ def attention_table(examples: Examples, *, segment_seconds: float) -> Table:
 
 
 def distribution_table(shares: Shares) -> Table:
-    """Share of the sequences of each split in each bin, annotated and predicted."""
+    """Show the share of each split's sequences in each bin, annotated and predicted."""
     columns = [("from", False), ("to", True)]
     for split in shares.n:
         columns += [(f"{split}, annotated [%]", True), (f"{split}, predicted [%]", True)]
@@ -337,7 +340,7 @@ def distribution_table(shares: Shares) -> Table:
 
 
 def times_table(costs: Sequence[Cost]) -> Table:
-    """Wall time and throughput of each stage."""
+    """List wall time and throughput of each stage."""
     rows = [
         [Cell(cost.stage), Cell(duration(cost.seconds), cost.seconds), Cell(cost.rate or MISSING)]
         for cost in costs
@@ -346,7 +349,7 @@ def times_table(costs: Sequence[Cost]) -> Table:
 
 
 def robustness_table(found: Robustness) -> Table:
-    """Scores under each degradation."""
+    """List the scores under each condition."""
     rows = [
         [
             Cell(each.label),

@@ -1,4 +1,4 @@
-"""What an interval says, in the same words everywhere."""
+"""State the meaning of an interval, in the same words everywhere."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from valence.uncertainty import FEWEST, fewest_subjects
 
 
 def verdict(name: str, other: str, difference: Mapping[str, Any], unit: Unit = SUBJECTS) -> str:
-    """Say whether the CCC of `name` and of `other` differ by more than chance.
+    """Say whether the CCCs of `name` and `other` differ by more than chance.
 
     Parameters
     ----------
     name, other
         The two predictors.
     difference
-        `Difference.to_json()` of the CCC of `name` less that of `other`.
+        `Difference.to_json()` of the CCC of `name` minus that of `other`.
     unit
-        What its interval counts.
+        Unit that the interval counts.
 
     >>> found = {"ci": (0.1, 0.2), "subjects": 8, "comparisons": 1}
     >>> verdict("B", "A", found)
@@ -48,7 +48,7 @@ def verdict(name: str, other: str, difference: Mapping[str, Any], unit: Unit = S
 
 
 def interval_words(scores: Mapping[str, Any], unit: Unit = SUBJECTS) -> str:
-    """Give the interval of `Scores.to_json()`, or say why there is none.
+    """Write the interval of `Scores.to_json()` in words, or say why there is none.
 
     >>> interval_words({"ccc_ci": (0.1, 0.2), "subjects": 8})
     '95 % interval [0.100, 0.200]'
