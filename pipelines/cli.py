@@ -1,4 +1,4 @@
-"""The command line: `valence`, or `python -m pipelines`.
+"""Define the command line `valence`, also run as `python -m pipelines`.
 
 Each command imports the heavy modules that it needs: `valence --help` then loads neither torch nor
 Ray, and Ray's environment is set before Ray is imported.

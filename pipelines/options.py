@@ -49,7 +49,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an e
 
 @dataclass(frozen=True)
 class StageOptions:
-    """The options of every command that runs stages; the fields are in the order of the help."""
+    """The options of every command that runs stages; the fields are in the order of the help.
+
+    `debug` is declared for the help only: `main` finds it among the program's arguments.
+    """
 
     config: ConfigFile = None
     preset: PresetOption = None

@@ -113,19 +113,19 @@ class TrainingPlan:
 
     @property
     def made_of(self) -> dict[str, Any]:
-        """Settings and segments that the training depends on."""
+        """Return the settings and segments that the training depends on."""
         return dict(self.opening.made_of)
 
     @property
     def known(self) -> dict[str, Any]:
-        """Residency and device that a finished training noted of its workers."""
+        """Return the residency and device that a finished training noted of its workers."""
         if self.opening.record is None:
             return {}
         return {name: self.opening.summary.get(name) for name in ("residency", "device")}
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing to do."""
+        """Say whether nothing is left to do."""
         return self.opening.is_whole and not self.anew
 
 
