@@ -1,4 +1,4 @@
-"""`python -m pipelines` is the program `valence`, in the form that `ray job submit` wants."""
+"""Run the program `valence` as `python -m pipelines`, the form that `ray job submit` needs."""
 
 from pipelines.cli import main
 

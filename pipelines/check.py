@@ -1,4 +1,4 @@
-"""`valence check`: a corpus as a table, per recording and in sum."""
+"""Run `valence check`: print a corpus as a table of recordings, and its totals."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from valence.formatting import Unit, unit_of
 from valence.segments.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
 from valence.storage.filenames import printable
 
-# A terminal that is narrower, or that does not know its width, wraps lines by itself.
+# Lines are never folded to less; a terminal that is narrower wraps them by itself.
 _NARROWEST = 40
 _GAP = "  "
 _INDENT = "    "
 
-# The first two are names, of any length.
+# The first two columns hold names, which have any length.
 _NAMES = 2
 _HEADER = ("Id", "subject", "split", "seconds", "Hz", "channels", "format", "labelled")
 _RIGHT = {"seconds", "Hz", "channels", "labelled"}
@@ -32,14 +32,14 @@ _WRONG = "what is wrong, and remarks"
 
 
 def check(corpus: Corpus, config: Config) -> None:
-    """Print what the corpus holds and what is wrong with it, on standard output.
+    """Print the recordings of a corpus and their faults to standard output.
 
     Raises
     ------
     CorpusError
         If no recording is usable, or none is left for training or validation.
     SplitError
-        If the corpus cannot be divided as configured; the table is printed before.
+        If the corpus cannot be divided as configured. The table is printed before the error.
     """
     console = PlainConsole()
     findings = check_corpus(corpus, config)
@@ -68,17 +68,17 @@ def check(corpus: Corpus, config: Config) -> None:
 
 
 def listing(findings: Sequence[Finding], width: int | None) -> list[str]:
-    """Lay out findings as lines: a header, then each recording and what is wrong with it.
+    """Lay out findings as lines: a header, then each recording with its faults.
 
-    Nothing is cut. What is wrong stands behind the facts where it fits there, else below them.
-    A recording whose facts do not fit beside one another is a paragraph.
+    No text is cut. Faults stand behind the recording's facts where the line has room, else below
+    them. A recording whose facts do not fit on one line becomes a paragraph.
 
     Parameters
     ----------
     findings
-        In the order in which they are listed.
+        Findings in the order of the list.
     width
-        Columns of the terminal; None where lines may have any length.
+        Columns of the terminal, or None if lines may have any length.
     """
     rows = [_facts(finding) for finding in findings]
     remarks = [_remarks(finding) for finding in findings]
@@ -104,7 +104,7 @@ def listing(findings: Sequence[Finding], width: int | None) -> list[str]:
 
 
 def _longest_name(rows: Sequence[Sequence[str]], width: int | None) -> float:
-    """Find how long an Id and a subject may be for a row of `width`; below 0 where none fits."""
+    """Compute how long an Id and a subject may be in a row of `width`; negative if none fits."""
     if width is None:
         return math.inf
     others = [max(map(cell_len, column)) for column in zip(_HEADER, *rows, strict=True)][_NAMES:]
@@ -121,19 +121,19 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _paragraph(row: Sequence[str], remark: str, width: int) -> list[str]:
-    """Write a recording's Id, then its facts with their names, then what is wrong."""
+    """Write a recording's Id, then its facts with their names, then its faults."""
     facts = (f"{name} {cell}" for name, cell in zip(_HEADER[1:], row[1:], strict=True))
     return [row[0], *_folded(", ".join(facts), width), *_folded(remark, width)]
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Break text into indented lines; a word that is longer than a line stays whole."""
+    """Break text into indented lines; a word longer than a line stays whole."""
     return textwrap.wrap(
         text,
         width,
         initial_indent=_INDENT,
         subsequent_indent=_INDENT,
-        # A path that is broken cannot be copied; the terminal breaks it and knows that it is one.
+        # A path that is broken here cannot be copied; one that the terminal wraps can.
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -166,13 +166,13 @@ def _sums(findings: Sequence[Finding], usable: Sequence[Finding], unit: Unit) ->
     for split, count in sorted(Counter(f.split for f in usable if f.split).items()):
         members = [finding for finding in usable if finding.split == split]
         length = sum(finding.duration or 0.0 for finding in members) / 3600
-        told = f"{_count(count, 'recording')}, {_voices(members, unit)}, {length:.2f} h"
-        lines.append(f"  {split}: {told}")
+        sums = f"{_count(count, 'recording')}, {_voices(members, unit)}, {length:.2f} h"
+        lines.append(f"  {split}: {sums}")
     return lines
 
 
 def _voices(findings: Sequence[Finding], unit: Unit) -> str:
-    """Say how many subjects speak, or that nobody knows."""
+    """Say how many subjects speak, or that their number is unknown."""
     if unit.one == "recording":
         return unit.note
     return unit.count(len({finding.subject for finding in findings}))

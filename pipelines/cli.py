@@ -1,7 +1,7 @@
-"""The command line: `valence`, or `python -m pipelines`.
+"""Define the command line `valence`, also run as `python -m pipelines`.
 
-Heavy modules are imported by the command that needs them, so that `valence --help` loads neither
-torch nor Ray, and so that Ray's environment is set before Ray is imported.
+Each command imports the heavy modules that it needs: `valence --help` then loads neither torch nor
+Ray, and Ray's environment is set before Ray is imported.
 """
 
 from __future__ import annotations
@@ -16,26 +16,39 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperGroup
 
+from pipelines.options import (
+    Address,
+    Assignments,
+    ConfigFile,
+    CorpusPath,
+    Debug,
+    OutPath,
+    Overwrite,
+    PresetOption,
+    RunPath,
+    StageOptions,
+    takes_stage_options,
+)
 from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
 from pipelines.runtime.stopping import Stopping, exit_status, in_words
 from pipelines.runtime.terminal import leave_quietly, prepare_streams, read_no_more
 from valence.chain import require_chain, require_own_config
-from valence.config import Config, Preset
+from valence.config import Config
 from valence.errors import UsageError, ValenceError
 from valence.run import Run, StageName
 from valence.storage.location import Location
 
 
 class _Raised(Exception):
-    """Carries what a command raised past Typer, which ends a program in its own way on some."""
+    """Carries a command's error past Typer, which would end the program in its own way."""
 
 
 class _Commands(TyperGroup):
-    """The commands, which end on Ctrl-C and on a pipe without a reader in the program's words."""
+    """A group of commands that leaves Ctrl-C and closed pipes to `main`."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that is named."""
+        """Run the named command."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, OSError) as error:
@@ -45,7 +58,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="valence",
     cls=_Commands,
-    help="How positive or negative a voice sounds, moment by moment.",
+    help="Predict how positive or negative a voice sounds, moment by moment.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,34 +66,15 @@ app = typer.Typer(
 
 
 Exported = Literal["train", "validation", "test", "unlabelled"]
-CorpusPath = Annotated[str, typer.Argument(metavar="CORPUS", help="Folder or URI of a corpus.")]
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of a run.")]
-OutPath = Annotated[str, typer.Option("--out", metavar="RUN", help="Folder or URI of the run.")]
-ConfigFile = Annotated[
-    str | None, typer.Option("--config", metavar="FILE.toml", help="Configuration to lay over.")
-]
-PresetOption = Annotated[Preset | None, typer.Option("--preset", help="Where to start from.")]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One value; may be repeated."),
-]
-Address = Annotated[
-    str | None,
-    typer.Option("--address", help="Ray cluster; default: the environment's, else local."),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace outputs of another configuration or input.")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 
-# The embedded corpus and what suits it: small enough for a laptop's coffee break.
+# The embedded corpus and its settings: small enough for a coffee break on a laptop.
 _DEMO_SUBJECTS = 12
 _DEMO_SECONDS = 100.0
 _DEMO_SETTINGS = ("sequence.stride=10", "train.epochs=12", "train.patience=12")
 
 
 def main() -> None:
-    """Run the program; errors end in one paragraph and the exit status of their kind."""
+    """Run the program; an error ends it with one paragraph and the exit status of its kind."""
     prepare_streams()
     status = 0
     with Stopping() as stopping:
@@ -88,13 +82,13 @@ def main() -> None:
             app()
         except BaseException as error:
             raised = error.__cause__ if isinstance(error, _Raised) else error
-            assert raised is not None, "what was raised is the cause"
+            assert raised is not None, "the command's error is the cause"
             if "--debug" in sys.argv and not isinstance(raised, SystemExit):
                 traceback.print_exception(raised)
             message, status = _ending(raised, stopping.signum)
             if message is not None:
                 print(f"valence: {message}", file=sys.stderr)
-    # All is done: a signal that comes as Python ends has nothing left to say.
+    # The work is over: a signal that arrives while Python exits needs no message.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         leave_quietly(stream)
@@ -102,20 +96,20 @@ def main() -> None:
 
 
 def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
-    """Find the words and the exit status that a command ends with.
+    """Choose the message and the exit status that a command ends with.
 
     Parameters
     ----------
     error
-        What the command raised; the program's own exit is a `SystemExit`.
+        The exception that the command raised; a regular exit raises `SystemExit`.
     signum
-        The signal that asked it to end, if one did. It decides, because what is raised in its wake
-        may be anything.
+        The signal that asked the command to end, if one did. The signal takes precedence: after it,
+        libraries may raise any error.
     """
     if signum is not None:
         return in_words(signum), exit_status(signum)
     if isinstance(error, BrokenPipeError) and any(map(read_no_more, (sys.stdout, sys.stderr))):
-        # As in `valence check CORPUS | head`: its reader has seen enough.
+        # The reader has seen enough, for example in `valence check CORPUS | head`.
         return None, exit_status(signal.SIGPIPE)
     match error:
         case SystemExit(code=int(status)):
@@ -132,10 +126,10 @@ def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
                 "what is finished stays."
             ), 1
         case KeyboardInterrupt():
-            # Raised by a library, without a signal.
+            # A library raised it; no signal came.
             return in_words(signal.SIGINT), exit_status(signal.SIGINT)
         case _:
-            # The last resort of a program: whatever it is, a user gets words and a status.
+            # The last resort: every error ends with a message and a status.
             return (
                 f"Something unexpected went wrong: {type(error).__name__}: {error}. What was "
                 "finished before is kept. Run the command again with --debug to see where, and "
@@ -144,31 +138,24 @@ def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
 
 
 @app.command()
-def demo(
-    out: OutPath = "runs/demo",
-    config: ConfigFile = None,
-    preset: PresetOption = None,
-    set_: Assignments = None,
-    address: Address = None,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
-) -> None:
+@takes_stage_options
+def demo(out: OutPath = "runs/demo", *, options: StageOptions) -> None:
     """Make the embedded corpus, run all stages on it and write the report."""
     from valence.corpus.synthetic import SYNTHETIC, write_corpus
 
     run = Run.at(out)
     corpus = run.root / "corpus"
-    told = Console()
+    console = Console()
     if not (corpus / SYNTHETIC).exists():
-        told.say(f"demo: {_DEMO_SUBJECTS} synthetic speakers, {_DEMO_SECONDS:g} s each")
+        console.say(f"demo: {_DEMO_SUBJECTS} synthetic speakers, {_DEMO_SECONDS:g} s each")
         write_corpus(corpus, subjects=_DEMO_SUBJECTS, seconds=_DEMO_SECONDS)
     base = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
-    resolved = _resolve(run, config, preset, set_, otherwise=base)
-    told.say(
+    resolved = _resolve(run, options, otherwise=base)
+    console.say(
         "demo: what follows speaks of synthetic sound: it shows that the system works, and nothing "
         "about people. 'valence run CORPUS --out RUN' does the same with recordings."
     )
-    _all_stages(corpus, run, resolved, address, overwrite, told)
+    _all_stages(corpus, run, resolved, options, console)
 
 
 @app.command()
@@ -179,121 +166,89 @@ def check(
     set_: Assignments = None,
     debug: Debug = False,
 ) -> None:
-    """Show what a corpus holds and what is wrong with it, per recording and in sum."""
+    """Check a corpus: list its recordings, their faults and the totals."""
     from pipelines.check import check as print_check
     from valence.corpus.muse import read_corpus
 
-    resolved = _resolve(None, config, preset, set_)
+    resolved = _resolve(None, StageOptions(config, preset, set_))
     print_check(read_corpus(Location.parse(corpus), resolved.corpus.subjects), resolved)
 
 
 @app.command()
-def run(
-    corpus: CorpusPath,
-    out: OutPath,
-    config: ConfigFile = None,
-    preset: PresetOption = None,
-    set_: Assignments = None,
-    address: Address = None,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
-) -> None:
-    """Run all stages, from recordings to the report; again, it goes on where it stopped."""
+@takes_stage_options
+def run(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
+    """Run all stages, from recordings to the report; run again, it goes on where it stopped."""
     target = Run.at(out)
-    resolved = _resolve(target, config, preset, set_)
-    _all_stages(Location.parse(corpus), target, resolved, address, overwrite, Console())
+    resolved = _resolve(target, options)
+    _all_stages(Location.parse(corpus), target, resolved, options, Console())
 
 
 @app.command()
-def preprocess(
-    corpus: CorpusPath,
-    out: OutPath,
-    config: ConfigFile = None,
-    preset: PresetOption = None,
-    set_: Assignments = None,
-    address: Address = None,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
-) -> None:
+@takes_stage_options
+def preprocess(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
     """Cut, level, augment and transform the recordings into the segment store."""
     target = Run.at(out)
-    resolved = _resolve(target, config, preset, set_)
-    with ray_session(address):
+    resolved = _resolve(target, options)
+    with ray_session(options.address):
         from pipelines.preprocess.stage import preprocess as stage
 
-        stage(Location.parse(corpus), target, resolved, overwrite=overwrite, console=Console())
+        overwrite, console = options.overwrite, Console()
+        stage(Location.parse(corpus), target, resolved, overwrite=overwrite, console=console)
 
 
 @app.command()
-def train(
-    run: RunPath,
-    config: ConfigFile = None,
-    preset: PresetOption = None,
-    set_: Assignments = None,
-    address: Address = None,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
-) -> None:
+@takes_stage_options
+def train(run: RunPath, options: StageOptions) -> None:
     """Train the deep model on the segments of a run."""
     target = Run.at(run)
-    resolved = _resolve_existing(target, "train", config, preset, set_)
+    resolved = _resolve_existing(target, "train", options)
     _load_torch()
-    with ray_session(address):
+    with ray_session(options.address):
         from pipelines.train.stage import train as stage
 
-        stage(target, resolved, overwrite=overwrite, console=Console())
+        stage(target, resolved, overwrite=options.overwrite, console=Console())
 
 
 @app.command()
-def extract(
-    run: RunPath,
-    config: ConfigFile = None,
-    preset: PresetOption = None,
-    set_: Assignments = None,
-    address: Address = None,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
-) -> None:
+@takes_stage_options
+def extract(run: RunPath, options: StageOptions) -> None:
     """Compute the deep features and predictions of every sequence."""
     target = Run.at(run)
-    resolved = _resolve_existing(target, "features", config, preset, set_)
+    resolved = _resolve_existing(target, "features", options)
     _load_torch()
-    with ray_session(address):
+    with ray_session(options.address):
         from pipelines.extract import extract as stage
 
-        stage(target, resolved, overwrite=overwrite, console=Console())
+        stage(target, resolved, overwrite=options.overwrite, console=Console())
 
 
 @app.command()
-def sweep(
-    run: RunPath,
-    config: ConfigFile = None,
-    preset: PresetOption = None,
-    set_: Assignments = None,
-    address: Address = None,
-    overwrite: Overwrite = False,
-    debug: Debug = False,
-) -> None:
+@takes_stage_options
+def sweep(run: RunPath, options: StageOptions) -> None:
     """Evaluate the combinations of scaler, reducer and regressor on the deep features."""
     target = Run.at(run)
-    resolved = _resolve_existing(target, "sweep", config, preset, set_)
-    with ray_session(address):
+    resolved = _resolve_existing(target, "sweep", options)
+    with ray_session(options.address):
         from pipelines.sweep.stage import sweep as stage
 
-        stage(target, resolved, overwrite=overwrite, console=Console())
+        stage(target, resolved, overwrite=options.overwrite, console=Console())
 
 
 @app.command()
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="One run, or several.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Run to report on, or several runs to compare."),
+    ],
     out: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="Where a comparison of several goes.")
+        str | None,
+        typer.Option("--out", metavar="DIR", help="Write the comparison of several runs here."),
     ] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Write the report of a run, or compare several side by side."""
-    told = Console()
+    console = Console()
     if len(runs) == 1:
         if out is not None:
             raise UsageError(
@@ -304,7 +259,7 @@ def report(
 
         run = Run.at(runs[0])
         write_report(run, overwrite=overwrite)
-        told.say(f"report: {run.folder('report') / 'report.html'}")
+        console.say(f"report: {run.folder('report') / 'report.html'}")
         return
     from valence.report.comparison import compare_runs
 
@@ -314,7 +269,7 @@ def report(
         )
     folder = Location.parse(out)
     compare_runs([Run.at(run) for run in runs], folder, overwrite=overwrite)
-    told.say(f"report: {folder / 'report.html'}")
+    console.say(f"report: {folder / 'report.html'}")
 
 
 @app.command()
@@ -323,32 +278,41 @@ def predict(
         list[str],
         typer.Argument(
             metavar="AUDIO...",
-            help="Files, folders (the audio in them), patterns such as 'talks/**/*.wav', URIs.",
+            help="Audio files, folders of them, patterns such as 'talks/**/*.wav', or URIs.",
         ),
     ],
-    model: Annotated[str, typer.Option("--model", metavar="RUN", help="A run, or a model folder.")],
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the timelines.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="RUN", help="Predict with the model of this run or folder."
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Write the timelines to this folder.")
+    ],
     labels: Annotated[
         str | None,
-        typer.Option("--labels", metavar="PATH", help="Annotations to draw beside the curves."),
+        typer.Option("--labels", metavar="PATH", help="Draw these annotations beside the curves."),
     ] = None,
     labels_range: Annotated[
         tuple[float, float] | None,
         typer.Option(
             "--labels-range",
             metavar="LOW HIGH",
-            help="Their scale, such as 1 7; otherwise that of the model's own labels.",
+            help="Scale of the annotations, e.g. 1 7; default: that of the model's own labels.",
         ),
     ] = None,
     regressor: Annotated[
         Literal["best"] | None,
-        typer.Option("--regressor", help="The sweep's best in place of the deep model's head."),
+        typer.Option(
+            "--regressor", help="Predict with the sweep's best regressor instead of the deep model."
+        ),
     ] = None,
     address: Address = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Predict valence over time: a table and a picture for every recording."""
+    """Predict valence over time; write a table and a picture for every recording."""
     from pipelines.predict import predict as stage
 
     stage(
@@ -368,26 +332,40 @@ def predict(
 def export(
     run: RunPath,
     npz: Annotated[
-        str | None, typer.Option("--npz", metavar="DIR", help="Write the study's sequence files.")
+        str | None,
+        typer.Option(
+            "--npz", metavar="DIR", help="Write the study's sequence files to this folder."
+        ),
     ] = None,
     onnx: Annotated[
-        str | None, typer.Option("--onnx", metavar="FILE", help="Write the model for ONNX Runtime.")
+        str | None,
+        typer.Option(
+            "--onnx", metavar="FILE", help="Write the model for ONNX Runtime to this file."
+        ),
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option("--split", help="With --npz: which parts; may be repeated. Default: all."),
+        typer.Option(
+            "--split", help="With --npz: write only this split; repeatable. Default: all."
+        ),
     ] = None,
     stride: Annotated[
         int | None,
-        typer.Option("--stride", min=1, help="With --npz: default is the run's sequence.stride."),
+        typer.Option(
+            "--stride",
+            min=1,
+            help="With --npz: segments from one sequence to the next; default: the run's.",
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --npz: write more than 1 GB.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --npz: write even more than 1 GB.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
-    """Write what other people's code reads: the study's `.npz` files, or the model as ONNX."""
+    """Export a run for other programs: the study's `.npz` files, or the model as ONNX."""
     target = Run.at(run)
     config = require_own_config(target)
-    told = Console()
+    console = Console()
     if npz is None and onnx is None:
         raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
     if onnx is not None:
@@ -395,7 +373,7 @@ def export(
         from valence.model.serialization import load_own_model
 
         export_onnx(Location.parse(onnx), *load_own_model(target))
-        told.say(f"export: {onnx}")
+        console.say(f"export: {onnx}")
     if npz is not None:
         from valence.segments.npz import plan_npz, write_npz
         from valence.segments.store import SegmentStore
@@ -405,8 +383,8 @@ def export(
         splits = _exported(split or get_args(Exported))
         plan = plan_npz(store, config, splits=splits, stride=stride or config.sequence.stride)
         plan.refuse_if_large(folder, agreed=yes)
-        told.say(f"export: {plan.files} files, {plan.size / 1e9:.2f} GB, to '{folder}'")
-        with told.bar("export", plan.files) as bar:
+        console.say(f"export: {plan.files} files, {plan.size / 1e9:.2f} GB, to '{folder}'")
+        with console.bar("export", plan.files) as bar:
             for files in write_npz(store, config, plan, folder):
                 bar.advance(files)
 
@@ -423,21 +401,21 @@ def _all_stages(
     corpus: Location,
     run: Run,
     config: Config,
-    address: str | None,
-    overwrite: bool,
+    options: StageOptions,
     console: Console,
 ) -> None:
     from valence.sweep.grid import combinations
 
     _load_torch()
-    # A mistake in the last stage's configuration is told before hours of work, not after.
+    # A mistake in the last stage's configuration is found before hours of work, not after them.
     combinations(config.sweep)
-    with ray_session(address):
+    with ray_session(options.address):
         from pipelines.extract import extract
         from pipelines.preprocess.stage import preprocess
         from pipelines.sweep.stage import sweep
         from pipelines.train.stage import train
 
+        overwrite = options.overwrite
         preprocess(corpus, run, config, overwrite=overwrite, console=console)
         train(run, config, overwrite=overwrite, console=console)
         extract(run, config, overwrite=overwrite, console=console)
@@ -445,54 +423,42 @@ def _all_stages(
     from valence.report.build import write_report
     from valence.report.closing import closing_lines
 
-    written = write_report(run, overwrite=overwrite)
+    written = write_report(run, overwrite=options.overwrite)
     console.say(f"report: {run.folder('report') / 'report.html'}")
     for line in closing_lines(written["metrics"]):
         console.say(line)
 
 
 def _load_torch() -> None:
-    """Load torch before what Ray and scikit-learn load.
+    """Load torch before Ray and scikit-learn load their libraries.
 
-    Loaded after them, in the driver of a job, its MKL may find no room to load itself and ends the
-    process ("Cannot load libtorch_cpu.so").
+    Loaded after them in the driver of a job, torch's MKL may find no room and end the process
+    ("Cannot load libtorch_cpu.so").
     """
     importlib.import_module("torch")
 
 
-def _resolve_existing(
-    run: Run,
-    stage: StageName,
-    file: str | None,
-    preset: Preset | None,
-    assignments: list[str] | None,
-) -> Config:
-    """As `_resolve`, for a command that makes a stage of a run whose earlier ones are there."""
+def _resolve_existing(run: Run, stage: StageName, options: StageOptions) -> Config:
+    """Build the configuration for a later stage, once the earlier stages of the run are there."""
     require_own_config(run, before=stage)
-    return _resolve(run, file, preset, assignments)
+    return _resolve(run, options)
 
 
-def _resolve(
-    run: Run | None,
-    file: str | None,
-    preset: Preset | None,
-    assignments: list[str] | None,
-    *,
-    otherwise: Config | None = None,
-) -> Config:
-    """The configuration that a command works with.
+def _resolve(run: Run | None, options: StageOptions, *, otherwise: Config | None = None) -> Config:
+    """Build the configuration that a command works with.
 
-    A preset starts afresh; without one, a run that exists goes on with its own configuration, and
-    a new one starts from `otherwise`. A file and assignments are laid over either.
+    A preset is the base where one is given. Without a preset, an existing run keeps its own
+    configuration as the base, and a new run starts from `otherwise`. The file's settings override
+    the base, and assignments override the file.
     """
-    if preset is not None:
-        base = Config.preset(preset)
+    if options.preset is not None:
+        base = Config.preset(options.preset)
     elif run is not None and run.config_file.exists():
         base = run.config()
     else:
         base = otherwise or Config()
     return Config.resolve(
         base,
-        file=None if file is None else Location.parse(file),
-        assignments=assignments or (),
+        file=None if options.config is None else Location.parse(options.config),
+        assignments=options.assignments or (),
     )

@@ -1,8 +1,9 @@
-"""The stage `features`: deep features and predictions of every sequence, by Ray Data.
+"""Run the stage `features`: extract deep features and predictions of every sequence, by Ray Data.
 
-A task takes a recording (on a GPU: several) from its segments to its file of features, with the
-model that its process keeps loaded. Only clean recordings are extracted, of all splits, windows at
-`sequence.stride` from the first segment.
+Each task reads the segments of one recording (on a GPU: of several) and writes its file of
+features, with the model that the task's process keeps loaded. The stage extracts the clean
+recordings of all splits, without augmented copies. Sequences start at the first segment and then
+every `sequence.stride` segments.
 """
 
 from __future__ import annotations
@@ -49,26 +50,26 @@ from valence.storage.manifest import digest_of
 from valence.sweep.features import Features, made_of, write_features
 from valence.training.data.prefetch import ahead
 
-# More processes of fewer CPUs would load torch and the model more often than they gain.
+# More processes with fewer CPUs each would lose more time to loading torch than they gain.
 _CPUS_PER_TASK = 4
-# Recordings of a task on a GPU, which one alone does not fill; a task that is lost costs as many.
+# Recordings of a task on a GPU: one alone does not fill it, and a lost task costs all of its own.
 _TOGETHER_ON_GPU = 16
 
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What an extraction is to do, once nothing speaks against it.
+    """The plan of an extraction whose inputs have been checked.
 
     Attributes
     ----------
     run, config
-        What it works on.
+        Run and configuration of the extraction.
     opening
-        What stands in the folder of features.
+        State of the folder of features.
     rows
         `Id`, `subject` and `split` of each recording.
     sequences
-        Sequences of all recordings together.
+        Number of sequences of all recordings together.
     """
 
     run: Run
@@ -79,31 +80,31 @@ class ExtractionPlan:
 
 
 def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionPlan:
-    """Look at what an extraction needs and at what stands there; nothing is changed.
+    """Check the inputs of an extraction and its existing outputs, and change nothing.
 
     Parameters
     ----------
     run
-        With a finished training. Recordings that were extracted with the same model are left.
+        A run with a finished training. Recordings already extracted with the same model are kept.
     config
         The whole configuration.
     overwrite
-        Whether features of another model, input or configuration are replaced.
+        Whether to replace features of another model, input or configuration.
 
     Raises
     ------
     MissingStageError
         If the segments or the model are not there.
     StaleError
-        If the training was made of other segments or with other settings, or features of another
-        model or configuration stand there and `overwrite` is False.
+        If the training used other segments or settings, or if features of another model or
+        configuration exist and `overwrite` is False.
     ModelError
-        If the model is damaged, or is not the one that the training left.
+        If the model is damaged, or is not the one that the training wrote.
     """
     records = require_chain(run, "segments", "train")
     segments, trained = (records[name]["summary"]["digest"] for name in ("segments", "train"))
     _require_own_training(run, records["train"]["made_of"], config)
-    # All of it, weights too: what is wrong with them is said here, and not by a worker.
+    # The weights are loaded too, so that this process reports a fault and not a worker.
     load_own_model(run)
     frame = SegmentStore(run.folder("segments")).recordings()
     frame = frame[frame["status"] == "ok"]
@@ -112,7 +113,7 @@ def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionP
         for row in frame.itertuples(index=False)
     )
     sequence = config.sequence.model_dump(mode="json")
-    # The phase is a matter of training.
+    # Only training uses the phase.
     made_of = {"model": trained, "segments": segments, "sequence": {**sequence, "phase": "fixed"}}
     stage = run.stage("features")
     length, stride = config.sequence.length, config.sequence.stride
@@ -131,7 +132,7 @@ def extract(run: Run, config: Config, *, overwrite: bool, console: Console) -> d
     Parameters
     ----------
     run, config, overwrite
-        As for `plan_extraction`.
+        The arguments of `plan_extraction`.
     console
         Progress output.
 
@@ -142,10 +143,10 @@ def extract(run: Run, config: Config, *, overwrite: bool, console: Console) -> d
     Raises
     ------
     ValenceError
-        As `plan_extraction`.
+        If `plan_extraction` raises it.
     ModelError
-        Once the other recordings are extracted, if the model gives values that are not finite for
-        one.
+        If the model gives values that are not finite for a recording. The other recordings are
+        extracted before.
     DamagedError
         If segments are damaged.
     ClusterError
@@ -168,7 +169,7 @@ def _execute(plan: ExtractionPlan, console: Console) -> dict[str, Any]:
     for file in (folder / _file_name(row) for row in plan.rows):
         if file.is_folder():
             file.set_aside()
-    # Taken before the record is written anew, for what it says of files that stay.
+    # Read before `begin` replaces the record, which holds the digests of the files that stay.
     noted = stage.noted() if plan.opening.standing == "done" else {}
     plan.opening.begin()
     plan.run.accept("features", plan.config)
@@ -209,9 +210,9 @@ def _execute(plan: ExtractionPlan, console: Console) -> dict[str, Any]:
 
 
 def _require_own_training(run: Run, made_of: Mapping[str, Any], config: Config) -> None:
-    """See to it that the sequences are those that the model was trained on.
+    """Refuse other sequences than those that the model was trained on.
 
-    So one configuration tells of all that stands in a run, and makes it again.
+    One configuration then describes everything in a run, and can make all of it again.
     """
     asked = {"sequence": config.sequence, "train": config.train}
     uses = {"sequence": {"length", "stride", "target"}, "train": {"precision"}}
@@ -232,7 +233,7 @@ def _file_name(row: Mapping[str, Any]) -> str:
 
 
 def _lost(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The files of finished features that are not as they were written, and what is wrong."""
+    """List the files of finished features that are missing or changed, each with its fault."""
     if stage.noted():
         lost = stage.amiss()
     else:
@@ -242,7 +243,7 @@ def _lost(stage: Stage, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _note_digests(plan: ExtractionPlan, console: Console) -> None:
-    """Note the digests of features that an older version made, which noted none."""
+    """Note the digests of features made by an older version, which noted none."""
     stage = plan.opening.stage
     if not stage.noted():
         console.say(
@@ -255,7 +256,7 @@ def _note_digests(plan: ExtractionPlan, console: Console) -> None:
 def _kept(
     rows: Sequence[Mapping[str, Any]], stage: Stage, noted: Mapping[str, str]
 ) -> dict[str, str]:
-    """The SHA-256 of each file that stands there whole, made of what this stage is made of."""
+    """Return the SHA-256 of each existing file that is whole and has this stage's fingerprint."""
     record = stage.record()
     assert record is not None, "the stage has begun"
     standing = stage.folder.listing()
@@ -273,7 +274,7 @@ def _kept(
 def _outcomes(
     todo: list[dict[str, Any]], run: Run, config: Config, console: Console
 ) -> Iterator[dict[str, Any]]:
-    """Extract `todo`, each told as its file appears."""
+    """Extract the recordings of `todo`, and yield each result once its file is written."""
     if not todo:
         return
     gpus = gpus_of(living_nodes())
@@ -302,10 +303,10 @@ def _outcomes(
         },
         batch_size=together,
         compute=TaskPoolStrategy(at_once),
-        # Ray Data itself needs a part of a CPU.
+        # The rest is for Ray Data itself, which needs a part of a CPU.
         num_cpus=each / 2 if use_gpu else max(0.5, each - 0.5),
         num_gpus=1 if use_gpu else 0,
-        # A process is kept for the next task, and with it the model that it has loaded.
+        # Keep the process, and the model that it has loaded, for the next task.
         max_calls=0,
     )
     with tell_of_absence(selector, {"GPU": 1} if use_gpu else {"CPU": 1}, console):
@@ -314,17 +315,24 @@ def _outcomes(
 
 @lru_cache(maxsize=1)
 def _model(folder: Location, sha256: str, device: str) -> ValenceModel:
-    """The model of this process, loaded once; another digest is another model."""
+    """Load the model once for this process; another digest loads another model."""
     model, description = load_model(folder)
-    assert description.sha256 == sha256, "the stage has looked at the model before"
+    assert description.sha256 == sha256, "the stage has checked the model before"
     return model.to(device)
 
 
 @dataclass(frozen=True)
 class _Extracted:
-    """A recording's sequences, the SHA-256 of its file, and how many are not finite.
+    """The result of one recording.
 
-    Where one is not, there is no file.
+    Attributes
+    ----------
+    sequences
+        Number of the recording's sequences.
+    sha256
+        Digest of the recording's file; empty if no file was written.
+    not_finite
+        Number of sequences with values that are not finite. Above 0, no file is written.
     """
 
     sequences: int = 0
@@ -335,9 +343,9 @@ class _Extracted:
 def extract_recordings(
     rows: dict[str, NDArray[Any]], *, run: Run, config: Config, threads: int, device: str
 ) -> dict[str, NDArray[Any]]:
-    """Take recordings, of `Id`, `subject` and `split`, from their segments to files of features.
+    """Read the segments of recordings (`Id`, `subject`, `split`) and write files of features.
 
-    Segments that are damaged are told as a `failure`: raised, Ray would hand on its traceback.
+    Damaged segments come back as a `failure`: if raised, Ray would add its traceback to the words.
     """
     failure = ""
     try:
@@ -379,7 +387,7 @@ def _extract(
             axis=1
         )
         if not finite.all():
-            # Counted and not raised: the other recordings are still to be written.
+            # Count them and go on: the other recordings are still to be written.
             extracted.append(_Extracted(len(starts), not_finite=int((~finite).sum())))
             continue
         row = {key: str(rows[key][number]) for key in ("Id", "subject", "split")}
@@ -397,10 +405,10 @@ def _features(
     outputs: SequenceOutputs,
     config: Config,
 ) -> tuple[Features, dict[str, NDArray[np.float32]]]:
-    """The rows of a recording, whose labels `held` has, and the labels of all targets."""
+    """Build the rows of a recording with the labels in `held`; also return the labels by target."""
     sequence, targets = config.sequence, config.model.targets
     known = np.stack([held.valence, held.arousal], axis=1)
-    # Each label by itself: a window without arousal may still have its valence.
+    # Average each label by itself: a window without arousal may still have valence.
     labels = {
         name: window_targets(known[:, [k]], starts, sequence.length, sequence.target)[:, 0]
         for k, name in enumerate(("valence", "arousal"))

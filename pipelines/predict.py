@@ -1,7 +1,7 @@
-"""`valence predict`: timelines of new recordings, in this process for a few, on Ray for many.
+"""Run `valence predict`: predict timelines, in this process for few recordings, on Ray for many.
 
-Ray takes seconds to start, in which this process predicts hours of sound, so it is started only
-where the recordings are long enough for it to win, or where a cluster is named.
+Ray takes seconds to start, and this process predicts much sound in that time. Ray is therefore
+started only if the recordings are long enough to win by it, or if a cluster is named.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from valence.prediction.predictor import Predictor
 from valence.storage.filenames import printable
 from valence.storage.location import Location
 
-# Seconds of sound from which on Ray is faster, its start included: about so on two cores, and
-# earlier where there are more. `tests/bench/bench_predict.py RUN --ray` measures it where you are.
+# With more seconds of sound than this, Ray is faster, its start included. The value is for two
+# cores; with more cores Ray wins earlier. `tests/bench/bench_predict.py RUN --ray` measures it.
 RAY_SECONDS = 3 * 3600.0
-_TOLD = 10
+# Up to so many recordings get a line each, and up to so many remarks are listed.
+_MOST_LINES = 10
 
 
 def predict(
@@ -57,23 +58,24 @@ def predict(
     model
         Folder of a run, or of a model.
     out
-        For each recording `<name>.csv` (a row a segment: `timestamp` of its start in ms, a column
-        a target, `end` in ms), `<name>.parquet` and `<name>.png`; and `prediction.json`, which
-        lists them, what other calls left there, and how good the model is.
+        Folder of the results. Each recording gets `<name>.csv` (a row for each segment:
+        `timestamp` of its start in ms, a column for each target, `end` in ms), `<name>.parquet`
+        and `<name>.png`. `prediction.json` lists these files and those of earlier calls, and
+        states the model's quality.
     labels
-        Annotations to draw: a CSV of the only recording, or a folder with `<target>/<stem>.csv`.
-        `timestamp` then names the end of a segment that it names in the labels, start or end, and
-        there is no column `end`.
+        Annotations to draw: a CSV for a single recording, or a folder with `<target>/<stem>.csv`.
+        `timestamp` then follows the labels: it is the start or the end of a segment, whichever the
+        labels state, and there is no column `end`.
     labels_range
-        The lowest and highest value of the annotations' scale; None for that of the model's own
+        Lowest and highest value of the annotations' scale; None for the scale of the model's own
         labels.
     regressor
-        `"best"`: predict with the best pipeline of the run's sweep in place of the model's head.
+        `"best"`: predict with the sweep's best regressor instead of the deep model.
     address
-        Ray cluster to work on, however short the recordings are; the environment's `RAY_ADDRESS`
-        says the same.
+        Ray cluster to work on, even if the recordings are short; the environment's `RAY_ADDRESS`
+        has the same effect.
     overwrite
-        Whether files of another model or sound may be replaced.
+        Whether to replace files of another model or sound.
     console
         Progress output.
 
@@ -84,14 +86,14 @@ def predict(
     Raises
     ------
     UsageError
-        If an argument names nothing.
+        If an argument matches no file.
     ModelError
-        If there is no model or regressor, or one is damaged.
+        If the model or the regressor is missing or damaged.
     CorpusError
-        If none of the recordings could be predicted; the good ones are, where there are some.
+        If no recording at all could be predicted.
     StaleError
-        If files of another model or sound stand in the way and `overwrite` is False; the others
-        are written.
+        If files of another model or sound exist and `overwrite` is False. The other recordings are
+        written.
     OutputError
         If `out` cannot be written.
     ClusterError
@@ -110,7 +112,7 @@ def predict(
     at_work = _outcomes(predictor, model, regressor, tasks, out, address, overwrite, console)
 
     def keep() -> dict[str, Any]:
-        """Bring what is finished into the listing."""
+        """Write the finished recordings into the listing."""
         order = {task.name: place for place, task in enumerate(tasks)}
         outcomes.sort(key=lambda outcome: order[outcome.name])
         return listing.merge(
@@ -125,10 +127,10 @@ def predict(
             for outcome in at_work:
                 outcomes.append(outcome)
                 bar.advance(1, printable(outcome.name))
-                if len(tasks) <= _TOLD or outcome.status == "failed":
+                if len(tasks) <= _MOST_LINES or outcome.status == "failed":
                     console.say(_line(outcome))
     except BaseException as error:
-        # Whatever ends it: what is finished is listed before the reason is told.
+        # Whatever ended the work, list the finished recordings before the error goes on.
         if not outcomes:
             console.say(
                 f"predict: ended before the first of {plural(len(tasks), 'recording')} was "
@@ -151,7 +153,7 @@ def predict(
 
 
 def _summary(predictor: Predictor, model: Location, seconds: float) -> dict[str, Any]:
-    """What `prediction.json` says of this call."""
+    """Describe this call for `prediction.json`."""
     steps = predictor.regressor and predictor.regressor.about["steps"]
     return {
         "model": str(model_folder(model)),
@@ -173,10 +175,10 @@ def _outcomes(
     overwrite: bool,
     console: Console,
 ) -> Generator[PredictionOutcome]:
-    # A cluster that is named does the work, whatever this machine has.
+    # A named cluster does the work, whatever this machine has.
     named = cluster_address(address) is not None
     if not named and not _is_much(tasks):
-        # As in an actor: a second thread gains little, and sums would be added in another order.
+        # One thread, like an actor: a second gains little, and would add sums in another order.
         torch.set_num_threads(1)
         for task in tasks:
             yield predict_task(predictor, task, out, overwrite=overwrite)
@@ -186,7 +188,7 @@ def _outcomes(
 
 
 def _is_much(tasks: Sequence[PredictionTask]) -> bool:
-    """Whether Ray's start is worth it; headers are read only until that is known."""
+    """Decide whether starting Ray pays; headers are read only until that is known."""
     cpus = len(os.sched_getaffinity(0))
     total = 0.0
     if cpus > 1 and len(tasks) > 1:
@@ -194,14 +196,14 @@ def _is_much(tasks: Sequence[PredictionTask]) -> bool:
             try:
                 total += read_header(task.audio).duration
             except AudioError:
-                continue  # What is wrong with it is told when its turn comes.
+                continue  # The prediction of this file reports its fault later.
             if total > RAY_SECONDS:
                 return True
     return False
 
 
 class _Worker:
-    """An actor of the pool: holds the model."""
+    """An actor of the pool, which keeps the model loaded."""
 
     def __init__(
         self,
@@ -212,21 +214,21 @@ class _Worker:
         overwrite: bool,
     ) -> None:
         torch.set_num_threads(1)
-        # Torch may see a GPU that Ray has not given to this actor.
+        # Without `device`, torch might use a GPU that Ray has not given to this actor.
         self._predictor = Predictor.load(model, regressor=regressor, device=device)
         self._out, self._overwrite = out, overwrite
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        told = []
+        results = []
         for text in batch["task"]:
             task = _task_from_json(json.loads(text))
             try:
                 outcome = predict_task(self._predictor, task, self._out, overwrite=self._overwrite)
-                told.append(json.dumps({"outcome": outcome.to_json()}))
+                results.append(json.dumps({"outcome": outcome.to_json()}))
             except (OutputError, ModelError) as error:
-                # Raised, it would come back as Ray's, with its traceback.
-                told.append(json.dumps({"error": [type(error).__name__, str(error)]}))
-        return {"told": told}
+                # If raised, it would come back as an error of Ray's, with a traceback.
+                results.append(json.dumps({"error": [type(error).__name__, str(error)]}))
+        return {"result": results}
 
 
 def _on_ray(
@@ -254,20 +256,20 @@ def _on_ray(
         worker,
         fn_constructor_args=(model, regressor, None if gpus else "cpu", out, overwrite),
         batch_size=1,
-        # The pool grows as it is kept busy: an actor takes seconds to load torch.
+        # Start with one actor, since each takes seconds to load torch; a busy pool grows.
         compute=ActorPoolStrategy(min_size=1, max_size=actors),
-        # Ray Data itself needs a part of a CPU.
+        # The rest is for Ray Data itself, which needs a part of a CPU.
         num_cpus=0.9,
         num_gpus=1 if gpus else 0,
     )
     dataset.context.execution_options.label_selector = selector or None
     with tell_of_absence(selector, {"GPU": 1} if gpus else {"CPU": 1}, console):
         for row in dataset.iter_rows():
-            told = json.loads(row["told"])
-            if "error" in told:
-                kind, message = told["error"]
+            result = json.loads(row["result"])
+            if "error" in result:
+                kind, message = result["error"]
                 raise {"OutputError": OutputError, "ModelError": ModelError}[kind](message)
-            yield PredictionOutcome(**told["outcome"])
+            yield PredictionOutcome(**result["outcome"])
 
 
 def _task_to_json(task: PredictionTask) -> dict[str, Any]:
@@ -325,7 +327,7 @@ def _tell(
         console.say(
             f"predict: shorter than a sequence, so that one value holds throughout: {some(short)}"
         )
-    if len(outcomes) > _TOLD:
+    if len(outcomes) > _MOST_LINES:
         _tell_remarks(console, outcomes)
     console.say(
         f"predict: {count['ok']} predicted ({sound:g} s of sound in {seconds:.1f} s), "
@@ -335,15 +337,15 @@ def _tell(
 
 
 def _tell_remarks(console: Console, outcomes: Sequence[PredictionOutcome]) -> None:
-    """What is remarked of the sound of recordings that got no line of their own, by remark."""
+    """Say each remark on the sound once, with the recordings that it applies to."""
     names: dict[str, list[str]] = {}
     for outcome in outcomes:
         for remark in outcome.remarks:
             names.setdefault(remark, []).append(outcome.name)
-    for remark, of in list(names.items())[:_TOLD]:
+    for remark, of in list(names.items())[:_MOST_LINES]:
         console.say(f"predict: {remark}: {some(of)}")
-    if len(names) > _TOLD:
-        console.say(f"predict: and {len(names) - _TOLD} more remarks: see prediction.json")
+    if len(names) > _MOST_LINES:
+        console.say(f"predict: and {len(names) - _MOST_LINES} more remarks: see prediction.json")
 
 
 def _refuse(outcomes: Sequence[PredictionOutcome], out: Location) -> None:

@@ -6,28 +6,28 @@ from collections.abc import Mapping, Sequence
 
 from valence.segments.jobs import Job
 
-# A task takes this share of what each CPU has left to do. Ray Data looks after its tasks ten times
-# a second, and a CPU waits a sixth of a second for the next, so the first tasks are large; the last
-# ones are small, that all CPUs end together.
+# A task takes this share of the work left for each CPU. The first tasks are large, because Ray Data
+# checks its tasks ten times a second and a CPU waits a sixth of a second for the next one. The last
+# tasks are small, so that all CPUs end together.
 _SHARE_A_TASK = 0.7
-# More recordings or bytes of audio a task would make progress coarse and a lost worker dear.
+# With more recordings or bytes in a task, progress would be coarse and a lost worker costly.
 _MOST_RECORDINGS = 32
 _MOST_BYTES = 2**28
-# What an augmented copy costs in clean ones (bench_preprocess.py).
+# The cost of an augmented copy, in clean copies (bench_preprocess.py).
 _COST_OF_A_COPY = 4
 
 
 def share_out(jobs: Sequence[Job], sizes: Mapping[str, int], at_once: float) -> list[list[Job]]:
-    """Divide jobs among tasks, those that take longest first.
+    """Divide jobs among tasks, the longest jobs first.
 
     Parameters
     ----------
     jobs
         The recordings, in any order.
     sizes
-        Bytes of the audio files by their paths, where they are known.
+        Bytes of the audio files by path, if known.
     at_once
-        Tasks that run at a time.
+        Number of tasks that run at the same time.
 
     Returns
     -------

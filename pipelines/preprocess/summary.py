@@ -1,4 +1,4 @@
-"""Counts of the recordings that have come back from preprocessing, and how they are told."""
+"""Count the recordings that preprocessing has finished, and print the counts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from valence.storage.filenames import printable
 
 
 class Tally:
-    """What has been done since it was made."""
+    """The counts of a preprocessing since the tally was created."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._counts: Counter[str] = Counter()
         self._audio: dict[str, float] = defaultdict(float)
-        # What the parts of a recording have added before it came itself.
+        # The parts already counted of recordings whose own outcome is still to come.
         self._parts: dict[str, list[PartOutcome]] = {}
         self._steps: dict[str, float] = defaultdict(float)
         self._bytes = 0
@@ -33,7 +33,7 @@ class Tally:
         if parts is None:
             self._audio[outcome.verdict] += outcome.duration
         elif outcome.status != "ok":
-            # Their audio is not in the store after all.
+            # The recording was rejected, so the audio of its parts is not in the store.
             for part in parts:
                 self._audio[part.verdict] -= part.duration
         self._bytes += outcome.stored_bytes
@@ -41,7 +41,7 @@ class Tally:
         self._count(outcome.seconds)
 
     def add_part(self, part: PartOutcome) -> None:
-        """Count a part of a recording that will come itself: what was made stays so."""
+        """Count a part of a recording whose own outcome is still to come."""
         self._audio[part.verdict] += part.duration
         self._parts.setdefault(part.id, []).append(part)
         self._count(part.seconds)
@@ -51,21 +51,21 @@ class Tally:
             self._steps[step] += taken
 
     def note(self) -> str:
-        """What is worth knowing while it runs."""
-        told = [f"{self._audio['ok'] / 3600:.2f} h of audio, {self._rate():.0f} x real time"]
-        told += [
+        """Describe the progress of the running stage."""
+        parts = [f"{self._audio['ok'] / 3600:.2f} h of audio, {self._rate():.0f} x real time"]
+        parts += [
             f"{self._counts[verdict]} {verdict}"
             for verdict in ("skipped", "rejected", "stale")
             if self._counts[verdict]
         ]
-        return ", ".join(told)
+        return ", ".join(parts)
 
     def summary(self) -> dict[str, Any]:
-        """What the stage's record keeps.
+        """Return the summary for the stage's record.
 
-        `audio_hours` are all that is in the store, `audio_hours_per_hour` tells of those that were
-        made now, and `step_seconds` is the time of all workers together, by step. `unread` are
-        rejected recordings whose audio could not even be read, which the next run tries again.
+        `audio_hours` counts all audio in the store, and `audio_hours_per_hour` is the rate of the
+        audio processed now. `step_seconds` adds up the time of all workers by step. `unread`
+        counts rejected recordings whose audio could not be read; the next run tries them again.
         """
         return {
             "seconds": time.monotonic() - self._began,
@@ -81,7 +81,7 @@ class Tally:
         }
 
     def tell(self, console: Console, outcomes: Sequence[RecordingOutcome]) -> None:
-        """Say what was rejected and why, and what was done."""
+        """Print the rejected recordings with reasons, the remarks, and the totals."""
         rejected = [outcome for outcome in outcomes if outcome.status == "rejected"]
         for outcome in rejected[:MOST_NAMES]:
             console.say(f"  rejected {printable(outcome.id)}: {outcome.reason}")
@@ -106,14 +106,14 @@ class Tally:
 
 
 def tell_remarks(console: Console, remarks: Mapping[str, Sequence[str]]) -> None:
-    """Say what is odd about recordings, by remark, what holds for most of them first.
+    """Print each remark with its recordings, the most frequent remark first.
 
     Parameters
     ----------
     console
-        Hears it.
+        Progress output.
     remarks
-        Of each recording by its Id.
+        Remarks of each recording, by its Id.
     """
     names: dict[str, list[str]] = defaultdict(list)
     for name, odd in remarks.items():

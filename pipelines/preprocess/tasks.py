@@ -1,7 +1,7 @@
-"""The work of preprocessing as Ray Data does it: jobs out, small rows back.
+"""Preprocess recordings with Ray Data: jobs go out, and small rows come back.
 
-Recordings first; those that turn out too long for one task come back cut, their parts follow, and
-what puts them together.
+Whole recordings come first. A recording that is too long for one task comes back cut; then its
+parts are processed, and last they are joined.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from valence.segments.preprocessing import PART_SEGMENTS, begin_recording, join_
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 
-# Ray Data would begin a task again for ever, and a file that crashes its decoder would never end.
+# Ray Data retries without limit by default, so a file that crashes its decoder would never end.
 _RETRIES = 3
 _LOST = (
     WorkerCrashedError,
@@ -48,22 +48,22 @@ _LOST = (
     LocalRayletDiedError,
 )
 
-# What may come of a piece of work.
-Told = RecordingOutcome | PartOutcome | Cut
+# The possible results of a piece of work.
+Result = RecordingOutcome | PartOutcome | Cut
 
 
 @dataclass(frozen=True)
 class RecordingWork:
-    """What a task does for a recording: all of it, a part of one that was cut, or the joining.
+    """A piece of work on a recording: the whole, one part of a cut one, or joining its parts.
 
     Attributes
     ----------
     job
         The recording.
     cut
-        How it is cut, if it is.
+        The division into parts; None for a whole recording.
     part
-        Number of the part, or None: the parts are put together.
+        Number of the part; None to join the parts.
     """
 
     job: Job
@@ -71,12 +71,12 @@ class RecordingWork:
     part: int | None = None
 
     def parts(self) -> list[RecordingWork]:
-        """The work on each part of what is cut."""
+        """Return the work on each part of a cut recording."""
         return [RecordingWork(self.job, self.cut, part) for part in range(_cut_of(self).parts)]
 
     @property
     def key(self) -> tuple[str, int]:
-        """The recording, and the part or -1: each is worked on once."""
+        """Identify the work by recording and part, -1 for none: each key is worked on once."""
         return self.job.recording.id, -1 if self.part is None else self.part
 
 
@@ -90,29 +90,30 @@ def process_recordings(
     replace: bool,
     part_segments: int = PART_SEGMENTS,
 ) -> Iterator[RecordingOutcome | PartOutcome]:
-    """Bring recordings into the store, on all nodes.
+    """Preprocess recordings into the store, on all nodes.
 
     Parameters
     ----------
     jobs
         The recordings.
     store
-        Where they go.
+        Store that receives the segments.
     config
-        How they are made, and how the work is spread.
+        The whole configuration.
     sizes
-        Bytes of the audio files by their paths, where they are known.
+        Bytes of the audio files by path, if known.
     selector
-        Which nodes may work on them.
+        Nodes that may work on the recordings.
     replace
-        Whether what was made from other audio or labels may be replaced.
+        Whether to replace segments made from other audio or labels.
     part_segments
-        Most segments that a task makes of a recording.
+        Most segments that one task makes from a recording.
 
     Yields
     ------
-    One outcome for each job, as they come, and before it those of its parts, if it was cut. A
-    recording whose worker dies whenever it is worked on is rejected, and takes no other along.
+    One outcome for each job, in the order of completion; the outcomes of a recording's parts come
+    before its own. A recording that kills its worker on every attempt is rejected, and the other
+    recordings are unaffected.
 
     Raises
     ------
@@ -125,38 +126,38 @@ def process_recordings(
         at_once = min(at_once, config.preprocess.tasks)
     cut: list[RecordingWork] = []
     tasks = share_out(jobs, sizes, at_once)
-    for work, told in crew.do([[RecordingWork(job) for job in task] for task in tasks]):
-        if isinstance(told, Cut):
-            cut.append(RecordingWork(work.job, told))
+    for work, result in crew.do([[RecordingWork(job) for job in task] for task in tasks]):
+        if isinstance(result, Cut):
+            cut.append(RecordingWork(work.job, result))
         else:
-            assert isinstance(told, RecordingOutcome), "a recording is made or cut"
-            yield told
-    # The longest first, since what puts its parts together takes longest, too.
+            assert isinstance(result, RecordingOutcome), "a recording is made or cut"
+            yield result
+    # Begin with the longest recording: joining its parts takes longest, too.
     cut.sort(key=lambda work: (-_cut_of(work).parts, work.job.recording.id))
     refused: set[str] = set()
     parts = [[part] for work in cut for part in work.parts()]
-    for work, told in crew.do(parts):
+    for work, result in crew.do(parts):
         if work.job.recording.id in refused:
-            # Each of its parts may speak against a recording, and one is enough.
+            # Several parts may reject a recording, and one rejection is enough.
             continue
-        if isinstance(told, PartOutcome) and told.reason:
-            told = _refused(work, told, store)
-        if isinstance(told, RecordingOutcome):
-            refused.add(told.id)
-        assert not isinstance(told, Cut), "a part is not cut"
-        yield told
-    for _, told in crew.do([[work] for work in cut if work.job.recording.id not in refused]):
-        assert isinstance(told, RecordingOutcome), "what is put together is a recording"
-        yield told
+        if isinstance(result, PartOutcome) and result.reason:
+            result = _refused(work, result, store)
+        if isinstance(result, RecordingOutcome):
+            refused.add(result.id)
+        assert not isinstance(result, Cut), "a part is not cut"
+        yield result
+    for _, result in crew.do([[work] for work in cut if work.job.recording.id not in refused]):
+        assert isinstance(result, RecordingOutcome), "joined parts are a recording"
+        yield result
 
 
 def _cut_of(work: RecordingWork) -> Cut:
-    assert work.cut is not None, "only what is cut has parts"
+    assert work.cut is not None, "only a cut recording has parts"
     return work.cut
 
 
 class _Crew:
-    """All nodes that may work on recordings."""
+    """The workers that process recordings, on all nodes that may do so."""
 
     def __init__(
         self,
@@ -172,25 +173,27 @@ class _Crew:
             _do_batch, store=store, config=config, replace=replace, part_segments=part_segments
         )
 
-    def do(self, tasks: Sequence[Sequence[RecordingWork]]) -> Iterator[tuple[RecordingWork, Told]]:
-        """What comes of each piece of work, as they come; a rejection where its worker dies."""
+    def do(
+        self, tasks: Sequence[Sequence[RecordingWork]]
+    ) -> Iterator[tuple[RecordingWork, Result]]:
+        """Yield the result of each piece of work once done; reject work that kills its worker."""
         left = {work.key: work for task in tasks for work in task}
         try:
-            for key, told in self._run(tasks, tolerant=False):
-                yield left.pop(key), told
+            for key, result in self._run(tasks, tolerant=False):
+                yield left.pop(key), result
         except _LOST:
-            # One piece of work a task, so that it shows which one it is.
-            for key, told in self._run([[work] for work in left.values()], tolerant=True):
-                yield left.pop(key), told
+            # Give each task one piece of work, to find the one that kills its worker.
+            for key, result in self._run([[work] for work in left.values()], tolerant=True):
+                yield left.pop(key), result
         for work in left.values():
             yield work, _killed(work.job)
 
     def _run(
         self, tasks: Sequence[Sequence[RecordingWork]], *, tolerant: bool
-    ) -> Iterator[tuple[tuple[str, int], Told]]:
+    ) -> Iterator[tuple[tuple[str, int], Result]]:
         if not tasks:
             return
-        # A block a task.
+        # One block for each task.
         items = ray.data.from_arrow(
             [
                 pa.table({"work": [json.dumps(_work_to_json(work)) for work in task]})
@@ -199,7 +202,7 @@ class _Crew:
         )
         preprocess = self._config.preprocess
         with warnings.catch_warnings():
-            # Retries are told to Ray Data in this way alone, until a release offers another.
+            # Only this deprecated argument of Ray Data limits the retries.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             dataset = items.map_batches(
                 partial(self._do_batch, beside=tasks[0][0].job.recording.audio),
@@ -209,7 +212,7 @@ class _Crew:
                 compute=TaskPoolStrategy(size=preprocess.tasks),
                 max_retries=_RETRIES,
             )
-        # Given here, it goes into what Ray Data asks of an autoscaler, too.
+        # Set here, the selector also applies to nodes that Ray Data asks an autoscaler for.
         dataset.context.execution_options.label_selector = self._selector or None
         dataset.context.max_errored_blocks = -1 if tolerant else 0
         for row in dataset.iter_rows():
@@ -219,15 +222,15 @@ class _Crew:
                     f"in '{self._store.root}'; make room or restore the access, and run the "
                     "command again to go on."
                 )
-            content = json.loads(row["told"])
+            content = json.loads(row["result"])
             match row["kind"]:
                 case "outcome":
-                    told: Told = RecordingOutcome.from_json(content)
+                    result: Result = RecordingOutcome.from_json(content)
                 case "part":
-                    told = PartOutcome(**content)
+                    result = PartOutcome(**content)
                 case _:
-                    told = Cut(**content)
-            yield (row["recording"], row["part"]), told
+                    result = Cut(**content)
+            yield (row["recording"], row["part"]), result
 
 
 def _do_batch(
@@ -239,35 +242,35 @@ def _do_batch(
     replace: bool,
     part_segments: int,
 ) -> pa.Table:
-    """Run in a worker: some pieces of work, to what came of them."""
+    """Do some pieces of work in a worker, and return a row with the result of each."""
     rows = []
     for text in batch["work"].to_pylist():
         work = _work_from_json(json.loads(text), beside)
         name, part = work.key
-        row = {"recording": name, "part": part, "kind": "", "told": "", "failure": ""}
+        row = {"recording": name, "part": part, "kind": "", "result": "", "failure": ""}
         try:
-            told = _do(work, store, config, replace=replace, part_segments=part_segments)
+            result = _do(work, store, config, replace=replace, part_segments=part_segments)
         except OSError as error:
-            # Told and not raised, because Ray would hand on its traceback and not its kind.
+            # Return the failure: if raised, Ray would pass on a traceback and lose the type.
             rows.append(row | {"failure": str(error)})
             continue
         except Exception as error:
-            # A fault of the product that one recording brings out must not cost the others.
-            told = _unexpected(work.job, error)
-        _count(told, joined=work.cut is not None)
-        match told:
+            # A fault of the product in one recording must not cost the others.
+            result = _unexpected(work.job, error)
+        _count(result, joined=work.cut is not None)
+        match result:
             case RecordingOutcome():
-                rows.append(row | {"kind": "outcome", "told": json.dumps(told.to_json())})
+                rows.append(row | {"kind": "outcome", "result": json.dumps(result.to_json())})
             case PartOutcome():
-                rows.append(row | {"kind": "part", "told": json.dumps(asdict(told))})
+                rows.append(row | {"kind": "part", "result": json.dumps(asdict(result))})
             case Cut():
-                rows.append(row | {"kind": "cut", "told": json.dumps(asdict(told))})
+                rows.append(row | {"kind": "cut", "result": json.dumps(asdict(result))})
     return pa.Table.from_pylist(rows)
 
 
 def _do(
     work: RecordingWork, store: SegmentStore, config: Config, *, replace: bool, part_segments: int
-) -> Told:
+) -> Result:
     if work.cut is None:
         return begin_recording(
             work.job, store, config, replace=replace, part_segments=part_segments
@@ -277,15 +280,15 @@ def _do(
     return process_part(work.job, work.cut, work.part, store, config)
 
 
-def _count(told: Told, *, joined: bool) -> None:
-    """Tell Prometheus; the audio of a recording in parts was counted with them."""
-    match told:
+def _count(result: Result, *, joined: bool) -> None:
+    """Count a result for Prometheus; a cut recording's audio is counted with its parts."""
+    match result:
         case RecordingOutcome():
-            audio = told.duration if told.verdict == "ok" and not joined else 0.0
-            stage_metrics().count("preprocess", audio_seconds=audio, seconds=told.seconds)
+            audio = result.duration if result.verdict == "ok" and not joined else 0.0
+            stage_metrics().count("preprocess", audio_seconds=audio, seconds=result.seconds)
         case PartOutcome():
-            audio = 0.0 if told.skipped else told.duration
-            stage_metrics().count("preprocess", audio_seconds=audio, seconds=told.seconds)
+            audio = 0.0 if result.skipped else result.duration
+            stage_metrics().count("preprocess", audio_seconds=audio, seconds=result.seconds)
 
 
 def _rejected(
@@ -315,10 +318,10 @@ def _killed(job: Job) -> RecordingOutcome:
 
 
 def _refused(work: RecordingWork, part: PartOutcome, store: SegmentStore) -> RecordingOutcome:
-    """Of a recording that one of its parts speaks against."""
+    """Reject a recording because of one of its parts."""
     if part.unread:
         return _rejected(work.job, part.reason)
-    # Its parts stay until the run ends: others may be at work on them.
+    # Keep the other parts until the stage ends: tasks may still be writing them.
     store.file(work.job.recording.id).delete()
     cut = _cut_of(work)
     return _rejected(work.job, part.reason, checksum=cut.checksum, fingerprint=cut.fingerprint)

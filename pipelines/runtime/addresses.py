@@ -1,4 +1,4 @@
-"""Addresses of Ray clusters: which one a command is given, and whether it can be one."""
+"""Find and check the address of the Ray cluster that a command works on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _PORTS = range(1, 65536)
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that others run.
+    """The address of a running cluster.
 
     Attributes
     ----------
     text
-        The address as Ray takes it: `HOST:PORT`, or `auto` for the one that runs on this machine.
+        The address in Ray's form: `HOST:PORT`, or `auto` for the cluster on this machine.
     host, port
-        Parts of the address; no host and port 0 for `auto`.
+        Parts of the address; None and 0 for `auto`.
     source
         Where the address was set: `--address` or `RAY_ADDRESS`.
     """
@@ -35,7 +35,7 @@ class Cluster:
 
     @property
     def without(self) -> str:
-        """What a user does to work without the cluster."""
+        """Say how a user works without the cluster."""
         return "leave --address out" if self.source == "--address" else "unset RAY_ADDRESS"
 
 
@@ -45,16 +45,16 @@ def cluster_address(address: str | None = None) -> Cluster | None:
     Parameters
     ----------
     address
-        What `--address` was given; empty is as if it was left out.
+        Value of `--address`; an empty one counts as none.
 
     Returns
     -------
-    None where none is named, or `local` is: the command then starts a Ray of its own.
+    None if no cluster or `local` is named: the command then starts its own Ray.
 
     Raises
     ------
     ClusterError
-        If what is named is no address of a cluster.
+        If the value is not an address of a cluster.
 
     >>> cluster_address("10.0.0.5:6379")
     Cluster(text='10.0.0.5:6379', host='10.0.0.5', port=6379, source='--address')
@@ -62,7 +62,7 @@ def cluster_address(address: str | None = None) -> Cluster | None:
     True
     """
     argument, environment = (address or "").strip(), os.environ.get("RAY_ADDRESS", "").strip()
-    # Ray itself understands "auto" as the cluster that the environment names, if it names one.
+    # Ray itself lets "auto" mean the cluster that the environment names, if there is one.
     if environment and argument.lower() in ("", "auto"):
         text, source = environment, "RAY_ADDRESS"
     else:

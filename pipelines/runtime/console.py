@@ -1,4 +1,4 @@
-"""Progress on standard error: live bars on a terminal, plain lines elsewhere."""
+"""Show progress on standard error: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLAIN_SECONDS = 10.0
 
 @contextmanager
 def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
-    """Call `look` again and again, in a thread of its own, while the block is at work."""
+    """Call `look` every so many seconds, in a thread of its own, while the block runs."""
     over = threading.Event()
 
     def run() -> None:
@@ -38,24 +38,24 @@ def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
 
 
 class _NoteColumn(TextColumn):
-    """A note on one line, cut where it is long; what is said on lines of its own never is."""
+    """A column for a note, which is cut to one line; other lines are never cut."""
 
     def render(self, task: Task) -> Text:
-        """Give way to the columns beside it."""
+        """Render the note so that it leaves room for the columns beside it."""
         text = super().render(task)
         text.no_wrap, text.overflow = True, "ellipsis"
         return text
 
 
 class Console:
-    """Tells what a stage is doing."""
+    """The output for the progress of a stage."""
 
     def __init__(self, console: RichConsole | None = None) -> None:
         self._console = console or PlainConsole(stderr=True)
         self._live = self._console.is_terminal
 
     def say(self, text: str) -> None:
-        """One line, now."""
+        """Print one line now."""
         if self._live:
             self._console.print(printable(text))
         else:
@@ -63,7 +63,7 @@ class Console:
 
     @contextmanager
     def bar(self, title: str, total: float | None = None) -> Iterator[Bar]:
-        """A piece of work of a known or unknown total; a line at its beginning where plain."""
+        """Show a bar for a piece of work whose total may be unknown; elsewhere, plain lines."""
         if not self._live:
             yield Bar(self, title, total, None, None)
             return
@@ -79,7 +79,7 @@ class Console:
 
 
 class Bar:
-    """How far a piece of work has come."""
+    """The progress of one piece of work."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Bar:
         self._said = time.monotonic()
 
     def advance(self, amount: float, note: str = "") -> None:
-        """Count `amount` more as done; `note` says what is worth knowing now."""
+        """Count `amount` more as done; `note` is shown beside the count."""
         self._done += amount
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self._done, note=printable(note))

@@ -1,9 +1,9 @@
-"""Which nodes of the cluster serve which work, and waiting for those that are still to come.
+"""Choose the nodes of the cluster that serve some work, and wait for nodes that are still to come.
 
-Work on CPUs keeps off nodes with GPUs as long as there are nodes without. Ray takes a GPU node as
-soon as the others are busy, and buys one for any task, so that the wish is a hard selector: of a
-label that the nodes carry (`cluster.label`, as in the manifests of `cluster/`), or, where they
-carry none, of the nodes themselves.
+Work on CPUs avoids nodes with GPUs as long as there are nodes without. Ray would use a GPU node as
+soon as the others are busy, and would buy one for any task. The choice is therefore a hard
+selector: it names a label of the nodes (`cluster.label`, set by the manifests of `cluster/`), or
+the nodes themselves if they have no label.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ NODE_ID = "ray.io/node-id"
 _LOOK_SECONDS = 1.0
 _SAY_SECONDS = 30.0
 _WATCH_SECONDS = 10.0
-# What a cluster that scales is taken to grow to when work is shared out before it has.
+# CPUs that a scaling cluster is expected to reach, for work that is shared out before it grows.
 _EXPECTED_CPUS = 64
 
 
 @dataclass(frozen=True)
 class Node:
-    """A living node.
+    """A living node of the cluster.
 
     Attributes
     ----------
     id, host
-        Of the node, as Ray and its network call it.
+        Name of the node in Ray and in the network.
     resources
-        Logical resources in all, free or not.
+        All logical resources, free or in use.
     labels
-        What Ray and its owner say of it.
+        Labels that Ray and the owner of the node have set.
     """
 
     id: str
@@ -50,12 +50,12 @@ class Node:
     labels: Mapping[str, str]
 
     def holds(self, bundle: Mapping[str, float]) -> bool:
-        """Whether the node could run what needs `bundle`, were it idle."""
+        """Say whether the node, when idle, has the resources of `bundle`."""
         return all(self.resources.get(name, 0.0) >= amount for name, amount in bundle.items())
 
 
 def living_nodes() -> list[Node]:
-    """The nodes that are alive, by Id."""
+    """List the living nodes, sorted by Id."""
     found = [
         Node(node["NodeID"], node["NodeManagerAddress"], node["Resources"], node["Labels"])
         for node in ray.nodes()
@@ -65,12 +65,12 @@ def living_nodes() -> list[Node]:
 
 
 def scales(nodes: Sequence[Node], config: ClusterConfig) -> bool:
-    """Whether nodes may still come: the head of such a cluster is labelled `head`."""
+    """Say whether nodes may still come: the head of such a cluster has the label `head`."""
     return any(node.labels.get(config.label) == "head" for node in nodes)
 
 
 def cpu_selector(nodes: Sequence[Node], config: ClusterConfig) -> Selector:
-    """What keeps work on CPUs off nodes with GPUs; empty where there are no others.
+    """Build the selector that keeps work on CPUs off nodes with GPUs; empty without other nodes.
 
     >>> def node(name: str, role: str, **resources: float) -> Node:
     ...     return Node(name, "host", resources, {"valence.role": role} if role else {})
@@ -92,28 +92,28 @@ def cpu_selector(nodes: Sequence[Node], config: ClusterConfig) -> Selector:
 
 
 def nodes_for(selector: Selector) -> list[Node]:
-    """The living nodes that a selector allows."""
+    """List the living nodes that a selector allows."""
     return [node for node in living_nodes() if _matches(node, selector)]
 
 
 def cpu_nodes(config: ClusterConfig) -> tuple[Selector, list[Node]]:
-    """Where work on CPUs goes: the selector that says so, and the living nodes that it allows."""
+    """Choose the nodes for work on CPUs: the selector, and the living nodes that it allows."""
     selector = cpu_selector(living_nodes(), config)
     return selector, nodes_for(selector)
 
 
 def gpus_of(nodes: Sequence[Node]) -> int:
-    """Whole GPUs of `nodes` together."""
+    """Count the whole GPUs of `nodes`."""
     return sum(int(node.resources.get("GPU", 0)) for node in nodes)
 
 
 def cpus_of(nodes: Sequence[Node]) -> float:
-    """Logical CPUs of `nodes` together, at least 1."""
+    """Sum the logical CPUs of `nodes`; at least 1."""
     return max(1.0, sum(node.resources.get("CPU", 0.0) for node in nodes))
 
 
 def cpus_to_share(config: ClusterConfig) -> float:
-    """Logical CPUs that work on CPUs is to be shared out among, at least 1."""
+    """Estimate the logical CPUs among which to share work on CPUs; at least 1."""
     _, allowed = cpu_nodes(config)
     now = cpus_of(allowed)
     return max(now, _EXPECTED_CPUS) if scales(living_nodes(), config) else now
@@ -122,27 +122,27 @@ def cpus_to_share(config: ClusterConfig) -> float:
 def require_cpus(
     cpus: float, config: ClusterConfig, *, asked: str, console: Console
 ) -> tuple[Selector, list[Node]]:
-    """The nodes for tasks of `cpus` CPUs, once one of them is there.
+    """Wait for a node that can run tasks of `cpus` CPUs, and return all that serve work on CPUs.
 
     Parameters
     ----------
     cpus
         CPUs of a task.
     config
-        What nodes are called, and how long to wait.
+        The label of the nodes, and how long to wait.
     asked
-        What asks for them, as an error names it: `preprocess.cpus_per_task = 8`.
+        The reason in the words of an error message: `preprocess.cpus_per_task = 8`.
     console
-        Hears of waiting.
+        Progress output.
 
     Returns
     -------
-    As `cpu_nodes`.
+    Selector and nodes, like `cpu_nodes`.
 
     Raises
     ------
     ClusterError
-        If there is none, and none comes.
+        If there is no such node, and none comes.
     """
     selector, _ = cpu_nodes(config)
     await_nodes([{"CPU": cpus}], selector, config, asked=asked, console=console)
@@ -157,12 +157,13 @@ def await_nodes(
     asked: str,
     console: Console,
 ) -> None:
-    """Return once the living nodes hold all `bundles`; where nodes may come, ask and wait.
+    """Wait until the living nodes hold all `bundles`; ask for nodes in a cluster that scales.
 
     Raises
     ------
     ClusterError
-        If they do not: at once in a cluster that does not scale, else after `cluster.wait_seconds`.
+        If the nodes do not hold them: at once in a cluster that does not scale, else after
+        `cluster.wait_seconds`.
     """
     began = said = time.monotonic()
     waiting = False
@@ -187,12 +188,12 @@ def await_nodes(
             time.sleep(_LOOK_SECONDS)
     finally:
         if waiting:
-            # A request stands until it is taken back, and its nodes with it.
+            # A request stays, and keeps its nodes, until it is withdrawn.
             request_resources(bundles=[])
 
 
 def _hold(nodes: Sequence[Node], bundles: Sequence[Mapping[str, float]]) -> bool:
-    """Whether `nodes` hold all `bundles` at once, the largest placed first."""
+    """Say whether `nodes` hold all `bundles` at once, the largest placed first."""
     left = [dict(node.resources) for node in nodes]
     for bundle in sorted(bundles, key=lambda each: -sum(each.values())):
         for free in left:
@@ -234,10 +235,10 @@ def _matches(node: Node, selector: Selector) -> bool:
 def tell_of_absence(
     selector: Selector, needs: Mapping[str, float], console: Console
 ) -> Iterator[None]:
-    """Say, while the block is at work, when the last node that may take it was lost.
+    """Say, while the block runs, when no node is left that can run its tasks.
 
-    That is one that `selector` allows and that holds what a task `needs`. Ray waits for another
-    without a word, and takes one that joins later.
+    Such a node is allowed by `selector` and holds the resources that a task `needs`. Ray waits for
+    another node without a message, and uses one that joins later.
     """
     absent = False
 

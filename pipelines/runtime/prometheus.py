@@ -1,4 +1,4 @@
-"""What Prometheus and the Ray dashboard see of the work: counters, sent from the workers."""
+"""Send counters of the work from the workers to Prometheus and the Ray dashboard."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ray.util.metrics import Counter, Gauge
 
 
 class StageMetrics:
-    """Counters of a stage, and what is left of it.
+    """Counters of the finished work, and a gauge of the recordings that are left.
 
-    Prometheus reads counters as `ray_valence_..._total` and gauges as `ray_valence_...`, one series
-    a process: sum them.
+    Prometheus names counters `ray_valence_..._total` and gauges `ray_valence_...`. Each process
+    has its own series: sum them.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class StageMetrics:
         )
 
     def left(self, stage: str, recordings: int) -> None:
-        """Tell how many recordings a stage has still to do."""
+        """Set the number of recordings that a stage has still to do."""
         self._left.set(recordings, {"stage": stage})
 
     def count_combination(self, status: str) -> None:
@@ -50,14 +50,14 @@ class StageMetrics:
         self._recordings.inc(1, {"stage": stage, "status": status})
 
     def count(self, stage: str, *, audio_seconds: float, seconds: Mapping[str, float]) -> None:
-        """Count work.
+        """Count finished work.
 
         Parameters
         ----------
         stage
             Name of the stage.
         audio_seconds
-            Audio that is done with it.
+            Seconds of audio that were finished.
         seconds
             Seconds that each step took.
         """
@@ -70,5 +70,5 @@ class StageMetrics:
 
 @lru_cache(maxsize=1)
 def stage_metrics() -> StageMetrics:
-    """The counters of this process, made at the first call: Ray counts a name once a process."""
+    """Return the counters of this process: Ray allows each name only once in a process."""
     return StageMetrics()

@@ -1,12 +1,11 @@
-"""The Ray session that a command works in: the cluster it is told of, else a local one.
+"""Open the Ray session that a command works in: on a named cluster, else a local one.
 
-Ray reads its environment when it is imported, so it is imported here only after that is set, and
-the stages, which import Ray, only inside `ray_session`.
+Ray reads its environment when it is imported. This module therefore imports Ray only after setting
+the environment, and commands import the stages, which import Ray, only inside `ray_session`.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import platform
@@ -26,48 +25,48 @@ _ANSWER_SECONDS = 10.0
 _DATA_LOGGING = Path(__file__).with_name("ray_data_logging.yaml")
 _NICENESS = "RAY_worker_niceness"
 _AUTH_MODES = ("token", "disabled", "k8s")
-# What a user needs to know comes back as results; the rest is in the dashboard.
+# Results carry all that a user needs to know; the dashboard has the rest.
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
 def _local_environment() -> dict[str, str]:
-    """Settings of a Ray that is started here; the user's own settings go before them."""
+    """Return the settings for a Ray started here; the user's own settings take precedence."""
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
-        # Ray's future default: a task without GPUs does not hide them from torch.
+        # Ray's future default: torch still sees the GPUs in a task that asked for none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        # Ray's default of 15 leaves a worker a thirtieth of a core beside other work.
+        # With Ray's default of 15, a worker gets a thirtieth of a core beside other programs.
         _NICENESS: "0",
-        # Ray then listens on loopback alone, as it always does on macOS and Windows.
+        # Ray then listens only on loopback, its normal behaviour on macOS and Windows.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
     if (os.environ.get("RAY_AUTH_MODE") or "token") == "token":
-        # The token is kept in no file.
+        # The token exists only in the environment, in no file.
         environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     return environment
 
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[None]:
-    """Connect to Ray for the length of the block.
+    """Keep a connection to Ray while the block runs.
 
-    A session that is already open in this process is used and left open. Otherwise `address`, the
-    environment's `RAY_ADDRESS`, or a cluster started here serves, in this order.
+    A session that is already open in this process is used and left open. Otherwise the block gets
+    the cluster at `address`, else at the environment's `RAY_ADDRESS`, else one started here.
 
     Raises
     ------
     ClusterError
-        If the cluster at `address` cannot be reached, a setting of Ray's cannot be used, or no Ray
-        comes up on this machine.
+        If the cluster at `address` cannot be reached, a setting for Ray is invalid, or Ray does not
+        start on this machine.
     """
     cluster = cluster_address(address)
     os.environ.setdefault("RAY_DATA_LOGGING_CONFIG", str(_DATA_LOGGING))
-    # Tune would take Ctrl-C for itself and end as if all were done.
+    # Tune would catch Ctrl-C itself and end as if all trials were finished.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     if not os.environ.get("RAY_ADDRESS", "").strip():
-        # Ray takes an empty one for an address.
+        # Ray would use an empty value as an address.
         os.environ.pop("RAY_ADDRESS", None)
     if cluster is None:
         for name, value in _local_environment().items():
@@ -80,8 +79,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         yield
         return
     try:
-        # Broken off, Ray's start would leave processes behind; and it installs a handler of SIGTERM
-        # that ends the program without a word.
+        # Ray leaves processes behind if its start is interrupted, and it installs a SIGTERM handler
+        # that ends the program without a message.
         with undisturbed():
             if cluster is None:
                 _start()
@@ -93,17 +92,17 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 
 def _start() -> None:
-    """Start a Ray of this process's own.
+    """Start a local Ray for this process alone.
 
     Raises
     ------
     ClusterError
-        If it does not come up.
+        If Ray does not start.
     """
     import ray
 
     try:
-        # Given no address, Ray would join whatever cluster was last started on this machine.
+        # Without an address, Ray would join the cluster that was last started on this machine.
         ray.init("local", include_dashboard=False, **_QUIET)
     except Exception as error:
         # Ray raises all kinds of errors here, many of them plain `Exception`.
@@ -114,12 +113,12 @@ def _start() -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Give an error's kind, and the first line of what it says."""
+    """Return an error's kind and the first line of its message."""
     return f"{type(error).__name__}: {first_line(error).rstrip('.')}"
 
 
 def _remedy(found: str) -> str:
-    """Say what may mend a Ray that did not come up, by what its error says."""
+    """Choose the advice for a Ray that did not start, from the text of its error."""
     folder = os.environ.get("RAY_TMPDIR") or "/tmp"
     if "AF_UNIX" in found:
         return (
@@ -148,12 +147,12 @@ def _remedy(found: str) -> str:
 
 
 def _connect(cluster: Cluster) -> None:
-    """Connect to a cluster that others run.
+    """Connect to a running cluster.
 
     Raises
     ------
     ClusterError
-        If it cannot be reached, or this program cannot work with it.
+        If the cluster cannot be reached, or this program cannot work with it.
     """
     import ray
     from ray.exceptions import AuthenticationError
@@ -174,12 +173,12 @@ def _connect(cluster: Cluster) -> None:
 
 
 def _require_settings() -> None:
-    """Look at the settings of Ray that Ray itself takes without a word, or dies of.
+    """Check the settings whose invalid values Ray itself ignores, or crashes on.
 
     Raises
     ------
     ClusterError
-        If one cannot be used.
+        If a setting is invalid.
     """
     mode = os.environ.get("RAY_AUTH_MODE")
     if mode is not None and mode not in _AUTH_MODES:
@@ -196,15 +195,15 @@ def _require_settings() -> None:
 
 
 def _require_answer(cluster: Cluster) -> None:
-    """Knock at the address: Ray itself waits for minutes where nobody answers.
+    """Try the address first, because Ray itself waits for minutes if nothing answers.
 
     Raises
     ------
     ClusterError
-        If nothing listens there.
+        If nothing listens at the address.
     """
     if cluster.host is None:
-        # Ray looks "auto" up on this machine.
+        # Ray itself finds the cluster of this machine for "auto".
         return
     try:
         socket.create_connection((cluster.host, cluster.port), timeout=_ANSWER_SECONDS).close()
@@ -217,22 +216,21 @@ def _require_answer(cluster: Cluster) -> None:
 
 
 def _require_cluster(cluster: Cluster) -> None:
-    """Ask the head for what Ray itself would tell late, hidden in another error, or never.
+    """Check that the head fits this program; Ray reports such faults late, obscurely or never.
 
     Raises
     ------
     ClusterError
-        If the head speaks no Ray, does not take the token, runs another Ray or Python, or this
-        machine is no node of its cluster.
+        If the address is not a head of Ray, the head rejects the token or runs another Ray or
+        Python, or this machine is not a node of its cluster.
     """
     import ray
-    from ray._common.usage.usage_lib import get_cluster_metadata
-    from ray._private.services import canonicalize_bootstrap_address, find_node_ids
     from ray.exceptions import AuthenticationError, RpcError
 
-    raylet: Any = importlib.import_module("ray._raylet")
+    from pipelines.runtime import ray_internals
+
     try:
-        head = canonicalize_bootstrap_address(cluster.text)
+        head = ray_internals.canonicalize_bootstrap_address(cluster.text)
     except ConnectionError as error:
         raise ClusterError(
             f"No Ray cluster runs on this machine, and {cluster} asks for one. Expected one that "
@@ -241,8 +239,8 @@ def _require_cluster(cluster: Cluster) -> None:
         ) from error
     assert head is not None, "an address that names a cluster"
     try:
-        client = raylet.GcsClient(address=head)
-        metadata = get_cluster_metadata(client)
+        client = ray_internals.GcsClient(address=head)
+        metadata = ray_internals.get_cluster_metadata(client)
         nodes = {node.hex() for node in client.get_all_node_info(timeout=_ANSWER_SECONDS)}
     except AuthenticationError as error:
         raise _refused(cluster) from error
@@ -255,13 +253,15 @@ def _require_cluster(cluster: Cluster) -> None:
     here = {"Ray": ray.__version__, "Python": platform.python_version()}
     there = {"Ray": metadata["ray_version"], "Python": metadata["python_version"]}
     if here != there:
-        told = [" and ".join(f"{name} {each[name]}" for name in each) for each in (there, here)]
+        theirs, ours = (
+            " and ".join(f"{name} {each[name]}" for name in each) for each in (there, here)
+        )
         raise ClusterError(
-            f"The cluster at {cluster} runs {told[0]}, and this program {told[1]}. Expected the "
+            f"The cluster at {cluster} runs {theirs}, and this program {ours}. Expected the "
             "same on both: run it from the cluster's image, or on the cluster with 'ray job "
             "submit' (cluster/README.md)."
         )
-    if not nodes & set(find_node_ids()):
+    if not nodes & set(ray_internals.find_node_ids()):
         raise ClusterError(
             f"This machine is no node of the cluster at {cluster}, and Ray works from its nodes "
             "alone. Run the command on the head, or send it there: 'ray job submit --working-dir . "

@@ -1,4 +1,4 @@
-"""Whether all nodes of a cluster see the same files."""
+"""Check that all nodes of a cluster see the same files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from valence.errors import ClusterError
 from valence.storage.location import Location
 
 _ANSWER_SECONDS = 45.0
-# A file up to this size is read to see that it is there, a larger one is asked for its size.
+# Smaller files are read whole to check them; for larger files only the size is looked up.
 _READ_BYTES = 2**16
 
 
 @ray.remote(num_cpus=0, max_retries=1)
 def _unseen(files: Sequence[tuple[Location, int]]) -> dict[str, str]:
-    """Those of `files` that this node does not see in their size, and why."""
+    """Find the files that this node cannot see at the given size, each with the reason."""
     unseen = {}
     for file, size in files:
         try:
@@ -35,19 +35,19 @@ def _unseen(files: Sequence[tuple[Location, int]]) -> dict[str, str]:
 
 
 def require_shared(folder: Location, *, known: Sequence[Location] = ()) -> None:
-    """Refuse a folder, or files, that this process sees and some living node does not.
+    """Refuse a folder or files that this process sees but some living node does not.
 
     Parameters
     ----------
     folder
-        One that is written to; a small file is put there for the time of the look.
+        Folder that the stage writes to; a small file is placed there during the check.
     known
-        Files that are read, one for each place to be looked at.
+        Files that the stage reads, one for each place to check.
 
     Raises
     ------
     ClusterError
-        If a node does not see them, does not answer, or cannot run this program.
+        If a node does not see the files, does not answer, or cannot run this program.
     """
     nodes = living_nodes()
     if len(nodes) < 2:
@@ -61,7 +61,7 @@ def require_shared(folder: Location, *, known: Sequence[Location] = ()) -> None:
         }
         done, late = ray.wait(list(refs), num_returns=len(refs), timeout=_ANSWER_SECONDS)
         # A list, because several nodes may share a host.
-        told = [(refs[ref].host, _answer(ref, refs[ref])) for ref in done]
+        answers = [(refs[ref].host, _answer(ref, refs[ref])) for ref in done]
     finally:
         probe.delete()
     if late:
@@ -70,15 +70,15 @@ def require_shared(folder: Location, *, known: Sequence[Location] = ()) -> None:
             f"first is {refs[late[0]].host}. Look at 'ray status' and at the network between the "
             "nodes."
         )
-    blind = [(host, unseen) for host, unseen in told if unseen]
+    blind = [(host, unseen) for host, unseen in answers if unseen]
     if blind:
         host, unseen = min(blind, key=lambda each: each[0])
         place, reason = next(iter(unseen.items()))
         raise ClusterError(
-            f"'{place.removesuffix('/' + probe.name)}' is seen here and not on {len(blind)} of "
-            f"{len(nodes)} nodes ({host}: {reason}). Give a place that every node reaches: an "
-            "object store such as s3://bucket/folder or gs://bucket/folder, or a folder on shared "
-            "storage (NFS)."
+            f"'{place.removesuffix('/' + probe.name)}' is visible on this machine but not on "
+            f"{len(blind)} of {len(nodes)} nodes ({host}: {reason}). Give a place that "
+            "every node reaches: an object store such as s3://bucket/folder or gs://bucket/folder, "
+            "or a folder on shared storage (NFS)."
         )
 
 
@@ -87,7 +87,7 @@ def _answer(ref: ObjectRef, node: Node) -> dict[str, str]:
         unseen: dict[str, str] = ray.get(ref)
     except RayError as error:
         if node.id not in {living.id for living in living_nodes()}:
-            # A node that is gone meanwhile is one that the work does without.
+            # The node has left meanwhile, and the work goes on without it.
             return {}
         raise ClusterError(
             f"The node {node.host} cannot run this program: {str(error).strip().splitlines()[-1]}. "

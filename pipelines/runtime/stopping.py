@@ -1,7 +1,7 @@
-"""Ending on a signal: Ctrl-C, a scheduler's SIGTERM, and the SIGHUP of a terminal that is closed.
+"""End on a signal: Ctrl-C, a scheduler's SIGTERM, and the SIGHUP of a terminal that is closed.
 
-Each raises `Stopped` in the main thread, so that what is under way cleans up behind itself. A
-second signal ends the process at once, and so does the end of a time of grace.
+The first signal raises `Stopped` in the main thread, so that the running work cleans up. A second
+signal ends the process at once, and so does the end of the grace time.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# What cleans up has this long. Schedulers, Kubernetes among them, kill after 30 s.
+# Time to clean up. Schedulers, for example Kubernetes, kill after 30 s.
 _GRACE_SECONDS = 25.0
-# `timeout`, for one, sends its signal to the process and to the group it is in: that is one wish.
+# `timeout`, for example, signals the process and also its group: both count as one signal.
 _SAME_SECONDS = 1.0
 
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class Stopped(KeyboardInterrupt):
-    """Raised where a signal asks the program to end."""
+    """The exception that a signal raises in the main thread to end the program."""
 
 
 def exit_status(signum: int) -> int:
-    """Give the exit status that shells know: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
+    """Return the exit status that shells expect: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
 
     >>> exit_status(signal.SIGTERM)
     143
@@ -57,15 +57,15 @@ class Stopping:
     Attributes
     ----------
     signum
-        The signal that came first; None while none has come. It counts also where a library
-        swallowed the exception.
+        The first signal; None until one arrives. The number stays set even if a library swallows
+        the exception.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._before: dict[int, object] = {}
-        # The interpreter writes a signal's number here the moment that it comes, whatever the main
-        # thread is doing; a thread reads it.
+        # The interpreter writes a signal's number to this socket as soon as the signal arrives,
+        # even while the main thread is busy. A second thread reads it.
         self._news, self._inlet = socket.socketpair()
         self._inlet.setblocking(False)
         self._guardian = threading.Thread(target=self._guard, daemon=True)
@@ -73,7 +73,7 @@ class Stopping:
     def __enter__(self) -> Stopping:
         for signum in SIGNALS:
             handler = signal.getsignal(signum)
-            # What is ignored stays so: nohup, and a shell that starts a command in the background.
+            # Keep ignoring ignored signals, set by nohup or a shell that starts background jobs.
             if handler != signal.SIG_IGN:
                 self._before[signum] = handler
                 signal.signal(signum, self._stop)
@@ -91,7 +91,7 @@ class Stopping:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
         self._inlet.close()
-        # It ends at once, since nothing can come any more.
+        # The thread ends at once, since its socket is closed.
         self._guardian.join()
         self._news.close()
 
@@ -101,7 +101,7 @@ class Stopping:
             raise Stopped
 
     def _guard(self) -> None:
-        """End the process on a second signal, or when the time of grace is over."""
+        """End the process on a second signal, or when the grace time is over."""
         first: int | None = None
         came = 0.0
         while True:
@@ -124,11 +124,11 @@ class Stopping:
 
 
 def _end_at_once(signum: int) -> None:
-    """End the process, and those that it has started, without what cleans up."""
+    """End the process and its child processes, without any cleaning up."""
     with contextlib.suppress(OSError):
         cursor = _SHOW_CURSOR if os.isatty(2) else ""
         os.write(2, f"{cursor}valence: {in_words(signum)}\n".encode())
-    # Ray brings psutil, and starts processes that would stay for some time.
+    # Ray starts processes that would stay for some time; psutil comes with Ray.
     psutil = sys.modules.get("psutil")
     if psutil is not None:
         for child in psutil.Process().children(recursive=True):
@@ -139,10 +139,11 @@ def _end_at_once(signum: int) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let no signal break a block off, and no library take one over; `Stopped` comes after it.
+    """Delay signals until a block has ended, and keep libraries from taking over the handlers.
 
-    For what leaves processes behind where it is broken off, such as the start of Ray. Nothing is
-    changed where the program's handlers are not installed.
+    A signal that came raises `Stopped` after the block. Use this for work that leaves processes
+    behind if it is interrupted, for example the start of Ray. Without the program's own signal
+    handlers, the block runs unprotected.
     """
     own = {signum for signum in SIGNALS if isinstance(_owner(signum), Stopping)}
     if not own or threading.current_thread() is not threading.main_thread():
@@ -165,7 +166,7 @@ def undisturbed() -> Iterator[None]:
         for signum, handler in handlers.items():
             install(signum, handler)
     if came:
-        # Raised as a signal, it would count as a second one.
+        # Sending the signal again would count as a second signal.
         _owner(came[0])._stop(came[0], None)
 
 

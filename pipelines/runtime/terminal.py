@@ -1,4 +1,4 @@
-"""Standard output and standard error as they are found: any encoding, closed, or read no more."""
+"""Write to standard output and standard error, whatever their encoding, even closed or unread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TextIO
 
 from rich.console import Console as RichConsole
 
-# What is written of the characters that an encoding lacks; others are written as escapes.
+# Substitutes for characters that an encoding lacks; all others are written as escapes.
 _PLAIN = {"−": "-", "–": "-", "…": "...", "±": "+-", "\u202f": " ", "\u00a0": " "}
 
 
@@ -19,7 +19,7 @@ _WIDTH = 80
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Write characters that an encoding lacks in those that it has."""
+    """Replace characters that an encoding lacks by characters that it has."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = error.object[error.start : error.end]
@@ -28,13 +28,13 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def prepare_streams() -> None:
-    """Let standard output and standard error take every character, and be there where closed."""
+    """Make standard output and standard error accept every character, and open them if closed."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free one is taken, which is this one; else a file of the run would get it,
-            # and what is printed with it.
+            # The system hands out the lowest free descriptor, which is this one. Left free, a file
+            # of the run would get it, and then receive all that is printed.
             os.open(os.devnull, os.O_RDWR)
     codecs.register_error("valence.plain", _plain)
     sys.stdout = _stream(sys.stdout, 1)
@@ -50,21 +50,21 @@ def _stream(stream: TextIO | None, descriptor: int) -> TextIO:
 
 
 class PlainConsole(RichConsole):
-    """Writes text as it is: no markup, no emoji, no line broken but by the terminal itself."""
+    """Writes text unchanged: without markup or emoji; only the terminal breaks lines."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
         if self.width < 1:
-            # Rich writes nothing where the environment says COLUMNS=0.
+            # Rich writes nothing if the environment sets COLUMNS=0.
             self.width = _WIDTH
 
     def on_broken_pipe(self) -> None:
-        """Leave a pipe that nobody reads to the program, where Rich would end it."""
+        """Raise the error of a closed pipe, so that the program handles it; Rich would exit."""
         raise BrokenPipeError
 
 
 def read_no_more(stream: TextIO) -> bool:
-    """Say whether nobody is left to read what is written to a stream, such as after `| head`."""
+    """Say whether a stream has lost its reader, for example after `| head`."""
     try:
         poll = select.poll()
         poll.register(stream.fileno(), 0)
@@ -74,7 +74,7 @@ def read_no_more(stream: TextIO) -> bool:
 
 
 def leave_quietly(stream: TextIO) -> None:
-    """Write what is left, and where that cannot be, let Python's own last attempt say nothing."""
+    """Flush a stream; if that fails, keep Python from reporting its own last attempt."""
     try:
         stream.flush()
     except (OSError, ValueError):

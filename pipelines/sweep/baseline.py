@@ -1,4 +1,4 @@
-"""The baseline on functionals of the mel, computed on a worker beside the trials."""
+"""Compute functionals of the mel for the baseline, on workers beside the trials."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from valence.sweep.transforms import (
 
 
 def start_functionals(run: Run, division: Division, selector: Selector) -> ObjectRef | None:
-    """Functionals of all rows, being read.
+    """Start computing the functionals of all rows.
 
-    None where only the features of a run were kept.
+    Return None if the run no longer has its segments.
     """
     store = SegmentStore(run.folder("segments"))
     if not store.root.exists():
         return None
     made_of = run.stage("features").require()["made_of"]
-    # Of the features, whatever this call's configuration says.
+    # The features decide the length, whatever this call's configuration says.
     length = made_of["sequence"]["length"]
     rows = concatenate([division.training, division.validation, division.test])
     read = _functionals.options(label_selector=selector or None)

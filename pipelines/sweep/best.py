@@ -1,4 +1,4 @@
-"""Keep the best pipeline of a sweep as a model."""
+"""Save the best pipeline of a sweep as a model."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def keep_best(
     config: Config,
     work: SweepWork,
 ) -> float:
-    """Save the best combination, with what is known of it.
+    """Save the best combination with a description.
 
-    It is fitted on the training rows again, but for a regressor that was kept by its trial.
-
-    Returns the largest difference of its predictions for validation rows to those of its trial.
+    The combination is fitted on the training rows again, except for a regressor that its trial has
+    kept. The result is the largest difference between its new predictions for validation rows and
+    those of its trial.
     """
     with threadpool_limits(limits=1):
         raw, y = untransformed(division), training_target(division.training)

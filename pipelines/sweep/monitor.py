@@ -1,4 +1,4 @@
-"""The progress of a sweep, and its failures in words."""
+"""Show the progress of a sweep, and put its failures into words."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from valence.errors import first_line
 from valence.sweep.kept.outcomes import TrialOutcome
 
 PROGRESS_SECONDS = 1.0
-# So many of those that are running are named, which fits on a line.
+# Only so many running trials are named, to fit on a line.
 _SHOWN = 4
-# What the machine lacks, and no combination is to blame for: memory, disk, a network, a package.
+# Errors of the machine, not of a combination: it lacks memory, disk, a network or a package.
 _NOT_OF_ITS_OWN = (MemoryError, OSError, ImportError)
 
 
 @dataclass
 class SweepMonitor(Callback):
-    """Shows what is running and for how long, and keeps the reasons of trials that died."""
+    """Shows the running trials and their times, and keeps the reasons of dead workers."""
 
     work: SweepWork
     bar: Bar
@@ -37,19 +37,19 @@ class SweepMonitor(Callback):
     _shown: float = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps its callbacks in a file, and a terminal does not fit in one."""
+        """Return no state: Tune saves its callbacks in a file, and a terminal cannot be saved."""
         return {}
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Start its clock."""
+        """Start the clock of a trial."""
         self._started[trial.config["combination"]] = time.monotonic()
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Count it."""
+        """Count a finished trial."""
         name = trial.config["combination"]
         self._started.pop(name, None)
         if name == INFORMATION:
@@ -60,17 +60,17 @@ class SweepMonitor(Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A failure that the trial could not write itself: an end by the clock, or a death."""
+        """Record a failure that the trial could not write itself: a time limit or a dead worker."""
         name = trial.config["combination"]
         seconds = time.monotonic() - self._started.pop(name, time.monotonic())
         limit = self.work.config.trial_seconds
         error = _error_of(trial)
         if name == INFORMATION:
-            # Those behind it compute it themselves, or find out what is wrong with it.
+            # The waiting trials compute the information themselves, or report its fault.
             return
         ended = self.work.read(name)
         if ended is not None:
-            # Before its worker did.
+            # The trial wrote its outcome before its worker died.
             self._count(ended.status)
             return
         if isinstance(error, RayTaskError) and not isinstance(error.cause, _NOT_OF_ITS_OWN):
@@ -85,7 +85,7 @@ class SweepMonitor(Callback):
         self._count(failure.status)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """End what has run too long; show what is running, about once a second."""
+        """End trials that run too long; show the running trials about once a second."""
         limit = self.work.config.trial_seconds
         if limit is not None:
             self._end_after(limit, trials)
@@ -98,7 +98,7 @@ class SweepMonitor(Callback):
             name, actor = trial.config["combination"], trial.temporary_state.ray_actor
             since = self._started.get(name) if name != INFORMATION else None
             if since is not None and actor is not None and time.monotonic() - since >= limit:
-                # The process ends: a solver in compiled code would hear of nothing less.
+                # Kill the process: a solver in compiled code notices nothing gentler.
                 ray.kill(actor)
 
     def _count(self, status: str) -> None:
@@ -108,16 +108,16 @@ class SweepMonitor(Callback):
     def _running(self) -> str:
         now = time.monotonic()
         longest = sorted(self._started.items(), key=lambda item: item[1])
-        told = [f"{name} {now - since:.0f} s" for name, since in longest[:_SHOWN]]
+        running = [f"{name} {now - since:.0f} s" for name, since in longest[:_SHOWN]]
         if len(longest) > _SHOWN:
-            told.append(f"{len(longest) - _SHOWN} more")
-        return ", ".join(told)
+            running.append(f"{len(longest) - _SHOWN} more")
+        return ", ".join(running)
 
 
 def _error_of(trial: Trial) -> BaseException | None:
-    """What ended a trial, if Tune was told.
+    """Return the error that ended a trial, if Tune knows it.
 
-    Its own `get_pickled_error` looks in the storage, where the file comes later.
+    Tune's own `get_pickled_error` reads the storage, where the file arrives only later.
     """
     file = trial.pickled_error_file
     if file is None:
@@ -127,7 +127,7 @@ def _error_of(trial: Trial) -> BaseException | None:
 
 
 def in_words(error: BaseException | None) -> str:
-    """Why a trial or task failed, in one line."""
+    """Say in one line why a trial or task failed."""
     if error is None or isinstance(error, RayActorError):
         return "its worker died, perhaps for want of memory"
     if isinstance(error, RayTaskError):

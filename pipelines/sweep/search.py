@@ -1,4 +1,4 @@
-"""Hand out combinations, the longest first."""
+"""Choose the order of the combinations, the longest first."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipelines.sweep.work import INFORMATION, SweepWork
 
 
 class LongestFirst(Searcher):
-    """Hands out the combinations that are missing, those expected to take longest first.
+    """Starts the missing combinations, those expected to take longest first.
 
-    A combination waits for the mutual information if it selects by it, an ensemble for its
-    members, and all where as many are running as may.
+    A combination that selects by the mutual information waits for it, and an ensemble waits for its
+    members. All wait while the permitted number is running.
 
     Parameters
     ----------
@@ -23,9 +23,9 @@ class LongestFirst(Searcher):
     missing
         Names of the combinations to run, and `INFORMATION` where it is to be computed.
     costs
-        Expected seconds by name; those without come last.
+        Expected seconds by name; combinations without a value come last.
     most
-        How many may run at once.
+        Most combinations that may run at once.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class LongestFirst(Searcher):
         self._errors: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
-        """The next combination; None while all that are left wait for something."""
+        """Return the next combination; None while all that are left have to wait."""
         self._leave_out_bereft_ensembles()
         if not self._waiting:
             return Searcher.FINISHED
@@ -56,16 +56,16 @@ class LongestFirst(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Let go those that waited for this one."""
+        """Release the combinations that waited for this one."""
         name = self._running.pop(trial_id, None)
         if error and name is not None:
             self._errors.add(name)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: what is done stands in the outcome store."""
+        """Save nothing: the outcome store already holds all that is finished."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, likewise."""
+        """Restore nothing, since `save` saves nothing."""
 
     def _needs(self, name: str) -> set[str]:
         if name == INFORMATION:
@@ -74,7 +74,7 @@ class LongestFirst(Searcher):
         return needs | {INFORMATION} if self._work.shares_information(name) else needs
 
     def _leave_out_bereft_ensembles(self) -> None:
-        """An ensemble whose member was lost with its worker waits for the next round."""
+        """Leave out ensembles that lack a member lost with its worker, until the next round."""
         lost = {
             name for name in self._errors if name != INFORMATION and self._work.read(name) is None
         }

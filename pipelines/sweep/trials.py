@@ -1,9 +1,9 @@
-"""The combinations of a sweep as trials of Ray Tune: what a trial does, and which comes next.
+"""Run the combinations of a sweep as trials of Ray Tune.
 
-Actors are reused from trial to trial, since to start one costs more than most combinations: no
-more are started than pay, and they keep what they have transformed. Long combinations go first.
-What one trial makes for others, the mutual information and the members of an ensemble, they find
-on disk, where a later call finds it.
+Starting an actor costs more than most combinations. Actors are therefore reused from trial to
+trial and keep their transformed features, and only as many are started as pay. Long combinations go
+first. Trials pass results on to other trials and later calls on disk: the mutual information, and
+the members of an ensemble.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from valence.sweep.transforms import (
     TransformError,
 )
 
-# What it takes to start a worker, imports above all.
+# Time to start a worker, mostly for imports.
 _START_SECONDS = 2.5
 
-# A regressor that took this long is kept, because it may turn out to be that of the best. One that
-# took less is fitted again in the end: that costs less than to keep all.
+# A regressor that took this long is kept, because its combination may turn out to be the best. A
+# faster one is fitted again in the end, which costs less than keeping all.
 _LONG_SECONDS = 60.0
 
 
 class SweepTrial(tune.Trainable):
-    """One combination: transform, fit, predict, write the predictions."""
+    """A trial of one combination: transform, fit, predict, write the predictions."""
 
     def setup(self, config: dict[Any, Any], work: SweepWork | None = None) -> None:
-        """Keep what is sent once; an actor serves one combination after the other."""
+        """Load the shared inputs once; an actor runs one combination after another."""
         assert work is not None, "tune.with_parameters gives it"
         self._work = work
         self._raw: Transformed = ray.get(work.raw)
@@ -62,11 +62,11 @@ class SweepTrial(tune.Trainable):
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next combination."""
+        """Accept the next combination."""
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run the combination; a numerical failure is an outcome too."""
+        """Run the combination; a numerical failure also counts as an outcome."""
         name, work = self.config["combination"], self._work
         with threadpool_limits(limits=1):
             if name == INFORMATION:
@@ -75,13 +75,13 @@ class SweepTrial(tune.Trainable):
                 return {"done": True}
             outcome, fitted = self._outcome(name)
             work.write(name, outcome)
-            # Afterwards: what cannot be kept costs no outcome.
+            # Keep the regressor last: if that fails, the outcome is already safe.
             if fitted is not None and outcome.seconds >= _LONG_SECONDS:
                 work.write_fitted(name, fitted)
         return {"done": True, "status": outcome.status}
 
     def _outcome(self, name: str) -> tuple[TrialOutcome, Any]:
-        """Of a combination, with the regressor that was fitted for it, if one was."""
+        """Compute the outcome of a combination, and the regressor fitted for it, if any."""
         members = self._work.members(name)
         if members:
             found = [(short, self._work.read(full)) for short, full in members]
@@ -109,7 +109,7 @@ def run_trials(
     cpus: float,
     console: Console,
 ) -> dict[str, str]:
-    """Run the missing combinations; returns those whose worker was lost, with the reason.
+    """Run the missing combinations; return those whose worker was lost, each with the reason.
 
     Parameters
     ----------
@@ -120,21 +120,22 @@ def run_trials(
     costs
         Expected seconds by name, ensembles left out.
     storage
-        Folder for Tune's own files, which every node can reach.
+        Folder for Tune's own files; every node must reach it.
     selector, cpus
-        The nodes that combinations run on, and the logical CPUs that they have or may come to.
+        Nodes for the combinations, and the logical CPUs that they have or may reach.
     console
-        Where progress is shown.
+        Progress output.
     """
-    # Tune would take an interrupt for a wish to save what it has and return as if it were done.
+    # On an interrupt, Tune would save its state and return as if all trials were finished.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # The outcomes are the record: its loggers would write three more for every trial.
+    # The outcomes are the record; Tune's loggers would write three more files for every trial.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    # Its newer reporter prints at every verbosity.
+    # Tune's newer reporter prints at every verbosity.
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    # With one pending, as it has for a searcher of one's own, it ends actors that end together.
+    # For a custom searcher Tune allows one pending trial by default, and then stops actors that it
+    # could reuse when several trials end together.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(math.ceil(cpus))
-    # A trial that fails is a row with its reason, and no traceback.
+    # A failed trial becomes a row with its reason, without a traceback.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     storage.delete()
     most = workers_worth_starting([costs.get(name, 0.0) for name in missing], cpus)
@@ -171,7 +172,7 @@ def run_trials(
 
 
 def workers_worth_starting(seconds: list[float], cpus: float) -> int:
-    """How many workers to share the work between: each computes for as long as it takes to start.
+    """Compute how many workers pay: each computes at least as long as it takes to start.
 
     >>> workers_worth_starting([0.1] * 60, 64)
     3
@@ -185,9 +186,9 @@ def workers_worth_starting(seconds: list[float], cpus: float) -> int:
 
 
 def _memory(work: SweepWork, selector: Selector) -> float:
-    """What a trial asks of a node; never more than the largest has, or it would wait for ever.
+    """Compute the memory that a trial asks for, at most that of the largest node.
 
-    A head that computes nothing is none of them.
+    A trial that asks for more would wait for ever. A head without CPUs does not count.
     """
     nodes = [node for node in nodes_for(selector) if node.holds({"CPU": 1})]
     largest = max((node.resources.get("memory", 0.0) for node in nodes), default=0.0)

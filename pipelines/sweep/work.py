@@ -1,4 +1,4 @@
-"""What a sweep has to do, and what a trial of it costs."""
+"""Describe the work of a sweep, and estimate the memory of a trial."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _PACKAGE: dict[Engine, str] = {
 def made_of_sweep(
     combination: Combination, config: SweepConfig, features: str, installed: Mapping[str, str]
 ) -> str:
-    """Fingerprint of what a combination's predictions depend on."""
+    """Compute the fingerprint of all that a combination's predictions depend on."""
     parts = regressor_parts(combination.regressor, config.regressors)
     engines = [engine_of(part, config.engine) for part in parts]
     limited = any(part.estimator in KERNEL_MACHINES for part in parts)
@@ -61,37 +61,38 @@ def made_of_sweep(
 
 
 def software(engines: set[Engine], installed: Mapping[str, str]) -> dict[str, Any]:
-    """Versions of what computes: a sweep that goes on after an upgrade mixes no two of them."""
+    """List the versions of computing packages, so that a resumed sweep never mixes two."""
     packages = {"numpy", "scipy", *(_PACKAGE[each] for each in engines)}
     return {"format": FORMAT["sweep"]} | {each: installed[each] for each in packages}
 
 
-# The trial that computes what the trials behind SelectKBest share; no combination has this name.
+# Name of the trial that computes what all SelectKBest share; no combination has this name.
 INFORMATION = "mutual information"
-# In sizes of the features: transforms that a worker keeps, enough for the paper's twelve; and all
-# that it holds at once, with the transform and the copies that a regressor makes as it is fitted.
+# Both numbers are multiples of the features' size. The first is for the transforms that a worker
+# keeps, enough for the paper's twelve. The second is for everything that a worker holds at once:
+# also the current transform, and the copies that a regressor makes during its fit.
 CACHED = 2.5
 _COPIES = 7.0
-# Python with scikit-learn, XGBoost and Ray.
+# Memory of Python with scikit-learn, XGBoost and Ray.
 _PROCESS_BYTES = 600 * 2**20
 
 
 @dataclass(frozen=True)
 class SweepWork:
-    """All that a trial needs, sent once.
+    """The inputs of all trials, sent to a worker once.
 
     Attributes
     ----------
     combinations
-        Every combination of the sweep by its name.
+        Every combination of the sweep, by name.
     made_of
-        Fingerprint of what makes each outcome, by name, `INFORMATION` among them.
+        Fingerprint of the inputs of each outcome, by name, including `INFORMATION`.
     raw
         Features of the three splits (`Transformed`), in the object store.
     target, recording
         Label and recording of each training row, in the object store.
     trial_bytes
-        Memory that a trial is given.
+        Memory in bytes that Ray reserves for a trial.
     """
 
     config: SweepConfig
@@ -104,7 +105,7 @@ class SweepWork:
     trial_bytes: int
 
     def members(self, name: str) -> list[tuple[str, str]]:
-        """Names of an ensemble's members, as regressors and as combinations; else none."""
+        """List an ensemble's members by regressor and combination; none for others."""
         combination = self.combinations[name]
         if not combination.regressor.members:
             return []
@@ -112,28 +113,28 @@ class SweepWork:
         return [(part.name, str(Combination(scaler, reducer, part))) for part in self._parts(name)]
 
     def engine(self, name: str) -> str:
-        """Packages that fit a combination, such as `sklearn+sklearnex`."""
+        """Name the packages that fit a combination, such as `sklearn+sklearnex`."""
         return "+".join(sorted({engine_of(part, self.config.engine) for part in self._parts(name)}))
 
     def shares_information(self, name: str) -> bool:
-        """Whether a combination selects by the mutual information that others select by."""
+        """Say whether a combination selects by the shared mutual information."""
         combination = self.combinations[name]
         return not combination.regressor.members and _shares_information(combination)
 
     def read(self, name: str) -> TrialOutcome | None:
-        """The outcome of a combination, if it is there."""
+        """Read the outcome of a combination, if it exists."""
         return self.store.read(name, made_of=self.made_of[name])
 
     def write(self, name: str, outcome: TrialOutcome) -> None:
-        """Keep the outcome of a combination."""
+        """Write the outcome of a combination."""
         self.store.write(name, outcome, made_of=self.made_of[name])
 
     def write_fitted(self, name: str, fitted: Any) -> None:
-        """Keep the regressor of a combination that took long."""
+        """Write the fitted regressor of a combination that took long."""
         self.store.write_fitted(name, dump(fitted), made_of=self._fitted_of(name))
 
     def read_fitted(self, name: str) -> dict[str, Any]:
-        """The regressors of a combination that were kept, by their names."""
+        """Read the fitted regressors of a combination that were kept, by name."""
         own = [(self.combinations[name].regressor.name, name)]
         kept = {
             short: self.store.read_fitted(full, made_of=self._fitted_of(full))
@@ -145,21 +146,21 @@ class SweepWork:
         return regressor_parts(self.combinations[name].regressor, self.config.regressors)
 
     def _fitted_of(self, name: str) -> str:
-        """Fingerprint of a regressor: it goes with transforms that are the same to the last bit."""
+        """Compute the fingerprint of a regressor, which needs transforms equal to the last bit."""
         installed = versions() | {"skops": version("skops"), "machine": platform.machine()}
         return fingerprint({"made_of": self.made_of[name], "installed": installed})
 
     def read_information(self) -> Array | None:
-        """The mutual information of the columns, if it is there."""
+        """Read the mutual information of the columns, if it exists."""
         return self.store.read_scores(made_of=self.made_of[INFORMATION])
 
     def read_information_for(self, combination: Combination) -> Array | None:
-        """The mutual information of the columns, if a combination selects by it."""
+        """Read the mutual information of the columns, if a combination selects by it."""
         return self.read_information() if _shares_information(combination) else None
 
 
 def trial_bytes(raw: Transformed, config: SweepConfig) -> int:
-    """Memory that a trial is given, in bytes: what it keeps, copies and loads."""
+    """Estimate the memory of a trial in bytes: features, copies, libraries and the fit."""
     size = _PROCESS_BYTES + round(_COPIES * sum(matrix.nbytes for matrix in raw.matrices))
     rows = len(raw.training)
     return size + max(working_bytes(step, rows=rows, config=config) for step in config.regressors)

@@ -1,4 +1,4 @@
-"""What a user sees of a running training: lines or a bar, TensorBoard files, Ray's metrics."""
+"""Show a running training: in lines or a bar, TensorBoard files and Ray's metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from valence.storage.location import Location
 from valence.training.checkpoint import TrainingState, read_progress
 
 _LOOK_SECONDS = 1.0
-# What both TensorBoard and Ray's metrics show of an epoch.
+# The values of an epoch that TensorBoard and Ray's metrics show.
 _SHOWN = (
     "epoch",
     "train_loss",
@@ -33,17 +33,17 @@ _SHOWN = (
 
 
 class TrainingMonitor:
-    """Follows `state.json` from the side while the block runs.
+    """Follows the file `state.json` while the block runs.
 
-    The workers write it as an epoch ends, wherever they are, so that watching needs no channel of
-    its own and survives their restarts.
+    The workers write this file after each epoch, on whichever node they run. The monitor therefore
+    needs no connection to them, and survives their restarts.
     """
 
     def __init__(
         self, folder: Location, config: Config, state: TrainingState | None, console: Console
     ) -> None:
         self._folder, self._config, self._console = folder, config, console
-        self._told = 0 if state is None else len(state.history)
+        self._shown_rows = 0 if state is None else len(state.history)
         self._remarks: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
@@ -71,19 +71,19 @@ class TrainingMonitor:
         with self._console.bar("train", total=epochs) as bar:
             stopping = False
             while not stopping:
-                # What was written before the end is told before the end.
+                # Look once more after the end, to show what was written before it.
                 stopping = self._stop.wait(_LOOK_SECONDS)
                 progress = read_progress(self._folder)
                 if progress is None:
                     continue
                 rows: list[dict[str, Any]] = progress["history"]
-                if rows[self._told :]:
+                if rows[self._shown_rows :]:
                     for remark in progress["remarks"]:
                         if remark not in self._remarks:
                             self._console.say(f"train: {remark}")
                     self._remarks.update(progress["remarks"])
-                for end in range(self._told + 1, len(rows) + 1):
-                    # Of several epochs that ended since the last look, the last one's rate is told.
+                for end in range(self._shown_rows + 1, len(rows) + 1):
+                    # If several epochs ended since the last look, each shows the newest rate.
                     shown = _shown(rows[:end], epochs, progress["sequences_per_second"])
                     for name, gauge in gauges.items():
                         gauge.set(shown[name], {"seed": str(shown["seed"])})
@@ -92,12 +92,12 @@ class TrainingMonitor:
                     except OSError as error:
                         self._console.say(f"train: a TensorBoard file was not written: {error}")
                     bar.advance(1, _note(shown, progress["constant"]))
-                self._told = max(self._told, len(rows))
+                self._shown_rows = max(self._shown_rows, len(rows))
         boards.close()
 
 
 def _shown(history: list[dict[str, Any]], epochs: int, rate: float) -> dict[str, Any]:
-    """What is shown of the last epoch of `history`, of `epochs` at most."""
+    """Collect the values to show for the last epoch of `history`, out of at most `epochs`."""
     spent = sum(each["seconds"] for each in history)
     return {
         **history[-1],
@@ -118,14 +118,15 @@ def _note(shown: dict[str, Any], constant: int) -> str:
 
 
 class _Boards:
-    """TensorBoard's files, a folder a seed.
+    """TensorBoard's files, in one folder for each seed.
 
-    Its writer knows no object store, so there they are written beside and uploaded.
+    TensorBoard's writer cannot write to an object store. For one, the files are written to a local
+    temporary folder and uploaded.
 
     Parameters
     ----------
     folder
-        Where they are to be.
+        Folder or URI for the files.
     """
 
     def __init__(self, folder: Location) -> None:
@@ -134,7 +135,7 @@ class _Boards:
         self._writers: dict[int, SummaryWriter] = {}
 
     def add(self, shown: dict[str, Any]) -> None:
-        """Write what is shown of an epoch."""
+        """Write the values of one epoch."""
         root = Path(self._beside.name) if self._beside else self._folder.local
         assert root is not None
         seed, epoch = shown["seed"], shown["epoch"]
@@ -150,7 +151,7 @@ class _Boards:
                 (self._folder / f"{name}/{file.name}").write_bytes(file.read_bytes())
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for writer in self._writers.values():
             writer.close()
         if self._beside:

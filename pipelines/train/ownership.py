@@ -1,8 +1,8 @@
-"""Whose a folder is while a training writes to it: of two that want it, the one that came last.
+"""Let one training at a time own a folder: the training that claimed the folder last.
 
-The other may be the same command in another terminal, on a machine that the network has lost, or a
-worker that outlives its driver. A lock would have to tell the dead from the silent; a claim is
-taken by whoever comes next, and the one before it hears of that when it wants to write again.
+Another training may be the same command in a second terminal, a machine that the network has lost,
+or a worker that outlives its driver. A lock would have to distinguish dead owners from silent ones.
+A claim is simply taken over by the next training, and the former owner finds out when it writes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _FILE = "claim.json"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim to `folder`, once it is taken; it can be pickled and sent to a worker."""
+    """A training's claim to `folder`, valid once taken; a claim can be pickled."""
 
     folder: Location
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def take(self) -> None:
-        """Claim `folder`, whoever had it; nothing happens if it is this claim's already.
+        """Claim `folder`, even from another owner; change nothing if this claim already holds it.
 
         Raises
         ------
         TrainingError
-            If this claim had it and another has taken it since, or it cannot be written to.
+            If another claim has replaced this one, or the folder cannot be written.
         """
         try:
             found = self._standing()
@@ -59,12 +59,12 @@ class Claim:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For what is written under the claim.
+        """Guard a block that writes to the folder: check that the claim still holds.
 
         Raises
         ------
         TrainingError
-            If another has claimed the folder before the block, or while the block failed.
+            If another training claimed the folder before the block, or during one that failed.
         """
         try:
             self._require()
@@ -73,13 +73,13 @@ class Claim:
         try:
             yield
         except (TrainingError, OSError):
-            # Where another takes away what is being written, that is the reason.
+            # If another training took the folder meanwhile, that caused the failure.
             with suppress(OSError):
                 self._require()
             raise
 
     def release(self) -> None:
-        """Leave the folder to nobody; who had it before still hears of that."""
+        """Give up the folder; former owners still find out that they lost it."""
         found = self._standing()
         if found.get("token") == self.token:
             former = [*found["former"], self.token]
@@ -95,7 +95,7 @@ class Claim:
             found = parse_json(read_at_most(self.folder / _FILE, MOST_BYTES))
             require_table(found, {"former": list})
         except (FileNotFoundError, ValueError):
-            # A claim says who works here, and nothing about results: a damaged one is nobody's.
+            # A claim only says who works here, not what was made: a damaged one counts as none.
             return {}
         assert isinstance(found, dict)
         return found

@@ -1,7 +1,7 @@
-"""Where a training runs: what each worker gets of the cluster, and where segments are to live.
+"""Place a training: give each worker a share of the cluster, and choose where segments live.
 
-What a device has room for is known only where it is. A choice that hangs on it is therefore made by
-the worker, and all that can be settled without is settled here.
+Only a worker can find out how much room its device has. The worker therefore makes the choices that
+depend on this room, and all other choices are made here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from valence.training.data.capacity import (
     require_streamable,
 )
 
-# Where segments live, as a user is told.
+# Where segments live, in the words that a user reads.
 LIVE: dict[Residency, str] = {
     "device": "held on the device",
     "host": "held in memory",
@@ -47,23 +47,23 @@ LIVE: dict[Residency, str] = {
 
 @dataclass(frozen=True)
 class Placement:
-    """What each worker gets, and where segments are to live.
+    """The resources of each worker, and where segments live.
 
     Attributes
     ----------
     workers, cpus, gpu
         Number of workers, CPUs of each, and whether each has a GPU.
     selector
-        Which nodes they may be on.
+        Nodes that workers may run on.
     residency
-        Where segments live; `"auto"`: on the device if it has room for them, else as `otherwise`.
+        Where segments live; `"auto"`: on the device if it has room for them, else `otherwise`.
     otherwise
-        Where they live if the device has no room.
+        Where segments live if the device has no room.
     held, streamed, limit
-        Bytes of all segments, most of those that streaming holds at once, and the most that a
+        Bytes of all segments, most bytes that streaming holds at once, and most bytes that a
         worker may hold in memory.
-    told
-        All this in words.
+    summary
+        The placement in words.
     """
 
     workers: int
@@ -75,15 +75,15 @@ class Placement:
     held: int
     streamed: int
     limit: float
-    told: str
+    summary: str
 
     def settle(self, device: torch.device) -> Residency:
-        """Where the segments live of a worker that trains on `device`.
+        """Decide where the segments of a worker live that trains on `device`.
 
         Raises
         ------
         TrainingError
-            If they are to live where there is no room for them.
+            If the chosen place has no room for the segments.
         """
         chosen: Residency
         match self.residency:
@@ -99,16 +99,16 @@ class Placement:
 
 
 def place(store: SegmentStore, config: Config, chosen: Members, console: Console) -> Placement:
-    """Fit the workers onto the nodes that are there; where nodes may come, wait for them.
+    """Fit the workers onto the nodes; in a cluster that scales, wait for nodes.
 
     Raises
     ------
     ClusterError
-        If they do not fit.
+        If the workers do not fit.
     ConfigError
         If a batch has no part for each worker.
     TrainingError
-        If segments are to be streamed and even that takes more memory than there is.
+        If segments have to be streamed and even streaming takes more memory than there is.
     """
     asked = config.train
     groups = asked.batch_size // asked.windows_per_group
@@ -155,7 +155,7 @@ def place(store: SegmentStore, config: Config, chosen: Members, console: Console
     held, limit = held_bytes(store, config, chosen), _host_limit(nodes, places, config)
     otherwise: Literal["host", "stream"] = "host" if held <= limit else "stream"
     residency = asked.residency
-    # The memory of the device that a CPU is, is the host's.
+    # A CPU as the device has the memory of the host.
     if not use_gpu and residency in ("auto", "device"):
         residency = otherwise if residency == "auto" else "host"
     streamed = POOLS_HELD * pool_bytes(store, config, chosen)
@@ -166,19 +166,28 @@ def place(store: SegmentStore, config: Config, chosen: Members, console: Console
         if residency == "auto"
         else LIVE[residency]
     )
-    # Reading needs a part of a CPU while a worker trains.
+    # Leave a part of a CPU to the tasks that read while a worker trains.
     reads = residency == "stream" or (residency == "auto" and otherwise == "stream")
     given = each - 2 * CPUS_PER_TASK if reads else float(each)
     where = "a GPU" if use_gpu else f"{each} CPUs"
     workers = "1 worker" if asked.workers == 1 else f"{asked.workers} workers"
-    told = f"{workers} with {where} each; {held / 2**30:.2f} GiB of segments are {lives}"
+    summary = f"{workers} with {where} each; {held / 2**30:.2f} GiB of segments are {lives}"
     return Placement(
-        asked.workers, given, use_gpu, selector, residency, otherwise, held, streamed, limit, told
+        asked.workers,
+        given,
+        use_gpu,
+        selector,
+        residency,
+        otherwise,
+        held,
+        streamed,
+        limit,
+        summary,
     )
 
 
 def _cpus_each(cpus: list[int], gpus: list[int] | None, workers: int) -> int | None:
-    """Most CPUs that each of `workers` can have, one node holding a worker whole."""
+    """Find the most CPUs that each of `workers` can have; no worker spans two nodes."""
     for each in range(max(cpus, default=0), 0, -1):
         if sum(_places(cpus, gpus, each)) >= workers:
             return each
@@ -186,7 +195,7 @@ def _cpus_each(cpus: list[int], gpus: list[int] | None, workers: int) -> int | N
 
 
 def _places(cpus: list[int], gpus: list[int] | None, each: int) -> list[int]:
-    """How many workers of `each` CPUs every node holds."""
+    """Count the workers of `each` CPUs that every node holds."""
     places = [count // each for count in cpus]
     return places if gpus is None else [min(pair) for pair in zip(places, gpus, strict=True)]
 
@@ -194,10 +203,10 @@ def _places(cpus: list[int], gpus: list[int] | None, each: int) -> list[int]:
 def _host_limit(
     nodes: Sequence[Mapping[str, float]], places: Sequence[int], config: Config
 ) -> float:
-    """Bytes of segments that a worker may hold, on whichever node Ray puts it."""
+    """Compute the bytes of segments that a worker may hold on any node that Ray may choose."""
     if config.train.host_gib is not None:
         return config.train.host_gib * 2**30
-    # Ray fills a node before it takes the next.
+    # Ray fills one node with workers before it uses the next.
     return 0.5 * min(
         node.get("memory", 0.0) / min(config.train.workers, held)
         for node, held in zip(nodes, places, strict=True)

@@ -1,7 +1,7 @@
-"""How the workers of a training meet: on the address that they use, loopback on one machine.
+"""Join the workers of a training to one process group, on loopback if they share a machine.
 
-Ray would let torch's store of keys listen on all addresses of the machine, where anyone who reaches
-it may write to it; it asks for no token.
+With Ray's own setup, torch's key store would listen on all addresses of the machine. The store asks
+for no token, so anyone who reaches it could write to it.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import psutil  # Ray's own.
+import psutil  # comes with Ray
 import ray
 import torch.distributed as dist
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend
 from ray.train.torch import TorchConfig
 from ray.util import get_node_ip_address
-from torch._C._distributed_c10d import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, not in __all__
 
 _LOOPBACK = "127.0.0.1"
 _GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 _LEAVE_SECONDS = 30.0
 
-# The first worker's store, from when it listens until the group has it.
+# The first worker's store, from the time that it listens until the group takes it over.
 _listening: list[TCPStore] = []
 
 
 @dataclass
 class Meeting(TorchConfig):
-    """Joins the workers of a training to a process group; one alone needs none."""
+    """The configuration that joins the workers to a process group; a single worker needs none."""
 
     @property
     def backend_cls(self) -> type[Backend]:
-        """What sets the group up."""
+        """Return the class that sets up the group."""
         return _Joining
 
 
@@ -43,7 +43,7 @@ class _Joining(Backend):
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        """Join the workers once they are there."""
+        """Join the workers once all have started."""
         world = len(worker_group)
         if world == 1:
             return
@@ -56,7 +56,7 @@ class _Joining(Backend):
                 worker_group.execute_single_async(
                     rank,
                     _join,
-                    # By their places: Ray's method has parameters of its own, `rank` among them.
+                    # Positional, since Ray's method has its own parameter `rank`.
                     backend_config.backend,
                     (addresses[0], port),
                     address,
@@ -69,13 +69,13 @@ class _Joining(Backend):
         )
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        """Let the workers part."""
+        """Let the workers leave the group."""
         if len(worker_group) > 1:
             parting = worker_group.execute_async(_part)
             try:
                 ray.get(parting, timeout=_LEAVE_SECONDS)
             except GetTimeoutError:
-                # A worker that hangs is ended by Ray right after.
+                # Ray ends a worker that hangs right after this.
                 return
 
 
@@ -92,7 +92,7 @@ def _listen(address: str, world: int) -> int:
         world,
         is_master=True,
         wait_for_workers=False,
-        # Given none, torch listens on all addresses. The store closes it.
+        # Without a socket, torch listens on all addresses. The store closes the socket.
         master_listen_fd=listener.detach(),
     )
     _listening[:] = [store]
@@ -110,7 +110,7 @@ def _join(
     """Join the group as worker `rank`, whose address is `own`."""
     interface = _interface(own)
     if interface is not None:
-        # Given none, gloo takes whatever address the machine's name has.
+        # Without an interface, gloo uses the address that the machine's name resolves to.
         os.environ.setdefault(_GLOO_INTERFACE, interface)
     if rank == 0:
         store = _listening.pop()

@@ -1,4 +1,4 @@
-"""Which state a training resumes from, and whether it is its own."""
+"""Find the state that a training resumes from, and refuse states of other trainings."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from valence.training.checkpoint import (
 
 
 def require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:
-    """See to it that the segments are those that `config` would make.
+    """Refuse segments that were made with other settings than those of `config`.
 
-    Which settings they depend on, their record says, and how they were split, the run's. Fewer
-    copies than are stored will not do either: the statistics that standardise are those of all.
-    Sequences may be of another length, for which some recordings may be too short.
+    The record of the segments lists the settings that they depend on, and the run's configuration
+    states how they were split. The number of copies must be the same, too: the statistics that
+    standardise the mel include all copies. The length of sequences may differ; some recordings may
+    then be too short.
 
     Raises
     ------
     StaleError
-        If they were made with others.
+        If a setting differs.
     """
     sections = config.model_dump(mode="json", exclude={"sequence"})
     there = {name: kept for name, kept in made_of.items() if name in sections}
@@ -42,7 +43,7 @@ def require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -
     }
     standing = run.config().model_dump(mode="json")
     for name in ("corpus", "labels", "split"):
-        # A section that states nothing is absent.
+        # The configuration omits empty sections.
         there[name], here[name] = standing.get(name, {}), sections.get(name, {})
     refuse_other_settings(run.stage("segments"), there, here, asks="training")
 
@@ -50,7 +51,7 @@ def require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -
 def newest_state(
     folder: Location, made_of: Mapping[str, Any], config: Config, console: Console
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
-    """The newest state that is whole, and what was said of those that were passed over."""
+    """Load the newest whole state, print the remarks on those passed over, and return both."""
     state, remarks = own_state(folder, made_of, config)
     for remark in remarks:
         console.say(f"train: {remark}")
@@ -60,12 +61,12 @@ def newest_state(
 def own_state(
     folder: Location, made_of: Mapping[str, Any], config: Config
 ) -> tuple[TrainingState | None, tuple[str, ...]]:
-    """As `load_state`, and none but this training's.
+    """Load the newest whole state with `load_state`, and refuse one of another training.
 
     Raises
     ------
     StaleError
-        If it is the state of another configuration or input.
+        If the state belongs to another configuration or input.
     """
     state, remarks = load_state(folder, most=state_bytes(config))
     if state is not None and fingerprint(state.made_of) != fingerprint(made_of):
@@ -80,16 +81,17 @@ def own_state(
 def holds_own_state(
     folder: Location, made_of: dict[str, Any], config: Config, *, overwrite: bool
 ) -> bool:
-    """Whether what would be gone on from is this training's, whatever `stage.json` says.
+    """Refuse to resume from a state that belongs to another configuration or input.
 
-    False means that all of it is to be replaced, which `overwrite` allows.
+    Only the state counts, not `stage.json`. The result is False if `overwrite` is True and the
+    state has to be replaced, and otherwise True.
 
     Raises
     ------
     StaleError
-        If a state of another configuration or input stands there and `overwrite` is False.
+        If the state belongs to another configuration or input and `overwrite` is False.
     ModelError
-        If no state there is whole and `overwrite` is False.
+        If there are states, none is whole, and `overwrite` is False.
     """
     try:
         own_state(folder, made_of, config)
@@ -101,7 +103,7 @@ def holds_own_state(
 
 
 def made_of_training(config: Config, digest: str) -> dict[str, Any]:
-    """State what a training is made of: its settings and the digest of its segments."""
+    """List what a training depends on: its settings and the digest of its segments."""
     sections = config.model_dump(mode="json", exclude_none=True)
     kept = {key: value for key, value in sections["train"].items() if key not in FREE["train"]}
     names = ("standardize", "sequence", "model")

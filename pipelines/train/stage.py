@@ -1,7 +1,8 @@
-"""The stage `train`: the model over all seeds in one Ray Train run.
+"""Run the stage `train`: train the model for all seeds in one Ray Train run.
 
-What a restarted worker, the same command again or a copied folder goes on from is `state.pt` in
-`RUN/train`, and nothing else. Ray Train places the workers, restarts them, and hears of each epoch.
+A restarted worker, the same command run again, and a copied folder all resume from `state.pt` in
+`RUN/train`, and from nothing else. Ray Train places and restarts the workers, and receives a report
+of each epoch.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import torch
 from ray.runtime_env import RuntimeEnv
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.exceptions import (
-    UserExceptionWithTraceback,
-    WorkerGroupStartupTimeoutError,
-)
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from pipelines.runtime.console import Console
+from pipelines.runtime.ray_internals import (
+    WithoutInterruptHandler,
+    WorkerGroupStartupTimeoutError,
+    error_of_worker,
+)
 from pipelines.runtime.shared_storage import require_shared
 from pipelines.train.monitor import TrainingMonitor
 from pipelines.train.ownership import Claim
@@ -61,16 +63,16 @@ from valence.training.data.capacity import Members, members
 from valence.training.history import HISTORY_FILE, read_history
 from valence.training.loop import TrainingSpec, best_model, history_csv, is_finished
 
-# glibc gives large blocks back when they are freed and asks for them again in the next step, which
-# costs a third of a step on a CPU. That a training's memory is to be kept it must be told before a
-# worker starts. Other C libraries read none of this.
+# glibc returns large freed blocks to the system and asks for them again in the next step; on a CPU
+# this costs a third of a step. With these variables glibc keeps the memory. It reads them only when
+# a worker starts. Other C libraries ignore them.
 _KEEP_MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
 
-# Recordings that are named where there are many.
+# If there are many recordings, only so many are named.
 _NAMED = 5
 
 _LICENCE_NOTE = (
@@ -81,20 +83,20 @@ _LICENCE_NOTE = (
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training is to do, once nothing speaks against it.
+    """The plan of a training whose inputs have been checked.
 
     Attributes
     ----------
     run, config
-        What it works on.
+        Run and configuration of the training.
     opening
-        What stands in `RUN/train`.
+        State of the folder `RUN/train`.
     store
         The run's segments.
     members
-        The recordings that train and validate.
+        Recordings for training and for validation.
     anew
-        Whether the state that stands there, if any, is to be replaced and not resumed.
+        Whether an existing state is replaced and not resumed.
     """
 
     run: Run
@@ -111,47 +113,47 @@ class TrainingPlan:
 
     @property
     def made_of(self) -> dict[str, Any]:
-        """What the training is made of."""
+        """Return the settings and segments that the training depends on."""
         return dict(self.opening.made_of)
 
     @property
     def known(self) -> dict[str, Any]:
-        """What a finished training noted of where its workers were."""
+        """Return the residency and device that a finished training noted of its workers."""
         if self.opening.record is None:
             return {}
         return {name: self.opening.summary.get(name) for name in ("residency", "device")}
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing to do."""
+        """Say whether nothing is left to do."""
         return self.opening.is_whole and not self.anew
 
 
 def plan_training(run: Run, config: Config, *, overwrite: bool) -> TrainingPlan:
-    """Look at what a training needs and at what stands there; nothing is changed.
+    """Check the inputs of a training and its existing outputs, and change nothing.
 
     Parameters
     ----------
     run
-        With finished segments. The state of an interrupted training in `RUN/train` is resumed.
+        A run with finished segments. An interrupted training is resumed from `RUN/train`.
     config
         The whole configuration.
     overwrite
-        Whether a training of another configuration or of other segments is replaced.
+        Whether to replace a training of another configuration or of other segments.
 
     Raises
     ------
     MissingStageError
         If the segments are not there.
     StaleError
-        If the segments were made with other settings, or a training of another configuration or
-        input stands there and `overwrite` is False.
+        If the segments were made with other settings, or if a training of another configuration
+        or input exists and `overwrite` is False.
     ModelError
-        If no state of an interrupted training is whole and `overwrite` is False.
+        If an interrupted training left states, none is whole, and `overwrite` is False.
     DamagedError
         If segments are lost or damaged.
     TrainingError
-        If the data do not suffice.
+        If there are too few data.
     """
     require_size(config)
     segments = require_chain(run, "segments")["segments"]
@@ -163,19 +165,19 @@ def plan_training(run: Run, config: Config, *, overwrite: bool) -> TrainingPlan:
     opening = stage.opened(
         made_of, overwrite=overwrite, lost=lambda record: _lost(run, stage, record)
     )
-    # Nothing is resumed where the outputs stay.
+    # Finished outputs that stay need no state.
     stays = opening.is_whole and not overwrite
     anew = not stays and not holds_own_state(stage.folder, made_of, config, overwrite=overwrite)
     return TrainingPlan(run, config, opening, store, chosen, anew)
 
 
 def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
-    """Train the model of `run` and export the best.
+    """Train the model of `run` and export its best epoch.
 
     Parameters
     ----------
     run, config, overwrite
-        As for `plan_training`.
+        The arguments of `plan_training`.
     console
         Progress output.
 
@@ -186,13 +188,13 @@ def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     Raises
     ------
     ValenceError
-        As `plan_training`.
+        If `plan_training` raises it.
     DamagedError
         If segments are damaged while they are streamed.
     TrainingError
-        If training went wrong for good, or another call has taken the folder over meanwhile.
+        If training failed despite restarts, or another call has claimed the folder meanwhile.
     ClusterError
-        If the cluster lacks what is asked for, or other work holds it.
+        If the cluster lacks resources for the training, or other work holds them.
     ConfigError
         If a batch has no part for each worker.
     """
@@ -202,19 +204,19 @@ def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
         run.accept("train", config)
         console.say("train: nothing to do")
         return plan.opening.summary
-    # Resources are looked at before what stands here is replaced.
+    # Check the resources before replacing existing outputs.
     placement = place(plan.store, config, plan.members, console)
     require_shared(run.root)
     for clause in plan.opening.lost:
         console.say(f"train: {clause}, and is made again from the state")
     plan.opening.begin(anew=plan.anew)
-    # Accepted: from here on the run is one of this configuration. Were it taken over only once the
-    # model is there, a kill in between would leave a model with the configuration of another.
+    # From here on the run has this configuration. If it were accepted only after the model is
+    # written, a kill in between would leave a model beside another configuration.
     run.accept("train", config)
-    # Taken where the work begins: a call that finds no place leaves the folder to who works there.
+    # Claimed only when the work begins: a call without room on the cluster disturbs no other.
     claim = Claim(plan.folder)
     state = _trained(plan, claim, placement, console)
-    # Where the workers were is known from `state.json`; where that was lost, from the stage.
+    # `state.json` says where the workers were. If it is lost, the stage's record still says so.
     progress = read_progress(plan.folder) or plan.known
     summary = _write_outputs(plan, claim, state) | {
         "seconds": time.monotonic() - began,
@@ -235,11 +237,11 @@ def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
 def _trained(
     plan: TrainingPlan, claim: Claim, placement: Placement, console: Console
 ) -> TrainingState:
-    """Train from the state that stands there, or from nothing; returns the state at the end."""
+    """Train from the existing state or from scratch, and return the final state."""
     folder, made_of, config = plan.folder, plan.made_of, plan.config
     state, passed = newest_state(folder, made_of, config, console)
     if state is None:
-        # It is of an earlier training, also where a call that replaced that ended half-way.
+        # The model is of an earlier training, perhaps one whose replacement was interrupted.
         plan.run.model.delete()
     else:
         seed = config.train.seeds[state.seed_index]
@@ -253,12 +255,12 @@ def _trained(
         )
     settings = WorkerSettings(claim, plan.store, config, made_of, plan.members, placement, passed)
     while True:
-        console.say(f"train: {settings.placement.told}")
+        console.say(f"train: {settings.placement.summary}")
         try:
             _run_ray_train(settings, plan.opening.stage, state, console)
             break
         except ControllerError as error:
-            # The workers no longer fit onto the nodes that are left, as they were placed.
+            # The workers no longer fit onto the remaining nodes as they were placed.
             again = place(plan.store, config, plan.members, console)
             if again == settings.placement:
                 raise _not_started(error, again) from error
@@ -271,9 +273,9 @@ def _trained(
 
 
 def _write_outputs(plan: TrainingPlan, claim: Claim, state: TrainingState) -> dict[str, Any]:
-    """Write the history and the best model; returns what the summary says of them.
+    """Write the history and the best model, and return their part of the summary.
 
-    A worker that was killed after its last state has not come to write what follows from it.
+    A worker that was killed after its last state could not write these files itself.
     """
     config, folder = plan.config, plan.folder
     standardizer = plan.store.standardizer(config.standardize.scope)
@@ -295,7 +297,7 @@ def _write_outputs(plan: TrainingPlan, claim: Claim, state: TrainingState) -> di
 
 
 def _lost(run: Run, stage: Stage, record: Mapping[str, Any]) -> list[str]:
-    """What of the model, its copy, the history and `state.json` is lost, in words."""
+    """Say whether the model, its copy, the history or `state.json` is lost or damaged."""
     try:
         read_history(stage.folder, record)
         descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
@@ -309,30 +311,24 @@ def _lost(run: Run, stage: Stage, record: Mapping[str, Any]) -> list[str]:
     return [f"'{run.model}' or what stands beside the state in '{stage.folder}' is lost or damaged"]
 
 
-class _Trainer(TorchTrainer):
-    """Ray's, which leaves Ctrl-C to the program."""
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        """Install no handler: Ray's would stay after the training, and end a stage with status 0.
-
-        The workers end with the session, or with this process.
-        """
+class _Trainer(WithoutInterruptHandler, TorchTrainer):
+    """Ray's trainer, which leaves Ctrl-C to the program."""
 
 
 def _run_ray_train(
     settings: WorkerSettings, stage: Stage, state: TrainingState | None, console: Console
 ) -> None:
-    # Ray looks for news of the workers this often; an epoch may be shorter than its 2 s.
+    # Poll the workers often: an epoch may be shorter than Ray's default of 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     placement = settings.placement
     record = stage.record()
     assert record is not None, "the stage has begun"
     resources = {"CPU": placement.cpus} | ({"GPU": 1.0} if placement.gpu else {})
-    # A name that was used before resumes silently, and what goes on is decided by state.pt alone.
+    # Ray silently resumes under a name used before, and only `state.pt` may decide on resuming.
     name = f"ray-{record['fingerprint'][:12]}-{time.time_ns():x}"
-    # Ray's annotations are those of its first version, which took less and returned nothing.
+    # Ray's annotations are those of its first version: fewer arguments and no return value.
     work: Any = train_worker
-    # A group of workers that finds no place is no failure of theirs, and is placed anew.
+    # A lack of room is no failure of the workers, so Ray does not retry; they are placed anew.
     failures: dict[str, Any] = {
         "max_failures": settings.config.train.max_failures,
         "controller_failure_limit": 0,
@@ -372,30 +368,30 @@ def _run_ray_train(
 
 
 def _damage(error: TrainingFailedError) -> DamagedError | None:
-    """What a worker found damaged, if that is what the training failed of."""
+    """Return the damage that a worker found, if this ended the training."""
     failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
     for failure in failures.values():
-        cause = failure._base_exc if isinstance(failure, UserExceptionWithTraceback) else failure
+        cause = error_of_worker(failure)
         if isinstance(cause, DamagedError):
             return cause
     return None
 
 
 def _failed(error: Exception, config: Config) -> str:
-    told, advice = _last_line(error), ""
-    if "out of memory" in told:
+    reason, advice = _last_line(error), ""
+    if "out of memory" in reason:
         advice = (
             " Set train.residency = 'host', or lower train.batch_size with --overwrite, which "
             "trains anew."
         )
     return (
-        f"Training failed and was restarted {config.train.max_failures} times: {told}. The state "
+        f"Training failed and was restarted {config.train.max_failures} times: {reason}. The state "
         f"of the last finished epoch is kept; run the same command again to go on from it.{advice}"
     )
 
 
 def _not_started(error: ControllerError, placement: Placement) -> ValenceError:
-    """What to tell of workers that were never at work."""
+    """Explain why the workers did not start."""
     if not isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
         return TrainingError(
             f"The workers of the training could not be started: {_last_line(error)}. What is done "
@@ -421,7 +417,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _by_seed(state: TrainingState) -> list[dict[str, Any]]:
-    """The best epoch of each seed."""
+    """Find the best epoch of each seed."""
     best: dict[int, dict[str, Any]] = {}
     for row in state.history:
         kept = best.get(row["seed"])
@@ -431,14 +427,14 @@ def _by_seed(state: TrainingState) -> list[dict[str, Any]]:
 
 
 def _record(plan: TrainingPlan, state: TrainingState) -> dict[str, Any]:
-    """What the model's file says of its training."""
+    """Build the record of the training for the model's file."""
     run, chosen = plan.run, plan.members
     frame = plan.store.recordings()
     usable = frame[frame["status"] == "ok"]
     known = run.stage("segments").require()["summary"].get("subjects", {})
     return {
         **state.best_record,
-        # Absent where there is nothing to say, so that the model's file stays what it was.
+        # Absent without a remark, so that the model's file keeps its bytes.
         **({"subjects_remark": known["remark"]} if known.get("remark") else {}),
         "validation_rows_ccc": state.best_record["validation_ccc"],
         "corpus": run.record().get("corpus"),

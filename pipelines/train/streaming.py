@@ -1,4 +1,4 @@
-"""Batches of a corpus that no memory holds: read from the store as they are needed, by Ray Data."""
+"""Stream the batches of a corpus that does not fit in memory from the store, by Ray Data."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from valence.training.data.in_memory import labelled_windows, my_share
 from valence.training.data.prefetch import ahead, deliver, picks
 from valence.training.data.sampling import Pool, Sampling, epoch_plan
 
-# Pools that are read at once: one is consumed while the next is read.
+# Two pools at once: one is consumed while the next is read.
 _POOLS_AT_ONCE = 2
 CPUS_PER_TASK = 0.25
 
 
 class StreamingSource:
-    """A `Source` that sees the batches of `ResidentSource` and holds a few pools at a time.
+    """A `Source` with the same batches as `ResidentSource` that holds only a few pools at a time.
 
-    A pool's segments are read once, however many of its windows overlap, and gathered here. A file
-    that is damaged or lost meanwhile ends the reading with the store's own `DamagedError`.
+    Each segment of a pool is read once and gathered here, even where windows overlap. If a file is
+    damaged or lost meanwhile, reading ends with the store's own `DamagedError`.
 
     Parameters
     ----------
     store
-        Where segments are read from, in every epoch.
+        Store from which the segments are read in every epoch.
     config
         The whole configuration.
     chosen
-        What is read.
+        Recordings to read.
     device
-        Where batches are wanted.
+        Device that receives the batches.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class StreamingSource:
         self._validation = read_outline(store, chosen.validation, 0, chosen.targets)
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """This worker's part of each batch."""
+        """Yield this worker's part of each batch."""
         plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=world_size())
         picked = (
             pick
@@ -74,7 +74,7 @@ class StreamingSource:
         return deliver(picked, held=torch.device("cpu"), device=self._device)
 
     def recordings(self) -> Iterator[Labelled]:
-        """This worker's part of the validation recordings, each read while one is evaluated."""
+        """Yield this worker's validation recordings; the next is read while one is evaluated."""
         return ahead(self._recordings(), most=1)
 
     def _recordings(self) -> Iterator[Labelled]:
@@ -84,7 +84,7 @@ class StreamingSource:
             yield Labelled(span.recording, load_mel(self._store, [span]), *labelled)
 
     def _pools(self, plan: tuple[Pool, ...]) -> Iterator[tuple[Pool, Tensor]]:
-        """Each pool of `plan` with the mel of its segments, `[segments, n_mels, n_frames]`."""
+        """Yield each pool of `plan` with its mel, `[segments, n_mels, n_frames]`."""
         blocks = self._blocks(plan)
         for pool in plan:
             mel: NDArray[np.floating[Any]] | None = None
@@ -99,18 +99,18 @@ class StreamingSource:
             yield pool, torch.from_numpy(mel)
 
     def _blocks(self, plan: tuple[Pool, ...]) -> Iterator[NDArray[np.floating[Any]]]:
-        """The mel of the pools of `plan`, in order, a block at a time."""
+        """Yield the mel of the pools of `plan` in order, block by block."""
         dataset: Dataset = ray.data.from_items(
             [{"pool": index} for index in range(len(plan))], override_num_blocks=len(plan)
         )
         options = dataset.context.execution_options
         options.preserve_order = True
-        # Ray Data would read on while there is room in its store, pool after pool.
+        # Without a limit, Ray Data would read pool after pool until its store is full.
         options.resource_limits = ExecutionResources.for_limits(
             object_store_memory=self._pool_bytes * _POOLS_AT_ONCE
         )
         dataset.context.enable_progress_bars = False
-        # Ray Data would raise an error of its own, which forgets what it came from on its way.
+        # By default Ray Data raises its own error, which loses the original cause.
         dataset.context.raise_original_map_exception = True
         read: Any = _read_pool
         dataset = dataset.map_batches(
@@ -128,16 +128,16 @@ class StreamingSource:
                 yield block["mel"]
         except RayTaskError as error:
             if isinstance(error.cause, ValenceError):
-                # Ray Data writes lines of its own below the one of ours.
-                told = str(error.cause).partition("\n")[0]
-                raise type(error.cause)(told) from error
+                # Keep the first line, which is ours; Ray Data adds more below.
+                message = str(error.cause).partition("\n")[0]
+                raise type(error.cause)(message) from error
             raise
 
 
 def _read_pool(
     rows: dict[str, NDArray[Any]], *, store: SegmentStore, plan: Any
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """The mel of a pool, `[segments, n_mels, n_frames]`, a block at a time."""
+    """Yield the mel of a pool, `[segments, n_mels, n_frames]`, block by block."""
     pool: Pool = ray.get(plan)[int(rows["pool"][0])]
     for _, mel in mel_blocks(store, pool.spans):
         yield {"mel": mel}

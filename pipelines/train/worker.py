@@ -1,4 +1,4 @@
-"""What each worker of a training does."""
+"""Train the model in each worker of a training."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """All that a worker needs; it travels pickled.
+    """The inputs of a worker, sent pickled.
 
-    `passed` is what was said of states that are damaged, and need not be said again.
+    `passed` holds remarks on damaged states that were already printed.
     """
 
     claim: Claim
@@ -64,10 +64,10 @@ class WorkerSettings:
 
 
 def train_worker(given: dict[str, Any]) -> ValenceError | None:
-    """What each worker does; returns the error of a training that none of them can go on with."""
+    """Train in one worker; return an error after which no worker can go on."""
     settings: WorkerSettings = given["settings"]
     config, placement = settings.config, settings.placement
-    # Asked, Ray would name a GPU that it did not give where one can be seen.
+    # Without a GPU of its own, do not ask Ray, which names any GPU that is visible.
     device = get_device() if placement.gpu else torch.device("cpu")
     assert isinstance(device, torch.device)
     if device.type == "cpu":
@@ -91,20 +91,20 @@ def train_worker(given: dict[str, Any]) -> ValenceError | None:
         remarks.extend(remark for remark in passed if remark not in settings.passed)
         return residency, _source(settings, device, residency), state
 
-    def write(state: TrainingState, told: dict[str, Any]) -> None:
+    def write(state: TrainingState, news: dict[str, Any]) -> None:
         progress = {
-            **told,
+            **news,
             "residency": residency,
             "device": device.type,
-            "remarks": [*remarks, *told["remarks"]],
+            "remarks": [*remarks, *news["remarks"]],
             "history": state.history,
             "best": state.best_record,
         }
         with settings.claim.held():
             _write(settings.folder, task, state, progress)
 
-    def save(state: TrainingState, told: dict[str, Any]) -> None:
-        _together(lambda: write(state, told) if rank() == 0 else None)
+    def save(state: TrainingState, news: dict[str, Any]) -> None:
+        _together(lambda: write(state, news) if rank() == 0 else None)
         ray.train.report(state.history[-1])
 
     try:
@@ -113,10 +113,10 @@ def train_worker(given: dict[str, Any]) -> ValenceError | None:
     except _EndedTogetherError as ended:
         return ended.error
     except TrainingError as error:
-        # All workers come to it together. Raised, it would be tried again to the same end.
+        # Every worker reaches this error, so return it: raising would make Ray retry in vain.
         return error
     except DamagedError as error:
-        # What befalls one among others is raised, because Ray ends the others only then.
+        # If one of several workers fails, raise the error: only then does Ray end the others.
         if world_size() > 1:
             raise
         return error
@@ -126,13 +126,13 @@ def train_worker(given: dict[str, Any]) -> ValenceError | None:
 def _write(
     folder: Location, task: TrainingSpec, state: TrainingState, progress: Mapping[str, Any]
 ) -> None:
-    """Write a state and what follows from it."""
+    """Write a state, then the history and, after the best epoch, the model."""
     save_state(folder, state, progress=progress)
     record, last = state.best_record, state.history[-1]
     with writing(folder):
         if (record["seed"], record["epoch"]) == (last["seed"], last["epoch"]):
-            # A model to predict with while the training goes on, made without drawing from the
-            # random numbers that a resumed run would go on with.
+            # This model can predict while the training goes on. Building it must not draw from the
+            # random numbers, or a resumed run would differ.
             with torch.random.fork_rng(devices=[]):
                 best = best_model(task, state)
             export_model(folder / "best", best, task.config, record)
@@ -140,7 +140,7 @@ def _write(
 
 
 class _EndedTogetherError(Exception):
-    """All workers stop, because of the error of one."""
+    """The error of one worker, which ends all of them."""
 
     def __init__(self, error: ValenceError) -> None:
         super().__init__(str(error))
@@ -148,18 +148,18 @@ class _EndedTogetherError(Exception):
 
 
 def _together(work: Callable[[], T]) -> T:
-    """What `work` comes to; where one worker cannot do its own, all of them stop.
+    """Do `work` and return its result; if it fails on one worker, stop all of them.
 
     Raises
     ------
     _EndedTogetherError
-        On every worker, with the first error of any.
+        On every worker, with the error of the first worker that failed.
     """
     complaint: ValenceError | None = None
     try:
         done = work()
     except ValenceError as error:
-        # Its traceback holds what cannot travel.
+        # Drop the traceback, because it holds objects that cannot be sent.
         complaint = error.with_traceback(None)
     for each in gather(complaint):
         if each is not None:
@@ -169,7 +169,7 @@ def _together(work: Callable[[], T]) -> T:
 
 @contextmanager
 def writing(folder: Location) -> Iterator[None]:
-    """For what is written beside a state that is safe already."""
+    """Explain an error while writing files that follow from a state already saved."""
     try:
         yield
     except OSError as error:

@@ -80,6 +80,6 @@ def test_a_fault_that_one_recording_brings_out_costs_no_other(
         part_segments=1200,
     )
     assert told["failure"].to_pylist() == ["", "", ""]
-    outcomes = [RecordingOutcome.from_json(json.loads(text)) for text in told["told"].to_pylist()]
+    outcomes = [RecordingOutcome.from_json(json.loads(text)) for text in told["result"].to_pylist()]
     assert [outcome.status for outcome in outcomes] == ["ok", "rejected", "ok"]
     assert "ZeroDivisionError: by nothing (test_tasks.py, line" in outcomes[1].reason

@@ -286,7 +286,7 @@ def test_a_folder_that_one_node_does_not_see_is_refused(tmp_path: Path) -> None:
     for told, place in zip(refused, (hidden, hidden / "one.wav"), strict=True):
         seconds, _, text = told.partition(" ")
         assert int(seconds) < 60
-        assert text.startswith(f"'{place}' is seen here and not on 1 of 3 nodes (")
+        assert text.startswith(f"'{place}' is visible on this machine but not on 1 of 3 nodes (")
         assert "FileNotFoundError" in text
         assert "s3://bucket/folder" in text
     # Nothing is left behind.

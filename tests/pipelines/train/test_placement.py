@@ -76,12 +76,12 @@ def test_without_a_gpu_segments_are_in_memory_if_they_fit(
     found = _place(store, monkeypatch)
     assert (found.held, found.limit) == (_HELD, 1.5 * _HELD)
     assert (found.cpus, found.gpu, found.residency) == (4, False, "host")
-    assert found.told == "1 worker with 4 CPUs each; 0.00 GiB of segments are held in memory"
+    assert found.summary == "1 worker with 4 CPUs each; 0.00 GiB of segments are held in memory"
     assert found.settle(_CPU) == "host"
     # A CPU's memory is the host's.
     found = _place(store, monkeypatch, "train.residency=device")
     assert found.residency == found.settle(_CPU) == "host"
-    assert found.told.endswith("are held in memory")
+    assert found.summary.endswith("are held in memory")
 
 
 def test_without_a_gpu_segments_are_streamed_if_they_do_not_fit(
@@ -92,7 +92,7 @@ def test_without_a_gpu_segments_are_streamed_if_they_do_not_fit(
     found = _place(store, monkeypatch, *small)
     assert found.residency == found.settle(_CPU) == "stream"
     assert found.streamed == 4 * 100 * _SEGMENT
-    assert found.told.endswith("are streamed from the store")
+    assert found.summary.endswith("are streamed from the store")
     assert found.cpus < 4
 
 
@@ -136,7 +136,7 @@ def test_with_a_gpu_the_device_is_tried_first(
     asked = ("train.shuffle_segments=50", _limit(limit * _HELD))
     found = _place(store, monkeypatch, *asked, gpus=1)
     assert (found.residency, found.otherwise, found.gpu) == ("auto", otherwise, True)
-    assert found.told.endswith(f"are held on the device where they fit, else {words}")
+    assert found.summary.endswith(f"are held on the device where they fit, else {words}")
     _room(monkeypatch, _HELD)
     assert found.settle(_GPU) == "device"
     _room(monkeypatch, _HELD - 100)
