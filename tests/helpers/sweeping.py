@@ -33,10 +33,10 @@ def sweep_config(*assignments: str) -> Config:
 
 
 def run_sweep(run: Run, config: Config, **options: Any) -> dict[str, Any]:
-    """The stage, quietly unless a report is given; its summary."""
+    """The stage, quietly unless a console is given; its summary."""
     from pipelines.sweep.stage import sweep
 
-    return sweep(run, config, **{"overwrite": False, "report": Console(), **options})
+    return sweep(run, config, **{"overwrite": False, "console": Console(), **options})
 
 
 def results_of(run: Run) -> pd.DataFrame:

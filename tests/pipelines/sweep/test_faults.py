@@ -161,7 +161,7 @@ from valence.run import Run
 with ray_session():
     from pipelines.sweep.stage import sweep
     config = Config.resolve(Config(), assignments=["sweep.bootstrap=50"])
-    sweep(Run.at({str(tmp_path)!r}), config, overwrite=False, report=Console())
+    sweep(Run.at({str(tmp_path)!r}), config, overwrite=False, console=Console())
 """
     child = subprocess.Popen([sys.executable, "-c", code], cwd=_ROOT, start_new_session=True)
     store = run.folder("sweep") / "combinations"
