@@ -41,7 +41,7 @@ def _preprocess(
     from pipelines.preprocess.stage import preprocess
 
     return preprocess(
-        Location.parse(corpus), Run.at(str(run)), config, overwrite=overwrite, report=quiet()
+        Location.parse(corpus), Run.at(str(run)), config, overwrite=overwrite, console=quiet()
     )
 
 
@@ -416,7 +416,7 @@ def test_summary_and_progress(
     case = "differ in capital and small letters only: 'f06' ('F06')"
     assert told.lines.count(low) == sum(case in line for line in told.lines) == 1
     again = Told()
-    assert preprocess(corpus, run, tiny_config, overwrite=False, report=again) == summary
+    assert preprocess(corpus, run, tiny_config, overwrite=False, console=again) == summary
     assert low in again.lines
     assert "nothing to do" in again.lines[-1]
     assert any("('06', 'f06', 'gone')" in line for line in told.lines)
@@ -511,7 +511,7 @@ def test_a_long_recording_is_made_by_several_tasks(
     process_recording(jobs[0], alone, config)
     store = SegmentStore(Location.parse(tmp_path / "parts"))
     came = list(process_recordings(jobs, store, config, sizes={}, selector={}, replace=False))
-    assert [type(each).__name__ for each in came] == ["PartOutcome", "PartOutcome", "Outcome"]
+    assert [type(each).__name__ for each in came] == ["PartOutcome", "PartOutcome", "RecordingOutcome"]
     assert store.file(name).read_bytes() == alone.file(name).read_bytes()
     summary = _preprocess(corpus, tmp_path / "run", config)
     assert summary["rejected"] == 0
