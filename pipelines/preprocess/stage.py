@@ -8,7 +8,7 @@ outputs do not depend on who did what and when.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.preprocess.summary import Tally, tell_remarks
@@ -26,13 +26,127 @@ from valence.corpus.synthetic import SYNTHETIC
 from valence.errors import CorpusError, DamagedError, MissingStageError, StaleError
 from valence.formatting import some
 from valence.provenance import fingerprint
-from valence.run import FORMAT, Run, Stage
+from valence.run import FORMAT, Opening, Run, Stage
 from valence.segments.jobs import Job, PartOutcome, RecordingOutcome
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 
 # Sections on which the segments depend only by what came of them, and which they note beside it.
 _BESIDE = ("corpus", "labels", "split")
+
+
+@dataclass(frozen=True)
+class PreprocessingPlan:
+    """What preprocessing is to do, once nothing speaks against it.
+
+    Attributes
+    ----------
+    run, config
+        What it works on.
+    opening
+        What stands in `RUN/segments`.
+    jobs
+        The recordings of the corpus.
+    sizes, listing
+        Sizes of the corpus's files by path, and a fingerprint that tells when one was touched.
+    stock
+        Bytes of each file of segments that stands there, by Id.
+    amiss
+        Files of finished segments that are not as they were written, and what is wrong.
+    source
+        What `config.toml` says of the corpus.
+    subjects
+        How the subjects are known.
+    """
+
+    run: Run
+    config: Config
+    opening: Opening
+    jobs: tuple[Job, ...]
+    sizes: Mapping[str, int]
+    listing: str
+    stock: Mapping[str, int]
+    amiss: Mapping[str, str]
+    source: Mapping[str, Any]
+    subjects: Mapping[str, Any]
+
+    @property
+    def store(self) -> SegmentStore:
+        """The run's segments."""
+        return SegmentStore(self.opening.stage.folder)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the summary notes beside the segments."""
+        beside = {name: getattr(self.config, name).model_dump(mode="json") for name in _BESIDE}
+        return {**beside, "run": dict(self.source)}
+
+    @property
+    def replaces(self) -> bool:
+        """Whether what was made from other audio, labels or settings is made again.
+
+        A call that began to replace may have ended half-way; the next one goes on.
+        """
+        return self.opening.overwrite or self.opening.standing == "replacing"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether finished segments are whole and made of these very files.
+
+        No recording is compared then. The store's own tables are looked at later, and mended.
+        """
+        record = self.opening.record
+        if record is None or self.opening.overwrite or self.amiss:
+            return False
+        summary = record["summary"]
+        # An older version noted no files: sizes are all that is known.
+        if not record.get("files") and summary["stock"] != _stock(self.stock):
+            return False
+        return bool(summary["listing"] == self.listing and not summary["unread"])
+
+
+def plan_preprocessing(
+    corpus: Corpus, run: Run, config: Config, *, overwrite: bool
+) -> PreprocessingPlan:
+    """Look at the files of a corpus and at the segments that stand there; nothing is changed.
+
+    Parameters
+    ----------
+    corpus
+        Its recordings.
+    run
+        What stands in its store as it would be made is left there.
+    config
+        The whole configuration.
+    overwrite
+        Whether what was made with another configuration, or from other files, is made again; the
+        rest stays.
+
+    Raises
+    ------
+    SplitError
+        If the corpus cannot be divided as configured.
+    StaleError
+        If outputs of another configuration or corpus stand there and `overwrite` is False.
+    DamagedError
+        If the record of the segments is damaged and `overwrite` is False.
+    """
+    jobs = _jobs(corpus, config)
+    sizes, listing = _list_files(corpus)
+    stage = run.stage("segments")
+    opening = stage.opened(_made_of(jobs, config), overwrite=overwrite, wipe=False)
+    return PreprocessingPlan(
+        run=run,
+        config=config,
+        opening=opening,
+        jobs=tuple(jobs),
+        sizes=sizes,
+        listing=listing,
+        stock=SegmentStore(stage.folder).sizes(),
+        amiss=stage.amiss() if opening.standing == "done" and stage.noted() else {},
+        source={"corpus": str(corpus.root), "synthetic": (corpus.root / SYNTHETIC).exists()},
+        subjects={"known_by": corpus.subjects, "remark": corpus.subjects_remark},
+    )
 
 
 def preprocess(
@@ -44,13 +158,8 @@ def preprocess(
     ----------
     corpus
         Its root, in the MuSe layout.
-    run
-        What stands in its store as it would be made is left there.
-    config
-        The whole configuration.
-    overwrite
-        Whether what was made with another configuration, or from other files, is made again; the
-        rest stays.
+    run, config, overwrite
+        As for `plan_preprocessing`.
     console
         Progress output.
 
@@ -64,95 +173,114 @@ def preprocess(
         If the corpus cannot be read; or, once all that can be done is done, if more than
         `preprocess.max_rejected_share` of the recordings were rejected or none is left to train or
         validate on.
-    SplitError
-        If the corpus cannot be divided as configured.
+    ValenceError
+        As `plan_preprocessing`; or if the store cannot be read or written.
     StaleError
-        If outputs of another configuration, corpus or file stand there and `overwrite` is False.
+        If the audio or labels of a recording have changed since and `overwrite` is False.
     ClusterError
         If no node can run a task, or one does not see the files.
-    ValenceError
-        If the store cannot be read or written.
     """
     tally = Tally()
     found = read_corpus(corpus, config.corpus.subjects)
-    known = {"known_by": found.subjects, "remark": found.subjects_remark}
+    # A remark may be the very reason why the plan is refused, so it is said before.
     for remark in found.remarks:
         console.say(f"  remark: {remark}")
-    jobs = _jobs(found, config)
-    sizes, listing = _list_files(found)
-    store = SegmentStore(run.folder("segments"))
-    stage = run.stage("segments")
-    made_of = _made_of(jobs, config)
-    state = stage.begin(made_of, overwrite=overwrite, wipe=False)
+    plan = plan_preprocessing(found, run, config, overwrite=overwrite)
+    done = plan.opening.standing == "done"
+    if not done:
+        plan.opening.begin()
     # Accepted: from here on the run is one of this configuration, and is resumed as such.
-    source = {"corpus": str(corpus), "synthetic": (corpus / SYNTHETIC).exists()}
-    run.accept("segments", config, source)
-    settings = {
-        **{name: getattr(config, name).model_dump(mode="json") for name in _BESIDE},
-        "run": source,
-    }
-    stock = store.sizes()
-    if state == "done":
-        record = stage.record()
-        assert record is not None, "what is done has a record"
-        summary: dict[str, Any] = {**record["summary"], "settings": settings}
-        if summary != record["summary"]:
-            # Another place of the corpus, or another rule that divides it alike.
-            stage.amend(summary)
-        amiss = _set_aside_what_is_amiss(stage, summary, stock, console)
-        untouched = summary["listing"] == listing and not amiss
-        held = untouched and not summary["unread"] and not overwrite
-        if held and _holds_tables(store, stage, summary, config, console):
-            if summary.get("subjects") != known:
-                # A table of subjects that changes no subject still says how they are known.
-                summary = {**summary, "subjects": known}
-                stage.amend(summary)
-            frame = store.recordings()
-            usable = frame[frame["status"] == "ok"]
-            tell_remarks(console, dict(zip(usable["Id"], usable["remarks"], strict=True)))
-            console.say(
-                f"preprocess: nothing to do, {summary['recordings']} recordings are in "
-                f"'{store.root}'"
-            )
+    run.accept("segments", config, plan.source)
+    if done:
+        summary = _leave(plan, console)
+        if summary is not None:
             return summary
         console.say("preprocess: comparing the files of the corpus with what is stored")
+        # Segments that are only compared stay finished, also if a file turns out to be stale.
         if overwrite:
-            state = stage.begin(made_of, wipe=False, again=True)
-    store.remove_partial_files()
-    cpus = config.preprocess.cpus_per_task
+            plan.opening.begin()
+    plan.store.remove_partial_files()
+    return _finish(plan, _process(plan, tally, console), tally)
+
+
+def _leave(plan: PreprocessingPlan, console: Console) -> dict[str, Any] | None:
+    """Leave finished segments as they are, if they are all that is asked for.
+
+    Returns their summary; None where recordings are to be looked at. Files that are not as they
+    were written are set aside.
+    """
+    stage, store = plan.opening.stage, plan.store
+    summary = plan.opening.summary | {"settings": plan.settings}
+    if summary != plan.opening.summary:
+        # Another place of the corpus, or another rule that divides it alike.
+        stage.amend(summary)
+    for name, what in sorted(plan.amiss.items()):
+        file = stage.folder / name
+        console.say(f"preprocess: '{file}' {what}, and is made again")
+        if file.exists() and file.set_aside() is None:
+            file.delete()
+    if not (plan.is_current and _holds_tables(store, stage, summary, plan.config, console)):
+        return None
+    if summary.get("subjects") != plan.subjects:
+        # A table of subjects that changes no subject still says how they are known.
+        summary = {**summary, "subjects": plan.subjects}
+        stage.amend(summary)
+    frame = store.recordings()
+    usable = frame[frame["status"] == "ok"]
+    tell_remarks(console, dict(zip(usable["Id"], usable["remarks"], strict=True)))
+    console.say(
+        f"preprocess: nothing to do, {summary['recordings']} recordings are in '{store.root}'"
+    )
+    return summary
+
+
+def _process(plan: PreprocessingPlan, tally: Tally, console: Console) -> list[RecordingOutcome]:
+    """Bring the recordings into the store on all nodes; returns their outcomes by Id."""
+    cluster, cpus = plan.config.cluster, plan.config.preprocess.cpus_per_task
     asked = f"preprocess.cpus_per_task = {cpus:g}"
-    require_cpus(cpus, config.cluster, asked=asked, console=console)
-    require_shared(store.root, known=[jobs[0].recording.audio])
+    require_cpus(cpus, cluster, asked=asked, console=console)
+    require_shared(plan.store.root, known=[plan.jobs[0].recording.audio])
     # A node that was lost before it could answer must not be what the work waits for.
-    selector, _ = cpu_nodes(config.cluster)
+    selector, _ = cpu_nodes(cluster)
     outcomes: list[RecordingOutcome] = []
-    # A call that began to replace may have ended half-way; this one goes on.
-    replaces = overwrite or state == "replacing"
     try:
         with (
-            console.bar("preprocess", len(jobs)) as bar,
+            console.bar("preprocess", len(plan.jobs)) as bar,
             tell_of_absence(selector, {"CPU": cpus}, console),
         ):
-            for told in process_recordings(
-                jobs, store, config, sizes=sizes, selector=selector, replace=replaces
+            for outcome in process_recordings(
+                plan.jobs,
+                plan.store,
+                plan.config,
+                sizes=plan.sizes,
+                selector=selector,
+                replace=plan.replaces,
             ):
-                if isinstance(told, PartOutcome):
-                    tally.add_part(told)
+                if isinstance(outcome, PartOutcome):
+                    tally.add_part(outcome)
                     bar.advance(0, tally.note())
                     continue
-                # What was made in this call by a worker that died before it could tell.
-                here = told.skipped and told.id not in stock
-                outcome = replace(told, skipped=False) if here else told
+                if outcome.skipped and outcome.id not in plan.stock:
+                    # Made in this call, by a worker that died before it could say so.
+                    outcome = replace(outcome, skipped=False)
                 outcomes.append(outcome)
                 tally.add(outcome)
                 bar.advance(1, tally.note())
                 stage_metrics().count_recording("preprocess", outcome.verdict)
-                stage_metrics().left("preprocess", len(jobs) - len(outcomes))
+                stage_metrics().left("preprocess", len(plan.jobs) - len(outcomes))
     finally:
         outcomes.sort(key=lambda outcome: outcome.id)
         tally.tell(console, outcomes)
+    return outcomes
+
+
+def _finish(
+    plan: PreprocessingPlan, outcomes: Sequence[RecordingOutcome], tally: Tally
+) -> dict[str, Any]:
+    """Write the store's own tables and mark the stage done; returns its summary."""
+    store, config = plan.store, plan.config
     _refuse_stale(outcomes, store)
-    _remove_others(store, jobs)
+    _remove_others(store, plan.jobs)
     store.remove_parts()
     moments = MelMoments.empty(config.mel.n_mels)
     for outcome in outcomes:
@@ -163,14 +291,14 @@ def preprocess(
         store.write_standardizer(moments, config.standardize.scope)
     summary = tally.summary() | {
         "digest": store.digest(),
-        "listing": listing,
+        "listing": plan.listing,
         "stock": _stock(store.sizes()),
-        "subjects": known,
-        "settings": settings,
+        "subjects": plan.subjects,
+        "settings": plan.settings,
     }
     _refuse_unusable(outcomes, config, store)
     files = {f"{each.id}.parquet": each.stored_sha256 for each in outcomes if each.status == "ok"}
-    stage.finish(summary, files | _tables(store))
+    plan.opening.stage.finish(summary, files | _tables(store))
     return summary
 
 
@@ -187,7 +315,7 @@ def _jobs(corpus: Corpus, config: Config) -> list[Job]:
 
 
 def _made_of(jobs: Sequence[Job], config: Config) -> dict[str, Any]:
-    """What the stage as a whole depends on; each recording's files have their own fingerprints."""
+    """Name what the stage as a whole depends on; the files of a recording have their own."""
     placed = [[job.recording.id, job.recording.subject, job.split] for job in jobs]
     stated = {}
     if config.labels.range is not None:
@@ -204,7 +332,7 @@ def _made_of(jobs: Sequence[Job], config: Config) -> dict[str, Any]:
 
 
 def _list_files(corpus: Corpus) -> tuple[dict[str, int], str]:
-    """Sizes of the corpus's files by path, and a fingerprint that tells when one was touched.
+    """List the sizes of the corpus's files by path, and a fingerprint of their times.
 
     One request a folder, however many recordings there are.
     """
@@ -223,29 +351,13 @@ def _list_files(corpus: Corpus) -> tuple[dict[str, int], str]:
 
 
 def _stock(sizes: Mapping[str, int]) -> str:
-    """A fingerprint that tells when a file of the store was lost or cut off."""
+    """Compute a fingerprint that changes when a file of the store is lost or cut off."""
     return fingerprint({"sizes": dict(sizes)})
 
 
 def _tables(store: SegmentStore) -> dict[str, str]:
-    """The store's own files, as a manifest is asked for them."""
+    """List the store's own files, as a manifest is asked for them."""
     return {file.name: "" for file in store.tables() if file.exists()}
-
-
-def _set_aside_what_is_amiss(
-    stage: Stage, summary: Mapping[str, Any], stock: Mapping[str, int], console: Console
-) -> bool:
-    """Rename the files that are not what was written, and say so; returns whether any is lost."""
-    if not stage.noted():
-        # Made by an older version: sizes are all that is known.
-        return bool(summary["stock"] != _stock(stock))
-    amiss = stage.amiss()
-    for name, what in sorted(amiss.items()):
-        file = stage.folder / name
-        console.say(f"preprocess: '{file}' {what}, and is made again")
-        if file.exists() and file.set_aside() is None:
-            file.delete()
-    return bool(amiss)
 
 
 def _holds_tables(
@@ -255,7 +367,7 @@ def _holds_tables(
     config: Config,
     console: Console,
 ) -> bool:
-    """Whether the store's own tables are whole, of the scope that is asked for, and all is noted.
+    """Bring the store's own tables and their manifest up to date; False if one is to be made again.
 
     Another scope of standardisation needs nothing but the moments that are stored.
     """

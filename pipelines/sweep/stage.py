@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
+from ray import ObjectRef
 from ray.exceptions import RayError, RayTaskError
 
 from pipelines.runtime.console import Console, every
 from pipelines.runtime.nodes import (
+    Selector,
     cpu_nodes,
     cpus_to_share,
     require_cpus,
@@ -33,7 +36,7 @@ from valence.config import ClusterConfig, Config
 from valence.errors import DamagedError, ModelError, ValenceError
 from valence.formatting import plural
 from valence.provenance import fingerprint, versions
-from valence.run import Run
+from valence.run import Opening, Run
 from valence.storage.location import Location
 from valence.sweep.features import read_features
 from valence.sweep.fitting import expected_seconds, thin
@@ -57,8 +60,40 @@ from valence.sweep.transforms import (
 _ROUNDS = 2
 
 
-def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
-    """Fit and rank all combinations, and keep the best.
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep is to do, once nothing speaks against it.
+
+    Attributes
+    ----------
+    run, config
+        What it works on.
+    opening
+        What stands in `RUN/sweep`.
+    is_of_other_version
+        Whether another version of this program made the results that stand there, of the same
+        features and settings.
+    grid
+        The combinations.
+    division
+        The rows of the features by split; None where there is nothing to do.
+    """
+
+    run: Run
+    config: Config
+    opening: Opening
+    is_of_other_version: bool
+    grid: tuple[Combination, ...]
+    division: Division | None
+
+    @property
+    def folder(self) -> Location:
+        """`RUN/sweep`."""
+        return self.opening.stage.folder
+
+
+def plan_sweep(run: Run, config: Config, *, overwrite: bool) -> SweepPlan:
+    """Look at what a sweep needs and at what stands there; nothing is changed.
 
     Parameters
     ----------
@@ -69,12 +104,6 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     overwrite
         Whether results of another configuration or other features may be replaced, and whether
         combinations that failed are tried again.
-    console
-        Where progress is shown.
-
-    Returns
-    -------
-    Summary: seconds, combinations, failed, the best one's names and CCC, digest.
 
     Raises
     ------
@@ -88,144 +117,89 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
         If the features were made of other segments or of another model than stand in the run, or
         other results stand there and `overwrite` is False.
     DamagedError
-        If segments, which the baseline of functionals is made of, are damaged or lost.
-    TrainingError
-        If every combination failed.
+        If the features or the record of the results are damaged.
     """
-    started = time.monotonic()
-    grid = combinations(config.sweep)
+    grid = tuple(combinations(config.sweep))
     features = require_chain(run, "features")["features"]["summary"]["digest"]
     _require_own_division(run, config)
-    stage = run.stage("sweep")
+    overlap = config.split.allow_subject_overlap
     made_of = {
         "features": features,
         "sweep": config.sweep.model_dump(mode="json"),
-        "allow_subject_overlap": config.split.allow_subject_overlap,
+        "allow_subject_overlap": overlap,
     }
-    # What an older version made of the same is made again without being asked for.
+    stage = run.stage("sweep")
+    # This version cannot read results of another, so it replaces them unasked.
     older = not overwrite and stage.is_of_other_version(made_of)
-    # Nothing that stands here is touched before all that may refuse the call has been asked.
-    standing = stage.standing(made_of, overwrite=overwrite or older)
-    lost = None
-    if standing == "done":
-        record = stage.record()
-        assert record is not None, "what is done has a record"
-        summary = dict(record["summary"])
-        lost = _what_is_lost(stage.folder, record)
-    if lost is not None:
-        console.say(f"sweep: {lost} The results are made again")
-    elif older:
-        console.say("sweep: another version of this program made the results; they are made again")
-    elif standing == "done":
-        amiss = list(summary.get("remarks", ()))
-        if summary["failed"]:
-            amiss.insert(0, f"{summary['failed']} failed")
-        if not (overwrite and amiss):
-            run.accept("sweep", config)
-            hint = f"; {'; '.join(amiss)}; --overwrite tries again" if amiss else ""
-            console.say(f"sweep: nothing to do{hint}")
-            return summary
-    overlap = config.split.allow_subject_overlap
-    division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
-    check_rows(division, config.sweep.select_on)
+    opening = stage.opened(
+        made_of,
+        overwrite=overwrite or older,
+        wipe=False,
+        lost=lambda record: _lost(stage.folder, record),
+    )
+    division = None
+    # Features are read only where they are needed: a finished sweep may stand without them whole.
+    if not opening.is_whole or (overwrite and _shortcomings(opening.summary)):
+        division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
+        check_rows(division, config.sweep.select_on)
+    return SweepPlan(run, config, opening, older, grid, division)
+
+
+def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
+    """Fit and rank all combinations, and keep the best.
+
+    Parameters
+    ----------
+    run, config, overwrite
+        As for `plan_sweep`.
+    console
+        Where progress is shown.
+
+    Returns
+    -------
+    Summary: seconds, combinations, failed, the best one's names and CCC, digest.
+
+    Raises
+    ------
+    ValenceError
+        As `plan_sweep`.
+    DamagedError
+        If segments, which the baseline of functionals is made of, are damaged or lost.
+    ClusterError
+        If no node can run a trial, or one does not see the files.
+    TrainingError
+        If every combination failed.
+    """
+    began = time.monotonic()
+    plan = plan_sweep(run, config, overwrite=overwrite)
+    division = plan.division
+    if division is None:
+        return _leave(plan, console)
+    _say_why_again(plan, console)
+    # Resources are looked at before what stands here is replaced.
     asked = "a combination asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, console=console)
-    require_shared(stage.folder)
-    stage.begin(made_of, overwrite=overwrite or older, wipe=False, again=True)
-    if run.config_file.exists():
-        # Accepted: from here on the run is one of this configuration, and is resumed as such.
-        run.accept("sweep", config)
-    store = OutcomeStore(stage.folder / "combinations")
-    if overwrite or (standing != "resumed" and lost is None):
-        # A failure under another configuration, such as a shorter limit, says nothing here.
-        store.forget_failures()
-    if standing != "resumed":
-        for name in (RESULTS_FILE, SELECTION_FILE, "best"):
-            (stage.folder / name).delete()
-    for folder in (stage.folder, store.root, stage.folder / "best"):
-        folder.remove_partial_files()
-    installed = versions()
-    made_of_each = {
-        str(each): made_of_sweep(each, config.sweep, features, installed) for each in grid
-    }
-    made_of_each[INFORMATION] = fingerprint(
-        {
-            "features": features,
-            "seed": config.sweep.seed,
-            "software": software({"sklearn"}, installed),
-        }
-    )
-    remarks: list[str] = []
-    baselines = start_functionals(run, division, selector)
-    raw = untransformed(division)
-    work = SweepWork(
-        config=config.sweep,
-        store=store,
-        combinations={str(each): each for each in grid},
-        made_of=made_of_each,
-        raw=ray.put(raw),
-        target=ray.put(training_target(division.training)),
-        recording=ray.put(division.training.recording),
-        trial_bytes=trial_bytes(raw, config.sweep),
-    )
-    outcomes = _run(work, division, stage.folder / "tune", config.cluster, console)
-    plain = {"constant": constant_outcome(division)}
-    again, _ = cpu_nodes(config.cluster)
-    if baselines is not None and again != selector:
-        # Those that were to read them may all be gone.
-        baselines = start_functionals(run, division, again)
-    if baselines is not None:
-        try:
-            with tell_of_absence(again, {"CPU": 1}, console):
-                plain["functionals"] = functionals_outcome(division, dict(ray.get(baselines)))
-        except (RayError, ValueError) as error:
-            if isinstance(error, RayTaskError) and isinstance(error.cause, ValenceError):
-                # The outcomes of the combinations are kept.
-                raise error.cause from error
-            remarks.append(f"the baseline of functionals is missing: {in_words(error)}")
-
+    require_shared(plan.folder)
+    store = _begin(plan)
+    functionals = start_functionals(run, division, selector)
+    work = _work(plan, division, store)
+    outcomes = _run(work, division, plan.folder / "tune", config.cluster, console)
+    baselines, remarks = _baselines(plan, division, functionals, selector, console)
     ranking = rank(outcomes, division, on=config.sweep.select_on)
     table = tabulate(ranking, outcomes, division)
-    (stage.folder / RESULTS_FILE).write_text(table.to_csv(index=False))
-    selection = select(ranking, outcomes, division, config=config.sweep, baselines=plain)
-    with console.bar(f"sweep: refit of {ranking[0]}", 1) as bar:
-        began = time.monotonic()
-        with every(PROGRESS_SECONDS, lambda: bar.advance(0, f"{time.monotonic() - began:.0f} s")):
-            difference = keep_best(run, ranking[0], outcomes, division, selection, config, work)
-        bar.advance(1)
-    tolerance = 1e-6 if "xgboost" in outcomes[ranking[0]].engine else 1e-9
-    if difference > tolerance:
-        remarks.append(
-            f"the best, as it was saved, predicts up to {difference:.1e} off what its "
-            f"trial predicted; expected {tolerance:g} at most"
-        )
+    (plan.folder / RESULTS_FILE).write_text(table.to_csv(index=False))
+    selection = select(ranking, outcomes, division, config=config.sweep, baselines=baselines)
+    remarks += _keep_best(plan, ranking[0], outcomes, division, selection, work, console)
     for remark in remarks:
         console.say(f"sweep: {remark}")
     selection["remarks"] = remarks
-    (stage.folder / SELECTION_FILE).write_json(selection)
-    store.clear(keep=set(made_of_each))
-    best = selection["best"]
-    summary = {
-        "seconds": round(time.monotonic() - started, 3),
-        "combinations": len(grid),
-        "failed": selection["failed"],
-        "best": "-".join(ranking[0].names),
-        "ccc_validation": best["validation"]["ccc"],
-        "digest": fingerprint({"selection": selection}),
-        "remarks": remarks,
-    }
-    best_files = [f"best/{name}" for name in REGRESSOR_FILES]
-    stage.finish(summary, [RESULTS_FILE, SELECTION_FILE, *best_files])
-    console.say(
-        f"sweep: best of {len(grid)} is {summary['best']}, validation CCC "
-        f"{summary['ccc_validation']:.3f}"
-        + (f"; {summary['failed']} failed" if summary["failed"] else "")
-    )
-    return summary
+    (plan.folder / SELECTION_FILE).write_json(selection)
+    store.clear(keep=set(work.made_of))
+    return _finish(plan, ranking[0], selection, began, console)
 
 
 def _require_own_division(run: Run, config: Config) -> None:
-    """See to it that subjects may stand in two splits only where the run says so."""
+    """Refuse another rule than the run's on whether subjects may stand in two splits."""
     if not run.config_file.exists():
         # Only the features of a run were kept.
         return
@@ -236,15 +210,163 @@ def _require_own_division(run: Run, config: Config) -> None:
     refuse_other_settings(run.stage("segments"), there, here, asks="sweep")
 
 
-def _what_is_lost(folder: Location, record: Mapping[str, Any]) -> str | None:
-    """What of a finished sweep is absent or damaged, in words, or None."""
+def _lost(folder: Location, record: Mapping[str, Any]) -> list[str]:
+    """Say which output of a finished sweep is absent or damaged: one clause, or none."""
     try:
         read_results(folder, record)
         read_selection(folder, record)
         require_regressor(folder / "best", record)
     except (DamagedError, ModelError) as error:
-        return str(error).partition(". ")[0] + "."
-    return None
+        return [str(error).partition(". ")[0]]
+    return []
+
+
+def _shortcomings(summary: Mapping[str, Any]) -> list[str]:
+    """List what a finished sweep lacks and another try may give: `overwrite` asks for that."""
+    remarks = list(summary.get("remarks", ()))
+    return [f"{summary['failed']} failed", *remarks] if summary["failed"] else remarks
+
+
+def _leave(plan: SweepPlan, console: Console) -> dict[str, Any]:
+    """Accept the results that stand there; returns their summary."""
+    plan.run.accept("sweep", plan.config)
+    summary = plan.opening.summary
+    lacks = _shortcomings(summary)
+    hint = f"; {'; '.join(lacks)}; --overwrite tries again" if lacks else ""
+    console.say(f"sweep: nothing to do{hint}")
+    return summary
+
+
+def _say_why_again(plan: SweepPlan, console: Console) -> None:
+    """Tell a user who did not ask for it why results are made again."""
+    for clause in plan.opening.lost:
+        console.say(f"sweep: {clause}. The results are made again")
+    if plan.is_of_other_version:
+        console.say("sweep: another version of this program made the results; they are made again")
+
+
+def _begin(plan: SweepPlan) -> OutcomeStore:
+    """Claim the folder and remove what does not belong to this sweep; returns what is kept."""
+    opening = plan.opening
+    opening.begin()
+    if plan.run.config_file.exists():
+        # Accepted: from here on the run is one of this configuration, and is resumed as such.
+        plan.run.accept("sweep", plan.config)
+    store = OutcomeStore(plan.folder / "combinations")
+    if opening.overwrite or (opening.standing != "resumed" and not opening.lost):
+        # A failure under another configuration, such as a shorter limit, says nothing here.
+        store.forget_failures()
+    if opening.standing != "resumed":
+        for name in (RESULTS_FILE, SELECTION_FILE, "best"):
+            (plan.folder / name).delete()
+    for folder in (plan.folder, store.root, plan.folder / "best"):
+        folder.remove_partial_files()
+    return store
+
+
+def _work(plan: SweepPlan, division: Division, store: OutcomeStore) -> SweepWork:
+    """Put the rows into the object store, with all else that a trial needs."""
+    config, features = plan.config.sweep, plan.opening.made_of["features"]
+    installed = versions()
+    made_of = {str(each): made_of_sweep(each, config, features, installed) for each in plan.grid}
+    made_of[INFORMATION] = fingerprint(
+        {
+            "features": features,
+            "seed": config.seed,
+            "software": software({"sklearn"}, installed),
+        }
+    )
+    raw = untransformed(division)
+    return SweepWork(
+        config=config,
+        store=store,
+        combinations={str(each): each for each in plan.grid},
+        made_of=made_of,
+        raw=ray.put(raw),
+        target=ray.put(training_target(division.training)),
+        recording=ray.put(division.training.recording),
+        trial_bytes=trial_bytes(raw, config),
+    )
+
+
+def _baselines(
+    plan: SweepPlan,
+    division: Division,
+    functionals: ObjectRef | None,
+    selector: Selector,
+    console: Console,
+) -> tuple[dict[str, TrialOutcome], list[str]]:
+    """Compute what the baselines predict, by name, and say which is missing and why.
+
+    `functionals` are being read on the nodes of `selector`, or are None where there are none.
+    """
+    found = {"constant": constant_outcome(division)}
+    again, _ = cpu_nodes(plan.config.cluster)
+    if functionals is not None and again != selector:
+        # The nodes that were to read the functionals may all be gone.
+        functionals = start_functionals(plan.run, division, again)
+    if functionals is None:
+        return found, []
+    try:
+        with tell_of_absence(again, {"CPU": 1}, console):
+            found["functionals"] = functionals_outcome(division, dict(ray.get(functionals)))
+    except (RayError, ValueError) as error:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, ValenceError):
+            # The outcomes of the combinations are kept.
+            raise error.cause from error
+        return found, [f"the baseline of functionals is missing: {in_words(error)}"]
+    return found, []
+
+
+def _keep_best(
+    plan: SweepPlan,
+    best: Combination,
+    outcomes: Mapping[Combination, TrialOutcome],
+    division: Division,
+    selection: Mapping[str, Any],
+    work: SweepWork,
+    console: Console,
+) -> list[str]:
+    """Save the best combination as a model; returns a remark if it predicts otherwise by then."""
+    with console.bar(f"sweep: refit of {best}", 1) as bar:
+        began = time.monotonic()
+        with every(PROGRESS_SECONDS, lambda: bar.advance(0, f"{time.monotonic() - began:.0f} s")):
+            difference = keep_best(plan.run, best, outcomes, division, selection, plan.config, work)
+        bar.advance(1)
+    tolerance = 1e-6 if "xgboost" in outcomes[best].engine else 1e-9
+    if difference <= tolerance:
+        return []
+    return [
+        f"the best, as it was saved, predicts up to {difference:.1e} off what its trial predicted; "
+        f"expected {tolerance:g} at most"
+    ]
+
+
+def _finish(
+    plan: SweepPlan,
+    best: Combination,
+    selection: Mapping[str, Any],
+    began: float,
+    console: Console,
+) -> dict[str, Any]:
+    """Mark the stage done; returns its summary."""
+    summary = {
+        "seconds": round(time.monotonic() - began, 3),
+        "combinations": len(plan.grid),
+        "failed": selection["failed"],
+        "best": "-".join(best.names),
+        "ccc_validation": selection["best"]["validation"]["ccc"],
+        "digest": fingerprint({"selection": selection}),
+        "remarks": selection["remarks"],
+    }
+    best_files = [f"best/{name}" for name in REGRESSOR_FILES]
+    plan.opening.stage.finish(summary, [RESULTS_FILE, SELECTION_FILE, *best_files])
+    console.say(
+        f"sweep: best of {len(plan.grid)} is {summary['best']}, validation CCC "
+        f"{summary['ccc_validation']:.3f}"
+        + (f"; {summary['failed']} failed" if summary["failed"] else "")
+    )
+    return summary
 
 
 def _run(
@@ -288,7 +410,7 @@ def _run(
 
 
 def _costs(work: SweepWork, division: Division) -> dict[str, float]:
-    """About how long each combination may take, by name, in seconds."""
+    """Estimate how long each combination takes, by name, in seconds."""
     sample = division.training.feature[thin(len(division.training), 500)].astype(np.float64)
     return {
         name: expected_seconds(

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from tests.helpers.sweeping import results_of, run_sweep, run_with, sweep_config
 from valence.config import Config, SweepConfig
-from valence.errors import ConfigError, DamagedError, MissingStageError, SplitError, StaleError
+from valence.errors import DamagedError, SplitError, StaleError
 from valence.prediction.predictor import Predictor
 from valence.run import FORMAT, Run
 from valence.segments.store import SegmentStore
@@ -277,31 +277,6 @@ def test_a_step_that_refuses_the_data_costs_its_combinations_alone(
     for regressor in ("ridge", "svr"):
         reason = table["reason"]["box", regressor]
         assert reason.startswith("box and none cannot be fitted: ValueError: The Box-Cox")
-
-
-def test_what_is_wrong_with_the_grid_is_said_before_anything_is_written(
-    ray_local: None, make_features: Make, tmp_path: Path
-) -> None:
-    run = run_with(make_features(rows=(30, 20, 10)), tmp_path)
-    with pytest.raises(ConfigError, match="not offered"):
-        run_sweep(run, sweep_config('sweep.regressors=[{name="a", estimator="Perceptron"}]'))
-    assert not run.folder("sweep").exists()
-
-
-def test_features_that_leak_are_refused(
-    ray_local: None, make_features: Make, tmp_path: Path
-) -> None:
-    features = make_features(rows=(30, 20, 10))
-    features.subject[features.split == "test"] = "s01"
-    with pytest.raises(SplitError, match="more than one of training, validation and test"):
-        run_sweep(run_with(features, tmp_path), sweep_config())
-
-
-def test_without_features_it_says_which_command_comes_first(
-    ray_local: None, tmp_path: Path
-) -> None:
-    with pytest.raises(MissingStageError, match="valence extract"):
-        run_sweep(Run.at(str(tmp_path)), sweep_config())
 
 
 def test_the_fast_engine_and_a_row_limit_are_stated(
