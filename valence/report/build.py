@@ -148,7 +148,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
 
 
 def _may_go(stage: Stage) -> bool:
-    """Return whether a report has no sweep or is of another version, so that no result is lost."""
+    """Return whether replacing a report loses nothing: it has no sweep, or an older format."""
     record = stage.record()
     return record is not None and (
         record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
