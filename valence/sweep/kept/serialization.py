@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from valence.config import Target
-from valence.errors import ModelError
+from valence.errors import IncompatibleError, ModelError
 from valence.provenance import fingerprint, versions
 from valence.run import Stage
 from valence.storage.kept_file import KeptFile
@@ -139,7 +139,8 @@ def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) ->
     Raises
     ------
     ModelError
-        If something is missing, damaged or another sweep's, or holds a type that is not trusted.
+        If something is missing, damaged or another sweep's, or holds a type that is not trusted; or
+        if all is whole and the installed packages cannot read it (`IncompatibleError`).
     """
     about, content, kept = _read(folder, record)
     file = kept.file
@@ -155,7 +156,7 @@ def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) ->
         ) from error
     except Exception as error:
         # What a file that was made to mislead raises while it is taken apart, nobody can list.
-        raise ModelError(
+        raise IncompatibleError(
             f"'{file}' cannot be read by the installed versions of scikit-learn and xgboost: "
             f"{error!r}. {_remedy(folder)}"
         ) from error
@@ -236,8 +237,7 @@ def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
 
 def _remedy(folder: Location) -> str:
     """What makes again what stands in `folder`, which is a sweep's `best`."""
-    sweep = replace(folder, path=folder.path.rpartition("/")[0])
-    return f"Run '{Stage('sweep', sweep).command()}', which makes it again."
+    return f"Run '{Stage('sweep', folder.parent).command()}', which makes it again."
 
 
 def _absent(file: Location, folder: Location) -> ModelError:
