@@ -56,6 +56,7 @@ def run(tmp_path: Path, config: Config) -> Run:
     inputs = {"segments": "segments 1", "model": "train 1"}
     _finish(made, "features", {**inputs, "sequence": sequence})
     _finish(made, "sweep", {"features": "features 1", **_sections(config, "sweep")})
+    _finish(made, "report", {"sweep": "sweep 1"})
     return made
 
 

@@ -260,7 +260,7 @@ def _told(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unlike(name: StageName, there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """What `here` states otherwise than a stage's record, in words, or None."""
-    old, new = settings_apart(there, here, free=_STATED[name])
+    old, new = settings_apart(there, here, free=_STATED.get(name, {}))
     return difference(old, new) if old else None
 
 
