@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from valence.chain import FREE, refuse_other_settings, require_chain, require_own_config
-from valence.config import Config
+from valence.config import Config, seal_text
 from valence.errors import DamagedError, MissingStageError, StaleError
 from valence.run import Run, StageName
 
@@ -56,6 +56,7 @@ def run(tmp_path: Path, config: Config) -> Run:
     inputs = {"segments": "segments 1", "model": "train 1"}
     _finish(made, "features", {**inputs, "sequence": sequence})
     _finish(made, "sweep", {"features": "features 1", **_sections(config, "sweep")})
+    _finish(made, "report", {"sweep": "sweep 1"})
     return made
 
 
@@ -125,6 +126,7 @@ def test_records_of_older_versions_say_less_and_are_believed(run: Run) -> None:
     ("setting", "stage"),
     [
         ("mel.n_fft=512", "segments"),
+        ("preprocess.channel=0", "segments"),
         ("split.seed=5", "segments"),
         ("labels.range=[1, 7]", "segments"),
         ("corpus.subjects=emodb", "segments"),
@@ -154,6 +156,57 @@ def test_the_configuration_of_another_run_is_refused(
     with pytest.raises(DamagedError, match=rf"{says}.*Restore it .*valence .*--overwrite'"):
         require_own_config(run)
     assert require_own_config(run, before=stage) == other
+
+
+@pytest.mark.parametrize("channel", ["mean", "0", "1"])
+def test_a_channel_is_held_against_the_segments(run: Run, config: Config, channel: str) -> None:
+    """A dump leaves the mean out, on either side."""
+    made_with = Config.resolve(config, assignments=[f"preprocess.channel={channel}"])
+    record = run.stage("segments").require()
+    noted = _sections(made_with, "preprocess", preprocess=set(FREE["preprocess"]))
+    assert ("channel" in noted["preprocess"]) == (channel != "mean")
+    made_of = {**record["made_of"], **noted}
+    _finish(run, "segments", made_of, settings=record["summary"]["settings"])
+    run.write_config(made_with, _RECORD)
+    assert require_own_config(run) == made_with
+    for other in {"mean", "0", "1"} - {channel}:
+        config = Config.resolve(config, assignments=[f"preprocess.channel={other}"])
+        run.write_config(config, _RECORD)
+        says = f"preprocess.channel is {channel} there and {other} here"
+        with pytest.raises(DamagedError, match=says):
+            require_own_config(run)
+
+
+def test_features_of_another_stride_than_the_training_are_stale(run: Run, config: Config) -> None:
+    """Older versions made them; the configuration is the training's, and no copy mends that."""
+    made_of = dict(run.stage("features").require()["made_of"])
+    made_of["sequence"] = {**made_of["sequence"], "stride": 1}
+    _finish(run, "features", made_of)
+    assert require_own_config(run) == config
+    says = (
+        r"features' was made with sequence\.stride = 1\. Expected sequence\.stride = 4, with which "
+        r"'.*train' was made\. Run 'valence extract .*run --overwrite'"
+    )
+    for needed in ("features", "sweep"):
+        with pytest.raises(StaleError, match=says):
+            require_chain(run, needed)
+    # Whoever makes the features anew reads what comes before.
+    assert list(require_chain(run, "segments", "train")) == ["segments", "train"]
+    # Features without their training are held against the configuration.
+    shutil.rmtree(run.folder("train").path)
+    with pytest.raises(DamagedError, match=r"features' was made with: sequence\.stride is 1 there"):
+        require_own_config(run)
+
+
+def test_a_copy_with_a_key_of_another_version_is_no_remedy(run: Run, config: Config) -> None:
+    text = run.config_copy.read_text().rpartition("# ")[0]
+    copied = text.replace("[train]\n", "[train]\nof_tomorrow = 1\n")
+    assert copied != text
+    run.config_copy.write_text(seal_text(copied))
+    other = Config.resolve(config, assignments=["train.epochs=9"])
+    run.config_file.write_text(_written(other, _RECORD, run))
+    with pytest.raises(DamagedError, match=r"train\.epochs is 3 there and 9 here.*Restore it from"):
+        require_own_config(run)
 
 
 @pytest.mark.parametrize("record", [{**_RECORD, "synthetic": True}, {**_RECORD, "corpus": "/b"}])

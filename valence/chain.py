@@ -8,11 +8,13 @@ that a record does not note is not checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
+from pydantic_core import to_jsonable_python
+
 from valence.config import Config, sealed_tables, with_current_names
-from valence.errors import DamagedError, StaleError
+from valence.errors import DamagedError, StaleError, ValenceError
 from valence.provenance import difference
 from valence.run import FORMAT, Run, Stage, StageName
 
@@ -71,7 +73,7 @@ def require_chain(run: Run, *needed: StageName) -> dict[StageName, dict[str, Any
         If a needed stage is not finished, or an earlier stage was begun and not finished.
     StaleError
         If a stage was made from other outputs than an earlier stage holds now, or by another
-        version.
+        version, or the features with another [sequence] than the training.
     DamagedError
         If a record is lost or damaged, or a file of a needed stage is.
     """
@@ -94,7 +96,38 @@ def require_chain(run: Run, *needed: StageName) -> dict[StageName, dict[str, Any
                     f"make '{stage.folder}' anew, or restore '{run.folder(earlier)}'."
                 )
         records[name] = record
+    _require_own_sequences(run, records)
     return {name: records[name] for name in needed}
+
+
+def _require_own_sequences(run: Run, records: Mapping[StageName, Mapping[str, Any]]) -> None:
+    """Refuse features of other sequences than the model was trained on: older versions made some.
+
+    Raises
+    ------
+    StaleError
+        If it is so.
+    """
+    if not {"train", "features"} <= records.keys():
+        return
+    trained, extracted = (
+        {key: value for key, value in _noted(name, records[name]).items() if key == "sequence"}
+        for name in get_args(StageName)
+        if name in ("train", "features")
+    )
+    if not (trained and extracted):
+        return
+    old, new = settings_apart(extracted, trained, free=_STATED["features"])
+    if old:
+        stage = run.stage("features")
+        found, expected = (
+            " and ".join(f"{key} = {value}" for key, value in side.items()) for side in (old, new)
+        )
+        raise StaleError(
+            f"'{stage.folder}' was made with {found}. Expected {expected}, with which "
+            f"'{run.folder('train')}' was made. Run '{stage.command(overwrite=True)}' to make the "
+            "features again."
+        )
 
 
 def require_own_config(run: Run, *, before: StageName | None = None) -> Config:
@@ -116,7 +149,8 @@ def require_own_config(run: Run, *, before: StageName | None = None) -> Config:
         If `config.toml` is damaged, or belongs to another run.
     """
     config = run.config()
-    here = _all_settings(config, run.record())
+    here = _with_corpus(config, run.record())
+    judged: set[str] = set()
     names = get_args(StageName)
     for name in names[: None if before is None else names.index(before)]:
         stage = run.stage(name)
@@ -125,14 +159,60 @@ def require_own_config(run: Run, *, before: StageName | None = None) -> Config:
         except DamagedError:
             # A reader of the outputs reports the damage; the command that repairs it must go on.
             continue
-        wrong = None if record is None else _unlike(name, _noted(name, record), here)
-        if record is not None and wrong is not None:
+        if record is None:
+            continue
+        noted = _noted(name, record)
+        # A section that two stages state binds the later one to the earlier: see `require_chain`.
+        own = {section: there for section, there in noted.items() if section not in judged}
+        judged |= noted.keys()
+        wrong = _unlike(name, own, here)
+        if wrong is not None:
             raise DamagedError(
                 f"'{run.config_file}' is not the configuration that '{stage.folder}' was made "
                 f"with: {wrong}. Expected the file that this run wrote. "
                 f"{_remedy(run, stage, record)}"
             )
     return config
+
+
+def all_settings(config: Config) -> dict[str, dict[str, Any]]:
+    """Give each key of each section as JSON holds it, also those that a dump leaves out."""
+    return {
+        name: to_jsonable_python(dict(getattr(config, name))) for name in type(config).model_fields
+    }
+
+
+def settings_apart(
+    there: Mapping[str, Mapping[str, Any]],
+    here: Mapping[str, Mapping[str, Any]],
+    *,
+    free: Mapping[str, Collection[str]],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Find the settings that differ between what a record notes and a configuration.
+
+    Parameters
+    ----------
+    there
+        The sections that the record notes, by name; no others are compared.
+    here
+        Those of the configuration.
+    free
+        Keys of a section that may differ.
+
+    Returns
+    -------
+    The settings that differ, by `SECTION.KEY`, as they are there and as they are here. A key that
+    one side lacks was left out of a dump, or came with a later version: it counts as its default.
+    """
+    defaults = _with_corpus(Config(), {})
+    old, new = {}, {}
+    for section, noted in there.items():
+        default, asked = defaults.get(section, {}), here.get(section, {})
+        for key in dict.fromkeys((*asked, *noted)):
+            was, now = (side.get(key, default.get(key)) for side in (noted, asked))
+            if key not in free.get(section, ()) and was != now:
+                old[f"{section}.{key}"], new[f"{section}.{key}"] = was, now
+    return old, new
 
 
 def refuse_other_settings(
@@ -177,25 +257,14 @@ def _noted(name: StageName, record: Mapping[str, Any]) -> dict[str, Any]:
     return {**stated, **record["summary"].get("settings", {})}
 
 
-def _all_settings(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
+def _with_corpus(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return every section, also empty ones, and the corpus from the table `run`."""
-    sections = {
-        name: getattr(config, name).model_dump(mode="json") for name in type(config).model_fields
-    }
-    return sections | {"run": {key: record.get(key) for key in ("corpus", "synthetic")}}
+    return all_settings(config) | {"run": {key: record.get(key) for key in ("corpus", "synthetic")}}
 
 
 def _unlike(name: StageName, there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """Describe how `here` differs from a stage's record; None if it does not."""
-    defaults = _all_settings(Config(), {})
-    old, new = {}, {}
-    for section, noted in there.items():
-        free = _STATED[name].get(section, frozenset())
-        for key, value in here[section].items():
-            # A key that is not noted was absent or belongs to a later version: it had its default.
-            was = noted.get(key, defaults[section][key])
-            if key not in free and was != value:
-                old[f"{section}.{key}"], new[f"{section}.{key}"] = was, value
+    old, new = settings_apart(there, here, free=_STATED.get(name, {}))
     return difference(old, new) if old else None
 
 
@@ -204,8 +273,9 @@ def _remedy(run: Run, stage: Stage, record: Mapping[str, Any]) -> str:
     copy = run.config_copy
     try:
         tables = sealed_tables(copy.read_bytes())
-        copied = _all_settings(Config.read(copy), tables["run"])
-    except (OSError, ValueError):
+        copied = _with_corpus(Config.read(copy), tables["run"])
+    except (OSError, ValueError, ValenceError):
+        # A copy with a key of another version is whole, but this version cannot use it.
         copied = None
     if copied is not None and _unlike(stage.name, _noted(stage.name, record), copied) is None:
         return f"Copy '{copy}' over it: the run keeps the same content there."

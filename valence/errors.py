@@ -66,6 +66,10 @@ class ModelError(ValenceError):
     """A model folder or checkpoint that is incomplete, damaged or of another version."""
 
 
+class IncompatibleError(ModelError):
+    """A model or regressor that is whole, and that the installed packages cannot read."""
+
+
 class TrainingError(ValenceError):
     """Training that cannot start or continue."""
 

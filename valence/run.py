@@ -15,7 +15,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from valence.config import Config, seal_text, sealed_tables
@@ -149,6 +149,31 @@ class Run:
                 "from what the outputs were made with, the command says so and changes nothing."
             )
         return f"Copy '{copy}' to its place: the run keeps the same content there."
+
+    def is_one(self) -> bool:
+        """Tell a run's folder, by `config.toml` or its copy, from one with other programs' files.
+
+        Raises
+        ------
+        OSError
+            If neither is known to be a run's, and one cannot be read.
+        """
+        unread: OSError | None = None
+        for file in (self.config_file, self.config_copy):
+            try:
+                sealed_tables(read_at_most(file, MOST_BYTES))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                unread = error
+            except ValueError:
+                # It is damaged, or another program's.
+                continue
+            else:
+                return True
+        if unread is not None:
+            raise unread
+        return False
 
     @property
     def config_copy(self) -> Location:
@@ -303,9 +328,7 @@ class Stage:
     @property
     def _root(self) -> str:
         """Return the folder of the run, in the form for a command line."""
-        folder = self.folder
-        parent = folder.path.rpartition("/")[0]
-        return str(replace(folder, path=parent))
+        return str(self.folder.parent)
 
     def require(self) -> dict[str, Any]:
         """Return the record of the finished stage, after checking that all its files exist.

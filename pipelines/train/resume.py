@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.runtime.console import Console
-from valence.chain import FREE, refuse_other_settings
+from valence.chain import FREE, all_settings, refuse_other_settings, settings_apart
 from valence.config import Config, with_former_names
 from valence.errors import (
     ModelError,
@@ -35,17 +35,13 @@ def require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -
     StaleError
         If a setting differs.
     """
-    sections = config.model_dump(mode="json", exclude={"sequence"})
-    there = {name: kept for name, kept in made_of.items() if name in sections}
-    here = {
-        name: {key: value for key, value in sections[name].items() if key in kept}
-        for name, kept in there.items()
-    }
-    standing = run.config().model_dump(mode="json")
-    for name in ("corpus", "labels", "split"):
-        # The configuration omits empty sections.
-        there[name], here[name] = standing.get(name, {}), sections.get(name, {})
-    refuse_other_settings(run.stage("segments"), there, here, asks="training")
+    here, standing = all_settings(config), all_settings(run.config())
+    there = {name: kept for name, kept in made_of.items() if name in here and name != "sequence"}
+    there |= {name: standing[name] for name in ("corpus", "labels", "split")}
+    # Segments depend on the targets alone, and their record notes no other key of this section.
+    here["model"] = {key: here["model"].get(key) for key in there.get("model", {})}
+    old, new = settings_apart(there, here, free=FREE)
+    refuse_other_settings(run.stage("segments"), old, new, asks="training")
 
 
 def newest_state(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +17,15 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
 from valence.config import Config
-from valence.errors import StaleError, UsageError, ValenceError
+from valence.errors import DamagedError, ModelError, StaleError, UsageError, ValenceError
 from valence.metrics import concordance, paired_difference
+from valence.provenance import fingerprint
 from valence.report.build import write_report
 from valence.report.comparison import compare_runs
 from valence.run import Run
 from valence.storage.location import Location
 from valence.sweep.features import Features, read_features, write_features
-from valence.sweep.kept.serialization import save_regressor
+from valence.sweep.kept.serialization import REGRESSOR_FILES, save_regressor
 
 Fake = Callable[..., Run]
 
@@ -342,3 +345,66 @@ def test_runs_of_one_name_are_told_by_their_place(fake: Fake, tmp_path: Path) ->
     runs = [fake("x/run", noise=0.3), fake("y/run", noise=0.4)]
     metrics = compare_runs(runs, Location.parse(tmp_path / "out"))
     assert list(metrics["test"]) == ["x/run", "y/run"]
+
+
+def test_a_folder_called_report_beside_another_program_s_configuration_is_one_s_own(
+    fake: Fake, tmp_path: Path
+) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.4)]
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "config.toml").write_text("[tool]\nname = 'mine'\n")
+    out = Location.parse(project / "report")
+    first = compare_runs(runs, out)
+    assert compare_runs(runs, out) == first
+    _flip(out / "stage.json")
+    with pytest.raises(DamagedError, match="--overwrite"):
+        compare_runs(runs, out)
+    assert compare_runs(runs, out, overwrite=True) == first
+    # Beside a run's configuration it is the place of that run's report, made or not.
+    (project / "config.toml").write_bytes(runs[0].config_file.read_bytes())
+    assert compare_runs(runs, out) == first
+    (out / "stage.json").delete()
+    with pytest.raises(UsageError, match="holds a stage of a run"):
+        compare_runs(runs, out, overwrite=True)
+
+
+def test_a_regressor_of_other_versions_is_left_out_and_the_rest_compared(
+    fake: Fake, tmp_path: Path
+) -> None:
+    runs = [fake("a", noise=0.3), fake("b", noise=0.4), fake("c", noise=0.5)]
+    for run in runs[:2]:
+        run.stage("sweep").begin({"features": "features"})
+        folder = run.folder("sweep")
+        (folder / "results.csv").write_text("scaler,reducer,regressor\nnone,none,dummy\n")
+        (folder / "selection.json").write_json({})
+        pipeline = Pipeline([("r", Ridge())]).fit(np.eye(4), np.ones(4))
+        about = {"target": "valence", "model": None, "steps": {}, "features": "features"}
+        save_regressor(folder / "best", pipeline, columns=4, about=about)
+    best = runs[1].folder("sweep") / "best"
+    _of_other_versions(best.local)
+    for run in runs[:2]:
+        run.stage("sweep").finish({"seconds": 1.0}, [f"best/{name}" for name in REGRESSOR_FILES])
+    out = Location.parse(tmp_path / "out")
+    assert list(compare_runs(runs, out)["best_regressors"]["test"]["runs"]) == ["a"]
+    page = (out / "report.html").read_text()
+    assert "b&#39;s best regressor is not compared" in page or "b's best regressor is not" in page
+    assert "cannot be read by the installed versions" in page
+    # Damage is no matter of versions.
+    _flip(best / "pipeline.skops")
+    with pytest.raises(ModelError, match=r"pipeline\.skops' is damaged"):
+        compare_runs(runs, out)
+
+
+def _of_other_versions(best: Path) -> None:
+    """Let a pipeline, whole and noted as it is, be of a kind that no installed package knows."""
+    file = best / "pipeline.skops"
+    with zipfile.ZipFile(file) as archive:
+        schema = json.loads(archive.read("schema.json"))
+    schema["content"] = {"__loader__": "NoSuchNode"}
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("schema.json", json.dumps(schema))
+    about = json.loads((best / "regressor.json").read_text())
+    del about["digest"]
+    about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (best / "regressor.json").write_text(json.dumps({**about, "digest": fingerprint(about)}))

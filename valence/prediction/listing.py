@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from valence.errors import OutputError, StaleError
@@ -230,7 +230,7 @@ class Listing:
 
     @property
     def _folder(self) -> Location:
-        return replace(self.file, path=self.file.path.rpartition("/")[0])
+        return self.file.parent
 
 
 def _lasting(row: Row) -> Row:

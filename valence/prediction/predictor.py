@@ -180,7 +180,7 @@ class Predictor:
         MissingStageError
             If the training, or the sweep that made the regressor, is not finished.
         DamagedError
-            If the record of the training or of the sweep is lost or damaged.
+            If the record of the training or of the sweep is damaged, or lost in the folder of a run.
         """
         if isinstance(where, Run):
             where = where.root
@@ -192,7 +192,10 @@ class Predictor:
         best = None
         if regressor is not None:
             sweep = Run(root).stage("sweep")
-            folder, record = sweep.folder / "best", sweep.found()
+            folder = sweep.folder / "best"
+            # A model and a regressor that were copied out of a run come without records.
+            of_run = Run(root).is_one() or Run(root).folder("features").exists()
+            record = sweep.found() if of_run else sweep.record()
             if record is not None:
                 sweep.require_finished(record)
             best = load_regressor(folder, record)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from valence import figures
 from valence.config import Config
-from valence.errors import DamagedError, ForeignError, StaleError, UsageError
+from valence.errors import DamagedError, ForeignError, IncompatibleError, StaleError, UsageError
 from valence.formatting import MISSING, Unit, count, interval, number, plural
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
 from valence.report.analysis.results import Evidence, read_evidence
@@ -144,8 +144,8 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
             "The runs share no labelled sequence: no recording, start and label stand in all. "
             "Compare runs of one corpus and one sequence.length."
         )
-    stage.begin(made_of, overwrite=overwrite, wipe=False)
     best, remarks = _regressors(evidence, names)
+    stage.begin(made_of, overwrite=overwrite, wipe=False)
     regressors = {
         split: _compare(
             parts[0],
@@ -230,18 +230,16 @@ def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
 
 def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> None:
     """Raise an error rather than replace files that no comparison wrote."""
-    # A stage with a damaged record is recognised by the run's configuration beside its folder.
-    of_run = (stage.folder / "../config.toml").exists() and stage.folder.name in FORMAT
     try:
         record = stage.record()
         foreign = record is not None and "compared" not in record["made_of"]
     except ForeignError:
         record, foreign = None, True
     except DamagedError:
-        if not (overwrite or of_run):
+        if not (overwrite or _is_of_run(stage.folder)):
             raise
         record, foreign = None, False
-    if of_run or foreign:
+    if foreign or (record is None and _is_of_run(stage.folder)):
         raise UsageError(
             f"'{stage.folder}' holds a stage of a run. Choose a folder of its own for the "
             "comparison."
@@ -256,6 +254,11 @@ def _refuse(stage: Stage, made_of: Mapping[str, Any], *, overwrite: bool) -> Non
             f"'{stage.folder}' holds {' and '.join(standing)} from elsewhere. Add --overwrite to "
             "replace them, or choose another folder."
         )
+
+
+def _is_of_run(folder: Location) -> bool:
+    """Whether a folder without a sound record is the place of a run's stage."""
+    return folder.name in FORMAT and Run(folder.parent).is_one()
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -313,7 +316,12 @@ def _regressors(
         if each.results is None:
             remarks.append(f"{name}: {each.why_no_sweep}")
             continue
-        regressor = load_regressor(each.run.folder("sweep") / "best", each.stages["sweep"])
+        try:
+            regressor = load_regressor(each.run.folder("sweep") / "best", each.stages["sweep"])
+        except IncompatibleError as error:
+            # The file is whole, so the other regressors are still worth a comparison.
+            remarks.append(f"{name}'s best regressor is not compared: {error}")
+            continue
         if regressor.about["target"] == each.target:
             found[name] = regressor
         else:

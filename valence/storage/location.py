@@ -143,6 +143,15 @@ class Location:
         return PurePosixPath(self.path).name
 
     @property
+    def parent(self) -> Location:
+        """The folder that this entry lies in.
+
+        >>> str(Location.parse("/data/run/report").parent)
+        '/data/run'
+        """
+        return Location(self.filesystem, self.path.rpartition("/")[0], self.scheme, self.query)
+
+    @property
     def stem(self) -> str:
         """Return the last part of the path without its suffix."""
         return PurePosixPath(self.path).stem

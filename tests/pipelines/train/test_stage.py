@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from pipelines.train.resume import require_own_segments
+from valence.chain import FREE
 from valence.config import Config
 from valence.errors import (
     ClusterError,
@@ -326,6 +327,7 @@ ray.init(
 )
 from pipelines.runtime.console import Console
 from pipelines.train.stage import train
+from valence.chain import FREE
 from valence.config import Config
 from valence.run import Run
 from valence.storage.location import Location
@@ -548,6 +550,26 @@ def test_a_state_of_another_training_is_refused_without_its_record(
             _train(run, train_config, told)["epoch"]
             == trained[0].stage("train").require()["summary"]["epoch"]
         )
+
+
+def test_segments_of_another_channel_are_not_trained_on(tmp_path: Path) -> None:
+    """The record leaves out the mean; without this, the model would state another channel."""
+    run = Run.at(str(tmp_path / "run"))
+    mean, first = Config(), Config.resolve(Config(), assignments=["preprocess.channel=0"])
+    for made_with, there, other, here in ((mean, "mean", first, 0), (first, 0, mean, "mean")):
+        run.write_config(made_with, {})
+        made_of = {
+            "preprocess": made_with.preprocess.model_dump(
+                mode="json", exclude=set(FREE["preprocess"])
+            ),
+            "model": {"targets": ["valence"]},
+        }
+        require_own_segments(made_of, run, made_with)
+        free = ["preprocess.tasks=3", "model.lstm_hidden=7"]
+        require_own_segments(made_of, run, Config.resolve(made_with, assignments=free))
+        says = f"preprocess.channel is {there} there and {here} here"
+        with pytest.raises(StaleError, match=says):
+            require_own_segments(made_of, run, other)
 
 
 @pytest.mark.parametrize("stated", ["labels.range=[1, 7]", "corpus.subjects=emodb"])

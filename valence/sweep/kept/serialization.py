@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from valence.config import Target
-from valence.errors import ModelError
+from valence.errors import IncompatibleError, ModelError
 from valence.provenance import fingerprint, versions
 from valence.run import Stage
 from valence.storage.kept_file import KeptFile
@@ -140,6 +140,8 @@ def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) ->
     ------
     ModelError
         If a file is missing, damaged or from another sweep, or holds a type that is not trusted.
+    IncompatibleError
+        If all files are whole and the installed packages cannot read the pipeline.
     """
     about, content, kept = _read(folder, record)
     file = kept.file
@@ -155,7 +157,7 @@ def load_regressor(folder: Location, record: Mapping[str, Any] | None = None) ->
         ) from error
     except Exception as error:
         # The errors that a maliciously made file can cause while it is read cannot be listed.
-        raise ModelError(
+        raise IncompatibleError(
             f"'{file}' cannot be read by the installed versions of scikit-learn and xgboost: "
             f"{error!r}. {_remedy(folder)}"
         ) from error
@@ -239,8 +241,7 @@ def _load_as_declared(content: bytes, kept: KeptFile) -> Any:
 
 def _remedy(folder: Location) -> str:
     """Return the sentence that tells how to make `folder`, the `best` of a sweep, again."""
-    sweep = replace(folder, path=folder.path.rpartition("/")[0])
-    return f"Run '{Stage('sweep', sweep).command()}', which makes it again."
+    return f"Run '{Stage('sweep', folder.parent).command()}', which makes it again."
 
 
 def _absent(file: Location, folder: Location) -> ModelError:
