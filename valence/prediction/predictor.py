@@ -180,7 +180,7 @@ class Predictor:
         MissingStageError
             If the training, or the sweep that made the regressor, is not finished.
         DamagedError
-            If the record of the training or of the sweep is damaged, or lost in the folder of a run.
+            If the record of the training or of the sweep is damaged, or lost in a run's folder.
         """
         if isinstance(where, Run):
             where = where.root

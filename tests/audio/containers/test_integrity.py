@@ -3,12 +3,18 @@ from __future__ import annotations
 import io
 import re
 import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from valence.audio.containers import flac
 from valence.audio.containers.integrity import lay_out
 from valence.audio.containers.layout import PartFile
 from valence.audio.decoding import AudioReading, read_header
@@ -60,6 +66,17 @@ def test_an_ogg_stream_has_an_end() -> None:
     for kept in (len(content) - 1, len(content) // 2, 100, 30):
         with pytest.raises(AudioError, match=r"its Ogg stream has no end"):
             _check(content[:kept])
+
+
+@pytest.mark.parametrize("length", range(3, 12))
+def test_less_than_an_id3_tag(tmp_path: Path, length: int) -> None:
+    with pytest.raises(AudioError, match="not audio"):
+        _read(tmp_path, (b"ID3" + bytes(9))[:length])
+
+
+def test_an_ape_tag_without_a_size_ends(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="not audio"):
+        _read(tmp_path, b"APETAGEX" + bytes(24))
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"fLaC" + bytes(50), b"RIFF\0\0\0\0AVI "])
@@ -276,6 +293,155 @@ def test_a_flac_that_is_cut_beyond_what_its_header_tells_of(tmp_path: Path) -> N
     content = _stated(_written("FLAC", "PCM_16"), "FLAC", 0.2)
     with pytest.raises(AudioError, match="its header tells of the first 9600 alone"):
         _read(tmp_path, content[: int(0.8 * len(content))])
+
+
+def _noise(n: int, seed: int = 0) -> bytes:
+    """A FLAC file of 16 bits a sample that cannot be compressed."""
+    y = np.random.default_rng(seed).integers(-(2**15), 2**15, n).astype(np.int16)
+    target = io.BytesIO()
+    soundfile.write(target, y, 16_000, "PCM_16", format="FLAC")
+    return target.getvalue()
+
+
+@contextmanager
+def _at_most_lines(most: int) -> Iterator[None]:
+    """Fail as soon as the FLAC module has run more lines of its own than `most`."""
+    done = 0
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal done
+        if frame.f_code.co_filename != flac.__file__:
+            return None
+        done += event == "line"
+        assert done <= most, f"more than {most} lines of Python were run"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+    assert done > 0
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_cut_flac_is_looked_at_for_one_frame(unknown: bool) -> None:
+    content = bytearray(_noise(1_200_000))
+    if unknown:
+        content[22:26] = bytes(4)
+    cut = bytes(content[:-300_000])
+    assert len(cut) > 2_000_000
+    # A frame has 4096 samples, and each byte of it takes a few lines, once.
+    with _at_most_lines(10 * 2 * 4096):
+        if unknown:
+            with pytest.raises(AudioError, match="is truncated: no whole frame ends it"):
+                _check(cut)
+        else:
+            _check(cut)
+
+
+class _Counted(io.BytesIO):
+    """A file that counts the bytes that are read from it."""
+
+    read_bytes = 0
+
+    def read(self, n: int | None = -1, /) -> bytes:
+        content = super().read(n)
+        self.read_bytes += len(content)
+        return content
+
+
+def test_a_whole_flac_is_not_read_for_its_header() -> None:
+    content = _noise(2_000_000)
+    file = _Counted(content)
+    flac.lay_out_flac(file, len(content), Path("a"))
+    # Two frames at each of 15 places, and one at the end.
+    assert 0 < file.read_bytes < len(content) // 4
+
+
+def test_long_flac_recordings_of_equal_length_in_one_file() -> None:
+    one, other = _noise(700_000), _noise(700_000, seed=1)
+    with pytest.raises(AudioError, match=rf"second recording from byte {len(one)} on"):
+        _check(one + other)
+
+
+def _ape(content: bytes) -> bytes:
+    def end(kind: int) -> bytes:
+        sizes = struct.pack("<IIII", 2000, 32 + len(content), 1, 0x8000_0000 | kind)
+        return b"APETAGEX" + sizes + bytes(8)
+
+    return end(0x2000_0000) + content + end(0)
+
+
+_ID3_AT_THE_END = (*(b"ID3\x04\0\x10\0\0\x01\0", b"\xff\xf8" * 64, b"3DI\x04\0\x10\0\0\x01\0"),)
+
+
+@pytest.mark.parametrize("stated", [None, 0.3, 1])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        _ape(b"\xff\xf8" * 100_000),
+        _ape(b"\xff\xf8" * 200) + b"TAG" + bytes(range(125)),
+        b"LYRICSBEGINabcd000015LYRICS200TAG" + bytes(range(125)),
+        b"TAG+" + bytes(223) + b"TAG" + bytes(range(125)),
+        b"".join(_ID3_AT_THE_END),
+        bytes(50_000),
+        bytes(3000) + _ape(b"abc"),
+    ],
+)
+def test_a_whole_flac_before_tags_or_zeros(
+    tmp_path: Path, behind: bytes, stated: float | None
+) -> None:
+    content = _stated(_written("FLAC", "PCM_16"), "FLAC", stated or 0)
+    y, remarks = _read(tmp_path, content + behind)
+    np.testing.assert_array_equal(y, _Y / np.float32(2**15))
+    assert len(remarks) == (stated != 1)
+
+
+def test_a_frame_that_ends_with_zeros_is_whole() -> None:
+    """Zeros behind the sound are passed over, and a checksum may end with one."""
+    tried = 0
+    for n in range(5000, 9000):
+        content = bytearray(_noise(n))
+        if content[-1]:
+            continue
+        content[22:26] = bytes(4)
+        layout = lay_out(io.BytesIO(content), len(content), Path("a"))
+        with soundfile.SoundFile(PartFile(io.BytesIO(content), layout.parts[0])) as sound:
+            assert len(sound.read()) == n
+        tried += 1
+        if tried == 3:
+            return
+    raise AssertionError("no file ended with a zero")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_long_wav_by_its_order_of_bytes(tmp_path: Path, order: str) -> None:
+    size = 44 + 2**32 + 2000
+    form = b"fmt " + struct.pack(order + "IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+    head = b"WAVE" + form + b"data" + struct.pack(order + "I", 2000)
+    with (tmp_path / "a").open("wb") as file:
+        file.write((b"RIFX" if order == ">" else b"RIFF") + bytes(4) + head)
+        file.truncate(size - 100)
+        file.seek(0, 2)
+        file.write(bytes(range(1, 101)))
+    if order == ">":
+        with pytest.raises(AudioError, match=r"\(RIFX\) that holds 4294969296 bytes of sound"):
+            read_header(Location.parse(tmp_path / "a"))
+    else:
+        assert read_header(Location.parse(tmp_path / "a")).frames == 2**31 + 1000
+
+
+def test_a_compressed_nist_sphere_file_is_no_truncated_one(tmp_path: Path) -> None:
+    content = _written("NIST", "PCM_16")
+    lines = content[:1024].replace(
+        b"sample_coding -s3 pcm", b"sample_coding -s26 pcm,embedded-shorten-v2.00"
+    )
+    assert b"shorten" in lines
+    (tmp_path / "a.sph").write_bytes(lines[:1024].ljust(1024) + b"ajkg" + content[1024:20_000])
+    with pytest.raises(AudioError, match=r"is compressed with shorten\. .* convert the file"):
+        read_header(Location.parse(tmp_path / "a.sph"))
 
 
 @pytest.mark.parametrize("suffix", ["a.wav", "a.sph"])

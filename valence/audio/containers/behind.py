@@ -15,7 +15,7 @@ from valence.audio.containers.mpeg import past_tags
 from valence.errors import AudioError
 from valence.storage.location import Location
 
-_READ = 2**20
+_READ = 2**16
 # Fewer bytes are no sound that anybody would miss, because programs round sizes.
 _LEAST_SOUND = 64
 _RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
@@ -103,7 +103,7 @@ def sound_behind(
             if after > begin:
                 break
         else:
-            return not _blank(file, at, size)
+            return before_zeros(file, at, size) > at
         at = after
     return False
 
@@ -116,10 +116,13 @@ def second_recording(name: Location | Path, at: int) -> AudioError:
     )
 
 
-def _blank(file: BinaryIO, at: int, size: int) -> bool:
-    file.seek(at)
-    while at < size and (piece := file.read(min(_READ, size - at))):
-        if piece.strip(b"\0"):
-            return False
-        at += len(piece)
-    return True
+def before_zeros(file: BinaryIO, start: int, stop: int) -> int:
+    """Find where the zeros that end at `stop` begin, but not before `start`."""
+    while stop > start:
+        begin = max(start, stop - _READ)
+        file.seek(begin)
+        content = file.read(stop - begin).rstrip(b"\0")
+        if content:
+            return begin + len(content)
+        stop = begin
+    return start

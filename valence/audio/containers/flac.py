@@ -6,18 +6,24 @@ The checksum shows whether the file was cut inside a frame. The format is define
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from valence.audio.containers.behind import second_recording
+from valence.audio.containers.behind import before_zeros, second_recording
 from valence.audio.containers.layout import Layout, Part
+from valence.audio.containers.mpeg import before_tags
 from valence.errors import AudioError
 from valence.storage.location import Location
 
-_LAST_FRAME_BYTES = 2**22
+# Bytes of one frame that are no samples: its header, those of eight channels, and its checksum.
+_FRAME_MARGIN = 2**10
+_MOST_FRAME = 2**22
 _READ = 2**20
+# Up to this many zeros at the end may belong to a frame's checksum.
+_CRC_BYTES = 2
+# Places at which frame numbers are compared: they reveal joined files without a full read.
+_PROBES = 16
 # The mark of a FLAC file, and the beginning of its STREAMINFO block with the block's length.
 _BEGIN = b"fLaC\0\0\0\x22"
 
@@ -44,11 +50,8 @@ def _crc16_table() -> list[int]:
 _CRC16 = _crc16_table()
 
 
-def _crc16(data: bytes) -> int:
-    crc = 0
-    for byte in data:
-        crc = (crc << 8 & 0xFF00) ^ _CRC16[crc >> 8 ^ byte]
-    return crc
+# The one byte whose entry of the table ends with a given byte: the checksum is undone with it.
+_UNDO_CRC16 = {entry & 0xFF: byte for byte, entry in enumerate(_CRC16)}
 
 
 def lay_out_flac(file: BinaryIO, size: int, name: Location | Path) -> Layout:
@@ -64,13 +67,16 @@ def lay_out_flac(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     head = file.read(42)
     if len(head) < 42 or head[4] & 0x7F or not int.from_bytes(head[18:21], "big") >> 4:
         return Layout()
-    if (second := _second(file, size)) is not None:
-        raise second_recording(name, second)
-    # The decoder would report an ID3v1 tag at the end, which some programs write, as an error.
-    file.seek(max(0, size - 128))
-    stop = size - 128 if size > 128 and file.read(3) == b"TAG" else size
+    # The decoder would report tags and zeros behind the sound as an error.
+    stop = before_tags(file, len(head), size)
+    zeros = before_zeros(file, len(head), stop)
+    if stop - zeros > _CRC_BYTES:
+        stop = zeros
     stated = (head[21] & 15) << 32 | int.from_bytes(head[22:26], "big")
     counted = _counted(file, stop, head)
+    doubtful = counted != stated or size <= _READ or not _numbers_rise(file, stop, head)
+    if doubtful and (second := _second(file, size)) is not None:
+        raise second_recording(name, second)
     if counted is None and not stated:
         raise AudioError(
             f"'{name}' is truncated: no whole frame ends it, and its header gives no length. "
@@ -105,41 +111,99 @@ def _second(file: BinaryIO, size: int) -> int | None:
     return None
 
 
+def _numbers_rise(file: BinaryIO, stop: int, head: bytes) -> bool:
+    """Tell whether the numbers of the frames rise from each probed place to the next.
+
+    Files of equal length that were joined end with the number that the first header lets expect.
+    """
+    begin = _first_frame(file)
+    file.seek(begin)
+    first = file.read(4)
+    # A frame begins within these bytes wherever they are taken from.
+    span = 2 * _frame_span(head)
+    before = 0
+    for probe in range(1, _PROBES):
+        file.seek(begin + (stop - begin) * probe // _PROBES)
+        piece = file.read(span)
+        at, found = -1, None
+        while found is None:
+            if (at := piece.find(first[:2], at + 1)) < 0:
+                return False
+            found = _frame_like(first, piece[at : at + 17])
+        number = _first_sample(found, head)
+        if number < before:
+            return False
+        before = number
+    return True
+
+
 def _counted(file: BinaryIO, stop: int, head: bytes) -> int | None:
-    """Count samples per channel by the last frame; None if no whole frame ends the file."""
-    tail = _tail(file, stop)
-    at = len(tail)
-    while (at := tail.rfind(b"\xff", 0, at)) >= 0:
-        found = _frame(tail[at : at + 17])
-        if found is not None and _crc16(tail[at:]) == 0:
-            return _first_sample(found, head) + found[1]
+    """Count samples per channel by the last frame; None if no whole frame ends the file.
+
+    The checksum of a frame with its own checksum is 0, also with zeros behind it. It is undone
+    from the end of the file on, so each byte is looked at once, wherever the frame begins.
+    """
+    tail = _tail(file, stop, _frame_span(head))
+    crc = 0
+    for at in range(len(tail) - 1, -1, -1):
+        index = _UNDO_CRC16[crc & 0xFF]
+        crc = (index ^ tail[at]) << 8 | (crc ^ _CRC16[index]) >> 8
+        if crc == 0 and tail[at] == 0xFF:
+            found = _frame(tail[at : at + 17])
+            if found is not None:
+                return _first_sample(found, head) + found[1]
     return None
 
 
 def _begun(file: BinaryIO, stop: int, head: bytes) -> int:
     """Count samples per channel before the last frame that begins; 0 if none is found."""
-    file.seek(4)
-    while len(block := file.read(4)) == 4:
-        file.seek(int.from_bytes(block[1:], "big"), os.SEEK_CUR)
-        if block[0] & 0x80:
-            break
-    # All frames of a file share the blocking strategy, the rate and the bits per sample.
+    file.seek(_first_frame(file))
     first = file.read(4)
-    tail = _tail(file, stop)
+    tail = _tail(file, stop, _MOST_FRAME)
     at = len(tail)
     while len(first) == 4 and (at := tail.rfind(first[:2], 0, at)) >= 0:
-        word = tail[at : at + 4].ljust(4, b"\0")
-        if word[2] & 15 == first[2] & 15 and word[3] & 15 == first[3] & 15:
-            found = _frame(tail[at : at + 17])
-            if found is not None:
-                return _first_sample(found, head)
+        found = _frame_like(first, tail[at : at + 17])
+        if found is not None:
+            return _first_sample(found, head)
     return 0
 
 
-def _tail(file: BinaryIO, stop: int) -> bytes:
-    start = max(0, stop - _LAST_FRAME_BYTES)
+def _first_frame(file: BinaryIO) -> int:
+    """Find the byte behind the blocks of metadata."""
+    at = 4
+    while True:
+        file.seek(at)
+        block = file.read(4)
+        if len(block) < 4:
+            return at
+        at += 4 + int.from_bytes(block[1:], "big")
+        if block[0] & 0x80:
+            return at
+
+
+def _frame_span(head: bytes) -> int:
+    """The most bytes of one frame: those of its bare samples, or more if the header says so."""
+    samples, stated = int.from_bytes(head[10:12], "big"), int.from_bytes(head[15:18], "big")
+    channels = (head[20] >> 1 & 7) + 1
+    bits = ((head[20] & 1) << 4 | head[21] >> 4) + 1
+    # The difference of two channels takes one bit more than each.
+    bare = (samples * (channels * bits + 1) + 7) // 8
+    return min(max(bare, stated) + _FRAME_MARGIN, _MOST_FRAME)
+
+
+def _tail(file: BinaryIO, stop: int, n: int) -> bytes:
+    start = max(0, stop - n)
     file.seek(start)
     return file.read(stop - start)
+
+
+def _frame_like(first: bytes, head: bytes) -> tuple[int, int, bool] | None:
+    """Parse a frame header if it has the blocking, rate and bits that all frames share."""
+    if len(first) < 4 or len(head) < 4 or head[:2] != first[:2]:
+        return None
+    if head[2] & 15 != first[2] & 15 or head[3] & 15 != first[3] & 15:
+        return None
+    return _frame(head)
 
 
 def _first_sample(found: tuple[int, int, bool], head: bytes) -> int:

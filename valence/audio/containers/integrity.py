@@ -34,6 +34,8 @@ _MEDIA = (b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"#!AMR", b"ADIF")
 _MOST_FORM = 2**12
 _MOST_SPHERE = 2**16
 _SPHERE_INTEGER = re.compile(rb"^(\w+) -i (\d+)", re.MULTILINE)
+# The field reads "pcm,embedded-shorten-v2.00", for instance; the samples are counted before that.
+_SPHERE_COMPRESSED = re.compile(rb"^sample_coding -s\d+ .*embedded-([a-z]+)", re.MULTILINE)
 _TO_ITS_END = "its header gives no length, so it was read to its end"
 
 
@@ -56,8 +58,10 @@ def lay_out(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     """
     file.seek(0)
     start = file.read(16)
-    if start[:3] == b"ID3" and find_mpeg(file, 0, size) is None:
-        return _behind_tags(file, size, name)
+    # Less than the head of a tag is none, and nothing stands behind it.
+    by = past_tags(file, 0, size) if start[:3] == b"ID3" else 0
+    if by > 0 and find_mpeg(file, 0, size) is None:
+        return _behind_tags(file, by, size, name)
     magic, kind = start[:4], start[8:12]
     if magic in (b"RIFF", b"RIFX", b"RF64", b"BW64") and kind == b"WAVE":
         return _wave(file, size, name, magic)
@@ -86,9 +90,8 @@ def lay_out(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     return Layout()
 
 
-def _behind_tags(file: BinaryIO, size: int, name: Location | Path) -> Layout:
-    """Lay out the bytes after leading tags as a file of their own."""
-    by = past_tags(file, 0, size)
+def _behind_tags(file: BinaryIO, by: int, size: int, name: Location | Path) -> Layout:
+    """Lay out the bytes after `by` bytes of leading tags as a file of their own."""
     view = cast("BinaryIO", PartFile(file, Part(by, size), closes=False))
     layout = lay_out(view, size - by, name)
     if layout.decoder == "ffmpeg":
@@ -168,6 +171,12 @@ def _wave(file: BinaryIO, size: int, name: Location | Path, magic: bytes) -> Lay
             if not remarks:
                 return Layout()
             if stop - at > 0xFFFF_FFFF:
+                if magic == b"RIFX":
+                    raise AudioError(
+                        f"'{name}' is a big-endian WAV file (RIFX) that holds {stop - at} bytes of "
+                        "sound, more than its length of 32 bits can tell of. Expected less than "
+                        "4 GiB in this format; convert it to RF64, W64 or FLAC."
+                    )
                 part = Part(at, stop, before=_long_head(form, stop - at))
                 return Layout((part,), remarks=remarks)
             true_length = struct.pack(order + "I", stop - at)
@@ -267,6 +276,12 @@ def _nist(file: BinaryIO, size: int, name: Location | Path) -> Layout:
     begin = min(int(head[1]), _MOST_SPHERE)
     file.seek(0)
     text = file.read(begin)
+    if (coding := _SPHERE_COMPRESSED.search(text)) is not None:
+        raise AudioError(
+            f"'{name}' is a NIST SPHERE file whose sound is compressed with "
+            f"{coding[1].decode()}. Expected sound that is not compressed; convert the file to WAV "
+            "first, with sph2pipe for instance."
+        )
     fields = dict(_SPHERE_INTEGER.findall(text))
     channels, width = (int(fields.get(key, 1)) for key in (b"channel_count", b"sample_n_bytes"))
     if b"sample_count" not in fields:

@@ -282,7 +282,9 @@ def _past_tags(reader: _Reader, where: int) -> int:
         elif head[:3] == b"TAG":
             where += 355 if head[3:4] == b"+" and reader.stop - where >= 355 else 128
         elif head[:8] == b"APETAGEX" and len(head) == 32:
-            where += struct.unpack("<I", head[12:16])[0] + (32 if head[23] & 0x20 else 0)
+            # The size counts the 32 bytes of the footer, but for a damaged one.
+            size = max(32, struct.unpack("<I", head[12:16])[0])
+            where += size + (32 if head[23] & 0x20 else 0)
         elif head[:11] == b"LYRICSBEGIN":
             tail = reader.at(where, min(reader.stop - where, _MOST_FOREIGN))
             end = tail.find(b"LYRICS200")
@@ -296,6 +298,25 @@ def _past_tags(reader: _Reader, where: int) -> int:
 def past_tags(file: BinaryIO, at: int, stop: int) -> int:
     """Return the offset after the ID3, APE and Lyrics tags at `at`; without tags, `at`."""
     return _past_tags(_Reader(file, at, stop), at)
+
+
+def before_tags(file: BinaryIO, start: int, stop: int) -> int:
+    """Find where the ID3, APE and Lyrics tags that end at `stop` begin, but not before `start`."""
+    while True:
+        file.seek(max(start, stop - 355))
+        tail = file.read(stop - max(start, stop - 355))
+        size = 0
+        if tail[-128:-125] == b"TAG":
+            size = 355 if tail[:4] == b"TAG+" else 128
+        elif tail[-32:-24] == b"APETAGEX":
+            size = struct.unpack("<I", tail[-20:-16])[0] + (32 if tail[-9] & 0x80 else 0)
+        elif tail[-10:-7] == b"3DI":
+            size = 20 + (tail[-4] << 21 | tail[-3] << 14 | tail[-2] << 7 | tail[-1])
+        elif tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
+            size = 15 + int(tail[-15:-9])
+        if not 0 < size <= stop - start:
+            return stop
+        stop -= size
 
 
 def _looks_cut(word: bytes, left: int) -> bool:
