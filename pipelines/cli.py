@@ -303,7 +303,9 @@ def report(
         from valence.report.build import write_report
 
         run = Run.at(runs[0])
-        write_report(run, overwrite=overwrite)
+        written = write_report(run, overwrite=overwrite)
+        for remark in written["remarks"]:
+            told.say(f"report: {remark}")
         told.say(f"report: {run.folder('report') / 'report.html'}")
         return
     from valence.report.comparison import compare_runs
@@ -386,7 +388,8 @@ def export(
 ) -> None:
     """Write what other people's code reads: the study's `.npz` files, or the model as ONNX."""
     target = Run.at(run)
-    config = require_own_config(target)
+    # Neither export reads the features or the sweep.
+    config = require_own_config(target, before="features")
     told = Console()
     if npz is None and onnx is None:
         raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
@@ -446,6 +449,8 @@ def _all_stages(
     from valence.report.closing import closing_lines
 
     written = write_report(run, overwrite=overwrite)
+    for remark in written["remarks"]:
+        console.say(f"report: {remark}")
     console.say(f"report: {run.folder('report') / 'report.html'}")
     for line in closing_lines(written["metrics"]):
         console.say(line)
