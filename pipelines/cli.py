@@ -258,7 +258,9 @@ def report(
         from valence.report.build import write_report
 
         run = Run.at(runs[0])
-        write_report(run, overwrite=overwrite)
+        written = write_report(run, overwrite=overwrite)
+        for remark in written["remarks"]:
+            console.say(f"report: {remark}")
         console.say(f"report: {run.folder('report') / 'report.html'}")
         return
     from valence.report.comparison import compare_runs
@@ -364,7 +366,8 @@ def export(
 ) -> None:
     """Export a run for other programs: the study's `.npz` files, or the model as ONNX."""
     target = Run.at(run)
-    config = require_own_config(target)
+    # Neither export reads the features or the sweep.
+    config = require_own_config(target, before="features")
     console = Console()
     if npz is None and onnx is None:
         raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
@@ -424,6 +427,8 @@ def _all_stages(
     from valence.report.closing import closing_lines
 
     written = write_report(run, overwrite=options.overwrite)
+    for remark in written["remarks"]:
+        console.say(f"report: {remark}")
     console.say(f"report: {run.folder('report') / 'report.html'}")
     for line in closing_lines(written["metrics"]):
         console.say(line)

@@ -537,6 +537,10 @@ def test_what_a_report_wrote_and_is_damaged_is_made_again(
                 _keep_times(file, damaged)
                 with pytest.raises(Again):
                     write_report(run)
+                if name == "model/README.md":
+                    # It may have been edited, so it was renamed before the work began.
+                    assert not file.exists()
+                    file.with_name("README.md.damaged").rename(file)
             _keep_times(file, whole)
         write_report(run)
     card, metrics = Path(run.model.path, "README.md"), Path(run.folder("report").path)
@@ -547,6 +551,27 @@ def test_what_a_report_wrote_and_is_damaged_is_made_again(
     assert write_report(run)["metrics"]["deep"] == _json(reported)["deep"]
     assert _json(run)["deep"] == _json(reported)["deep"]
     assert card.read_bytes() == whole
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_edited_card_is_kept_under_another_name(
+    reported: Run, tmp_path: Path, overwrite: bool
+) -> None:
+    run = _copy(reported, tmp_path / "run")
+    card = run.model / "README.md"
+    whole = card.read_text()
+    assert write_report(run, overwrite=overwrite)["remarks"] == []
+    assert not card.aside.exists()
+    edited = f"{whole}\nDo not use it for interviews.\n"
+    card.write_text(edited)
+    remarks = write_report(run, overwrite=overwrite)["remarks"]
+    assert card.aside.read_text() == edited
+    assert "interviews" not in card.read_text()
+    assert len(remarks) == 1
+    assert f"'{card}' was not as the last report wrote it" in remarks[0]
+    assert "renamed to 'README.md.damaged'" in remarks[0]
+    # The new card is known again.
+    assert write_report(run)["remarks"] == []
 
 
 def _change_a_digit(file: Path, number: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from valence.config import Config
+from valence.errors import DamagedError, OutputError
 from valence.formatting import duration
 from valence.model.quality import EVALUATION, is_evaluated, read_quality, write_evaluation
 from valence.model.serialization import CARD, load_own_model
@@ -38,7 +39,8 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     because they state the scores. A finished report of the same results is kept, except in three
     cases: it was written before there was a sweep; it could not measure robustness; or one of its
     files is missing or was changed. To find changes, all files are read and compared with their
-    stored digests.
+    stored digests. A card that was edited since a report wrote it is renamed to
+    `README.md.damaged` first.
 
     Parameters
     ----------
@@ -49,7 +51,8 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
 
     Returns
     -------
-    The summary in `stage.json`, and the content of `metrics.json` under the key `metrics`.
+    The summary in `stage.json`, the content of `metrics.json` under the key `metrics`, and under
+    `remarks` what the user must know about renamed files.
 
     Raises
     ------
@@ -59,6 +62,8 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         If the folder holds a report of other results and `overwrite` is False.
     ModelError
         If the run's model is damaged, or is not the model that the run's training made.
+    OutputError
+        If an edited card cannot be renamed.
     """
     began = time.monotonic()
     evidence = read_evidence(run)
@@ -66,14 +71,18 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     model, description = load_own_model(run)
     stage = run.stage("report")
     folder = run.folder("report")
-    state = stage.begin(_made_of(evidence), overwrite=overwrite or _may_go(stage))
+    made_of, may_go = _made_of(evidence), overwrite or _may_go(stage)
+    state = stage.standing(made_of, overwrite=may_go)
     if state == "done":
         record = stage.record()
         assert record is not None, "what is done has a record"
         summary: dict[str, Any] = record["summary"]
         if not overwrite and _is_whole(stage, summary, run, description.sha256):
-            return {**summary, "metrics": parse_json((folder / "metrics.json").read_bytes())}
-        stage.begin(_made_of(evidence), again=True)
+            metrics = parse_json((folder / "metrics.json").read_bytes())
+            return {**summary, "metrics": metrics, "remarks": []}
+    # The record that tells an edited card goes with `begin`.
+    remarks = _set_edited_card_aside(stage, run.model / CARD)
+    stage.begin(made_of, overwrite=may_go, again=state == "done")
     findings = find(evidence)
     examples = read_examples(evidence, model)
     found = measure(evidence, Predictor(model, description))
@@ -144,7 +153,36 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         "not_measured": robustness.get("skipped"),
     }
     stage.finish(summary, files)
-    return {**summary, "metrics": metrics}
+    return {**summary, "metrics": metrics, "remarks": remarks}
+
+
+def _set_edited_card_aside(stage: Stage, card: Location) -> list[str]:
+    """Rename a model's card that is not as the last report wrote it, and say so.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be renamed.
+    """
+    try:
+        record = stage.record()
+    except DamagedError:
+        # The report is to be overwritten, and nothing tells what the card was.
+        return []
+    summary = {} if record is None else record["summary"]
+    noted = summary.get("beside_the_model", {}).get(CARD)
+    if noted is None or not card.exists() or digest_of(card) == noted:
+        return []
+    aside = card.set_aside()
+    if aside is None:
+        raise OutputError(
+            f"'{card}' is not as the last report wrote it, and it cannot be renamed. Expected to "
+            "keep it under another name before a new card is written: move it away."
+        )
+    return [
+        f"'{card}' was not as the last report wrote it. It was renamed to '{aside.name}', and a "
+        "new card was written: take over from there what you need."
+    ]
 
 
 def _may_go(stage: Stage) -> bool:
