@@ -20,7 +20,6 @@ from valence.report.analysis.results import Evidence, read_evidence
 from valence.report.analysis.robustness import NO_LABELS, Robustness, measure
 from valence.report.analysis.runtimes import costs, machine
 from valence.report.analysis.scores import find, metrics_json, predictions
-from valence.report.comparison import compare_runs
 from valence.report.model_card import evaluation, model_card
 from valence.report.page import sections as story
 from valence.report.page.render import Page
@@ -28,8 +27,6 @@ from valence.run import FORMAT, Run, Stage
 from valence.storage.kept_file import parse_json
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of
-
-__all__ = ["compare_runs", "write_report"]
 
 
 def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
