@@ -511,7 +511,8 @@ def test_a_long_recording_is_made_by_several_tasks(
     process_recording(jobs[0], alone, config)
     store = SegmentStore(Location.parse(tmp_path / "parts"))
     came = list(process_recordings(jobs, store, config, sizes={}, selector={}, replace=False))
-    assert [type(each).__name__ for each in came] == ["PartOutcome", "PartOutcome", "RecordingOutcome"]
+    made = ["PartOutcome", "PartOutcome", "RecordingOutcome"]
+    assert [type(each).__name__ for each in came] == made
     assert store.file(name).read_bytes() == alone.file(name).read_bytes()
     summary = _preprocess(corpus, tmp_path / "run", config)
     assert summary["rejected"] == 0
