@@ -29,6 +29,7 @@ import pipelines.extract
 import pipelines.predict
 import pipelines.preprocess.stage
 import pipelines.runtime.nodes
+import pipelines.runtime.shared_storage
 import pipelines.sweep.stage
 import pipelines.sweep.trials
 import pipelines.train.placement
@@ -250,6 +251,7 @@ def _alone(inputs: str = "") -> Iterator[None]:
     with ExitStack() as stack:
         for target, attribute, value in (
             (pipelines.runtime.nodes, "living_nodes", lambda: [_NODE]),
+            (pipelines.runtime.shared_storage, "living_nodes", lambda: [_NODE]),
             (pipelines.train.placement, "living_nodes", lambda: [_NODE]),
             (pipelines.preprocess.stage, "process_recordings", _process),
             (pipelines.extract, "_outcomes", _extract),

@@ -244,7 +244,7 @@ def test_a_state_of_another_format_is_an_error(
     folder: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("valence.model.serialization.FORMAT", 99)
+        patch.setattr("valence.training.checkpoint.FORMAT", 99)
         _save(folder, 1)
     with pytest.raises(ModelError, match="format 99"):
         load_state(folder)
@@ -265,7 +265,7 @@ _save(folder, 2)
 
 
 def test_a_disk_that_is_full_keeps_the_last_state(folder: Location) -> None:
-    code = _FILL.format(tests=str(Path(__file__).parents[1]), folder=str(folder))
+    code = _FILL.format(tests=str(Path(__file__).parent), folder=str(folder))
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert "TrainingError: The state of the training could not be written" in ran.stderr
