@@ -550,7 +550,7 @@ def test_the_products_commands_are_ones_that_it_takes() -> None:
     for name, *arguments in found:
         context = commands[name].make_context(name, list(arguments))
         assert context.params["out"]
-        Config.resolve(Config(), assignments=context.params["set_"] or ())
+        Config.resolve(Config(), assignments=context.params["assignments"] or ())
 
 
 def test_keys_of_the_configuration_that_the_page_names_exist() -> None:
