@@ -93,7 +93,8 @@ def test_a_long_recording_on_an_object_store(
     alone, store = SegmentStore(bucket / "long/alone"), SegmentStore(bucket / "long/store")
     assert process_recording(job, alone, config).status == "ok"
     came = list(process_recordings([job], store, config, sizes={}, selector={}, replace=False))
-    assert [type(each).__name__ for each in came] == ["PartOutcome", "PartOutcome", "Outcome"]
+    made = ["PartOutcome", "PartOutcome", "RecordingOutcome"]
+    assert [type(each).__name__ for each in came] == made
     assert store.file("08").read_bytes() == alone.file("08").read_bytes()
     assert not (store.root / "parts/08").exists()
 
