@@ -173,7 +173,7 @@ def test_each_combination_is_counted_once_by_what_became_of_it(
 ) -> None:
     counted: list[str] = []
     metrics = SimpleNamespace(count_combination=counted.append)
-    monkeypatch.setattr("pipelines.sweep.trials.stage_metrics", lambda: metrics)
+    monkeypatch.setattr("pipelines.sweep.monitor.stage_metrics", lambda: metrics)
 
     def trial(name: str, status: str = "") -> Any:
         return SimpleNamespace(
