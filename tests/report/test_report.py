@@ -23,6 +23,7 @@ from sklearn.dummy import DummyRegressor
 from sklearn.pipeline import Pipeline
 
 from pipelines.cli import _DEMO_SETTINGS, _resolve
+from pipelines.options import StageOptions
 from valence.config import Config
 from valence.corpus.subjects import unknown_subjects
 from valence.errors import DamagedError, MissingStageError, ModelError, StaleError
@@ -295,7 +296,7 @@ def _again(options: list[str], *, otherwise: Config) -> Config:
     """The configuration that a command line with these options comes to."""
     given = dict(zip(options[::2], options[1::2], strict=True))
     target = Run.at(given["--out"])
-    return _resolve(target, given["--config"], None, None, otherwise=otherwise)
+    return _resolve(target, StageOptions(config=given["--config"]), otherwise=otherwise)
 
 
 def test_what_chose_the_regressor_is_what_is_told(reported: Run, tmp_path: Path) -> None:

@@ -313,6 +313,6 @@ def test_a_recording_that_is_lost_or_a_folder_is_named_with_what_mends_it(tmp_pa
     store.write_recordings(_rows())
     file = store.file("2")
     file.local.mkdir(parents=True)
-    for says in (r"is damaged: it is a folder\. It was renamed to", r"is missing\. Damaged as it"):
+    for says in (r"is damaged: it is a folder\. It was renamed to", r"is missing\. It was damaged"):
         with pytest.raises(DamagedError, match=rf"2\.parquet' {says}.*valence preprocess .* --out"):
             list(store.blocks("2"))
