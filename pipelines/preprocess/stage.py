@@ -37,7 +37,7 @@ _BESIDE = ("corpus", "labels", "split")
 
 @dataclass(frozen=True)
 class PreprocessingPlan:
-    """What preprocessing is to do, once nothing speaks against it.
+    """The work of preprocessing, decided before anything is changed.
 
     Attributes
     ----------

@@ -62,7 +62,7 @@ _ROUNDS = 2
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What a sweep is to do, once nothing speaks against it.
+    """The work of a sweep, decided before anything is changed.
 
     Attributes
     ----------

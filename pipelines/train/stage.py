@@ -210,8 +210,7 @@ def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     for clause in plan.opening.lost:
         console.say(f"train: {clause}, and is made again from the state")
     plan.opening.begin(anew=plan.anew)
-    # From here on the run has this configuration. If it were accepted only after the model is
-    # written, a kill in between would leave a model beside another configuration.
+    # A kill between the model and its configuration would leave a model beside another one.
     run.accept("train", config)
     # Claimed only when the work begins: a call without room on the cluster disturbs no other.
     claim = Claim(plan.folder)
