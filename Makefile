@@ -1,4 +1,4 @@
-# Two commands for a fresh clone: `make demo` and `make test`. Each makes .venv and installs first.
+# For a fresh clone: `make demo`, `make test`, `make test-all`. Each makes .venv and installs first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,14 +15,14 @@ test: lint
 	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-ray test-others
 
 test-ray: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'ray and not cluster'
+	$(VENV)/bin/pytest -m 'ray and not cluster and not kills'
 
 test-others: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'not ray and not cluster'
+	$(VENV)/bin/pytest -m 'not ray and not cluster and not kills'
 
-# One after another: each has a Ray of its own, some of them several nodes.
+# One after another: each has a Ray of its own, some of them several nodes; or kills many processes.
 test-rest: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m cluster
+	$(VENV)/bin/pytest -m 'cluster or kills'
 
 test-all: test test-rest
 

@@ -21,7 +21,7 @@ from tests.helpers import replacing
 from tests.helpers.killing import Killed, KillingServer, in_child, killing_server
 from valence.storage.location import Location
 
-pytestmark = [pytest.mark.faults]
+pytestmark = [pytest.mark.faults, pytest.mark.kills]
 
 # A message that helps names a command of this program, or what the same command is to be given.
 _REMEDY = re.compile(r"'valence \w+|--overwrite")
