@@ -203,7 +203,7 @@ def files(place: Location, under: str = "") -> Iterator[tuple[str, bytes]]:
 
 
 # Keys whose values differ from call to call: in all JSON files, and in files of one name.
-_PASSING = {"seconds", "times", "machine", "digest", "former"}
+_PASSING = {"seconds", "times", "machine", "digest", "former", "command"}
 _PASSING_IN = {"prediction.json": {"status"}, "regressor.json": {"sha256"}}
 # The path of a root, which is called `run`.
 _ROOT = re.compile(rb'(s3:/)?/[^" ]*?/run\b')
@@ -522,6 +522,9 @@ def _all_but_report(inputs: Location, root: Location) -> None:
 
 def _other_features(inputs: Location, root: Location) -> None:
     _extract_with("sequence.stride=2")(inputs, root, True)
+    # A training with this stride would have stated it.
+    run = Run(root)
+    run.write_config(_with("sequence.stride=2"), run.record())
 
 
 def _write_report(inputs: Location, root: Location, overwrite: bool) -> None:
