@@ -69,9 +69,16 @@ class Cluster:
         return process
 
     def add_worker(self, *, cpus: int = 2, role: str = "cpu") -> subprocess.Popen[bytes]:
-        """Start a node that works."""
+        """Start a node that works.
+
+        It has a folder of its own, as on a machine of its own: a node that unpacks a job's files
+        removes what stands there, and the job's driver on the head may be reading it.
+        """
         return self.start(
-            f"--address={self.gcs}", f"--num-cpus={cpus}", f"--labels=valence.role={role}"
+            f"--address={self.gcs}",
+            f"--num-cpus={cpus}",
+            f"--labels=valence.role={role}",
+            f"--temp-dir={self.folder}/{len(self.processes)}",
         )
 
     def stop(self) -> None:
@@ -100,7 +107,7 @@ class Cluster:
         """`ray job submit`; its exit status and what it printed."""
         ran = self.run(
             str(_RAY), "job", "submit", *([] if wait else ["--no-wait"]), "--submission-id", job,
-            "--working-dir", ".", "--runtime-env-json", json.dumps({"excludes": ["/tests"]}),
+            "--working-dir", ".", "--runtime-env-json", json.dumps({"excludes": ["/.git", "/tests"]}),
             "--", "python", "-m", "pipelines", *arguments,
         )  # fmt: skip
         return ran.returncode, ran.stdout + ran.stderr
