@@ -29,8 +29,8 @@ _INPUTS: dict[StageName, dict[str, tuple[StageName, str]]] = {
 }
 
 # Keys of [preprocess] and [train] that change the speed, the place or the patience of the work and
-# not its results. There is one exception: the last batch of a pool is left out if it has fewer runs
-# than there are workers.
+# not its results. There is one exception: the last batch of a pool is left out if it has fewer
+# groups of windows than there are workers.
 FREE = {
     "preprocess": frozenset({"tasks", "cpus_per_task", "max_rejected_share"}),
     "train": frozenset({"workers", "gpus", "compile", "residency", "host_gib", "max_failures"}),
@@ -101,23 +101,17 @@ def require_chain(run: Run, *needed: StageName) -> dict[StageName, dict[str, Any
 
 
 def _require_own_sequences(run: Run, records: Mapping[StageName, Mapping[str, Any]]) -> None:
-    """Refuse features of other sequences than the model was trained on: older versions made some.
+    """Raise `StaleError` for features of other sequences than the training's.
 
-    Raises
-    ------
-    StaleError
-        If it is so.
+    Older versions made such features on request.
     """
-    if not {"train", "features"} <= records.keys():
+    sequence = {name: _noted(name, record).get("sequence") for name, record in records.items()}
+    trained, extracted = sequence.get("train"), sequence.get("features")
+    if trained is None or extracted is None:
         return
-    trained, extracted = (
-        {key: value for key, value in _noted(name, records[name]).items() if key == "sequence"}
-        for name in get_args(StageName)
-        if name in ("train", "features")
+    old, new = settings_apart(
+        {"sequence": extracted}, {"sequence": trained}, free=_STATED["features"]
     )
-    if not (trained and extracted):
-        return
-    old, new = settings_apart(extracted, trained, free=_STATED["features"])
     if old:
         stage = run.stage("features")
         found, expected = (

@@ -14,11 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from valence.uncertainty import (
-    interval_of_ccc,
-    interval_of_difference,
-    sums_by_subject,
-)
+from valence.uncertainty import interval_of_ccc, interval_of_difference, sums_by_subject
 
 Array = NDArray[np.float64]
 

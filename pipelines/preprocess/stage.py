@@ -210,9 +210,9 @@ def _leave(plan: PreprocessingPlan, console: Console) -> dict[str, Any] | None:
     were written are set aside.
     """
     stage, store = plan.opening.stage, plan.store
-    summary = plan.opening.summary | {"settings": plan.settings}
+    summary = plan.opening.summary | {"settings": plan.settings, "subjects": plan.subjects}
     if summary != plan.opening.summary:
-        # Another place of the corpus, or another rule that divides it alike.
+        # Another place of the corpus, or another rule or table that divides it alike.
         stage.amend(summary)
     for name, what in sorted(plan.amiss.items()):
         file = stage.folder / name
@@ -221,10 +221,6 @@ def _leave(plan: PreprocessingPlan, console: Console) -> dict[str, Any] | None:
             file.delete()
     if not (plan.is_current and _holds_tables(store, stage, summary, plan.config, console)):
         return None
-    if summary.get("subjects") != plan.subjects:
-        # A table of subjects that changes no subject still says how they are known.
-        summary = {**summary, "subjects": plan.subjects}
-        stage.amend(summary)
     frame = store.recordings()
     usable = frame[frame["status"] == "ok"]
     tell_remarks(console, dict(zip(usable["Id"], usable["remarks"], strict=True)))

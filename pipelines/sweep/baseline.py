@@ -7,17 +7,12 @@ import ray
 from numpy.typing import NDArray
 from ray import ObjectRef
 
-from pipelines.runtime.nodes import (
-    Selector,
-)
+from pipelines.runtime.nodes import Selector
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.sweep.features import concatenate
 from valence.sweep.functionals import functionals
-from valence.sweep.transforms import (
-    Array,
-    Division,
-)
+from valence.sweep.transforms import Array, Division
 
 
 def start_functionals(run: Run, division: Division, selector: Selector) -> ObjectRef | None:
@@ -25,9 +20,9 @@ def start_functionals(run: Run, division: Division, selector: Selector) -> Objec
 
     Return None if the run no longer has its segments.
     """
-    store = SegmentStore(run.folder("segments"))
-    if not store.root.exists():
+    if run.stage("segments").found() is None:
         return None
+    store = SegmentStore(run.folder("segments"))
     made_of = run.stage("features").require()["made_of"]
     # The features decide the length, whatever this call's configuration says.
     length = made_of["sequence"]["length"]

@@ -12,17 +12,10 @@ from pipelines.sweep.work import SweepWork
 from valence.config import Config
 from valence.run import Run
 from valence.sweep.fitting import assemble
-from valence.sweep.grid import (
-    Combination,
-)
+from valence.sweep.grid import Combination
 from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.kept.serialization import save_regressor
-from valence.sweep.transforms import (
-    Division,
-    training_target,
-    transform,
-    untransformed,
-)
+from valence.sweep.transforms import Division, training_target, transform, untransformed
 
 
 def keep_best(

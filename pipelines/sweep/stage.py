@@ -41,20 +41,12 @@ from valence.storage.location import Location
 from valence.sweep.features import read_features
 from valence.sweep.fitting import expected_seconds, thin
 from valence.sweep.functionals import functionals_outcome
-from valence.sweep.grid import (
-    Combination,
-    combinations,
-)
+from valence.sweep.grid import Combination, combinations
 from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
 from valence.sweep.kept.results import RESULTS_FILE, SELECTION_FILE, read_results, read_selection
 from valence.sweep.kept.serialization import REGRESSOR_FILES, require_regressor
 from valence.sweep.model_selection import check_rows, constant_outcome, rank, select, tabulate
-from valence.sweep.transforms import (
-    Division,
-    divide,
-    training_target,
-    untransformed,
-)
+from valence.sweep.transforms import Division, divide, training_target, untransformed
 
 # A combination that is lost with its worker, its node or for want of memory is tried once more.
 _ROUNDS = 2
@@ -229,12 +221,19 @@ def _shortcomings(summary: Mapping[str, Any]) -> list[str]:
 
 def _leave(plan: SweepPlan, console: Console) -> dict[str, Any]:
     """Accept the results that stand there; returns their summary."""
-    plan.run.accept("sweep", plan.config)
+    _accept(plan)
     summary = plan.opening.summary
     lacks = _shortcomings(summary)
     hint = f"; {'; '.join(lacks)}; --overwrite tries again" if lacks else ""
     console.say(f"sweep: nothing to do{hint}")
     return summary
+
+
+def _accept(plan: SweepPlan) -> None:
+    """Take the settings over into the run, which is resumed with them from here on."""
+    # Where only the features of a run were kept, there is no configuration to keep up to date.
+    if plan.run.config_file.exists():
+        plan.run.accept("sweep", plan.config)
 
 
 def _say_why_again(plan: SweepPlan, console: Console) -> None:
@@ -249,9 +248,7 @@ def _begin(plan: SweepPlan) -> OutcomeStore:
     """Claim the folder and remove what does not belong to this sweep; returns what is kept."""
     opening = plan.opening
     opening.begin()
-    if plan.run.config_file.exists():
-        # Accepted: from here on the run is one of this configuration, and is resumed as such.
-        plan.run.accept("sweep", plan.config)
+    _accept(plan)
     store = OutcomeStore(plan.folder / "combinations")
     if opening.overwrite or (opening.standing != "resumed" and not opening.lost):
         # A failure under another configuration, such as a shorter limit, says nothing here.

@@ -29,12 +29,7 @@ from valence.storage.location import Location
 from valence.sweep.fitting import average, evaluate
 from valence.sweep.kept.outcomes import TrialOutcome
 from valence.sweep.mutual_information import mutual_information
-from valence.sweep.transforms import (
-    Array,
-    TransformCache,
-    Transformed,
-    TransformError,
-)
+from valence.sweep.transforms import Array, TransformCache, Transformed, TransformError
 
 # Time to start a worker, mostly for imports.
 _START_SECONDS = 2.5

@@ -14,18 +14,9 @@ from valence.config import StepConfig, SweepConfig
 from valence.provenance import fingerprint, versions
 from valence.run import FORMAT
 from valence.sweep.fitting import working_bytes
-from valence.sweep.grid import (
-    KERNEL_MACHINES,
-    Combination,
-    Engine,
-    engine_of,
-    regressor_parts,
-)
+from valence.sweep.grid import KERNEL_MACHINES, Combination, Engine, engine_of, regressor_parts
 from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
-from valence.sweep.kept.serialization import (
-    dump,
-    load,
-)
+from valence.sweep.kept.serialization import dump, load
 from valence.sweep.transforms import (
     Array,
     Transformed,

@@ -8,18 +8,11 @@ from typing import Any
 from pipelines.runtime.console import Console
 from valence.chain import FREE, all_settings, refuse_other_settings, settings_apart
 from valence.config import Config, with_former_names
-from valence.errors import (
-    ModelError,
-    StaleError,
-)
+from valence.errors import ModelError, StaleError
 from valence.provenance import difference, fingerprint
 from valence.run import Run
 from valence.storage.location import Location
-from valence.training.checkpoint import (
-    TrainingState,
-    load_state,
-    state_bytes,
-)
+from valence.training.checkpoint import TrainingState, load_state, state_bytes
 
 
 def require_own_segments(made_of: Mapping[str, Any], run: Run, config: Config) -> None:

@@ -40,13 +40,7 @@ from pipelines.train.resume import (
 from pipelines.train.worker import WorkerSettings, train_worker, writing
 from valence.chain import require_chain
 from valence.config import Config
-from valence.errors import (
-    ClusterError,
-    DamagedError,
-    ModelError,
-    TrainingError,
-    ValenceError,
-)
+from valence.errors import ClusterError, DamagedError, ModelError, TrainingError, ValenceError
 from valence.model.serialization import export_model, load_model
 from valence.provenance import fingerprint
 from valence.run import Opening, Run, Stage

@@ -14,25 +14,16 @@ from ray.train.torch import get_device
 
 from pipelines.train.ownership import Claim
 from pipelines.train.placement import LIVE, Placement
-from pipelines.train.resume import (
-    own_state,
-)
+from pipelines.train.resume import own_state
 from pipelines.train.streaming import StreamingSource
 from valence.config import Config
-from valence.errors import (
-    DamagedError,
-    TrainingError,
-    ValenceError,
-)
+from valence.errors import DamagedError, TrainingError, ValenceError
 from valence.model.acceleration import precision_on
 from valence.model.distributed import gather, rank, world_size
 from valence.model.serialization import export_model
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
-from valence.training.checkpoint import (
-    TrainingState,
-    save_state,
-)
+from valence.training.checkpoint import TrainingState, save_state
 from valence.training.data.batches import Source
 from valence.training.data.capacity import Members, Residency
 from valence.training.data.in_memory import ResidentSource

@@ -105,9 +105,10 @@ class Cluster:
 
     def submit(self, *arguments: str, job: str, wait: bool = True) -> tuple[int, str]:
         """`ray job submit`; its exit status and what it printed."""
+        uploaded = json.dumps({"excludes": ["/.git", "/tests"]})
         ran = self.run(
             str(_RAY), "job", "submit", *([] if wait else ["--no-wait"]), "--submission-id", job,
-            "--working-dir", ".", "--runtime-env-json", json.dumps({"excludes": ["/.git", "/tests"]}),
+            "--working-dir", ".", "--runtime-env-json", uploaded,
             "--", "python", "-m", "pipelines", *arguments,
         )  # fmt: skip
         return ran.returncode, ran.stdout + ran.stderr

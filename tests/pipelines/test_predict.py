@@ -24,13 +24,7 @@ from pipelines.runtime.console import Console
 from tests.helpers.processes import kill_with_descendants, wait_for
 from valence.audio.standardization import Standardizer
 from valence.config import Config
-from valence.errors import (
-    CorpusError,
-    ModelError,
-    StaleError,
-    UsageError,
-    ValenceError,
-)
+from valence.errors import CorpusError, ModelError, StaleError, UsageError, ValenceError
 from valence.model.network import ValenceModel
 from valence.model.quality import write_evaluation
 from valence.model.serialization import export_model, read_description

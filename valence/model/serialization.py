@@ -30,11 +30,7 @@ from valence.model.card import Card
 from valence.model.network import ValenceModel
 from valence.provenance import fingerprint, versions
 from valence.run import Run
-from valence.storage.kept_file import (
-    KeptFile,
-    parse_json,
-    require_table,
-)
+from valence.storage.kept_file import KeptFile, parse_json, require_table
 from valence.storage.location import Location
 
 Weights = dict[str, Tensor]
@@ -285,22 +281,30 @@ def load_own_model(run: Run) -> tuple[ValenceModel, ModelDescription]:
     Raises
     ------
     ModelError
-        If the training ended with another model, or in the cases that `load_model` names.
+        If there is no model, if the training ended with another one, or in the cases that
+        `load_model` names.
     MissingStageError
         If the run's training is not finished.
     DamagedError
         If the record of the training is lost or damaged.
     """
-    model, description = load_model(run.model)
     stage = run.stage("train")
     record = stage.found()
     if record is not None:
+        # A training that is at work, or was killed, may have left the model of an earlier one.
         stage.require_finished(record)
-        if record["summary"].get("digest", description.sha256) != description.sha256:
-            raise ModelError(
-                f"'{run.model}' does not hold the model that '{stage.folder}' ended with. Restore "
-                f"it, or run '{stage.command()}', which writes it again from the training's state."
-            )
+    if not (run.model / _DESCRIPTION).exists():
+        raise ModelError(
+            f"'{run.root}' holds no model. Expected the folder of a run whose training is "
+            f"finished, or a folder with {_DESCRIPTION} and {_WEIGHTS}. {_REMEDY}"
+        )
+    model, description = load_model(run.model)
+    noted = None if record is None else record["summary"].get("digest")
+    if noted not in (None, description.sha256):
+        raise ModelError(
+            f"'{run.model}' does not hold the model that '{stage.folder}' ended with. Restore "
+            f"it, or run '{stage.command()}', which writes it again from the training's state."
+        )
     return model, description
 
 
@@ -357,27 +361,5 @@ def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]
 
 
 def model_folder(root: Location) -> Location:
-    """Find the folder of a model: `root` itself, or `model` under it.
-
-    Raises
-    ------
-    ModelError
-        If neither folder holds a model.
-    MissingStageError
-        If the run's training is not finished.
-    DamagedError
-        If the record of the run's training is lost or damaged.
-    """
-    if (root / "model.json").exists():
-        return root
-    training = Run(root).stage("train")
-    record = training.found()
-    # The copy of a model has no record of its training.
-    if record is not None:
-        training.require_finished(record)
-    if (root / "model" / "model.json").exists():
-        return root / "model"
-    raise ModelError(
-        f"'{root}' holds no model. Expected the folder of a run whose training is finished, or a "
-        "folder with model.json and model.safetensors."
-    )
+    """Return the folder of a model: `root` itself if a model lies in it, else `root/model`."""
+    return root if (root / _DESCRIPTION).exists() else root / "model"

@@ -12,10 +12,7 @@ from pathlib import Path
 
 from valence.audio_suffixes import ALL_SUFFIXES
 from valence.corpus.annotations import read_annotation
-from valence.errors import (
-    CorpusError,
-    UsageError,
-)
+from valence.errors import CorpusError, UsageError
 from valence.prediction.predictor import Stamps
 from valence.storage.filenames import is_utf8, normal, printable, shortened
 from valence.storage.location import Location

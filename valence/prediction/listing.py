@@ -154,7 +154,7 @@ class Listing:
         standing = self._read(overwrite=overwrite)
         if standing is None:
             made = {row["name"] for row in rows if row["status"] != "stale"}
-            found = standing_rows(self._folder, but=made)
+            found = standing_rows(self.file.parent, but=made)
             # The tables do not say which model made the list last.
             unknown = dict.fromkeys(("model", "sha256", "regressor", "quality"))
             standing = _Standing({**about, **unknown} if found else {**about}, found)
@@ -227,10 +227,6 @@ class Listing:
                     "add --overwrite to replace it, or choose another folder."
                 ) from error
         return None
-
-    @property
-    def _folder(self) -> Location:
-        return self.file.parent
 
 
 def _lasting(row: Row) -> Row:

@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from valence.config import (
-    Config,
-)
+from valence.config import Config
 from valence.errors import ConfigError, ModelError, TrainingError
 from valence.model.serialization import (
     FORMAT,
@@ -31,12 +29,7 @@ from valence.model.serialization import (
 )
 from valence.provenance import fingerprint
 from valence.storage.archives import member_sizes
-from valence.storage.kept_file import (
-    TooLargeError,
-    parse_json,
-    read_at_most,
-    require_table,
-)
+from valence.storage.kept_file import TooLargeError, parse_json, read_at_most, require_table
 from valence.storage.location import Location
 
 _STATE = "state.pt"
