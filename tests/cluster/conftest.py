@@ -57,7 +57,7 @@ class Cluster:
             f"--object-store-memory={_STORE_BYTES}",
             "--disable-usage-stats",
         ]
-        with (self.folder / f"node-{len(self.processes)}.log").open("wb") as log:
+        with self._log(len(self.processes)).open("wb") as log:
             process = subprocess.Popen(
                 [_RAY, "start", *arguments, *common],
                 env=self.environment,
@@ -80,6 +80,16 @@ class Cluster:
             f"--labels=valence.role={role}",
             f"--temp-dir={self.folder}/{len(self.processes)}",
         )
+
+    def has_started(self) -> bool:
+        """Return whether the node that was added last belongs to the cluster.
+
+        The head's ports answer before that, and its own programs are refused until then.
+        """
+        return b"Ray runtime started" in self._log(len(self.processes) - 1).read_bytes()
+
+    def _log(self, number: int) -> Path:
+        return self.folder / f"node-{number}.log"
 
     def stop(self) -> None:
         """End all nodes, the workers first."""
@@ -152,8 +162,9 @@ def cluster(object_store: str) -> Iterator[Cluster]:
         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
         f"--ray-client-server-port={free_port()}", f"--temp-dir={folder}/ray",
     )  # fmt: skip
-    wait_for(lambda: _answers(host, gcs) and _answers("127.0.0.1", dashboard), "the head")
+    wait_for(lambda: found.has_started() and _answers("127.0.0.1", dashboard), "the head")
     found.add_worker()
+    wait_for(found.has_started, "the worker")
     yield found
     found.stop()
     shutil.rmtree(folder, ignore_errors=True)

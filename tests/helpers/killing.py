@@ -71,6 +71,8 @@ def in_child(
         kind, answer = "killed", None
     finally:
         here.close()
+        if isinstance(at, KillingServer):
+            at.arm(None, None)
     child.join(_ENDED_SECONDS)
     if kind == "killed":
         assert child.exitcode == -signal.SIGKILL, f"it ended with {child.exitcode}"
