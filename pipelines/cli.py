@@ -36,7 +36,8 @@ from pipelines.runtime.terminal import leave_quietly, prepare_streams, read_no_m
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
 from valence.errors import UsageError, ValenceError
-from valence.run import Run, StageName
+from valence.run import Run
+from valence.stage import StageName
 from valence.storage.location import Location
 
 

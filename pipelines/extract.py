@@ -41,9 +41,10 @@ from valence.model.inference import SequenceOutputs, Sequences, outputs_of
 from valence.model.network import ValenceModel
 from valence.model.serialization import load_model, load_own_model, read_description
 from valence.provenance import fingerprint
-from valence.run import Opening, Run, Stage
+from valence.run import Run
 from valence.segments.sequences import window_targets, windows
 from valence.segments.store import Segments, SegmentStore
+from valence.stage import Opening, Stage
 from valence.storage.filenames import printable
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of

@@ -6,11 +6,12 @@ started only if the recordings are long enough to win by it, or if a cluster is 
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -99,92 +100,131 @@ def predict(
     ClusterError
         If the cluster cannot be reached.
     """
-    began = time.monotonic()
-    tasks = make_tasks(find_audio(audio), labels, scale=labels_range)
+    plan = PredictionPlan(
+        tuple(make_tasks(find_audio(audio), labels, scale=labels_range)),
+        model,
+        regressor,
+        out,
+        overwrite,
+    )
     predictor = Predictor.load(model, regressor=regressor)
     for line in predictor.quality.lines:
         console.say(f"model: {line}")
-    listing = Listing(out / "prediction.json")
-    if remark := listing.check(overwrite=overwrite):
+    finished = _Finished(plan, predictor)
+    if remark := finished.listing.check(overwrite=overwrite):
         console.say(f"predict: {remark}")
     out.remove_partial_files()
-    outcomes: list[PredictionOutcome] = []
-    at_work = _outcomes(predictor, model, regressor, tasks, out, address, overwrite, console)
-
-    def keep() -> dict[str, Any]:
-        """Write the finished recordings into the listing."""
-        order = {task.name: place for place, task in enumerate(tasks)}
-        outcomes.sort(key=lambda outcome: order[outcome.name])
-        return listing.merge(
-            _summary(predictor, model, time.monotonic() - began),
-            [listed_row(outcome, predictor) for outcome in outcomes],
-            order=list(order),
-            overwrite=overwrite,
-        )
-
     try:
-        with console.bar("predict", len(tasks)) as bar, closing(at_work):
-            for outcome in at_work:
-                outcomes.append(outcome)
+        with (
+            console.bar("predict", len(plan.tasks)) as bar,
+            closing(_outcomes(plan, predictor, address, console)) as outcomes,
+        ):
+            for outcome in outcomes:
+                finished.outcomes.append(outcome)
                 bar.advance(1, printable(outcome.name))
-                if len(tasks) <= _MOST_LINES or outcome.status == "failed":
+                if len(plan.tasks) <= _MOST_LINES or outcome.status == "failed":
                     console.say(_line(outcome))
-    except BaseException as error:
-        # Whatever ended the work, list the finished recordings before the error goes on.
-        if not outcomes:
-            console.say(
-                f"predict: ended before the first of {plural(len(tasks), 'recording')} was "
-                f"finished, so '{listing.file}' says nothing of this call"
-            )
-            raise
-        try:
-            keep()
-        except OutputError:
-            raise error from None
-        console.say(
-            f"predict: ended after {len(outcomes)} of {len(tasks)} recordings, which are kept "
-            f"and listed in '{listing.file}'; the same command goes on with the others"
-        )
+    except BaseException:
+        finished.keep_before_the_end(console)
         raise
-    summary = keep()
-    _tell(console, outcomes, time.monotonic() - began, out)
-    _refuse(outcomes, out)
-    return summary
+    listed = finished.list()
+    _say_totals(console, finished, out)
+    _refuse(finished.outcomes, out)
+    return listed
 
 
-def _summary(predictor: Predictor, model: Location, seconds: float) -> dict[str, Any]:
-    """Describe this call for `prediction.json`."""
-    steps = predictor.regressor and predictor.regressor.about["steps"]
-    return {
-        "model": str(model_folder(model)),
-        "sha256": predictor.description.sha256,
-        "regressor": steps,
-        "quality": predictor.quality.to_json(),
-        "weighting": WEIGHTING,
-        "seconds": seconds,
-    }
+@dataclass(frozen=True)
+class PredictionPlan:
+    """The recordings of one call and what is to be done with them.
+
+    Attributes
+    ----------
+    tasks
+        The recordings.
+    model
+        Folder of a run, or of a model.
+    regressor
+        `"best"` for the sweep's best regressor, None for the deep model.
+    out
+        Folder of the results.
+    overwrite
+        Whether to replace files of another model or sound.
+    """
+
+    tasks: tuple[PredictionTask, ...]
+    model: Location
+    regressor: Literal["best"] | None
+    out: Location
+    overwrite: bool
+
+
+class _Finished:
+    """The recordings that are finished, and the listing that names them."""
+
+    def __init__(self, plan: PredictionPlan, predictor: Predictor) -> None:
+        self._began = time.monotonic()
+        self._plan, self._predictor = plan, predictor
+        self.listing = Listing(plan.out / "prediction.json")
+        self.outcomes: list[PredictionOutcome] = []
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the call began."""
+        return time.monotonic() - self._began
+
+    def list(self) -> dict[str, Any]:
+        """Write the finished recordings into the listing, and return its content."""
+        order = {task.name: place for place, task in enumerate(self._plan.tasks)}
+        self.outcomes.sort(key=lambda outcome: order[outcome.name])
+        regressor = self._predictor.regressor
+        call = {
+            "model": str(model_folder(self._plan.model)),
+            "sha256": self._predictor.description.sha256,
+            "regressor": regressor and regressor.about["steps"],
+            "quality": self._predictor.quality.to_json(),
+            "weighting": WEIGHTING,
+            "seconds": self.seconds,
+        }
+        return self.listing.merge(
+            call,
+            [listed_row(outcome, self._predictor) for outcome in self.outcomes],
+            order=[*order],
+            overwrite=self._plan.overwrite,
+        )
+
+    def keep_before_the_end(self, console: Console) -> None:
+        """List the finished recordings after an error or a signal, and say what is kept."""
+        asked = len(self._plan.tasks)
+        if not self.outcomes:
+            console.say(
+                f"predict: ended before the first of {plural(asked, 'recording')} was finished, "
+                f"so '{self.listing.file}' says nothing of this call"
+            )
+            return
+        try:
+            self.list()
+        except OutputError:
+            # The error that ended the work is the one to tell.
+            return
+        console.say(
+            f"predict: ended after {len(self.outcomes)} of {asked} recordings, which are kept "
+            f"and listed in '{self.listing.file}'; the same command goes on with the others"
+        )
 
 
 def _outcomes(
-    predictor: Predictor,
-    model: Location,
-    regressor: Literal["best"] | None,
-    tasks: Sequence[PredictionTask],
-    out: Location,
-    address: str | None,
-    overwrite: bool,
-    console: Console,
+    plan: PredictionPlan, predictor: Predictor, address: str | None, console: Console
 ) -> Generator[PredictionOutcome]:
     # A named cluster does the work, whatever this machine has.
     named = cluster_address(address) is not None
-    if not named and not _is_much(tasks):
+    if not named and not _is_much(plan.tasks):
         # One thread, like an actor: a second gains little, and would add sums in another order.
         torch.set_num_threads(1)
-        for task in tasks:
-            yield predict_task(predictor, task, out, overwrite=overwrite)
+        for task in plan.tasks:
+            yield predict_task(predictor, task, plan.out, overwrite=plan.overwrite)
         return
     with ray_session(address):
-        yield from _on_ray(model, regressor, tasks, out, overwrite, console)
+        yield from _on_ray(plan, console)
 
 
 def _is_much(tasks: Sequence[PredictionTask]) -> bool:
@@ -205,40 +245,27 @@ def _is_much(tasks: Sequence[PredictionTask]) -> bool:
 class _Worker:
     """An actor of the pool, which keeps the model loaded."""
 
-    def __init__(
-        self,
-        model: Location,
-        regressor: Literal["best"] | None,
-        device: str | None,
-        out: Location,
-        overwrite: bool,
-    ) -> None:
+    def __init__(self, plan: PredictionPlan, device: str | None) -> None:
         torch.set_num_threads(1)
         # Without `device`, torch might use a GPU that Ray has not given to this actor.
-        self._predictor = Predictor.load(model, regressor=regressor, device=device)
-        self._out, self._overwrite = out, overwrite
+        self._predictor = Predictor.load(plan.model, regressor=plan.regressor, device=device)
+        self._plan = plan
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        results = []
-        for text in batch["task"]:
-            task = _task_from_json(json.loads(text))
-            try:
-                outcome = predict_task(self._predictor, task, self._out, overwrite=self._overwrite)
-                results.append(json.dumps({"outcome": outcome.to_json()}))
-            except (OutputError, ModelError) as error:
-                # If raised, it would come back as an error of Ray's, with a traceback.
-                results.append(json.dumps({"error": [type(error).__name__, str(error)]}))
-        return {"result": results}
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        return {"outcome": [pickle.dumps(self._predict(number)) for number in batch["number"]]}
+
+    def _predict(self, number: int) -> PredictionOutcome | OutputError | ModelError:
+        plan = self._plan
+        try:
+            return predict_task(
+                self._predictor, plan.tasks[number], plan.out, overwrite=plan.overwrite
+            )
+        except (OutputError, ModelError) as error:
+            # If raised, it would come back as an error of Ray's, with a traceback.
+            return error
 
 
-def _on_ray(
-    model: Location,
-    regressor: Literal["best"] | None,
-    tasks: Sequence[PredictionTask],
-    out: Location,
-    overwrite: bool,
-    console: Console,
-) -> Iterator[PredictionOutcome]:
+def _on_ray(plan: PredictionPlan, console: Console) -> Iterator[PredictionOutcome]:
     import ray
     import ray.data
     from ray.data import ActorPoolStrategy
@@ -247,14 +274,15 @@ def _on_ray(
 
     gpus = gpus_of(living_nodes())
     selector, nodes = ({}, []) if gpus else cpu_nodes(ClusterConfig())
-    actors = min(len(tasks), gpus or int(cpus_of(nodes)))
+    actors = min(len(plan.tasks), gpus or int(cpus_of(nodes)))
     worker: Any = _Worker
+    # The actors know the plan, so a number tells each of them which recording is meant.
     dataset = ray.data.from_items(
-        [{"task": json.dumps(_task_to_json(task))} for task in tasks],
-        override_num_blocks=len(tasks),
+        [{"number": number} for number in range(len(plan.tasks))],
+        override_num_blocks=len(plan.tasks),
     ).map_batches(
         worker,
-        fn_constructor_args=(model, regressor, None if gpus else "cpu", out, overwrite),
+        fn_constructor_args=(plan, None if gpus else "cpu"),
         batch_size=1,
         # Start with one actor, since each takes seconds to load torch; a busy pool grows.
         compute=ActorPoolStrategy(min_size=1, max_size=actors),
@@ -265,33 +293,10 @@ def _on_ray(
     dataset.context.execution_options.label_selector = selector or None
     with tell_of_absence(selector, {"GPU": 1} if gpus else {"CPU": 1}, console):
         for row in dataset.iter_rows():
-            result = json.loads(row["result"])
-            if "error" in result:
-                kind, message = result["error"]
-                raise {"OutputError": OutputError, "ModelError": ModelError}[kind](message)
-            yield PredictionOutcome(**result["outcome"])
-
-
-def _task_to_json(task: PredictionTask) -> dict[str, Any]:
-    return {
-        "audio": task.audio.uri,
-        "name": task.name,
-        "labels": {target: file.uri for target, file in task.labels.items()},
-        "stamps": task.stamps,
-        "namesakes": task.namesakes,
-        "scale": task.scale,
-    }
-
-
-def _task_from_json(content: dict[str, Any]) -> PredictionTask:
-    return PredictionTask(
-        Location.parse(content["audio"]),
-        content["name"],
-        {target: Location.parse(uri) for target, uri in content["labels"].items()},
-        content["stamps"],
-        content["namesakes"],
-        None if content["scale"] is None else (content["scale"][0], content["scale"][1]),
-    )
+            outcome = pickle.loads(row["outcome"])
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
 
 
 def _line(outcome: PredictionOutcome) -> str:
@@ -314,9 +319,8 @@ def _line(outcome: PredictionOutcome) -> str:
             return f"{name}: set aside. {outcome.reason}"
 
 
-def _tell(
-    console: Console, outcomes: Sequence[PredictionOutcome], seconds: float, out: Location
-) -> None:
+def _say_totals(console: Console, finished: _Finished, out: Location) -> None:
+    outcomes = finished.outcomes
     count = {
         status: sum(outcome.status == status for outcome in outcomes)
         for status in ("ok", "skipped", "failed", "stale")
@@ -328,15 +332,15 @@ def _tell(
             f"predict: shorter than a sequence, so that one value holds throughout: {some(short)}"
         )
     if len(outcomes) > _MOST_LINES:
-        _tell_remarks(console, outcomes)
+        _say_remarks(console, outcomes)
     console.say(
-        f"predict: {count['ok']} predicted ({sound:g} s of sound in {seconds:.1f} s), "
+        f"predict: {count['ok']} predicted ({sound:g} s of sound in {finished.seconds:.1f} s), "
         f"{count['skipped']} stood there already, {count['failed'] + count['stale']} set aside; "
         f"files in '{out}'"
     )
 
 
-def _tell_remarks(console: Console, outcomes: Sequence[PredictionOutcome]) -> None:
+def _say_remarks(console: Console, outcomes: Sequence[PredictionOutcome]) -> None:
     """Say each remark on the sound once, with the recordings that it applies to."""
     names: dict[str, list[str]] = {}
     for outcome in outcomes:

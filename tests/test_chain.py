@@ -9,7 +9,8 @@ import pytest
 from valence.chain import FREE, refuse_other_settings, require_chain, require_own_config
 from valence.config import Config, seal_text
 from valence.errors import DamagedError, MissingStageError, StaleError
-from valence.run import Run, StageName
+from valence.run import Run
+from valence.stage import StageName
 
 _RECORD = {"corpus": "/data/corpus", "synthetic": False}
 

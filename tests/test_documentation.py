@@ -52,12 +52,12 @@ def test_the_documented_configuration_is_the_default_and_names_every_key() -> No
 
 
 def test_what_the_pages_say_to_set_is_accepted() -> None:
-    told = set()
+    output = set()
     for page in _PAGES:
         assignments = re.findall(r"--set (?:'([^']+)'|([\w.]+=[\w.-]+))", page.read_text())
-        told |= {quoted or bare for quoted, bare in assignments}
-    assert {"split.validation_share=0.3", "sweep.engine=sklearnex", "train.gpus=always"} <= told
-    for assignment in told - {"section.key=value"}:
+        output |= {quoted or bare for quoted, bare in assignments}
+    assert {"split.validation_share=0.3", "sweep.engine=sklearnex", "train.gpus=always"} <= output
+    for assignment in output - {"section.key=value"}:
         # What is not is an error.
         Config.resolve(Config(), assignments=[assignment])
 

@@ -11,7 +11,8 @@ import pytest
 
 from valence.config import Config
 from valence.errors import DamagedError, ForeignError
-from valence.run import Run, Stage, StageName
+from valence.run import Run
+from valence.stage import Stage, StageName
 from valence.storage.location import Location
 from valence.sweep.features import Features, made_of, read_features, write_features
 

@@ -73,11 +73,11 @@ def _simulate(
 
 def _told_apart(first: Array, second: Array) -> float:
     """Share of the cases in which a verdict says that the two differ."""
-    told = 0
+    output = 0
     for one, other in zip(first, second, strict=True):
         ends = interval_of_difference(one, other)
-        told += ends is not None and (ends[0] > 0 or ends[1] < 0)
-    return told / len(first)
+        output += ends is not None and (ends[0] > 0 or ends[1] < 0)
+    return output / len(first)
 
 
 @pytest.mark.parametrize("subjects", [2, 3, 5, 8, 12, 20])

@@ -16,7 +16,8 @@ from pydantic_core import to_jsonable_python
 from valence.config import Config, sealed_tables, with_current_names
 from valence.errors import DamagedError, StaleError, ValenceError
 from valence.provenance import difference
-from valence.run import FORMAT, Run, Stage, StageName
+from valence.run import Run
+from valence.stage import FORMAT, Stage, StageName
 
 # The inputs of each stage, by the key under which its record notes the digest: the stage that made
 # the input, and words for a message if the digest differs.

@@ -26,9 +26,10 @@ from valence.corpus.synthetic import SYNTHETIC
 from valence.errors import CorpusError, DamagedError, MissingStageError, StaleError
 from valence.formatting import some
 from valence.provenance import fingerprint
-from valence.run import FORMAT, Opening, Run, Stage
+from valence.run import Run
 from valence.segments.jobs import Job, PartOutcome, RecordingOutcome
 from valence.segments.store import SegmentStore
+from valence.stage import FORMAT, Opening, Stage
 from valence.storage.location import Location
 
 # Sections on which the segments depend only by what came of them, and which they note beside it.

@@ -6,14 +6,13 @@ parts are processed, and last they are joined.
 
 from __future__ import annotations
 
-import json
+import pickle
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -31,12 +30,10 @@ from pipelines.preprocess.balancing import share_out
 from pipelines.runtime.nodes import Selector, cpus_to_share
 from pipelines.runtime.prometheus import stage_metrics
 from valence.config import Config
-from valence.corpus.muse import Recording
 from valence.errors import ValenceError
 from valence.segments.jobs import Cut, Job, PartOutcome, RecordingOutcome
 from valence.segments.preprocessing import PART_SEGMENTS, begin_recording, join_parts, process_part
 from valence.segments.store import SegmentStore
-from valence.storage.location import Location
 
 # Ray Data retries without limit by default, so a file that crashes its decoder would never end.
 _RETRIES = 3
@@ -193,19 +190,15 @@ class _Crew:
     ) -> Iterator[tuple[tuple[str, int], Result]]:
         if not tasks:
             return
-        # One block for each task.
-        items = ray.data.from_arrow(
-            [
-                pa.table({"work": [json.dumps(_work_to_json(work)) for work in task]})
-                for task in tasks
-            ]
-        )
+        # One block for each task. Recordings of a task share their file system, which is therefore
+        # pickled, and connected to, once.
+        items = ray.data.from_arrow([pa.table({"task": [pickle.dumps(task)]}) for task in tasks])
         preprocess = self._config.preprocess
         with warnings.catch_warnings():
             # Only this deprecated argument of Ray Data limits the retries.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             dataset = items.map_batches(
-                partial(self._do_batch, beside=tasks[0][0].job.recording.audio),
+                self._do_batch,
                 batch_size=None,
                 batch_format="pyarrow",
                 num_cpus=preprocess.cpus_per_task,
@@ -216,56 +209,42 @@ class _Crew:
         dataset.context.execution_options.label_selector = self._selector or None
         dataset.context.max_errored_blocks = -1 if tolerant else 0
         for row in dataset.iter_rows():
-            if row["failure"]:
-                raise ValenceError(
-                    f"Preprocessing could not go on: {row['failure']}. What was finished stands "
-                    f"in '{self._store.root}'; make room or restore the access, and run the "
-                    "command again to go on."
-                )
-            content = json.loads(row["result"])
-            match row["kind"]:
-                case "outcome":
-                    result: Result = RecordingOutcome.from_json(content)
-                case "part":
-                    result = PartOutcome(**content)
-                case _:
-                    result = Cut(**content)
-            yield (row["recording"], row["part"]), result
+            for key, result in pickle.loads(row["done"]):
+                if isinstance(result, _Failure):
+                    raise ValenceError(
+                        f"Preprocessing could not go on: {result.reason}. What was finished stands "
+                        f"in '{self._store.root}'; make room or restore the access, and run the "
+                        "command again to go on."
+                    )
+                yield key, result
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """The reason why the store cannot be used, which ends the stage."""
+
+    reason: str
 
 
 def _do_batch(
-    batch: pa.Table,
-    *,
-    beside: Location,
-    store: SegmentStore,
-    config: Config,
-    replace: bool,
-    part_segments: int,
+    batch: pa.Table, *, store: SegmentStore, config: Config, replace: bool, part_segments: int
 ) -> pa.Table:
-    """Do some pieces of work in a worker, and return a row with the result of each."""
-    rows = []
-    for text in batch["work"].to_pylist():
-        work = _work_from_json(json.loads(text), beside)
-        name, part = work.key
-        row = {"recording": name, "part": part, "kind": "", "result": "", "failure": ""}
+    """Do the pieces of work of a task in a worker, and return the key and result of each."""
+    (task,) = batch["task"].to_pylist()
+    done: list[tuple[tuple[str, int], Result | _Failure]] = []
+    for work in pickle.loads(task):
         try:
             result = _do(work, store, config, replace=replace, part_segments=part_segments)
         except OSError as error:
             # Return the failure: if raised, Ray would pass on a traceback and lose the type.
-            rows.append(row | {"failure": str(error)})
+            done.append((work.key, _Failure(str(error))))
             continue
         except Exception as error:
             # A fault of the product in one recording must not cost the others.
             result = _unexpected(work.job, error)
         _count(result, joined=work.cut is not None)
-        match result:
-            case RecordingOutcome():
-                rows.append(row | {"kind": "outcome", "result": json.dumps(result.to_json())})
-            case PartOutcome():
-                rows.append(row | {"kind": "part", "result": json.dumps(asdict(result))})
-            case Cut():
-                rows.append(row | {"kind": "cut", "result": json.dumps(asdict(result))})
-    return pa.Table.from_pylist(rows)
+        done.append((work.key, result))
+    return pa.table({"done": [pickle.dumps(done)]})
 
 
 def _do(
@@ -335,42 +314,3 @@ def _unexpected(job: Job, error: Exception) -> RecordingOutcome:
         f"({Path(where.filename).name}, line {where.lineno}). Report it, and take the recording "
         "out until it is mended.",
     )
-
-
-def _work_to_json(work: RecordingWork) -> dict[str, Any]:
-    cut = None if work.cut is None else asdict(work.cut)
-    return {"job": _job_to_json(work.job), "cut": cut, "part": work.part}
-
-
-def _work_from_json(content: dict[str, Any], beside: Location) -> RecordingWork:
-    cut = None if content["cut"] is None else Cut(**content["cut"])
-    return RecordingWork(_job_from_json(content["job"], beside), cut, content["part"])
-
-
-def _job_to_json(job: Job) -> dict[str, Any]:
-    recording = job.recording
-    return {
-        "id": recording.id,
-        "audio": recording.audio.path,
-        "subject": recording.subject,
-        "partition": recording.partition,
-        "labels": {name: file.path for name, file in recording.labels.items()},
-        "remarks": list(recording.remarks),
-        "split": job.split,
-        "copies": job.copies,
-    }
-
-
-def _job_from_json(content: dict[str, Any], beside: Location) -> Job:
-    def at(path: str) -> Location:
-        return Location(beside.filesystem, path, beside.scheme, beside.query)
-
-    recording = Recording(
-        id=content["id"],
-        audio=at(content["audio"]),
-        subject=content["subject"],
-        partition=content["partition"],
-        labels={name: at(path) for name, path in content["labels"].items()},
-        remarks=tuple(content["remarks"]),
-    )
-    return Job(recording, content["split"], content["copies"])

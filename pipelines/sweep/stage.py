@@ -36,7 +36,8 @@ from valence.config import ClusterConfig, Config
 from valence.errors import DamagedError, ModelError, ValenceError
 from valence.formatting import plural
 from valence.provenance import fingerprint, versions
-from valence.run import Opening, Run
+from valence.run import Run
+from valence.stage import Opening
 from valence.storage.location import Location
 from valence.sweep.features import read_features
 from valence.sweep.fitting import expected_seconds, thin

@@ -12,7 +12,7 @@ from ray import ObjectRef
 
 from valence.config import StepConfig, SweepConfig
 from valence.provenance import fingerprint, versions
-from valence.run import FORMAT
+from valence.stage import FORMAT
 from valence.sweep.fitting import working_bytes
 from valence.sweep.grid import KERNEL_MACHINES, Combination, Engine, engine_of, regressor_parts
 from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome

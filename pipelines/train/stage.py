@@ -43,8 +43,9 @@ from valence.config import Config
 from valence.errors import ClusterError, DamagedError, ModelError, TrainingError, ValenceError
 from valence.model.serialization import export_model, load_model
 from valence.provenance import fingerprint
-from valence.run import Opening, Run, Stage
+from valence.run import Run
 from valence.segments.store import SegmentStore
+from valence.stage import Opening, Stage
 from valence.storage.location import Location
 from valence.training.checkpoint import (
     TrainingState,

@@ -9,7 +9,7 @@ import pytest
 from valence.audio.augmentation import augment, draw_parameters
 from valence.audio.mel import log_mel
 from valence.config import AugmentConfig, MelConfig
-from valence.run import FORMAT
+from valence.stage import FORMAT
 
 _SR = 16_000
 _ONLY_NOTHING = {"noise": (0.0, 0.0), "semitones": (0, 0), "speed": (1, 1), "gain": (1, 1)}
@@ -170,7 +170,7 @@ def test_effect_as_a_whole_resembles_audiomentations() -> None:
 
 
 def test_what_is_stored_has_not_changed_unnoticed() -> None:
-    """Whoever changes these bytes raises FORMAT["segments"] in `valence.run`, and this digest."""
+    """Whoever changes these bytes raises FORMAT["segments"] in `valence.stage`, and this digest."""
     rng = np.random.default_rng(11)
     segments = 0.1 * rng.standard_normal((60, 8000), dtype=np.float32)
     made = _augment(segments, AugmentConfig())

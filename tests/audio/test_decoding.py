@@ -141,15 +141,15 @@ def test_truncated_by_one_byte(tmp_path: Path) -> None:
         read_audio(file, sr=_SR)
 
 
-@pytest.mark.parametrize("told", [0, 0xFFFF_FFFF, 0x7FFF_FFFF])
-def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path, told: int) -> None:
+@pytest.mark.parametrize("stated", [0, 0xFFFF_FFFF, 0x7FFF_FFFF])
+def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path, stated: int) -> None:
     """Programs that write to a pipe cannot go back to put the length in."""
     y = _tone(2)
     file = _write(tmp_path / "a.wav", y, subtype="PCM_16")
     content = bytearray(file.read_bytes())
     where = content.index(b"data") + 4
-    content[where : where + 4] = struct.pack("<I", told)
-    content[4:8] = struct.pack("<I", told)
+    content[where : where + 4] = struct.pack("<I", stated)
+    content[4:8] = struct.pack("<I", stated)
     file.write_bytes(bytes(content))
     reading = AudioReading(Path(file.path), sr=_SR)
     np.testing.assert_allclose(np.concatenate(list(reading)), y[:, 0], atol=1 / 2**15)

@@ -174,7 +174,7 @@ def test_the_same_bytes_on_an_older_processor() -> None:
     """NumPy told to use no instruction beyond its baseline gives what it gives with all."""
     features = np._core._multiarray_umath.__cpu_features__
     enabled = [name for name in np._core._multiarray_umath.__cpu_dispatch__ if features.get(name)]
-    told = []
+    outputs = []
     for switched_off in ("", " ".join(enabled)):
         environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": switched_off}
         out = subprocess.run(
@@ -184,6 +184,6 @@ def test_the_same_bytes_on_an_older_processor() -> None:
             text=True,
             check=True,
         )
-        told.append(out.stdout.strip())
-    assert len(told[0].split()) == 6
-    assert told[0] == told[1]
+        outputs.append(out.stdout.strip())
+    assert len(outputs[0].split()) == 6
+    assert outputs[0] == outputs[1]

@@ -182,7 +182,7 @@ def table(results: Sequence[Result]) -> str:
             np.array([getattr(each, name) - getattr(other, name) for each, other in pairs])
             for name in ("validation", "test")
         ]
-        told = [
+        gains = [
             f"{each.mean():+.3f} ± {each.std(ddof=1) / math.sqrt(len(each)):.3f}"
             if len(each) > 1 and option != "defaults"
             else ""
@@ -190,7 +190,7 @@ def table(results: Sequence[Result]) -> str:
         ]
         lines.append(
             f"{option:<22}{len(mine):>3}{validation.mean():>12.3f}{validation.std():>8.3f}"
-            f"{test.mean():>8.3f}{test.std():>8.3f}{told[0]:>25}{told[1]:>16}"
+            f"{test.mean():>8.3f}{test.std():>8.3f}{gains[0]:>25}{gains[1]:>16}"
             f"{np.mean([each.seconds for each in mine]):>9.0f}"
         )
     return "\n".join(lines)

@@ -145,13 +145,13 @@ def main() -> None:
                 copies: per * cpu_seconds(partial(product_way, audio, copies=copies), 3 * repeats)
                 for copies in (0, 1)
             }
-            for told, there, here in (
+            for kind, there, here in (
                 ("clean", plain[False], ours[0]),
                 # The product's side makes the clean recording too, since it never makes one alone.
                 ("augmented", plain[True], ours[1]),
                 ("clean and augmented", plain[False] + plain[True], ours[1]),
             ):
-                print(f"{f'{audio.name} {told}':<34}{there:>8.3f}{here:>9.3f}{there / here:>7.1f}")
+                print(f"{f'{audio.name} {kind}':<34}{there:>8.3f}{here:>9.3f}{there / here:>7.1f}")
 
 
 if __name__ == "__main__":

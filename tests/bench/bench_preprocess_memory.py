@@ -116,8 +116,8 @@ def main() -> None:
                 check=True,
             )
             worker, driver, store = ran.stdout.split()
-            told = f"{recordings} x {minutes} min"
-            print(f"{told:<22}{worker:>8}{driver:>8}{store:>14}", flush=True)
+            size = f"{recordings} x {minutes} min"
+            print(f"{size:<22}{worker:>8}{driver:>8}{store:>14}", flush=True)
 
 
 if __name__ == "__main__":

@@ -315,8 +315,8 @@ def row(arguments: list[str], environment: dict[str, str]) -> dict:
 
 def processor() -> str:
     """The name of this machine's processor, where the system tells it."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 

@@ -88,10 +88,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_preprocessing_on_nodes_that_come_and_go(corpus: Path, tmp_path: Path) -> None:
-    told = _told(simulate(_PREPROCESS, corpus, tmp_path / "run", _COPIES))
-    assert told["first lost with"] <= told["second lost with"] < _RECORDINGS
-    assert told["recordings"] == told["processed"] == _RECORDINGS
-    assert told["skipped"] == told["rejected"] == 0
+    output = _told(simulate(_PREPROCESS, corpus, tmp_path / "run", _COPIES))
+    assert output["first lost with"] <= output["second lost with"] < _RECORDINGS
+    assert output["recordings"] == output["processed"] == _RECORDINGS
+    assert output["skipped"] == output["rejected"] == 0
     store = SegmentStore(Location.parse(tmp_path / "run/segments"))
     frame = store.recordings()
     assert frame["Id"].tolist() == sorted(str(number) for number in range(_RECORDINGS))
@@ -146,10 +146,10 @@ cluster.shutdown()
 
 
 def test_the_last_node_for_work_on_cpus_is_waited_for(corpus: Path, tmp_path: Path) -> None:
-    told = _told(simulate(_LAST_NODE, corpus, tmp_path / "run", 1))
-    assert told["lost with"] < _RECORDINGS
-    assert told["recordings"] == told["processed"] == _RECORDINGS
-    assert told["rejected"] == 0
+    output = _told(simulate(_LAST_NODE, corpus, tmp_path / "run", 1))
+    assert output["lost with"] < _RECORDINGS
+    assert output["recordings"] == output["processed"] == _RECORDINGS
+    assert output["rejected"] == 0
 
 
 # Sixty combinations, twelve of which take long enough for nodes to be lost with them.
@@ -215,10 +215,10 @@ def test_a_sweep_on_nodes_that_come_and_go(
             rows = features.rows(features.recording == recording)
             write_features(run.folder("features") / f"{recording}.parquet", rows)
         stage.finish({"digest": "of these features", "seconds": 0.0})
-    told = _told(simulate(_SWEEP, tmp_path / "alone", tmp_path / "among", *_GRID))
-    assert told["alone"] == told["combinations"] == 60
-    assert told["failed"] == 0
-    assert told["first lost with"] <= told["second lost with"] < 60
+    output = _told(simulate(_SWEEP, tmp_path / "alone", tmp_path / "among", *_GRID))
+    assert output["alone"] == output["combinations"] == 60
+    assert output["failed"] == 0
+    assert output["first lost with"] <= output["second lost with"] < 60
     alone, among = (
         pd.read_csv(tmp_path / name / "sweep/results.csv").drop(columns="seconds")
         for name in ("alone", "among")

@@ -64,14 +64,14 @@ def _settings(config: Config) -> list[str]:
         "train": {"epochs": 2, "batch_size": 16},
         "sweep": {"bootstrap": 50},
     }
-    told = []
+    output = []
     for section, keys in wanted.items():
         for key, value in keys.items():
             assert getattr(getattr(config, section), key) == (
                 tuple(value) if isinstance(value, list) else value
             )
-            told += ["--set", f"{section}.{key}={value}"]
-    return told
+            output += ["--set", f"{section}.{key}={value}"]
+    return output
 
 
 def _run(address: str) -> Run:
@@ -84,8 +84,8 @@ def test_a_job_runs_all_stages_and_a_stopped_one_resumes(
     settings = _settings(tiny_config)
     corpus, target = shared("corpus"), shared("run")
     arguments = ["run", corpus, "--out", target, *settings]
-    status, told = cluster.submit(*arguments, job="first", wait=False)
-    assert status == 0, told
+    status, output = cluster.submit(*arguments, job="first", wait=False)
+    assert status == 0, output
     run = _run(target)
     segments = run.folder("segments")
     wait_for(lambda: (segments / "stage.json").exists(), "the first stage", seconds=120)
@@ -94,11 +94,11 @@ def test_a_job_runs_all_stages_and_a_stopped_one_resumes(
     wait_for(lambda: "was stopped" in cluster.job("status", "first"), "the stop")
     assert not (run.root / "report/report.html").exists()
     before = {file.name: file.info().mtime_ns for file in segments.files()}
-    status, told = cluster.submit(*arguments, job="second")
-    assert status == 0, told
-    assert "preprocess: nothing to do, 6 recordings are in" in told
-    assert re.search(r"train: \d/2 seed 0 epoch", told)
-    assert "report: s3://shared/run" in told
+    status, output = cluster.submit(*arguments, job="second")
+    assert status == 0, output
+    assert "preprocess: nothing to do, 6 recordings are in" in output
+    assert re.search(r"train: \d/2 seed 0 epoch", output)
+    assert "report: s3://shared/run" in output
     after = {file.name: file.info().mtime_ns for file in segments.files()}
     assert {name for name in before if before[name] != after[name]} == set()
     for name in ("report/report.html", "report/metrics.json", "sweep/results.csv"):
@@ -109,9 +109,9 @@ def test_a_job_runs_all_stages_and_a_stopped_one_resumes(
 
 
 def test_a_job_that_fails_says_so(cluster: Cluster, shared: Callable[[str], str]) -> None:
-    status, told = cluster.submit("check", shared("nothing/here"), job="wrong")
+    status, output = cluster.submit("check", shared("nothing/here"), job="wrong")
     assert status == 1
-    assert "valence: " in told
+    assert "valence: " in output
     assert "failed" in cluster.job("status", "wrong")
 
 
@@ -157,10 +157,10 @@ def test_another_version_is_told(cluster: Cluster, shared: Callable[[str], str])
         "from ray._common.usage import usage_constants\n"
         "client = GcsClient(address=sys.argv[1])\n"
         "key, space = usage_constants.CLUSTER_METADATA_KEY, ray_constants.KV_NAMESPACE_CLUSTER\n"
-        "told = json.loads(client.internal_kv_get(key, namespace=space))\n"
-        "told['ray_version'] = sys.argv[2] or told['ray_version']\n"
-        "print(told['ray_version'])\n"
-        "client.internal_kv_put(key, json.dumps(told).encode(), True, space)\n"
+        "known = json.loads(client.internal_kv_get(key, namespace=space))\n"
+        "known['ray_version'] = sys.argv[2] or known['ray_version']\n"
+        "print(known['ray_version'])\n"
+        "client.internal_kv_put(key, json.dumps(known).encode(), True, space)\n"
     )
     own = cluster.run("python", "-c", script, cluster.gcs, "").stdout.strip()
     assert cluster.run("python", "-c", script, cluster.gcs, "2.1.0").returncode == 0

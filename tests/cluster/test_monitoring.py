@@ -156,13 +156,13 @@ def test_prometheus_reads_the_list_of_nodes_that_ray_keeps() -> None:
 @needs_promtool
 def test_prometheus_takes_its_configuration() -> None:
     assert _PROMTOOL is not None
-    told = subprocess.run(
+    output = subprocess.run(
         [_PROMTOOL, "check", "config", _MONITORING / "prometheus.yml"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert output.returncode == 0, output.stdout + output.stderr
 
 
 def _evaluate(
@@ -193,10 +193,10 @@ def _evaluate(
     file = folder / "test.yml"
     file.write_text(json.dumps(test))
     assert _PROMTOOL is not None
-    told = subprocess.run(
+    output = subprocess.run(
         [_PROMTOOL, "test", "rules", file], capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert output.returncode == 0, output.stdout + output.stderr
 
 
 def _series(name: str, worker: str, **labels: str) -> str:
@@ -271,7 +271,7 @@ def test_every_expression_is_one_that_prometheus_understands(tmp_path: Path) -> 
     file = tmp_path / "rules.yml"
     file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
     assert _PROMTOOL is not None
-    told = subprocess.run(
+    output = subprocess.run(
         [_PROMTOOL, "check", "rules", file], capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert output.returncode == 0, output.stdout + output.stderr

@@ -184,13 +184,13 @@ def test_a_node_that_is_cut_off_costs_nothing(
     )
     at_work = network.working(cut)
     _ip("link", "set", network.link(cut), "down")
-    told = network.log(3)
-    assert at_work, told.read_text()
+    output = network.log(3)
+    assert at_work, output.read_text()
     wait_for(lambda: command.poll() is not None, "the end", seconds=120)
-    assert command.returncode == 0, told.read_text()
+    assert command.returncode == 0, output.read_text()
     # Nobody told the node, which went on for itself.
     assert network.processes(cut)
-    assert "6 recordings made, 0 skipped, 0 rejected" in told.read_text()
+    assert "6 recordings made, 0 skipped, 0 rejected" in output.read_text()
 
     store = SegmentStore(Location.parse(tmp_path / "run/segments"))
     frame = store.recordings()

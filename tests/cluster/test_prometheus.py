@@ -77,7 +77,7 @@ def test_the_series_agree_with_the_jobs_own_summary(
     # A driver counts recordings and its workers count seconds, so each has series of its own.
     earlier = {labels["WorkerId"] for labels, _ in query('{__name__=~"ray_valence_.*_total"}')}
 
-    def told(counter: str, label: str) -> dict[str, float]:
+    def total(counter: str, label: str) -> dict[str, float]:
         """Sum a counter by a label, over the processes of this job."""
         sums: dict[str, float] = defaultdict(float)
         for labels, value in query(f'ray_valence_{counter}_total{{stage="preprocess"}}'):
@@ -90,12 +90,12 @@ def test_the_series_agree_with_the_jobs_own_summary(
     assert status == 0, log
     run = Run.at(target.replace("s3://", "s3://key:secret@"))
     summary = run.stage("segments").require()["summary"]
-    wait_for(lambda: sum(told("recordings", "status").values()) >= 6, "the counters", seconds=30)
-    assert told("recordings", "status") == {"ok": summary["processed"]}
-    assert told("audio_seconds", "stage") == {
+    wait_for(lambda: sum(total("recordings", "status").values()) >= 6, "the counters", seconds=30)
+    assert total("recordings", "status") == {"ok": summary["processed"]}
+    assert total("audio_seconds", "stage") == {
         "preprocess": pytest.approx(3600 * summary["audio_hours"], abs=1e-6)
     }
-    spent = told("step_seconds", "step")
+    spent = total("step_seconds", "step")
     for step, seconds in summary["step_seconds"].items():
         assert spent.get(step, 0.0) == pytest.approx(seconds, abs=1e-6)
     # What Ray tells of the nodes, which the dashboard of `cluster/monitoring` shows beside it.

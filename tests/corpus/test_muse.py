@@ -225,8 +225,8 @@ def test_a_table_that_is_there_and_says_nothing_is_not_absent(
     with pytest.raises(CorpusError, match=found) as raised:
         read_corpus(root)
     # Both lie behind the link, and the partition is asked for first.
-    told = "partition" if kind == "behind a link to nothing" else name
-    assert f"{tmp_path}/metadata/{told}.csv" in str(raised.value)
+    message = "partition" if kind == "behind a link to nothing" else name
+    assert f"{tmp_path}/metadata/{message}.csv" in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -245,10 +245,10 @@ def test_shares_are_those_of_numpy() -> None:
     assert sorted(shares.prediction["test"])[-3:] == [25, 25, 50]
     assert shares.edges[0] < 0
     assert shares.edges[-1] > 1
-    told = shares.to_json()["splits"]["test"]
-    assert told["n"] == 4
-    assert (told["label"]["mean"], told["label"]["sd"]) == (0.5, 0.5)
-    assert told["prediction"]["sd"] == pytest.approx(np.sqrt(0.125))
+    output = shares.to_json()["splits"]["test"]
+    assert output["n"] == 4
+    assert (output["label"]["mean"], output["label"]["sd"]) == (0.5, 0.5)
+    assert output["prediction"]["sd"] == pytest.approx(np.sqrt(0.125))
 
 
 @pytest.mark.parametrize("seeds", [2, 4, 5, 9])
@@ -258,15 +258,15 @@ def test_seeds_are_told_apart_or_not_pretended_to_be(seeds: int) -> None:
         [rows[rows["seed"] == 3].assign(seed=n, validation_ccc=0.1 * n) for n in range(seeds)]
     )
     figure = figures.learning_curves(history).figure(figures.WIDE)
-    told = {text.get_text(): line for text, line in _legend(figure)}
-    named = {name: told[name].get_color() for name in told if name.startswith("seed ")}
+    output = {text.get_text(): line for text, line in _legend(figure)}
+    named = {name: output[name].get_color() for name in output if name.startswith("seed ")}
     assert len(set(named.values())) == len(named)
     assert not set(named.values()) & {INK, MUTED}
     if seeds <= 4:
         assert len(named) == seeds
     else:
         assert list(named) == [f"seed {seeds - 1}, the best"]
-        assert f"{seeds - 1} other seeds" in told
+        assert f"{seeds - 1} other seeds" in output
 
 
 def _legend(figure: Figure) -> list[tuple[Text, Line2D]]:
@@ -306,13 +306,13 @@ def test_the_heatmap_tells_every_cell() -> None:
     rows = [tick.get_text() for tick in axes.get_yticklabels()]
     columns = [tick.get_text() for tick in axes.get_xticklabels()]
     assert rows[:2] == ["none + none", "none + pca10"]
-    told = {
+    output = {
         (rows[int(text.get_position()[1])], columns[int(text.get_position()[0])]): text.get_text()
         for text in axes.texts
     }
-    assert len(told) == len(results)
+    assert len(output) == len(results)
     for row in results.itertuples():
-        cell = told[f"{row.scaler} + {row.reducer}", row.regressor]
+        cell = output[f"{row.scaler} + {row.reducer}", row.regressor]
         assert float(cell.replace("−", "-")) == pytest.approx(row.ccc_validation, abs=0.005)
     bottom, top = axes.get_ylim()
     assert bottom > top

@@ -16,7 +16,7 @@ def quiet() -> Console:
     return Console(RichConsole(file=io.StringIO(), force_terminal=True))
 
 
-class Told(Console):
+class RecordedConsole(Console):
     """A console that keeps its lines and has no terminal."""
 
     def __init__(self) -> None:

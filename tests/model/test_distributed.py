@@ -66,9 +66,9 @@ def test_evaluation_is_the_same_to_the_last_bit(results: list[dict[str, np.ndarr
 
 def test_every_worker_hears_of_what_one_finds(results: list[dict[str, np.ndarray]]) -> None:
     for world, each in enumerate(results, start=1):
-        told = each["stopped"].tolist()
-        assert len(told) == world
-        assert all("not a number any more" in text for text in told)
+        output = each["stopped"].tolist()
+        assert len(output) == world
+        assert all("not a number any more" in text for text in output)
 
 
 def test_a_worker_alone_exchanges_nothing() -> None:

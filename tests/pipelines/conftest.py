@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.consoles import Told
+from tests.helpers.consoles import RecordedConsole
 from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.muse import read_corpus
@@ -19,8 +19,8 @@ from valence.storage.location import Location
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def console() -> RecordedConsole:
+    return RecordedConsole()
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,7 @@ def _extracted(
     shutil.copytree(_segments, folder)
     run = Run.at(str(folder))
     add_model(run, tiny_config)
-    extract(run, tiny_config, overwrite=False, console=Told())
+    extract(run, tiny_config, overwrite=False, console=RecordedConsole())
     return folder
 
 
@@ -111,12 +111,12 @@ def train_config(tiny_config: Config) -> Config:
 @pytest.fixture(scope="session")
 def trained(
     ray_local: None, _segments: Path, train_config: Config, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Run, Told]:
+) -> tuple[Run, RecordedConsole]:
     """A run that was trained undisturbed, and what was said; tests do not change it."""
     from pipelines.train.stage import train
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
     shutil.copytree(_segments, folder)
-    run, told = Run.at(str(folder)), Told()
-    train(run, train_config, overwrite=False, console=told)
-    return run, told
+    run, console = Run.at(str(folder)), RecordedConsole()
+    train(run, train_config, overwrite=False, console=console)
+    return run, console

@@ -21,7 +21,7 @@ def _valence(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "output"),
     [
         (["--help"], 0, []),
         (["no-such-command"], 2, ["no-such-command"]),
@@ -38,11 +38,11 @@ def _valence(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["check", "/no/such/corpus", "--config", "/no/such.toml"], 2, ["no configuration file"]),
     ],
 )
-def test_exit_status_and_message(arguments: list[str], status: int, told: list[str]) -> None:
+def test_exit_status_and_message(arguments: list[str], status: int, output: list[str]) -> None:
     ran = _valence(*arguments)
     assert ran.returncode == status, ran.stderr
     assert "Traceback" not in ran.stderr
-    for words in told:
+    for words in output:
         assert words in ran.stderr
 
 

@@ -45,7 +45,7 @@ def _extract(run: Run, config: Config, report: Any, *, overwrite: bool = False) 
 
 
 def test_features_are_the_models_for_every_sequence(
-    extracted: Run, tiny_config: Config, told: Any
+    extracted: Run, tiny_config: Config, console: Any
 ) -> None:
     run = extracted
     summary = run.stage("features").require()["summary"]
@@ -70,10 +70,10 @@ def test_features_are_the_models_for_every_sequence(
         np.testing.assert_allclose(chosen.prediction[at], prediction[0], atol=1e-5)
         np.testing.assert_allclose(chosen.target[at, 0], held.valence[20:40].mean(), rtol=1e-5)
 
-    assert _extract(run, tiny_config, told) == summary
-    assert "nothing to do" in told.lines[-1]
+    assert _extract(run, tiny_config, console) == summary
+    assert "nothing to do" in console.lines[-1]
     with pytest.raises(StaleError, match=r"sequence.stride is 5 there and 4 here"):
-        _extract(run, Config.resolve(tiny_config, assignments=["sequence.stride=4"]), told)
+        _extract(run, Config.resolve(tiny_config, assignments=["sequence.stride=4"]), console)
 
 
 def test_recordings_of_one_task_are_those_of_many(extracted: Run, tiny_config: Config) -> None:
@@ -97,7 +97,9 @@ def test_recordings_of_one_task_are_those_of_many(extracted: Run, tiny_config: C
     assert files() == alone
 
 
-def test_only_what_is_missing_is_extracted(extracted: Run, tiny_config: Config, told: Any) -> None:
+def test_only_what_is_missing_is_extracted(
+    extracted: Run, tiny_config: Config, console: Any
+) -> None:
     run = extracted
     folder = run.folder("features")
     files = {file.name: file.info().mtime_ns for file in folder.files() if file.stem != "stage"}
@@ -105,7 +107,7 @@ def test_only_what_is_missing_is_extracted(extracted: Run, tiny_config: Config, 
     digest = run.stage("features").require()["summary"]["digest"]
     for name in sorted(files)[:2]:
         (folder / name).delete()
-    summary = _extract(run, tiny_config, told)
+    summary = _extract(run, tiny_config, console)
     assert summary["digest"] == digest
     assert summary["skipped"] == len(kept) == 4
     assert summary["sequences"] == 78
@@ -114,18 +116,18 @@ def test_only_what_is_missing_is_extracted(extracted: Run, tiny_config: Config, 
 
 
 def test_a_model_that_is_not_the_trained_one_is_refused(
-    run: Run, tiny_config: Config, told: Any
+    run: Run, tiny_config: Config, console: Any
 ) -> None:
     model, _ = load_model(run.model)
     torch.nn.init.zeros_(model.output.weight)
     export_model(run.model, model, tiny_config, {})
     with pytest.raises(ModelError, match="does not hold the model"):
-        _extract(run, tiny_config, told)
+        _extract(run, tiny_config, console)
     assert not run.folder("features").exists()
 
 
 def test_segments_or_settings_that_the_model_was_not_trained_with_are_refused(
-    run: Run, tiny_config: Config, told: Any
+    run: Run, tiny_config: Config, console: Any
 ) -> None:
     """Else speakers that it was trained on may stand in the test set, and nothing tells of it."""
     segments = run.stage("segments")
@@ -138,26 +140,26 @@ def test_segments_or_settings_that_the_model_was_not_trained_with_are_refused(
     other = Config.resolve(tiny_config, assignments=["sequence.stride=3"])
     for overwrite in (False, True):
         with pytest.raises(StaleError, match=r"stride is 5 there and 3 here.*valence train"):
-            _extract(run, other, told, overwrite=overwrite)
+            _extract(run, other, console, overwrite=overwrite)
     assert run.config() == tiny_config
-    _extract(run, tiny_config, told)
+    _extract(run, tiny_config, console)
     segments.begin({"partition": "another"}, overwrite=True, wipe=False)
     segments.finish({"seconds": 0.0, "digest": "of another division"})
     with pytest.raises(StaleError, match=r"made of other segments.*valence train .*--over"):
-        _extract(run, tiny_config, told, overwrite=True)
+        _extract(run, tiny_config, console, overwrite=True)
 
 
-def test_training_must_be_finished(run: Run, tiny_config: Config, told: Any) -> None:
+def test_training_must_be_finished(run: Run, tiny_config: Config, console: Any) -> None:
     run.stage("train").file.delete()
     with pytest.raises(MissingStageError, match="valence train"):
-        _extract(run, tiny_config, told)
+        _extract(run, tiny_config, console)
 
 
 @pytest.mark.faults
 def test_a_worker_that_dies_costs_no_recording(
     run: Run,
     tiny_config: Config,
-    told: Any,
+    console: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -172,13 +174,13 @@ def test_a_worker_that_dies_costs_no_recording(
         return whole(rows, **settings)
 
     monkeypatch.setattr(extract, "extract_recordings", dying)
-    summary = _extract(run, tiny_config, told)
+    summary = _extract(run, tiny_config, console)
     assert len(read_features(run.folder("features"))) == summary["sequences"] == 78
     assert (tmp_path / "died").exists()
 
 
 def test_values_that_are_no_numbers_stop_the_stage_and_keep_the_others(
-    extracted: Run, tiny_config: Config, told: Any
+    extracted: Run, tiny_config: Config, console: Any
 ) -> None:
     run = extracted
     features = read_features(run.folder("features"))
@@ -198,7 +200,7 @@ def test_values_that_are_no_numbers_stop_the_stage_and_keep_the_others(
     digest = export_model(run.model, model, tiny_config, {})
     stage.finish({"seconds": 0.0, "digest": digest})
     with pytest.raises(ModelError, match=f"no numbers for 1 of 6 recordings: '{worst}'"):
-        _extract(run, tiny_config, told, overwrite=True)
+        _extract(run, tiny_config, console, overwrite=True)
     kept = {file.stem for file in run.folder("features").files() if file.suffix == ".parquet"}
     assert kept == {str(name) for name in names} - {str(worst)}
     assert run.stage("features").record()["status"] == "running"

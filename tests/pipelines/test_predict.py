@@ -29,7 +29,6 @@ from valence.model.network import ValenceModel
 from valence.model.quality import write_evaluation
 from valence.model.serialization import export_model, read_description
 from valence.prediction.averaging import OverlapAverage
-from valence.prediction.inputs import PredictionTask
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
@@ -76,11 +75,11 @@ def test_good_files_are_predicted_and_bad_ones_set_aside(
     assert status == {"a": "ok", "b": "ok", "c": "ok", "blink": "failed", "d": "failed"}
     assert [row["short"] for row in summary["recordings"] if row["name"] == "c"] == [True]
     assert json.loads((out / "prediction.json").read_text()) == summary
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "shorter than 0.5 s" in told.err
-    assert "3 predicted" in told.err
-    assert "one value holds throughout: 'c'" in told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "shorter than 0.5 s" in output.err
+    assert "3 predicted" in output.err
+    assert "one value holds throughout: 'c'" in output.err
 
     again = stage.predict([str(audio)], model, Location.parse(out), console=Console())
     assert [row["status"] for row in again["recordings"]].count("skipped") == 3
@@ -267,10 +266,10 @@ def test_predictions_of_a_training_corpus_are_what_its_features_say(
         own = features.rows(features.recording == name)
         average = OverlapAverage(1, config.sequence.length)
         average.add(own.start.astype(np.int64), own.prediction)
-        told = pd.read_csv(out / f"{name}.csv")
-        assert len(told) == len(own) + config.sequence.length - 1 == 80
-        assert np.ptp(told["valence"]) > 0.05
-        np.testing.assert_allclose(told["valence"], average.values(80)[:, 0], atol=1e-4)
+        text = pd.read_csv(out / f"{name}.csv")
+        assert len(text) == len(own) + config.sequence.length - 1 == 80
+        assert np.ptp(text["valence"]) > 0.05
+        np.testing.assert_allclose(text["valence"], average.values(80)[:, 0], atol=1e-4)
 
 
 @pytest.mark.ray
@@ -288,13 +287,13 @@ def test_a_worker_that_dies_costs_no_recording(
     died = tmp_path / "died"
 
     class Dying(stage._Worker):
-        def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-            told = super().__call__(batch)
-            if '"name": "b"' in batch["task"][0] and not died.exists():
-                # With its files written and nobody told of them.
+        def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+            done = super().__call__(batch)
+            if self._plan.tasks[batch["number"][0]].name == "b" and not died.exists():
+                # Its files are written, and the driver does not know of them.
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return told
+            return done
 
     monkeypatch.setattr(stage, "_Worker", Dying)
     monkeypatch.setattr(stage, "RAY_SECONDS", 0.1)
@@ -528,16 +527,6 @@ def test_a_folder_that_is_read_only_will_do_where_nothing_is_to_be_done(
 
 def _is_ours(folder: Path) -> bool:
     return "pytest" in folder.as_posix()
-
-
-def test_a_task_travels_as_json() -> None:
-    plain = PredictionTask(Location.parse("/a/b.wav"), "b", {})
-    whole = PredictionTask(
-        Location.parse("/a/b.wav"), "b", {"valence": Location.parse("/l.csv")}, "end", 2, (1.0, 7.0)
-    )
-    for task in (plain, whole):
-        text = json.dumps(stage._task_to_json(task))
-        assert stage._task_from_json(json.loads(text)) == task
 
 
 def test_one_bad_name_costs_no_other(

@@ -21,10 +21,11 @@ from valence.metrics import paired_difference, score
 from valence.model.inference import sequence_outputs
 from valence.model.network import ValenceModel
 from valence.model.serialization import export_model, load_model, read_description
-from valence.run import Run, StageName
+from valence.run import Run
 from valence.segments.preprocessing import Job, process_recording
 from valence.segments.sequences import windows
 from valence.segments.store import SegmentStore
+from valence.stage import StageName
 from valence.storage.location import Location
 from valence.sweep.features import Features, write_features
 from valence.sweep.kept.serialization import REGRESSOR_FILES, save_regressor

@@ -40,9 +40,9 @@ def valence(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         monkeypatch.setattr(sys, "argv", ["valence", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
-        told = capfd.readouterr()
-        assert told.out == ""
-        return Ended(ended.value.code, told.err)
+        message = capfd.readouterr()
+        assert message.out == ""
+        return Ended(ended.value.code, message.err)
 
     return call
 
@@ -72,14 +72,14 @@ def test_a_report_and_a_comparison(
         "report.html",
         "stage.json",
     ]
-    for arguments, told in (
+    for arguments, output in (
         ((run.root, "--out", out), "--out was given with one run"),
         ((run.root, finished_run.root), "Add --out DIR"),
         ((run.root, finished_run.root, "--out", run.folder("report")), "holds a stage of a run"),
     ):
         wrong = valence("report", *arguments)
         assert wrong.returncode == 2
-        assert told in wrong.stderr
+        assert output in wrong.stderr
         assert "Traceback" not in wrong.stderr
     assert page.read_bytes() == before
 

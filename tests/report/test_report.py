@@ -40,7 +40,8 @@ from valence.report.comparison import compare_runs
 from valence.report.model_card import model_card
 from valence.report.page import sections as story
 from valence.report.page import tables
-from valence.run import Run, Stage
+from valence.run import Run
+from valence.stage import Stage
 from valence.storage.location import Location
 from valence.sweep.features import read_features, write_features
 from valence.sweep.kept.serialization import load_regressor, save_regressor
@@ -194,7 +195,7 @@ def test_the_numbers_stand_on_the_page_as_text(reported: Run) -> None:
     results = (reported.folder("sweep") / "results.csv").read_text()
     for value in pd.read_csv(io.StringIO(results))["ccc_validation"]:
         assert f"{value:.4f}".replace("-", "−") in text
-    for told in (
+    for output in (
         "Synthetic sound",
         "broken.wav",
         "1 recording could not be used",
@@ -204,7 +205,7 @@ def test_the_numbers_stand_on_the_page_as_text(reported: Run) -> None:
         "channels = [2, 4, 8]",
         "no interval can be given",
     ):
-        assert told in text
+        assert output in text
 
 
 def _numbers(content: object) -> list[float]:
@@ -240,8 +241,8 @@ def test_what_the_figures_show_stands_in_the_metrics(reported: Run) -> None:
     assert metrics["training"]["mean"]["validation_ccc"] == pytest.approx(np.mean(best))
     sd = abs(best[0] - best[1]) / np.sqrt(2)
     assert metrics["training"]["sd"]["validation_ccc"] == pytest.approx(sd)
-    told = f"{np.mean(best):.3f} ± {sd:.3f}"
-    assert told in _page(reported).text
+    output = f"{np.mean(best):.3f} ± {sd:.3f}"
+    assert output in _page(reported).text
 
     weights = np.array(metrics["attention"]["percent"])
     assert weights.shape == (20,)
@@ -285,8 +286,8 @@ def test_the_command_of_a_demo_repeats_what_was_set(
     demo = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
     asked = Config.resolve(demo, assignments=["train.seeds=[3]", "sequence.length=20"])
     run.write_config(asked, {**run.record(), "corpus": str(run.root / "corpus")})
-    told = _command(read_evidence(run))
-    program, command, *options = shlex.split(told)
+    output = _command(read_evidence(run))
+    program, command, *options = shlex.split(output)
     assert (program, command) == ("valence", "demo")
     assert options[3] == f"{run.root}-again"
     assert _again(options, otherwise=demo) == asked
@@ -312,9 +313,9 @@ def test_what_chose_the_regressor_is_what_is_told(reported: Run, tmp_path: Path)
         )
         assert any(notice in each for each in story.notices(changed, findings)) is marked
         assert metrics_json(changed, findings)["select_on"] == chosen
-        (told,) = (p.text for p in story.regressors(changed).parts[:1])
+        (output,) = (p.text for p in story.regressors(changed).parts[:1])
         # The difference shown is that of the test rows: they flatter where they chose.
-        assert ("chosen by these same rows" in told) is marked
+        assert ("chosen by these same rows" in output) is marked
 
 
 def test_subjects_in_more_than_one_split_are_told_of(reported: Run) -> None:
@@ -322,8 +323,8 @@ def test_subjects_in_more_than_one_split_are_told_of(reported: Run) -> None:
     findings = find(evidence)
     allowed = Config.resolve(evidence.config, assignments=["split.allow_subject_overlap=true"])
     for config, marked in ((evidence.config, False), (allowed, True)):
-        told = story.notices(replace(evidence, config=config), findings)
-        assert any("do not speak of unknown voices" in each for each in told) is marked
+        output = story.notices(replace(evidence, config=config), findings)
+        assert any("do not speak of unknown voices" in each for each in output) is marked
 
 
 def _notices(evidence: Evidence) -> list[str]:
@@ -470,8 +471,8 @@ def test_a_subject_in_two_splits_keeps_both_scores(reported: Run) -> None:
     features.subject[np.isin(features.split, ["validation", "test"])] = "05"
     found = find(evidence)
     assert found.subjects["validation"]["05"] != found.subjects["test"]["05"]
-    told = [row[:2] for row in tables.subjects_table(found, SUBJECTS).rows]
-    assert [[cell.text for cell in row] for row in told] == [["05", "validation"], ["05", "test"]]
+    output = [row[:2] for row in tables.subjects_table(found, SUBJECTS).rows]
+    assert [[cell.text for cell in row] for row in output] == [["05", "validation"], ["05", "test"]]
     drawing = story.agreement(evidence, found).drawings[1]
     assert len(drawing.figure().axes[0].get_yticklabels()) == 2
 
@@ -761,7 +762,7 @@ def test_the_model_has_a_card(reported: Run) -> None:
     card = (reported.model / "README.md").read_text()
     metrics = _json(reported)
     assert f"{metrics['deep']['test']['ccc']:.3f}".replace("-", "−") in card
-    for told in (
+    for output in (
         "synthetic sound",
         "Not meant for",
         "Licence",
@@ -769,7 +770,7 @@ def test_the_model_has_a_card(reported: Run) -> None:
         "not what a person feels",
         "average over 10 s",
     ):
-        assert told in card
+        assert output in card
     assert str(reported.root) not in card
     assert reported.record()["corpus"] not in card
     assert "has not been tested" not in card

@@ -11,8 +11,8 @@ import pytest
 from valence.audio.standardization import MelMoments, fit
 from valence.errors import DamagedError, MissingStageError
 from valence.provenance import fingerprint
-from valence.run import Stage
 from valence.segments.store import RECORDING_COLUMNS, Segments, SegmentStore, Stored
+from valence.stage import Stage
 from valence.storage.location import Location
 
 _N_MELS, _N_FRAMES = 6, 9
@@ -91,8 +91,8 @@ def test_anyone_can_read_the_columns(tmp_path: Path) -> None:
     assert table.column_names == names
     assert table["recording"].to_pylist() == ["ab_devel"] * 4
     assert table["segment"].to_pylist() == [0, 1, 2, 3]
-    told = table.schema.field("mel").metadata
-    assert told == {b"shape": f"[{_N_MELS}, {_N_FRAMES}]".encode(), b"dtype": b"float16"}
+    output = table.schema.field("mel").metadata
+    assert output == {b"shape": f"[{_N_MELS}, {_N_FRAMES}]".encode(), b"dtype": b"float16"}
     row = np.frombuffer(table["mel"][2].as_py(), "<f2").reshape(_N_MELS, _N_FRAMES)
     assert np.array_equal(row, block.mel[2])
 

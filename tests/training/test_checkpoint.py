@@ -309,7 +309,7 @@ def test_an_exported_model_has_a_card_before_there_is_a_report(tmp_path: Path) -
     }
     export_model(Location.parse(tmp_path / "model"), _model(), _CONFIG, record)
     card = (tmp_path / "model" / "README.md").read_text()
-    for told in (
+    for output in (
         "Corpus: voices; split protocol `auto`",
         "train: 3 recordings, 2 subjects.",
         "test: 1 subject.",
@@ -319,7 +319,7 @@ def test_an_exported_model_has_a_card_before_there_is_a_report(tmp_path: Path) -
         "Not meant for",
         "average over 20 s",
     ):
-        assert told in card
+        assert output in card
     assert str(tmp_path) not in card
 
 

@@ -90,15 +90,15 @@ class _Kept:
 
     def __init__(self) -> None:
         self.states: list[TrainingState] = []
-        self.told: list[dict[str, Any]] = []
+        self.output: list[dict[str, Any]] = []
 
-    def __call__(self, state: TrainingState, told: dict[str, Any]) -> None:
+    def __call__(self, state: TrainingState, output: dict[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save({field.name: getattr(state, field.name) for field in fields(state)}, buffer)
         buffer.seek(0)
         held = torch.load(buffer, map_location="cpu", weights_only=True)
         self.states.append(TrainingState(**held))
-        self.told.append(told)
+        self.output.append(output)
 
 
 def _model(task: TrainingSpec) -> ValenceModel:
@@ -162,7 +162,7 @@ def test_training_learns_and_tells() -> None:
     rates = [row["learning_rate"] for row in history]
     expected = [0.005 * (1 + np.cos(np.pi * epoch / 15)) for epoch in range(15)]
     np.testing.assert_allclose(rates, expected, rtol=1e-9)
-    assert all(told["sequences_per_second"] > 0 for told in kept.told)
+    assert all(output["sequences_per_second"] > 0 for output in kept.output)
     best = max(history, key=lambda row: row["validation_ccc"])
     assert state.best_record["epoch"] == best["epoch"]
     found = evaluate(best_model(task, state), _Source().recordings(), 5)
@@ -289,19 +289,19 @@ def test_another_number_of_workers_goes_on_from_seeds_of_its_own() -> None:
     again = _Kept()
     ends = [fit(task, _Source(), state=of_three, save=again) for _ in range(2)]
     assert _same(ends[0].model, ends[1].model)
-    (remark,) = again.told[0]["remarks"]
+    (remark,) = again.output[0]["remarks"]
     assert remark.startswith("goes on with 1 worker where it had 3: the last digits differ, and")
 
 
 def test_what_a_user_cannot_see_in_the_history_is_a_remark() -> None:
     task, kept, source = _task(), _Kept(), _Source()
     fit(task, source, state=None, save=kept)
-    assert [told["remarks"] for told in kept.told] == [[]] * 4
+    assert [output["remarks"] for output in kept.output] == [[]] * 4
     source.label[:] = 0.25
     again, threads = _Kept(), torch.get_num_threads()
     with pytest.warns(ConstantWarning):
         fit(task, source, state=replace(kept.states[2], threads=threads + 2), save=again)
-    elsewhere, constant = again.told[0]["remarks"]
+    elsewhere, constant = again.output[0]["remarks"]
     noun = "thread" if threads == 1 else "threads"
     assert elsewhere.startswith(f"goes on with {threads} {noun} where it had {threads + 2}: ")
     assert constant == "validation predictions or labels are constant: their CCC counts as 0"

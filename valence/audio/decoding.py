@@ -21,8 +21,8 @@ from valence.audio.containers.integrity import lay_out, truncated
 from valence.audio.containers.layout import Layout, Part, PartFile
 from valence.audio.containers.media import MediaSound
 from valence.audio.mixing import Channel, Mixer
-from valence.audio_suffixes import MEDIA_SUFFIXES
 from valence.errors import AudioError, UnreadableError
+from valence.storage.audio_suffixes import MEDIA_SUFFIXES
 from valence.storage.filenames import is_utf8
 from valence.storage.location import Location, is_address
 

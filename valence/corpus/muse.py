@@ -1,6 +1,6 @@
 """Read a corpus in the MuSe layout: recordings, their subjects and their label files.
 
-CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3|...), see valence.audio_suffixes
+CORPUS/raw_data/audio/<Id>.(wav|flac|ogg|mp3|...), see valence.storage.audio_suffixes
 CORPUS/label_segments/<valence|arousal|physio-arousal>/<Id>.csv
 CORPUS/metadata/partition.csv       Id,Proposal with train, devel, test
 CORPUS/metadata/subjects.csv        Id,subject; optional
@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from valence.audio_suffixes import ALL_SUFFIXES
 from valence.config import Target
 from valence.corpus.csv_tables import is_missing
 from valence.corpus.metadata import Column, Ids, Pairs, read_pairs
 from valence.corpus.subjects import SubjectSource, known_corpus, subjects_by_rule, unknown_subjects
 from valence.errors import ConfigError, CorpusError
 from valence.formatting import UNKNOWN_IN_PART
+from valence.storage.audio_suffixes import ALL_SUFFIXES
 from valence.storage.filenames import bare, is_utf8, normal, printable
 from valence.storage.location import Location
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
-from valence.audio_suffixes import ALL_SUFFIXES
 from valence.corpus.annotations import read_annotation
 from valence.errors import CorpusError, UsageError
 from valence.prediction.predictor import Stamps
+from valence.storage.audio_suffixes import ALL_SUFFIXES
 from valence.storage.filenames import is_utf8, normal, printable, shortened
 from valence.storage.location import Location
 

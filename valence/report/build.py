@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from valence.config import Config
 from valence.errors import DamagedError, OutputError
 from valence.formatting import duration
 from valence.model.quality import EVALUATION, is_evaluated, read_quality, write_evaluation
-from valence.model.serialization import CARD, load_own_model
+from valence.model.serialization import CARD, ModelDescription, load_own_model
 from valence.prediction.predictor import Predictor
 from valence.provenance import fingerprint
-from valence.report.analysis.attention import read_examples
+from valence.report.analysis.attention import Examples, read_examples
 from valence.report.analysis.results import Evidence, read_evidence
 from valence.report.analysis.robustness import NO_LABELS, Robustness, measure
-from valence.report.analysis.runtimes import costs, machine
-from valence.report.analysis.scores import find, metrics_json, predictions
+from valence.report.analysis.runtimes import Cost, costs, machine
+from valence.report.analysis.scores import Findings, find, metrics_json, predictions
 from valence.report.model_card import evaluation, model_card
 from valence.report.page import sections as story
-from valence.report.page.render import Page
-from valence.run import FORMAT, Run, Stage
+from valence.report.page.render import Page, Section
+from valence.run import Run
+from valence.stage import FORMAT, Stage
 from valence.storage.kept_file import parse_json
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of
@@ -67,78 +68,36 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     # Check the model even for a finished report: its scores must not lie beside other weights.
     model, description = load_own_model(run)
     stage = run.stage("report")
-    folder = run.folder("report")
-    made_of, may_go = _made_of(evidence), overwrite or _may_go(stage)
-    state = stage.standing(made_of, overwrite=may_go)
-    if state == "done":
-        record = stage.record()
-        assert record is not None, "what is done has a record"
-        summary: dict[str, Any] = record["summary"]
-        if not overwrite and _is_whole(stage, summary, run, description.sha256):
-            metrics = parse_json((folder / "metrics.json").read_bytes())
-            return {**summary, "metrics": metrics, "remarks": []}
+    opening = stage.opened(
+        _made_of(evidence),
+        overwrite=overwrite or _may_go(stage),
+        lost=lambda record: _lacks(stage, record["summary"], run, description.sha256),
+    )
+    if opening.is_whole and not overwrite:
+        metrics = parse_json((stage.folder / "metrics.json").read_bytes())
+        return {**opening.summary, "metrics": metrics, "remarks": []}
     # The record that tells an edited card goes with `begin`.
     remarks = _set_edited_card_aside(stage, run.model / CARD)
-    stage.begin(made_of, overwrite=may_go, again=state == "done")
-    findings = find(evidence)
-    examples = read_examples(evidence, model)
-    found = measure(evidence, Predictor(model, description))
-    sections = [
-        story.headline(evidence, findings),
-        story.agreement(evidence, findings),
-        story.regressors(evidence),
-        story.robustness(found, evidence),
-        story.training(evidence, findings),
-        story.model(evidence, examples),
-        story.corpus(evidence, findings),
-    ]
-    drawn = [f"figures/{each.name}.png" for section in sections for each in section.drawings]
-    for section in sections:
-        for drawing in section.drawings:
-            (folder / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
-    (folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
-    write_evaluation(run.model, evaluation(evidence, findings, description.sha256))
-    quality = read_quality(
-        run.model, sha256=description.sha256, record=description.record, target=evidence.target
-    )
-    card = model_card(
-        evidence, findings, description, found, parameters=examples.parameters, quality=quality
-    )
-    (run.model / CARD).write_text(card)
-    spent, where = costs(evidence, report=time.monotonic() - began), machine(evidence)
-    command, seeds = _command(evidence), _seeds(evidence.config)
-    versions = {
-        str(name): record["versions"]
-        for name, record in evidence.stages.items()
-        if name != "report"
-    }
-    sections.append(story.cost(spent, where))
-    sections.append(story.repeating(evidence, command, seeds, versions))
-    robustness = found.to_json() if isinstance(found, Robustness) else {"skipped": found}
-    metrics = metrics_json(
+    opening.begin()
+    content = _Content(
         evidence,
-        findings,
-        robustness=robustness,
-        attention=examples.to_json(),
-        parameters=examples.parameters,
-        times=[each.to_json() for each in spent],
-        machine=where,
-        command=command,
-        seeds=seeds,
-        versions=versions,
-        configuration=evidence.config.model_dump(mode="json"),
+        description,
+        find(evidence),
+        read_examples(evidence, model),
+        measure(evidence, Predictor(model, description)),
     )
-    (folder / "metrics.json").write_json(metrics)
-    page = Page(
-        title=f"{run.root.name} – valence",
-        heading=f"{evidence.target.capitalize()} of speech: {run.root.name}",
-        lead=_lead(evidence),
-        notices=story.notices(evidence, findings),
-        sections=sections,
-        footer="The numbers on this page stand in metrics.json, every prediction in "
-        "predictions.csv, and the figures in the folder figures, beside it.",
+    sections = _sections(content)
+    drawn = _write_figures(stage.folder, sections)
+    (stage.folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
+    _write_card(content)
+    spent = costs(evidence, report=time.monotonic() - began)
+    metrics = _metrics(content, spent)
+    (stage.folder / "metrics.json").write_json(metrics)
+    sections.append(story.cost(spent, metrics["machine"]))
+    sections.append(
+        story.repeating(evidence, metrics["command"], metrics["seeds"], metrics["versions"])
     )
-    (folder / "report.html").write_text(page.html())
+    (stage.folder / "report.html").write_text(_page(content, sections).html())
     files = ["report.html", "metrics.json", "predictions.csv", *drawn]
     summary = {
         "seconds": time.monotonic() - began,
@@ -147,10 +106,102 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         ),
         "files": files,
         "beside_the_model": {name: digest_of(run.model / name) for name in (CARD, EVALUATION)},
-        "not_measured": robustness.get("skipped"),
+        "not_measured": metrics["robustness"].get("skipped"),
     }
     stage.finish(summary, files)
     return {**summary, "metrics": metrics, "remarks": remarks}
+
+
+@dataclass(frozen=True)
+class _Content:
+    """All results that the page, `metrics.json` and the model's card state."""
+
+    evidence: Evidence
+    description: ModelDescription
+    findings: Findings
+    examples: Examples
+    robustness: Robustness | str
+
+
+def _sections(content: _Content) -> list[Section]:
+    """Build the sections that hold results, in the order of the page."""
+    evidence, findings = content.evidence, content.findings
+    return [
+        story.headline(evidence, findings),
+        story.agreement(evidence, findings),
+        story.regressors(evidence),
+        story.robustness(content.robustness, evidence),
+        story.training(evidence, findings),
+        story.model(evidence, content.examples),
+        story.corpus(evidence, findings),
+    ]
+
+
+def _write_figures(folder: Location, sections: Sequence[Section]) -> list[str]:
+    """Write each drawing as PNG, and return the names of the files in the folder."""
+    names = []
+    for section in sections:
+        for drawing in section.drawings:
+            names.append(f"figures/{drawing.name}.png")
+            (folder / names[-1]).write_bytes(drawing.png())
+    return names
+
+
+def _write_card(content: _Content) -> None:
+    """Write the scores and the card into the model's folder."""
+    evidence, findings, description = content.evidence, content.findings, content.description
+    folder = evidence.run.model
+    write_evaluation(folder, evaluation(evidence, findings, description.sha256))
+    quality = read_quality(
+        folder, sha256=description.sha256, record=description.record, target=evidence.target
+    )
+    card = model_card(
+        evidence,
+        findings,
+        description,
+        content.robustness,
+        parameters=content.examples.parameters,
+        quality=quality,
+    )
+    (folder / CARD).write_text(card)
+
+
+def _metrics(content: _Content, spent: Sequence[Cost]) -> dict[str, Any]:
+    """Build the content of `metrics.json`."""
+    evidence, robustness = content.evidence, content.robustness
+    return metrics_json(
+        evidence,
+        content.findings,
+        robustness=robustness.to_json()
+        if isinstance(robustness, Robustness)
+        else {"skipped": robustness},
+        attention=content.examples.to_json(),
+        parameters=content.examples.parameters,
+        times=[each.to_json() for each in spent],
+        machine=machine(evidence),
+        command=_command(evidence),
+        seeds=_seeds(evidence.config),
+        versions={
+            str(name): record["versions"]
+            for name, record in evidence.stages.items()
+            if name != "report"
+        },
+        configuration=evidence.config.model_dump(mode="json"),
+    )
+
+
+def _page(content: _Content, sections: Sequence[Section]) -> Page:
+    evidence = content.evidence
+    name = evidence.run.root.name
+    return Page(
+        title=f"{name} – valence",
+        heading=f"{evidence.target.capitalize()} of speech: {name}",
+        lead=_lead(evidence),
+        notices=story.notices(evidence, content.findings),
+        sections=sections,
+        footer="The numbers on this page stand in metrics.json, every prediction in "
+        "predictions.csv, and the figures in the folder figures, beside it.",
+    )
 
 
 def _set_edited_card_aside(stage: Stage, card: Location) -> list[str]:
@@ -190,18 +241,25 @@ def _may_go(stage: Stage) -> bool:
     )
 
 
-def _is_whole(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> bool:
-    """Return whether a finished report has all its files unchanged and all that can be measured."""
-    missed = summary["not_measured"] not in (None, NO_LABELS)
-    if missed or not is_evaluated(run.model, sha256):
-        return False
+def _lacks(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> list[str]:
+    """List what a finished report lacks: measurements that failed, or files as they were written.
+
+    Size and time of a file are not trusted: each file is read.
+    """
+    lacks = []
+    if summary["not_measured"] not in (None, NO_LABELS):
+        lacks.append("robustness could not be measured")
     # Older versions stored no digests of their files in the model's folder.
     beside, noted = summary.get("beside_the_model", {}), stage.noted()
-    return (
-        bool(beside and noted)
+    if not (
+        is_evaluated(run.model, sha256)
+        and beside
+        and noted
         and _are_as_noted(run.model, beside)
         and _are_as_noted(stage.folder, noted)
-    )
+    ):
+        lacks.append("files are missing or were changed")
+    return lacks
 
 
 def _are_as_noted(folder: Location, noted: Mapping[str, str]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valence import figures
-from valence.config import Config
+from valence.config import Config, SweepConfig
 from valence.errors import DamagedError, ForeignError, IncompatibleError, StaleError, UsageError
 from valence.formatting import MISSING, Unit, count, interval, number, plural
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
@@ -23,7 +23,8 @@ from valence.report.analysis.scores import SCORED
 from valence.report.page.render import Page, Section
 from valence.report.page.tables import Cell, Table
 from valence.report.page.wording import verdict
-from valence.run import FORMAT, Run, Stage
+from valence.run import Run
+from valence.stage import FORMAT, Stage
 from valence.storage.location import Location
 from valence.sweep.features import Features
 from valence.sweep.kept.serialization import Regressor, load_regressor
@@ -120,22 +121,18 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
         )
     names = _names(runs)
     command = shlex.join(["valence", "report", *(str(run.root) for run in runs), "--out", str(out)])
-    stage = Stage("report", out, by=command)
-    made_of = {
-        "compared": {
-            name: {
-                stage: record["fingerprint"]
-                for stage, record in each.stages.items()
-                if stage != "report"
-            }
-            for name, each in zip(names, evidence, strict=True)
-        }
-    }
+    stage, made_of = Stage("report", out, by=command), _made_of(evidence, names)
     _refuse(stage, made_of, overwrite=overwrite)
-    shared = {split: _shared([each.features.of(split) for each in evidence]) for split in SCORED}
+    shared = {
+        split: dict(
+            zip(names, _shared([each.features.of(split) for each in evidence]), strict=True)
+        )
+        for split in SCORED
+    }
+    settings = evidence[0].config.sweep
     deep = {
         split: _compare(
-            parts[0], {n: p.prediction[:, 0] for n, p in zip(names, parts, strict=True)}, evidence
+            {name: (part, part.prediction[:, 0]) for name, part in parts.items()}, settings
         )
         for split, parts in shared.items()
     }
@@ -148,41 +145,18 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
     stage.begin(made_of, overwrite=overwrite, wipe=False)
     regressors = {
         split: _compare(
-            parts[0],
             {
-                name: best[name].predict(part.feature)
-                for name, part in zip(names, parts, strict=True)
-                if name in best
+                name: (parts[name], found.predict(parts[name].feature))
+                for name, found in best.items()
             },
-            evidence,
+            settings,
         )
         for split, parts in shared.items()
     }
-    sections = [
-        _result("result", "Result", evidence[0].target, deep, unit=evidence[0].unit),
-        _result(
-            "regressors",
-            "Best regressors",
-            evidence[0].target,
-            regressors,
-            remarks,
-            unit=evidence[0].unit,
-            chosen_by={"validation", *(each.select_on for each in evidence if each.selection)},
-        ),
-        _settings(evidence, names),
-    ]
-    for section in sections:
+    page = _page(evidence, names, deep, regressors, remarks)
+    for section in page.sections:
         for drawing in section.drawings:
             (out / "figures" / f"{drawing.name}.png").write_bytes(drawing.png())
-    page = Page(
-        title="Comparison – valence",
-        heading=f"{plural(len(runs), 'run')} side by side",
-        lead=f"Predictions of {evidence[0].target} on the sequences that all of them share. The "
-        f"reference is {names[0]}.",
-        notices=_notices(evidence, names),
-        sections=sections,
-        footer="The numbers on this page stand in metrics.json beside it.",
-    )
     (out / "report.html").write_text(page.html())
     metrics = {
         "reference": names[0],
@@ -199,6 +173,51 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
     (out / "metrics.json").write_json(metrics)
     stage.finish({})
     return metrics
+
+
+def _made_of(evidence: Sequence[Evidence], names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "compared": {
+            name: {
+                stage: record["fingerprint"]
+                for stage, record in each.stages.items()
+                if stage != "report"
+            }
+            for name, each in zip(names, evidence, strict=True)
+        }
+    }
+
+
+def _page(
+    evidence: Sequence[Evidence],
+    names: Sequence[str],
+    deep: Mapping[str, Compared | None],
+    regressors: Mapping[str, Compared | None],
+    remarks: Sequence[str],
+) -> Page:
+    target, unit = evidence[0].target, evidence[0].unit
+    sections = [
+        _result("result", "Result", target, deep, unit=unit),
+        _result(
+            "regressors",
+            "Best regressors",
+            target,
+            regressors,
+            remarks,
+            unit=unit,
+            chosen_by={"validation", *(each.select_on for each in evidence if each.selection)},
+        ),
+        _settings(evidence, names),
+    ]
+    return Page(
+        title="Comparison – valence",
+        heading=f"{plural(len(names), 'run')} side by side",
+        lead=f"Predictions of {target} on the sequences that all of them share. The reference is "
+        f"{names[0]}.",
+        notices=_notices(evidence, names),
+        sections=sections,
+        footer="The numbers on this page stand in metrics.json beside it.",
+    )
 
 
 def _notices(evidence: Sequence[Evidence], names: Sequence[str]) -> list[str]:
@@ -272,12 +291,15 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _compare(
-    rows: Features, predictions: Mapping[str, NDArray[Any]], evidence: Sequence[Evidence]
+    predicted: Mapping[str, tuple[Features, NDArray[Any]]], settings: SweepConfig
 ) -> Compared | None:
-    """Score predictions `[rows]` by name, and compare each pair of them."""
-    if not len(rows) or not predictions:
+    """Score the predictions `[rows]` of each run on the shared rows, and compare each pair."""
+    if not predicted:
         return None
-    y, sweep = rows.target[:, 0], evidence[0].config.sweep
+    rows, _ = next(iter(predicted.values()))
+    if not len(rows):
+        return None
+    y, predictions = rows.target[:, 0], {name: found for name, (_, found) in predicted.items()}
     pairs = list(itertools.combinations(predictions, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantWarning)
@@ -287,7 +309,7 @@ def _compare(
                     y,
                     prediction,
                     subjects=rows.subject,
-                    bootstrap=sweep.bootstrap,
+                    bootstrap=settings.bootstrap,
                 )
                 for name, prediction in predictions.items()
             },
@@ -297,8 +319,8 @@ def _compare(
                     predictions[first],
                     predictions[second],
                     rows.subject,
-                    bootstrap=sweep.bootstrap,
-                    seed=sweep.seed,
+                    bootstrap=settings.bootstrap,
+                    seed=settings.seed,
                     # The more pairs there are, the more of them differ by chance.
                     comparisons=len(pairs),
                 )

@@ -13,7 +13,7 @@ from valence.config import Config
 from valence.corpus.muse import Recording
 from valence.corpus.splits import SplitName
 from valence.provenance import fingerprint
-from valence.run import FORMAT
+from valence.stage import FORMAT
 
 Status = Literal["ok", "rejected", "stale"]
 
@@ -109,23 +109,6 @@ class RecordingOutcome:
             "checksum": self.checksum,
             "fingerprint": self.fingerprint,
         }
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON that `from_json` reads back to the same bits."""
-        moments = None if self.moments is None else self.moments.to_json()
-        return {**self.__dict__, "moments": moments}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> RecordingOutcome:
-        """Read the outcome that `to_json` returned."""
-        moments = content["moments"]
-        return cls(
-            **{
-                **content,
-                "remarks": tuple(content["remarks"]),
-                "moments": None if moments is None else MelMoments.from_json(moments),
-            }
-        )
 
 
 @dataclass(frozen=True)

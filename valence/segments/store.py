@@ -21,7 +21,6 @@ from pyarrow import fs
 from valence.audio.standardization import MelMoments, Scope, Standardizer, fit
 from valence.errors import DamagedError, MissingStageError, ModelError, first_line
 from valence.provenance import fingerprint
-from valence.run import Stage
 from valence.segments.parquet import (
     BLOCK_SEGMENTS,
     RecordingWriter,
@@ -33,6 +32,7 @@ from valence.segments.parquet import (
     read_stored,
     require_undamaged,
 )
+from valence.stage import Stage
 from valence.storage.filenames import MOST_BYTES
 from valence.storage.kept_file import KeptFile
 from valence.storage.location import Location

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from valence.errors import DamagedError, MissingStageError, first_line
 from valence.formatting import plural
-from valence.run import Stage
+from valence.stage import Stage
 from valence.storage.location import Location
 from valence.storage.seal import SealError, read_sealed, write_sealed
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -129,76 +130,72 @@ def select(
     TrainingError
         If every combination failed.
     """
-
-    def scores(part: SplitPart, prediction: Array) -> dict[str, Any] | None:
-        rows: Features = getattr(division, part)
-        if not len(rows):
-            return None
-        with warnings.catch_warnings():
-            # No warning, because one of the baselines is constant by design.
-            warnings.simplefilter("ignore", ConstantWarning)
-            found = score(
-                _labels(rows),
-                prediction,
-                subjects=rows.subject,
-                bootstrap=config.bootstrap,
-            )
-        return found.to_json()
-
-    def both(outcome: TrialOutcome) -> dict[str, Any]:
-        return {
-            "validation": scores("validation", outcome.validation),
-            "test": scores("test", outcome.test),
-        }
-
-    def difference(
-        part: SplitPart, first: TrialOutcome, second: TrialOutcome
-    ) -> dict[str, Any] | None:
-        rows: Features = getattr(division, part)
-        if not len(rows):
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConstantWarning)
-            found = paired_difference(
-                _labels(rows),
-                getattr(first, part),
-                getattr(second, part),
-                rows.subject,
-                bootstrap=config.bootstrap,
-                seed=config.seed,
-            )
-        return found.to_json()
-
-    def differences(first: TrialOutcome, second: TrialOutcome) -> dict[str, Any]:
-        return {
-            "validation": difference("validation", first, second),
-            "test": difference("test", first, second),
-        }
-
     leaders = [each for each in ranking[:_LEADERS] if outcomes[each].status == "ok"]
     if not leaders:
         raise TrainingError(
             f"All {len(outcomes)} combinations failed; the first of them: "
             f"{outcomes[ranking[0]].reason}. RUN/sweep/results.csv has the reason of each."
         )
-    best = outcomes[leaders[0]]
-    deep = deep_outcome(division)
+    scoring, deep = _Scoring(division, config), deep_outcome(division)
     return {
         "select_on": config.select_on,
         "engine": config.engine,
         "svr_max_rows": config.svr_max_rows,
         "bootstrap": config.bootstrap,
         "seed": config.seed,
-        "best": _named(leaders[0]) | both(best),
-        "deep": both(deep),
-        "paired": differences(deep, best),
-        "baselines": {name: both(outcome) for name, outcome in baselines.items()},
+        "best": _named(leaders[0]) | scoring.scores(outcomes[leaders[0]]),
+        "deep": scoring.scores(deep),
+        "paired": scoring.differences(deep, outcomes[leaders[0]]),
+        "baselines": {name: scoring.scores(outcome) for name, outcome in baselines.items()},
         "deep_less_baseline": {
-            name: differences(outcome, deep) for name, outcome in baselines.items()
+            name: scoring.differences(outcome, deep) for name, outcome in baselines.items()
         },
-        "leaders": [_named(each) | both(outcomes[each]) for each in leaders],
+        "leaders": [_named(each) | scoring.scores(outcomes[each]) for each in leaders],
         "failed": sum(outcome.status == "failed" for outcome in outcomes.values()),
     }
+
+
+class _Scoring:
+    """Scores and differences on the validation and test rows; None where there are no rows."""
+
+    def __init__(self, division: Division, config: SweepConfig) -> None:
+        self._parts: dict[SplitPart, Features] = {
+            "validation": division.validation,
+            "test": division.test,
+        }
+        self._config = config
+
+    def scores(self, outcome: TrialOutcome) -> dict[str, Any]:
+        """Score an outcome's predictions on each part."""
+        found: dict[str, Any] = {}
+        for part, rows in self._parts.items():
+            found[part] = None
+            if len(rows):
+                with _constant_is_no_fault():
+                    found[part] = score(
+                        _labels(rows),
+                        getattr(outcome, part),
+                        subjects=rows.subject,
+                        bootstrap=self._config.bootstrap,
+                    ).to_json()
+        return found
+
+    def differences(self, first: TrialOutcome, second: TrialOutcome) -> dict[str, Any]:
+        """Compute CCC of `second` minus CCC of `first` on each part."""
+        found: dict[str, Any] = {}
+        for part, rows in self._parts.items():
+            found[part] = None
+            if len(rows):
+                with _constant_is_no_fault():
+                    found[part] = paired_difference(
+                        _labels(rows),
+                        getattr(first, part),
+                        getattr(second, part),
+                        rows.subject,
+                        bootstrap=self._config.bootstrap,
+                        seed=self._config.seed,
+                    ).to_json()
+        return found
 
 
 def deep_outcome(division: Division) -> TrialOutcome:
@@ -225,7 +222,13 @@ def _labels(rows: Features) -> Array:
 
 
 def _concordance(y: Array, prediction: Array) -> float:
-    with warnings.catch_warnings():
-        # No warning: a regressor that learnt only the mean rightly scores 0.
-        warnings.simplefilter("ignore", ConstantWarning)
+    with _constant_is_no_fault():
         return concordance(y, prediction)
+
+
+@contextmanager
+def _constant_is_no_fault() -> Iterator[None]:
+    """Give no warning: a predictor of the mean rightly scores 0, and one baseline is such."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantWarning)
+        yield

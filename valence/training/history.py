@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from valence.run import Stage
+from valence.stage import Stage
 from valence.storage.kept_file import KeptFile
 from valence.storage.location import Location
 from valence.storage.manifest import noted_digest

@@ -26,9 +26,9 @@ def _check(content: bytes) -> None:
     lay_out(io.BytesIO(content), len(content), Path("a"))
 
 
-def _wav(told: int, sound: bytes, before: bytes = b"") -> bytes:
+def _wav(stated: int, sound: bytes, before: bytes = b"") -> bytes:
     fmt = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
-    body = b"WAVE" + fmt + before + b"data" + struct.pack("<I", told) + sound
+    body = b"WAVE" + fmt + before + b"data" + struct.pack("<I", stated) + sound
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
@@ -55,9 +55,9 @@ def test_a_wav_that_lacks_a_byte() -> None:
         _check(_wav(8, bytes(7), before=b"note\x03\x00\x00\x00abc\x00"))
 
 
-@pytest.mark.parametrize("told", [0, 0x7FFF_F000, 0xFFFF_FFFF])
-def test_a_wav_whose_writer_could_not_tell(told: int) -> None:
-    _check(_wav(told, bytes(8)))
+@pytest.mark.parametrize("stated", [0, 0x7FFF_F000, 0xFFFF_FFFF])
+def test_a_wav_whose_writer_could_not_tell(stated: int) -> None:
+    _check(_wav(stated, bytes(8)))
 
 
 def test_an_ogg_stream_has_an_end() -> None:
@@ -121,9 +121,9 @@ def test_sound_of_unknown_length_is_read_to_its_end(
     expected, remarks = _read(tmp_path, content)
     assert (len(expected), remarks) == (48_001, ())
     at = content.index(mark) + len(mark)
-    for told in unknown:
+    for stated in unknown:
         given = bytearray(content)
-        given[at : at + struct.calcsize(form)] = struct.pack(form, told)
+        given[at : at + struct.calcsize(form)] = struct.pack(form, stated)
         if kind == "AIFF":
             frames = content.index(b"COMM") + 10
             given[frames : frames + 4] = bytes(4)
@@ -162,8 +162,8 @@ def test_a_file_that_was_copied_in_part(tmp_path: Path, kind: str, share: float)
 def test_an_rf64_of_unknown_length(tmp_path: Path) -> None:
     content = bytearray(_written("RF64", "PCM_16"))
     at = content.index(b"ds64") + 16
-    for told in (0, 2**64 - 1):
-        content[at : at + 8] = struct.pack("<Q", told)
+    for stated in (0, 2**64 - 1):
+        content[at : at + 8] = struct.pack("<Q", stated)
         y, remarks = _read(tmp_path, bytes(content))
         np.testing.assert_array_equal(y, _Y / np.float32(2**15))
         assert remarks == (_TO_ITS_END,)

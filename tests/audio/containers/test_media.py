@@ -10,8 +10,8 @@ import pytest
 
 from valence.audio.containers import media
 from valence.audio.decoding import AudioReading, read_header
-from valence.audio_suffixes import MEDIA_SUFFIXES
 from valence.errors import AudioError
+from valence.storage.audio_suffixes import MEDIA_SUFFIXES
 from valence.storage.location import Location
 
 _SR = 48_000

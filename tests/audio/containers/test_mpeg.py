@@ -90,14 +90,14 @@ def test_ordinary_files_are_decoded_as_they_stand(tmp_path: Path) -> None:
         assert len(_read(file)) == _SECONDS * 44_100
 
 
-@pytest.mark.parametrize("told", [0, 100, 2**31])
-def test_a_header_that_is_wrong(tmp_path: Path, told: int) -> None:
+@pytest.mark.parametrize("stated", [0, 100, 2**31])
+def test_a_header_that_is_wrong(tmp_path: Path, stated: int) -> None:
     file = _mp3(tmp_path / "a.mp3")
     whole, content = _read(file), bytearray(file.read_bytes())
     at = content.index(b"Xing") + 8
-    content[at : at + 4] = struct.pack(">I", told)
+    content[at : at + 4] = struct.pack(">I", stated)
     file.write_bytes(content)
-    if told == 2**31:
+    if stated == 2**31:
         with pytest.raises(AudioError, match="is truncated"):
             _read(file)
     else:

@@ -130,13 +130,13 @@ def _start(corpus: Path, run: Path, *settings: str) -> subprocess.Popen[str]:
 
 
 def test_a_killed_worker_costs_nothing(
-    ray_local: None, corpus: Path, expected: dict[str, bytes], told: Any, tmp_path: Path
+    ray_local: None, corpus: Path, expected: dict[str, bytes], console: Any, tmp_path: Path
 ) -> None:
     with _killing(tmp_path, most=2) as killed:
-        _preprocess(corpus, tmp_path, told)
+        _preprocess(corpus, tmp_path, console)
     assert len(killed) == 2
     # What a killed worker had finished before counts as made, once.
-    assert f"{_RECORDINGS} recordings made, 0 skipped, 0 rejected" in "\n".join(told.lines)
+    assert f"{_RECORDINGS} recordings made, 0 skipped, 0 rejected" in "\n".join(console.lines)
     assert _stored(tmp_path) == expected
     frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings()
     assert frame["Id"].tolist() == sorted(expected)
@@ -147,23 +147,23 @@ def test_a_recording_that_kills_every_worker_is_set_aside(
     ray_local: None,
     corpus: Path,
     expected: dict[str, bytes],
-    told: Any,
+    console: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Each try takes a new worker's start.
     monkeypatch.setattr("pipelines.preprocess.tasks._RETRIES", 1)
     with _killing(tmp_path, r"\.7", most=99) as killed:
-        _preprocess(corpus, tmp_path, told)
+        _preprocess(corpus, tmp_path, console)
     assert len(killed) > 2
-    assert "rejected 7: The process that worked on" in "\n".join(told.lines)
+    assert "rejected 7: The process that worked on" in "\n".join(console.lines)
     assert _stored(tmp_path) == {name: expected[name] for name in expected if name != "7"}
     frame = SegmentStore(Location.parse(tmp_path / "segments")).recordings().set_index("Id")
     assert frame.loc["7", "status"] == "rejected"
     # Left alone, it is made.
-    told.lines.clear()
-    _preprocess(corpus, tmp_path, told)
-    assert f"1 recordings made, {_RECORDINGS - 1} skipped, 0 rejected" in "\n".join(told.lines)
+    console.lines.clear()
+    _preprocess(corpus, tmp_path, console)
+    assert f"1 recordings made, {_RECORDINGS - 1} skipped, 0 rejected" in "\n".join(console.lines)
     assert _stored(tmp_path) == expected
 
 
@@ -188,10 +188,10 @@ def test_after_a_killed_driver_only_what_is_missing_is_made(
     inodes = {name: (tmp_path / f"segments/{name}.parquet").stat().st_ino for name in finished}
     assert 3 <= len(finished) < _RECORDINGS
     again = _start(corpus, tmp_path)
-    _, told = again.communicate(timeout=120)
-    assert again.returncode == 0, told
+    _, output = again.communicate(timeout=120)
+    assert again.returncode == 0, output
     made = _RECORDINGS - len(finished)
-    assert f"{made} recordings made, {len(finished)} skipped, 0 rejected" in told
+    assert f"{made} recordings made, {len(finished)} skipped, 0 rejected" in output
     assert _stored(tmp_path) == expected
     for name, inode in inodes.items():
         assert (tmp_path / f"segments/{name}.parquet").stat().st_ino == inode
@@ -232,11 +232,11 @@ cluster.shutdown()
 def test_a_lost_node_costs_nothing(
     corpus: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
-    told = simulate(_TWO_NODES, corpus, tmp_path)
-    done = re.search(r"node lost with (\d+) done", told)
-    assert done is not None, told
+    output = simulate(_TWO_NODES, corpus, tmp_path)
+    done = re.search(r"node lost with (\d+) done", output)
+    assert done is not None, output
     assert int(done[1]) < _RECORDINGS - 2
-    assert f"recordings {_RECORDINGS} rejected 0" in told
+    assert f"recordings {_RECORDINGS} rejected 0" in output
     assert _stored(tmp_path) == expected
 
 
@@ -275,13 +275,13 @@ def test_a_worker_killed_in_a_part_costs_nothing(
     ray_local: None,
     long_corpus: Path,
     expected_long: dict[str, bytes],
-    told: Any,
+    console: Any,
     tmp_path: Path,
 ) -> None:
     with _killing(tmp_path, r"parts/long/\.\d+-\w+", most=1) as killed:
-        _preprocess(long_corpus, tmp_path, told, *_LONG)
+        _preprocess(long_corpus, tmp_path, console, *_LONG)
     assert killed
-    assert "3 recordings made, 0 skipped, 0 rejected" in "\n".join(told.lines)
+    assert "3 recordings made, 0 skipped, 0 rejected" in "\n".join(console.lines)
     assert _stored(tmp_path) == expected_long
     assert not (tmp_path / "segments/parts").exists()
 
@@ -297,10 +297,10 @@ def test_after_a_killed_driver_the_parts_that_stand_are_kept(
     assert 1 <= kept < 3
     assert "long" not in _stored(tmp_path)
     again = _start(long_corpus, tmp_path, *_LONG)
-    _, told = again.communicate(timeout=120)
-    assert again.returncode == 0, told
-    assert "1 recordings made, 2 skipped, 0 rejected" in told
-    hours = re.search(r"([\d.]+) h of audio in", told)
+    _, output = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert "1 recordings made, 2 skipped, 0 rejected" in output
+    hours = re.search(r"([\d.]+) h of audio in", output)
     assert hours is not None
     # Two parts of 1.67 h and 1.67 h, or one of them, were there.
     assert float(hours[1]) == pytest.approx(5 - kept * 5 / 3, abs=0.02)

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from pipelines.preprocess.tasks import process_recordings
-from tests.helpers.consoles import Told, quiet
+from tests.helpers.consoles import RecordedConsole, quiet
 from tests.helpers.exported import exported
 from tests.helpers.processes import wait_for
 from valence.chain import require_own_config
@@ -392,7 +392,11 @@ def test_more_cpus_than_any_node_has(
 
 
 def test_summary_and_progress(
-    ray_local: None, tiny_corpus: Location, tiny_config: Config, told: Told, tmp_path: Path
+    ray_local: None,
+    tiny_corpus: Location,
+    tiny_config: Config,
+    console: RecordedConsole,
+    tmp_path: Path,
 ) -> None:
     from pipelines.preprocess.stage import preprocess
 
@@ -408,18 +412,18 @@ def test_summary_and_progress(
     partition = tmp_path / "corpus/metadata/partition.csv"
     partition.write_text(partition.read_text().replace("06,", "F06,"))
     run = Run.at(str(tmp_path / "run"))
-    summary = preprocess(corpus, run, tiny_config, overwrite=False, console=told)
+    summary = preprocess(corpus, run, tiny_config, overwrite=False, console=console)
     low = (
         "  remark on 1 of 6 recordings, 'F06': its sample rate of 8000 Hz is below 16000 Hz: it "
         "holds nothing above 4000 Hz"
     )
     case = "differ in capital and small letters only: 'f06' ('F06')"
-    assert told.lines.count(low) == sum(case in line for line in told.lines) == 1
-    again = Told()
+    assert console.lines.count(low) == sum(case in line for line in console.lines) == 1
+    again = RecordedConsole()
     assert preprocess(corpus, run, tiny_config, overwrite=False, console=again) == summary
     assert low in again.lines
     assert "nothing to do" in again.lines[-1]
-    assert any("('06', 'f06', 'gone')" in line for line in told.lines)
+    assert any("('06', 'f06', 'gone')" in line for line in console.lines)
     assert summary["audio_hours"] == pytest.approx(6 * 40 / 3600)
     assert summary["audio_hours_per_hour"] > 0
     assert summary["stored_bytes"] == sum(
@@ -430,9 +434,9 @@ def test_summary_and_progress(
     steps = summary["step_seconds"]
     assert set(steps) == {"fetch", "check", "decode", "level", "augment", "mel", "store"}
     assert all(value > 0 for value in steps.values())
-    assert any(line.startswith("preprocess: 6/6 0.07 h of audio") for line in told.lines)
-    assert any("6 recordings made, 0 skipped, 0 rejected" in line for line in told.lines)
-    assert any(re.search(r"\d+ audio-hours per hour", line) for line in told.lines)
+    assert any(line.startswith("preprocess: 6/6 0.07 h of audio") for line in console.lines)
+    assert any("6 recordings made, 0 skipped, 0 rejected" in line for line in console.lines)
+    assert any(re.search(r"\d+ audio-hours per hour", line) for line in console.lines)
     record = Run.at(str(tmp_path / "run")).stage("segments").require()
     assert record["summary"] == summary
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.preprocess.summary import Tally
-from tests.helpers.consoles import Told
+from tests.helpers.consoles import RecordedConsole
 from valence.formatting import some
 from valence.segments.jobs import PartOutcome, RecordingOutcome
 
@@ -76,15 +76,15 @@ def test_note_while_it_runs() -> None:
     assert note.endswith("x real time, 1 skipped, 2 rejected")
 
 
-def test_told_at_the_end(told: Told) -> None:
-    _tally().tell(told, _OUTCOMES)
-    assert told.lines[:2] == ["  rejected d: it is silent", "  rejected e: it cannot be read"]
-    assert told.lines[2:4] == [
+def test_what_is_said_at_the_end(console: RecordedConsole) -> None:
+    _tally().tell(console, _OUTCOMES)
+    assert console.lines[:2] == ["  rejected d: it is silent", "  rejected e: it cannot be read"]
+    assert console.lines[2:4] == [
         "  remark on 2 of 3 recordings, 'b', 'c': it is narrow",
         "  remark on 1 of 3 recordings, 'a': it is odd",
     ]
-    assert "2 recordings made, 1 skipped, 2 rejected; 0.75 h of audio" in told.lines[4]
-    assert "1.00 h and 2.0 MiB in the store" in told.lines[4]
+    assert "2 recordings made, 1 skipped, 2 rejected; 0.75 h of audio" in console.lines[4]
+    assert "1.00 h and 2.0 MiB in the store" in console.lines[4]
 
 
 def test_some_names() -> None:

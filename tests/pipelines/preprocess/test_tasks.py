@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,18 +68,15 @@ def test_a_fault_that_one_recording_brings_out_costs_no_other(
         return RecordingOutcome(job.recording.id, job.recording.subject, job.split, job.copies)
 
     monkeypatch.setattr(segmenting, "begin_recording", fail_at_b)
-    work = [segmenting._work_to_json(RecordingWork(_job(name))) for name in "abc"]
-    batch = pa.table({"work": [json.dumps(each) for each in work]})
-    here = Location.parse(tmp_path)
-    told = segmenting._do_batch(
-        batch,
-        beside=here,
-        store=SegmentStore(here),
+    task = [RecordingWork(_job(name)) for name in "abc"]
+    made = segmenting._do_batch(
+        pa.table({"task": [pickle.dumps(task)]}),
+        store=SegmentStore(Location.parse(tmp_path)),
         config=Config(),
         replace=False,
         part_segments=1200,
     )
-    assert told["failure"].to_pylist() == ["", "", ""]
-    outcomes = [RecordingOutcome.from_json(json.loads(text)) for text in told["result"].to_pylist()]
-    assert [outcome.status for outcome in outcomes] == ["ok", "rejected", "ok"]
-    assert "ZeroDivisionError: by nothing (test_tasks.py, line" in outcomes[1].reason
+    (done,) = (pickle.loads(each) for each in made["done"].to_pylist())
+    assert [key for key, _ in done] == [("a", -1), ("b", -1), ("c", -1)]
+    assert [outcome.status for _, outcome in done] == ["ok", "rejected", "ok"]
+    assert "ZeroDivisionError: by nothing (test_tasks.py, line" in done[1][1].reason

@@ -112,13 +112,13 @@ def test_matching_is_rays_own() -> None:
         {_ROLE: "cpu", "ray.io/node-id": "!in(b)"},
         {"zone": "cpu"},
     ]
-    told = [
+    output = [
         (_matches(node, selector), node_labels_match_selector(dict(node.labels), selector))
         for node in nodes
         for selector in selectors
     ]
-    assert all(ours == rays for ours, rays in told)
-    assert {ours for ours, _ in told} == {True, False}
+    assert all(ours == rays for ours, rays in output)
+    assert {ours for ours, _ in output} == {True, False}
 
 
 _MIXED = """
@@ -168,9 +168,9 @@ cluster.shutdown()
 def test_a_gpu_node_works_on_recordings_only_where_it_is_all_there_is(
     tiny_corpus: Location, tmp_path: Path, nodes: str
 ) -> None:
-    told = simulate(_MIXED, tiny_corpus, tmp_path, nodes)
+    output = simulate(_MIXED, tiny_corpus, tmp_path, nodes)
     # Ray prints what a crashed node logged last, too.
-    ran = [line for line in told.splitlines() if line.startswith("ran ")]
+    ran = [line for line in output.splitlines() if line.startswith("ran ")]
     assert ran == ["ran both 6 0 cpu", "ran left 6 0 gpu"]
 
 
@@ -183,7 +183,7 @@ from valence.errors import ClusterError
 
 waiting = threading.Event()
 
-class Told(Console):
+class Speaking(Console):
     def say(self, text):
         tell(text)
         if text.startswith("waiting for nodes"):
@@ -192,7 +192,9 @@ class Told(Console):
 def run(wait_seconds):
     config = Config.resolve(Config(), assignments=[f"cluster.wait_seconds={wait_seconds}"])
     try:
-        preprocess(Location.parse(corpus), Run.at(folder), config, overwrite=False, console=Told())
+        preprocess(
+            Location.parse(corpus), Run.at(folder), config, overwrite=False, console=Speaking()
+        )
     except ClusterError as error:
         tell("refused:", error)
 
@@ -213,8 +215,8 @@ cluster.shutdown()
 def test_where_nodes_may_come_it_waits_for_one_without_gpus(
     tiny_corpus: Location, tmp_path: Path
 ) -> None:
-    told = simulate(_SCALES, tiny_corpus, tmp_path)
-    before, _, after = told.partition("refused: ")
+    output = simulate(_SCALES, tiny_corpus, tmp_path)
+    before, _, after = output.partition("refused: ")
     asked = "waiting for nodes: preprocess.cpus_per_task = 1; the autoscaler was asked"
     assert asked in before
     assert after.startswith(
@@ -283,8 +285,8 @@ def test_a_folder_that_one_node_does_not_see_is_refused(tmp_path: Path) -> None:
         (folder / "one.wav").write_bytes(b"RIFF")
     shared, *refused = simulate(_BLIND, seen, hidden, "one.wav").splitlines()
     assert shared == "shared"
-    for told, place in zip(refused, (hidden, hidden / "one.wav"), strict=True):
-        seconds, _, text = told.partition(" ")
+    for output, place in zip(refused, (hidden, hidden / "one.wav"), strict=True):
+        seconds, _, text = output.partition(" ")
         assert int(seconds) < 60
         assert text.startswith(f"'{place}' is visible on this machine but not on 1 of 3 nodes (")
         assert "FileNotFoundError" in text

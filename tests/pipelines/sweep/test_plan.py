@@ -17,7 +17,8 @@ from valence.errors import (
     StaleError,
     ValenceError,
 )
-from valence.run import FORMAT, Run
+from valence.run import Run
+from valence.stage import FORMAT
 from valence.sweep.features import Features
 
 Make = Callable[..., Features]

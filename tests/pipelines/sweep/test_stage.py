@@ -24,8 +24,9 @@ from tests.helpers.sweeping import results_of, run_sweep, run_with, sweep_config
 from valence.config import Config, SweepConfig
 from valence.errors import DamagedError, SplitError, StaleError
 from valence.prediction.predictor import Predictor
-from valence.run import FORMAT, Run
+from valence.run import Run
 from valence.segments.store import SegmentStore
+from valence.stage import FORMAT
 from valence.storage.location import Location
 from valence.sweep.features import Features, read_features
 from valence.sweep.grid import combinations, plain_pipeline
@@ -301,8 +302,8 @@ def test_the_fast_engine_and_a_row_limit_are_stated(
         "xgboost": 240,
         "ensemble": 100,
     }
-    told = "fitted on 100 of 240 rows (sweep.svr_max_rows)"
-    assert (table["reason"]["svr"], table["reason"]["ensemble"]) == (told, f"svr {told}")
+    output = "fitted on 100 of 240 rows (sweep.svr_max_rows)"
+    assert (table["reason"]["svr"], table["reason"]["ensemble"]) == (output, f"svr {output}")
     assert table["reason"].notna().sum() == 2
     store = run.folder("sweep") / "combinations"
     before = {file.name: file.info().mtime_ns for file in store.files()}

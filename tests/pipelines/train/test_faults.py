@@ -84,7 +84,7 @@ def test_a_killed_worker_is_restarted_where_it_was(
     trained: tuple[Run, Any],
     prepared_run: MakeRun,
     train_config: Config,
-    told: Any,
+    console: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     damaged: bool,
@@ -120,13 +120,13 @@ def test_a_killed_worker_is_restarted_where_it_was(
 
     run = prepared_run("run")
     monkeypatch.setattr("pipelines.train.stage.train_worker", dying)
-    _train(run, train_config, told)
+    _train(run, train_config, console)
     assert marker.exists()
     # Two processes have worked on it: the one that died and the one in its place.
     lines = pids.read_text().splitlines()
     assert [line.split()[1] for line in lines] == ["host", "host"]
     assert len({line.split()[0] for line in lines}) == 2
-    assert sum("state.pt' is damaged" in line for line in told.lines) == damaged
+    assert sum("state.pt' is damaged" in line for line in console.lines) == damaged
     _same_as(trained[0], run)
 
 
@@ -138,7 +138,7 @@ def test_segments_that_are_damaged_while_they_are_streamed_are_refused_by_name(
     ray_local: None,
     prepared_run: MakeRun,
     train_config: Config,
-    told: Any,
+    console: Any,
     monkeypatch: pytest.MonkeyPatch,
     workers: int,
     split: str,
@@ -177,7 +177,7 @@ def test_segments_that_are_damaged_while_they_are_streamed_are_refused_by_name(
     says = rf"{name}\.parquet' is (damaged|missing).* renamed to '{name}\.parquet\.damaged'.*Run "
     says += rf"'valence preprocess .* --out {run.root}' to make"
     with pytest.raises(DamagedError, match=says) as raised:
-        _train(run, Config.resolve(train_config, assignments=settings), told)
+        _train(run, Config.resolve(train_config, assignments=settings), console)
     assert raised.value.exit_status == 1
     assert "\n" not in str(raised.value)
     assert not damaged.exists()
@@ -193,7 +193,7 @@ def test_a_killed_driver_goes_on_here_and_elsewhere(
     trained: tuple[Run, Any],
     prepared_run: MakeRun,
     train_config: Config,
-    told: Any,
+    console: Any,
     tmp_path: Path,
 ) -> None:
     run = prepared_run("run")
@@ -213,15 +213,15 @@ def test_a_killed_driver_goes_on_here_and_elsewhere(
     newest = Path(str(elsewhere.folder("train") / "state.pt"))
     newest.write_bytes(newest.read_bytes()[:-1000])
 
-    _train(run, train_config, told)
-    assert any("going on after epoch" in line for line in told.lines)
-    assert not any("damaged" in line for line in told.lines)
+    _train(run, train_config, console)
+    assert any("going on after epoch" in line for line in console.lines)
+    assert not any("damaged" in line for line in console.lines)
     _same_as(trained[0], run)
 
-    told.lines.clear()
-    _train(elsewhere, train_config, told)
-    assert sum("state.pt' is damaged" in line for line in told.lines) == 1
-    assert any("going on after epoch" in line for line in told.lines)
+    console.lines.clear()
+    _train(elsewhere, train_config, console)
+    assert sum("state.pt' is damaged" in line for line in console.lines) == 1
+    assert any("going on after epoch" in line for line in console.lines)
     _same_as(trained[0], elsewhere)
 
 
@@ -230,7 +230,7 @@ _WORKER = """
 import pipelines.train.stage
 begun = sys.argv[4]
 
-def told(given):
+def watched(given):
     import time
     from pathlib import Path
     # As the worker's process imports them, untouched by the driver's.
@@ -251,7 +251,7 @@ def told(given):
     ResidentSource.batches = batches
     return worker.train_worker(given)
 
-pipelines.train.stage.train_worker = told
+pipelines.train.stage.train_worker = watched
 """
 _SLOWLY = "time.sleep(0.1)"
 _UNTIL_ANOTHER_COMES = (
@@ -345,7 +345,7 @@ def test_of_two_trainings_in_one_folder_the_later_goes_on(
     settings.write_text(train_config.to_toml())
     arguments = [str(run.root), str(settings), "local", str(begun)]
     drivers: list[subprocess.Popen[str]] = []
-    told: list[str] = []
+    output: list[str] = []
     try:
         for code in (_driver_whose_worker(_UNTIL_ANOTHER_COMES), _DRIVER):
             command = [sys.executable, "-c", code, *arguments]
@@ -353,16 +353,16 @@ def test_of_two_trainings_in_one_folder_the_later_goes_on(
             wait_for(begun.exists, "an epoch to begin", seconds=180)
         # The second's end is not waited for by way of the first's, which would wait for ever.
         for driver in reversed(drivers):
-            told.insert(0, driver.communicate(timeout=240)[1])
+            output.insert(0, driver.communicate(timeout=240)[1])
     finally:
         for driver in drivers:
             driver.kill()
     first, second = drivers
-    assert second.returncode == 0, told[1][-3000:]
-    assert "train: going on after epoch " in told[1]
+    assert second.returncode == 0, output[1][-3000:]
+    assert "train: going on after epoch " in output[1]
     assert first.returncode == 1
-    assert "is no longer this training's: another one " in told[0]
-    assert "make room" not in told[0]
+    assert "is no longer this training's: another one " in output[0]
+    assert "make room" not in output[0]
     _same_as(trained[0], run)
 
 

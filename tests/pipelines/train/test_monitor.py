@@ -38,8 +38,8 @@ def _row(seed: int, epoch: int) -> dict[str, Any]:
 
 
 def _tell(folder: Location, rows: list[dict[str, Any]], **more: Any) -> None:
-    told = {"sequences_per_second": 123.0, "constant": 0, "remarks": [], **more}
-    (folder / "state.json").write_json({"progress": {**told, "history": rows}})
+    output = {"sequences_per_second": 123.0, "constant": 0, "remarks": [], **more}
+    (folder / "state.json").write_json({"progress": {**output, "history": rows}})
 
 
 def _watch(folder: Location, report: Any, rows: list[dict[str, Any]], **more: Any) -> None:
@@ -62,14 +62,14 @@ def _curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.parametrize("scheme", ["", "store"], ids=["local", "object store"])
-def test_tensorboard_shows_the_history(tmp_path: Path, told: Any, scheme: str) -> None:
+def test_tensorboard_shows_the_history(tmp_path: Path, console: Any, scheme: str) -> None:
     where = tmp_path / "run"
     (where / "tensorboard" / "seed-3").mkdir(parents=True)
     (where / "tensorboard" / "seed-5").mkdir()
     # What has a scheme is no path for the writer of TensorBoard's files, whatever serves it.
     folder = Location(fs.LocalFileSystem(), str(where), scheme)
     rows = [_row(3, 1), _row(3, 2), _row(3, 3), _row(5, 1), _row(5, 2)]
-    _watch(folder, told, rows)
+    _watch(folder, console, rows)
     # Beside the rows: the best of all seeds so far, and what is left of six epochs of two seconds.
     beside = {
         "sequences_per_second": [123.0] * 5,
@@ -84,25 +84,27 @@ def test_tensorboard_shows_the_history(tmp_path: Path, told: Any, scheme: str) -
             assert [step for step, _ in values] == [row["epoch"] for row in rows[mine]]
             told_values = [value for _, value in values]
             assert told_values == pytest.approx(expected[name][mine], rel=1e-6)
-    assert told.lines[-1].endswith(
+    assert console.lines[-1].endswith(
         "seed 5 epoch 2: CCC train 4.810 validation 4.820 (best 4.920), 123 sequences/s, "
         "at most 2 s left"
     )
 
 
-def test_remarks_are_told_once_and_constant_batches_each_time(tmp_path: Path, told: Any) -> None:
+def test_remarks_are_told_once_and_constant_batches_each_time(tmp_path: Path, console: Any) -> None:
     folder = Location.parse(tmp_path / "run")
     rows = [_row(3, 1), _row(3, 2)]
-    _watch(folder, told, rows, remarks=["segments are held on the device"], constant=4)
+    _watch(folder, console, rows, remarks=["segments are held on the device"], constant=4)
     said = "train: segments are held on the device"
-    assert told.lines[0] == said
-    assert told.lines.count(said) == 1
-    noted = [line for line in told.lines if "constant predictions or labels in 4 batches" in line]
+    assert console.lines[0] == said
+    assert console.lines.count(said) == 1
+    noted = [
+        line for line in console.lines if "constant predictions or labels in 4 batches" in line
+    ]
     assert len(noted) == 2
 
 
-def test_metrics_of_ray_hold_the_last_epoch(tmp_path: Path, told: Any) -> None:
-    _watch(Location.parse(tmp_path / "run"), told, [_row(3, 1), _row(3, 2)])
+def test_metrics_of_ray_hold_the_last_epoch(tmp_path: Path, console: Any) -> None:
+    _watch(Location.parse(tmp_path / "run"), console, [_row(3, 1), _row(3, 2)])
     node = ray.nodes()[0]
     address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     expected = {name: float(_row(3, 2)[name]) for name in _ROW}

@@ -84,7 +84,7 @@ def _unfinish(run: Run) -> None:
 def test_training_leaves_what_the_next_stages_need(
     trained: tuple[Run, Any], train_config: Config
 ) -> None:
-    run, told = trained
+    run, output = trained
     record = run.stage("train").require()
     summary = record["summary"]
     history = _history(run)
@@ -110,21 +110,21 @@ def test_training_leaves_what_the_next_stages_need(
     events = run.folder("train") / "tensorboard"
     assert events.local is not None
     assert sorted(folder.name for folder in events.local.iterdir()) == ["seed-3", "seed-5"]
-    assert any("seed 5 epoch 3" in line and "sequences/s" in line for line in told.lines)
+    assert any("seed 5 epoch 3" in line and "sequences/s" in line for line in output.lines)
 
 
 def test_a_training_that_is_done_is_left(
-    trained: tuple[Run, Any], train_config: Config, told: Any
+    trained: tuple[Run, Any], train_config: Config, console: Any
 ) -> None:
     run, _ = trained
     began = time.monotonic()
-    assert _train(run, train_config, told) == run.stage("train").require()["summary"]
+    assert _train(run, train_config, console) == run.stage("train").require()["summary"]
     assert time.monotonic() - began < 3
-    assert "nothing to do" in told.lines[0]
+    assert "nothing to do" in console.lines[0]
     # Where it runs is no part of what it is.
-    _train(run, _set(train_config, "train.workers=99", "train.max_failures=0"), told)
+    _train(run, _set(train_config, "train.workers=99", "train.max_failures=0"), console)
     with pytest.raises(StaleError, match=r"train.epochs is 3 there and 4 here.*--overwrite"):
-        _train(run, _set(train_config, "train.epochs=4"), told)
+        _train(run, _set(train_config, "train.epochs=4"), console)
     assert (run.folder("train") / "state.pt").exists()
 
 
@@ -140,7 +140,7 @@ def test_a_training_that_is_done_is_left(
 def test_segments_of_other_settings_are_refused(
     trained: tuple[Run, Any],
     train_config: Config,
-    told: Any,
+    console: Any,
     tmp_path: Path,
     assignment: str,
     says: str,
@@ -149,47 +149,47 @@ def test_segments_of_other_settings_are_refused(
     run, other = _copy(trained[0], tmp_path), _set(train_config, assignment)
     folder = run.folder("train")
     with pytest.raises(StaleError, match=rf"{says}.*'valence preprocess .*--overwrite'"):
-        _train(run, other, told)
+        _train(run, other, console)
     run.stage("train").file.delete()
     # Training anew does not make the segments anew.
     for overwrite in (False, True):
         with pytest.raises(StaleError, match=says):
-            _train(run, other, told, overwrite=overwrite)
+            _train(run, other, console, overwrite=overwrite)
         assert (folder / "state.pt").exists()
     folder.delete()
     with pytest.raises(StaleError, match=says):
-        _train(run, other, told)
+        _train(run, other, console)
     assert not folder.exists()
-    assert told.lines == []
+    assert console.lines == []
 
 
 def test_settings_that_change_no_segment_are_free(
-    trained: tuple[Run, Any], train_config: Config, told: Any
+    trained: tuple[Run, Any], train_config: Config, console: Any
 ) -> None:
     free = ("preprocess.tasks=1", "preprocess.cpus_per_task=2", "cluster.wait_seconds=1")
-    _train(trained[0], _set(train_config, *free), told)
-    assert told.lines == ["train: nothing to do"]
+    _train(trained[0], _set(train_config, *free), console)
+    assert console.lines == ["train: nothing to do"]
 
 
 @pytest.mark.parametrize("name", ["train/history.csv", "train/best/model.json"])
 def test_what_is_damaged_beside_the_state_is_made_again_from_it(
-    trained: tuple[Run, Any], train_config: Config, tmp_path: Path, told: Any, name: str
+    trained: tuple[Run, Any], train_config: Config, tmp_path: Path, console: Any, name: str
 ) -> None:
     shutil.copytree(str(trained[0].root), tmp_path / "run")
     run = Run.at(str(tmp_path / "run"))
     file = tmp_path / "run" / name
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    _train(run, train_config, told)
-    assert "is lost or damaged, and is made again from the state" in told.lines[0]
+    _train(run, train_config, console)
+    assert "is lost or damaged, and is made again from the state" in console.lines[0]
     assert file.read_bytes() == whole
-    _train(run, train_config, told)
-    assert told.lines[-1] == "train: nothing to do"
+    _train(run, train_config, console)
+    assert console.lines[-1] == "train: nothing to do"
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "flipped"])
 def test_where_a_training_ran_is_known_whatever_becomes_of_its_progress(
-    trained: tuple[Run, Any], train_config: Config, tmp_path: Path, told: Any, damage: str
+    trained: tuple[Run, Any], train_config: Config, tmp_path: Path, console: Any, damage: str
 ) -> None:
     run = _copy(trained[0], tmp_path)
     before = run.stage("train").require()["summary"]
@@ -204,26 +204,26 @@ def test_where_a_training_ran_is_known_whatever_becomes_of_its_progress(
             file.write_bytes(b"")
         case _:
             file.write_text(file.read_text().replace('"device": "cpu"', '"device": "cpt"'))
-    assert _train(run, train_config, told)["device"] == "cpu"
-    assert "is lost or damaged, and is made again from the state" in told.lines[0]
+    assert _train(run, train_config, console)["device"] == "cpu"
+    assert "is lost or damaged, and is made again from the state" in console.lines[0]
     again = read_progress(run.folder("train"))
     assert again is not None
     assert again == {name: whole[name] for name in again}
     assert again.keys() == {"history", "best", "device", "residency"}
     assert run.stage("train").require()["summary"]["residency"] == before["residency"]
-    _train(run, train_config, told)
-    assert told.lines[-1] == "train: nothing to do"
+    _train(run, train_config, console)
+    assert console.lines[-1] == "train: nothing to do"
 
 
 def test_two_workers_train_as_one_does(
-    prepared_run: MakeRun, train_config: Config, told: Any
+    prepared_run: MakeRun, train_config: Config, console: Any
 ) -> None:
     # Dropout draws for each worker on its own.
     config = _set(train_config, "train.seeds=[3]", "model.dropout=0", "train.residency=host")
     one, two = prepared_run("one"), prepared_run("two")
-    _train(one, config, told)
-    _train(two, _set(config, "train.workers=2"), told)
-    assert any("2 workers" in line for line in told.lines)
+    _train(one, config, console)
+    _train(two, _set(config, "train.workers=2"), console)
+    assert any("2 workers" in line for line in console.lines)
     np.testing.assert_allclose(_values(two), _values(one), atol=2e-3)
 
 
@@ -231,7 +231,7 @@ def test_two_workers_train_as_one_does(
 def test_what_stops_one_worker_stops_all_and_is_told(
     prepared_run: MakeRun,
     train_config: Config,
-    told: Any,
+    console: Any,
     monkeypatch: pytest.MonkeyPatch,
     when: str,
 ) -> None:
@@ -264,13 +264,13 @@ def test_what_stops_one_worker_stops_all_and_is_told(
     config = _set(train_config, "train.workers=2", "train.max_failures=0")
     says = "^no room on the second device$" if when == "before" else "no recording for the second"
     with pytest.raises(TrainingError, match=says):
-        _train(run, config, told)
+        _train(run, config, console)
     state, _ = load_state(run.folder("train"))
     assert (None if state is None else state.epoch) == (None if when == "before" else 2)
 
 
 def test_resources_that_other_work_holds_are_named(
-    prepared_run: MakeRun, tiny_config: Config, told: Any, monkeypatch: pytest.MonkeyPatch
+    prepared_run: MakeRun, tiny_config: Config, console: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
 
@@ -285,18 +285,18 @@ def test_resources_that_other_work_holds_are_named(
     says = r"workers = 1 asks for 4 CPUs for each worker, and 1 of 4 CPUs are free.*'ray status'"
     try:
         with pytest.raises(ClusterError, match=says):
-            _train(run, tiny_config, told)
+            _train(run, tiny_config, console)
     finally:
         ray.kill(other)
     # Whoever may be at work in that folder keeps it.
     assert not (run.folder("train") / "claim.json").exists()
     # It goes on as soon as there is room.
     monkeypatch.undo()
-    assert _train(run, tiny_config, told)["epochs"] == 2
+    assert _train(run, tiny_config, console)["epochs"] == 2
 
 
 def test_a_history_that_cannot_be_written_says_what_to_do(
-    trained: tuple[Run, Any], train_config: Config, told: Any, tmp_path: Path
+    trained: tuple[Run, Any], train_config: Config, console: Any, tmp_path: Path
 ) -> None:
     run = _copy(trained[0], tmp_path)
     _unfinish(run)
@@ -304,17 +304,17 @@ def test_a_history_that_cannot_be_written_says_what_to_do(
     history.unlink()
     history.mkdir()
     with pytest.raises(TrainingError, match=r"could not be written: .*history.csv.*make room"):
-        _train(run, train_config, told)
+        _train(run, train_config, console)
 
 
 def test_streaming_trains_as_memory_does(
-    prepared_run: MakeRun, trained: tuple[Run, Any], train_config: Config, told: Any
+    prepared_run: MakeRun, trained: tuple[Run, Any], train_config: Config, console: Any
 ) -> None:
     streamed = prepared_run("streamed")
     # Less than the 720 segments take, so that "auto" has to stream, and enough for four pools.
     limit = f"train.host_gib={5.9e6 / 2**30}"
-    _train(streamed, _set(train_config, "train.seeds=[3]", limit), told)
-    assert any("streamed from the store" in line for line in told.lines)
+    _train(streamed, _set(train_config, "train.seeds=[3]", limit), console)
+    assert any("streamed from the store" in line for line in console.lines)
     assert streamed.stage("train").require()["summary"]["residency"] == "stream"
     np.testing.assert_array_equal(_values(streamed), _values(trained[0])[:3])
 
@@ -398,7 +398,7 @@ def test_streamed_batches_are_the_resident_ones(
 
 
 def test_training_again_removes_the_model_that_was(
-    prepared_run: MakeRun, tiny_config: Config, told: Any
+    prepared_run: MakeRun, tiny_config: Config, console: Any
 ) -> None:
     run = prepared_run("run")
     folder = run.folder("train")
@@ -406,11 +406,11 @@ def test_training_again_removes_the_model_that_was(
     (folder / "leftover").write_text("")
     (run.model / "model.json").write_text("{}")
     with pytest.raises(TrainingError, match="not a number any more"):
-        _train(run, _set(tiny_config, "train.learning_rate=1e30"), told, overwrite=True)
+        _train(run, _set(tiny_config, "train.learning_rate=1e30"), console, overwrite=True)
     assert not (folder / "leftover").exists()
     assert not run.model.exists()
     # It was tried once: trying again would come to the same end.
-    assert not any("restarted" in line for line in told.lines)
+    assert not any("restarted" in line for line in console.lines)
 
 
 @pytest.mark.parametrize(
@@ -424,41 +424,41 @@ def test_training_again_removes_the_model_that_was(
     ],
 )
 def test_resources_that_are_not_there_are_an_error_at_once(
-    prepared_run: MakeRun, tiny_config: Config, told: Any, assignments: list[str], says: str
+    prepared_run: MakeRun, tiny_config: Config, console: Any, assignments: list[str], says: str
 ) -> None:
     run = prepared_run("run")
     began = time.monotonic()
     with pytest.raises(ClusterError, match=says):
-        _train(run, _set(tiny_config, *assignments), told)
+        _train(run, _set(tiny_config, *assignments), console)
     assert time.monotonic() - began < 5
     assert not run.folder("train").exists()
 
 
 def test_stages_before_must_be_finished(
-    prepared_run: MakeRun, tiny_config: Config, told: Any
+    prepared_run: MakeRun, tiny_config: Config, console: Any
 ) -> None:
     run = prepared_run("run")
     run.stage("segments").file.delete()
     with pytest.raises(DamagedError, match=r"segments/stage\.json' is missing.*valence preprocess"):
-        _train(run, tiny_config, told)
+        _train(run, tiny_config, console)
     run.folder("segments").delete()
     with pytest.raises(MissingStageError, match="valence preprocess"):
-        _train(run, tiny_config, told)
+        _train(run, tiny_config, console)
 
 
 def test_recordings_that_are_too_few_are_an_error(
-    prepared_run: MakeRun, tiny_config: Config, told: Any
+    prepared_run: MakeRun, tiny_config: Config, console: Any
 ) -> None:
     run = prepared_run("run")
     with pytest.raises(TrainingError, match=r"0 labelled recordings to train on"):
-        _train(run, _set(tiny_config, "sequence.length=100"), told)
+        _train(run, _set(tiny_config, "sequence.length=100"), console)
     assert not run.folder("train").exists()
 
 
 def test_a_training_that_ended_is_exported_without_training(
     trained: tuple[Run, Any],
     train_config: Config,
-    told: Any,
+    console: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -471,7 +471,7 @@ def test_a_training_that_ended_is_exported_without_training(
     history.write_text("".join(whole.splitlines(keepends=True)[:-1]))
     (run.folder("train") / "best").delete()
     monkeypatch.setattr("pipelines.train.stage._run_ray_train", None)
-    assert _train(run, train_config, told)["digest"] == record["summary"]["digest"]
+    assert _train(run, train_config, console)["digest"] == record["summary"]["digest"]
     assert load_model(run.model)[1].sha256 == record["summary"]["digest"]
     assert load_model(run.folder("train") / "best")[1].sha256 == record["summary"]["digest"]
     assert history.read_text() == whole
@@ -482,7 +482,7 @@ def test_a_training_that_ended_is_exported_without_training(
 def test_a_model_that_was_lost_is_made_again_from_the_state(
     trained: tuple[Run, Any],
     train_config: Config,
-    told: Any,
+    console: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     loss: str,
@@ -496,19 +496,19 @@ def test_a_model_that_was_lost_is_made_again_from_the_state(
         weights = run.model / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1])
     monkeypatch.setattr("pipelines.train.stage._run_ray_train", None)
-    assert _train(run, train_config, told, overwrite=overwrite)["digest"] == digest
-    assert "lost or damaged, and is made again" in told.lines[0]
+    assert _train(run, train_config, console, overwrite=overwrite)["digest"] == digest
+    assert "lost or damaged, and is made again" in console.lines[0]
     assert load_model(run.model)[1].sha256 == digest
     assert run.stage("train").require()["summary"]["digest"] == digest
-    _train(run, train_config, told)
-    assert told.lines[-1] == "train: nothing to do"
+    _train(run, train_config, console)
+    assert console.lines[-1] == "train: nothing to do"
 
 
 @pytest.mark.parametrize("damage", ["none", "state"])
 def test_a_state_of_another_training_is_refused_without_its_record(
     trained: tuple[Run, Any],
     train_config: Config,
-    told: Any,
+    console: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     damage: str,
@@ -535,10 +535,10 @@ def test_a_state_of_another_training_is_refused_without_its_record(
     monkeypatch.setattr("pipelines.train.stage._run_ray_train", anew)
     for _ in range(2):
         with pytest.raises(error, match=says):
-            _train(run, other, told)
+            _train(run, other, console)
         assert stage.record() is None
     with pytest.raises(TrainingError, match="began anew"):
-        _train(run, other, told, overwrite=True)
+        _train(run, other, console, overwrite=True)
     assert not (folder / "state.pt").exists()
     assert not run.model.exists()
     if damage == "none":
@@ -547,7 +547,7 @@ def test_a_state_of_another_training_is_refused_without_its_record(
         stage.file.delete()
         # The same configuration goes on as ever.
         assert (
-            _train(run, train_config, told)["epoch"]
+            _train(run, train_config, console)["epoch"]
             == trained[0].stage("train").require()["summary"]["epoch"]
         )
 

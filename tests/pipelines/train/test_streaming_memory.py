@@ -99,7 +99,7 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
     else:
         source = ResidentSource(store, _CONFIG, chosen, device=device, residency="host")
     windows = sum(len(batch.target) for batch in source.batches(0, 1))
-    fit(task, source, state=None, save=lambda state, told: None)
+    fit(task, source, state=None, save=lambda state, output: None)
     over.set()
     watcher.join()
     return windows, max(seen) - before

@@ -89,8 +89,8 @@ def _write(folder: Path, pipeline: Pipeline) -> Location:
 
 
 def _describe(folder: Path, about: dict[str, object]) -> None:
-    told = {**about, "digest": fingerprint(about)}
-    (folder / "regressor.json").write_text(json.dumps(told))
+    output = {**about, "digest": fingerprint(about)}
+    (folder / "regressor.json").write_text(json.dumps(output))
 
 
 def test_a_foreign_function_is_refused(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pandas as pd
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
 from valence.formatting import Unit, plural, unit_of
-from valence.run import FORMAT, Run, StageName
+from valence.run import Run
 from valence.segments.store import SegmentStore
+from valence.stage import FORMAT, StageName
 from valence.storage.manifest import noted_digest
 from valence.sweep.features import Features, read_features
 from valence.sweep.kept.results import read_results, read_selection

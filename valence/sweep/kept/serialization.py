@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline
 from valence.config import Target
 from valence.errors import IncompatibleError, ModelError
 from valence.provenance import fingerprint, versions
-from valence.run import Stage
+from valence.stage import Stage
 from valence.storage.kept_file import KeptFile
 from valence.storage.location import Location
 from valence.storage.manifest import noted_digest
