@@ -202,10 +202,10 @@ def import_(
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
     ] = False,
-    set_: Annotated[
+    declare: Annotated[
         list[str] | None,
         typer.Option(
-            "--set",
+            "--declare",
             metavar="KEY=VALUE",
             help="Override the declaration, e.g. 'labels.scale=[1,7]'; repeatable.",
         ),
@@ -220,7 +220,7 @@ def import_(
         Location.parse(out),
         ImportOptions(
             form,
-            tuple(set_ or ()),
+            tuple(declare or ()),
             None if audio is None else Location.parse(audio),
             "copy" if copy else "link",
         ),

@@ -535,7 +535,7 @@ def test_check_names_the_import_that_reads_a_folder(tmp_path: Path) -> None:
 def test_the_command_imports(tmp_path: Path) -> None:
     made.recola_gold(tmp_path / "source")
     arguments = ["import", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--copy"]
-    result = CliRunner().invoke(cli.app, [*arguments, "--set", "labels.delay=0.5"])
+    result = CliRunner().invoke(cli.app, [*arguments, "--declare", "labels.delay=0.5"])
     assert result.exception is None, result.output
     corpus = read_corpus(Location.parse(tmp_path / "out"))
     assert [each.id for each in corpus.recordings] == ["dev_1", "train_1"]

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,13 @@ from numpy.typing import NDArray
 from valence.config import Target
 from valence.corpus.annotations import STEP_MS
 from valence.corpus.muse import subject_of
-from valence.errors import AudioError, CorpusError, OutputError
+from valence.errors import AudioError, CorpusError
 from valence.importing.grid import SEGMENT_SECONDS
+from valence.importing.record import checksum, require_own, write_record
 from valence.importing.recordings import SourceRecording
 from valence.importing.sounds import Length, Placing, ending_of, measure, place
 from valence.storage.location import Location
 
-RECORD = "metadata/import.json"
-_FORMAT = 1
 _TABLES = ("metadata/partition.csv", "metadata/subjects.csv")
 _DIGITS = 6
 
@@ -106,39 +104,24 @@ def write_corpus(
     CorpusError
         If no recording can be used.
     """
-    before = _require_own(out, record)
+    before = require_own(out, record)
     aside, remarks = list(set_aside), []
     entries: dict[str, dict[str, Any]] = {}
     written: dict[str, str] = {}
     used: dict[str, SourceRecording] = {}
     # If this import is killed, the next one knows which files may be its own.
     planned = dict.fromkeys((*before, *_planned(recordings, labels)), "")
-    _write_record(out, record, {}, planned, aside, [], complete=False)
+    write_record(out, record, {}, planned, aside, [], complete=False)
     for name in sorted(recordings):
         advance()
-        recording, of = recordings[name], labels.get(name, {})
-        known = {target: each for target, each in of.items() if np.isfinite(each.value).any()}
+        recording, length = recordings[name], (lengths or {}).get(name)
         try:
-            length = (lengths or {}).get(name) or measure(recording.sounds)
-            segments = segments_of(length.total)
-            if not known or segments == 0:
-                lacks = "no label" if segments else f"no whole segment in {length.total:g} s"
-                aside.append(f"'{name}' has {lacks}, so it takes no part")
-                continue
-            placed = place(recording.sounds, out / _audio_path(recording), placing)
+            entry = _write_recording(out, recording, labels.get(name, {}), length, placing, written)
         except AudioError as error:
             aside.append(f"'{name}': {error}")
             continue
-        written[_audio_path(recording)] = ""
-        own = list(length.remarks)
-        for target, each in known.items():
-            path = f"label_segments/{target}/{name}.csv"
-            value, about = _fit(each, segments, target)
-            _write_text(out, path, _labels_text(value), written)
-            own += [*each.remarks, *about]
-        used[name] = recording
-        entries[name] = _entry(recording, known, placed, segments, own)
-        remarks += [f"'{name}' {remark}" for remark in dict.fromkeys(own)]
+        used[name], entries[name] = recording, entry
+        remarks += [f"'{name}' {remark}" for remark in dict.fromkeys(entry["remarks"])]
     if not used:
         raise CorpusError(
             f"None of {len(recordings)} recordings can be used. The first reason: "
@@ -148,8 +131,43 @@ def write_corpus(
     for path in before.keys() - written.keys():
         (out / path).delete()
     remarks += _about_suffixes(used)
-    _write_record(out, record, entries, written, aside, remarks, complete=True)
+    write_record(out, record, entries, written, aside, remarks, complete=True)
     return [*aside, *remarks]
+
+
+def _write_recording(
+    out: Location,
+    recording: SourceRecording,
+    labels: Mapping[Target, Labels],
+    length: Length | None,
+    placing: Placing,
+    written: dict[str, str],
+) -> dict[str, Any]:
+    """Write the sound and the labels of a recording, and describe their origin.
+
+    Raises
+    ------
+    AudioError
+        If the sound cannot be read, has no whole segment, or no segment has a label.
+    """
+    length = length or measure(recording.sounds)
+    segments = segments_of(length.total)
+    known = {
+        target: each for target, each in labels.items() if np.isfinite(each.value[:segments]).any()
+    }
+    if not known:
+        raise AudioError(
+            f"it has no label in {segments} segments ({length.total:g} s). Expected one at least; "
+            "it takes no part until there is one."
+        )
+    placed = place(recording.sounds, out / _audio_path(recording), placing)
+    written[_audio_path(recording)] = ""
+    remarks = list(length.remarks)
+    for target, each in known.items():
+        value, about = _fit(each, segments, target)
+        _write_text(out, f"label_segments/{target}/{recording.id}.csv", _text(value), written)
+        remarks += [*each.remarks, *about]
+    return _entry(recording, known, placed, segments, remarks)
 
 
 def _fit(labels: Labels, segments: int, target: Target) -> tuple[NDArray[np.float32], list[str]]:
@@ -167,7 +185,7 @@ def _fit(labels: Labels, segments: int, target: Target) -> tuple[NDArray[np.floa
     return value, [f"has {target} labels for {seconds:g} s behind its end, which are dropped"]
 
 
-def _labels_text(value: NDArray[np.float32]) -> str:
+def _text(value: NDArray[np.float32]) -> str:
     shown = ["" if np.isnan(each) else np.format_float_positional(each, trim="0") for each in value]
     rows = [f"{place * STEP_MS},{each}\n" for place, each in enumerate(shown)]
     return "timestamp,value\n" + "".join(rows)
@@ -251,68 +269,5 @@ def _about_suffixes(used: Mapping[str, SourceRecording]) -> list[str]:
 
 
 def _write_text(out: Location, path: str, text: str, written: dict[str, str]) -> None:
-    written[path] = _checksum(text.encode())
+    written[path] = checksum(text.encode())
     (out / path).write_text(text)
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _require_own(out: Location, record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the files that an earlier import wrote here, with the checksums of the texts.
-
-    Raises
-    ------
-    OutputError
-        If the folder holds something else, or a text was changed since it was written.
-    """
-    file = out / RECORD
-    if not file.exists():
-        if out.exists() and (not out.is_folder() or out.everything()):
-            raise OutputError(
-                f"'{out}' is not empty, and no import made it. Expected a new or empty folder; "
-                "name another one (--out)."
-            )
-        return {}
-    try:
-        earlier = file.read_json()
-        same = all(earlier.get(key) == record[key] for key in record)
-        files = dict(earlier.get("files", {}))
-    except (OSError, ValueError, AttributeError, TypeError):
-        same, files = False, {}
-    if not same:
-        raise OutputError(
-            f"'{out}' was imported from another source or in another form. Expected the same, or "
-            "a new folder; name another one (--out), or delete it first."
-        )
-    for path, checksum in files.items():
-        text = out / path
-        if checksum and text.exists() and _checksum(text.read_bytes()) != checksum:
-            raise OutputError(
-                f"'{text}' was changed since it was imported. Expected it unchanged, because the "
-                "import would overwrite it; move it away, or import to another folder (--out)."
-            )
-    return files
-
-
-def _write_record(
-    out: Location,
-    record: Mapping[str, Any],
-    entries: Mapping[str, Any],
-    written: Mapping[str, str],
-    aside: Sequence[str],
-    remarks: Sequence[str],
-    *,
-    complete: bool,
-) -> None:
-    content = {
-        "format": _FORMAT,
-        **record,
-        "complete": complete,
-        "set_aside": list(aside),
-        "remarks": list(remarks),
-        "recordings": dict(entries),
-        "files": dict(written),
-    }
-    (out / RECORD).write_json(content)

@@ -195,7 +195,7 @@ def _values(
     if scale is None:
         raise AnnotationError(
             f"'{table.table.file}' does not state the scale {form.scale} in its head. Expected it "
-            "there; state the scale yourself (--set 'labels.scale=[LOW,HIGH]')."
+            "there; state the scale yourself (--declare 'labels.scale=[LOW,HIGH]')."
         )
     low, high = scale
     numbers = table.numbers(
@@ -210,7 +210,7 @@ def _values(
             raise AnnotationError(
                 f"'{table.table.file}', line {line}: the value of {series.column} is {number:g}, "
                 f"in '{table.table.text(cells)}'. Expected a number from {low:g} to {high:g}; "
-                "correct that line, or state the scale (--set 'labels.scale=[LOW,HIGH]')."
+                "correct that line, or state the scale (--declare 'labels.scale=[LOW,HIGH]')."
             )
     return np.clip(np.array(numbers, np.float64), low, high), scale
 
