@@ -541,3 +541,26 @@ def test_the_command_imports(tmp_path: Path) -> None:
     assert [each.id for each in corpus.recordings] == ["dev_1", "train_1"]
     # The rating at 0.5 s and later describes the sound half a second earlier.
     assert _labels(tmp_path / "out", "dev_1")[0] == pytest.approx(_CURVE[1], abs=0.01)
+
+
+def test_a_source_on_an_object_store(
+    object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    root = Location.parse(
+        f"s3://shared/sources?endpoint_override={object_store}&scheme=http&region=us-east-1"
+    )
+    made.msp_conversation(tmp_path / "source")
+    for file in (tmp_path / "source").rglob("*.*"):
+        (root / file.relative_to(tmp_path / "source").as_posix()).write_bytes(file.read_bytes())
+    console = RecordedConsole()
+    corpus = import_corpus(root, Location.parse(tmp_path / "out"), ImportOptions(), console=console)
+    assert [each.id for each in corpus.recordings] == [
+        "MSP-Conversation_0002_1",
+        "MSP-Conversation_0002_2",
+    ]
+    np.testing.assert_allclose(
+        _labels(tmp_path / "out", "MSP-Conversation_0002_2"), _CURVE, atol=0.02
+    )
