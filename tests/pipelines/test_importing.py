@@ -108,7 +108,7 @@ def test_bins_that_darma_missed_are_left_out_of_the_mean(tmp_path: Path) -> None
 
 def test_five_second_ratings_label_every_segment_they_cover(tmp_path: Path) -> None:
     made.k_emocon(tmp_path / "source")
-    corpus, _ = _import(tmp_path / "source", tmp_path / "out")
+    corpus, lines = _import(tmp_path / "source", tmp_path / "out")
     # 2 and 4 on the scale of 1 to 5 are -0.5 and 0.5; the last 2 of 12 s have no rating.
     expected = [-0.5] * 10 + [0.5] * 10 + [math.nan] * 4
     for name in ("1", "2"):
@@ -116,6 +116,8 @@ def test_five_second_ratings_label_every_segment_they_cover(tmp_path: Path) -> N
     arousal = _labels(tmp_path / "out", "1", "arousal")
     np.testing.assert_allclose(arousal, [0.0] * 10 + [math.nan] * 14, atol=1e-6)
     assert {each.audio.name for each in corpus.recordings} == {"1.wav", "2.wav"}
+    # Both speakers are heard in the one sound of their debate.
+    assert any("2 recordings share their sound" in line for line in lines)
 
 
 def test_spans_of_audformat_leave_the_rest_empty(tmp_path: Path) -> None:

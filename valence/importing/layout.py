@@ -23,6 +23,7 @@ from valence.importing.grid import SEGMENT_SECONDS
 from valence.importing.record import checksum, require_own, write_record
 from valence.importing.recordings import SourceRecording
 from valence.importing.sounds import Length, Placing, ending_of, measure, place
+from valence.importing.sources.stretches import Sound
 from valence.storage.location import Location
 
 _TABLES = ("metadata/partition.csv", "metadata/subjects.csv")
@@ -130,7 +131,7 @@ def write_corpus(
     _write_tables(out, used, written)
     for path in before.keys() - written.keys():
         (out / path).delete()
-    remarks += _about_suffixes(used)
+    remarks += [*_about_suffixes(used), *_about_shared_sound(used)]
     write_record(out, record, entries, written, aside, remarks, complete=True)
     return [*aside, *remarks]
 
@@ -265,6 +266,21 @@ def _about_suffixes(used: Mapping[str, SourceRecording]) -> list[str]:
     return [
         f"{len(ending)} Ids ('{ending[0]}' first) end in _train, _devel or _test, which divides "
         "the corpus as in the study; --set split.protocol=partition follows metadata/partition.csv"
+    ]
+
+
+def _about_shared_sound(used: Mapping[str, SourceRecording]) -> list[str]:
+    """Remark on recordings with the same sound, which must not be divided by a split."""
+    sharing: dict[tuple[Sound, ...], list[str]] = {}
+    for name, recording in used.items():
+        sharing.setdefault(recording.sounds, []).append(name)
+    shared = [names for names in sharing.values() if len(names) > 1]
+    if not shared:
+        return []
+    return [
+        f"{sum(map(len, shared))} recordings share their sound with another one "
+        f"('{shared[0][0]}' and '{shared[0][1]}' first): keep them in one partition, or a model is "
+        "tested on sound that it was trained on"
     ]
 
 

@@ -13,6 +13,7 @@ from tests.helpers import made_corpora as made
 from valence.errors import CorpusError
 from valence.importing.declaration import load_declaration
 from valence.importing.readers.audformat import read_facts
+from valence.importing.recordings import find_recordings
 from valence.importing.traces import Trace, read_traces
 from valence.storage.location import Location
 
@@ -138,3 +139,18 @@ def test_a_scale_may_be_stated_in_place_of_the_scheme(tmp_path: Path) -> None:
 def test_tables_are_chosen_by_name(tmp_path: Path) -> None:
     made.audformat(tmp_path)
     assert {name for name, _ in _traces(tmp_path, "labels.tables=['whole.dev']")} == {"003"}
+
+
+def test_sound_may_lie_apart_from_the_tables(tmp_path: Path) -> None:
+    made.audformat(tmp_path / "db")
+    (tmp_path / "db/audio").rename(tmp_path / "audio")
+    ids = ["001", "002", "003"]
+    for audio in (tmp_path, tmp_path / "audio"):
+        found = find_recordings(
+            Location.parse(tmp_path / "db"),
+            load_declaration("audformat"),
+            ids,
+            audio=Location.parse(audio),
+        )
+        assert [each.sounds[0].file.name for each in found.values()] == [f"{n}.wav" for n in ids]
+        assert found["001"].partition == "train"

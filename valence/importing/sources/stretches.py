@@ -112,6 +112,9 @@ def to_recording_time(trace: Trace, stretches: tuple[Stretch, ...]) -> Trace:
     >>> to_recording_time(trace, cut).start.tolist()
     [0.0, 1.0]
     """
+    if not np.isfinite(trace.end).any() and not trace.start.any():
+        # A value of the whole recording is in no file's time.
+        return trace
     starts, ends, values, offset = [], [], [], 0.0
     finite = np.where(np.isfinite(trace.end), trace.end, trace.start)
     middle = (trace.start + finite) / 2
