@@ -72,7 +72,8 @@ def import_corpus(
     recordings = find_recordings(source, declaration, ids, audio=options.audio, remarks=remarks)
     if silent := [name for name in ids if name not in recordings]:
         places = places_of(source, declaration, set(silent))
-        aside += [f"'{name}', named in {places[name]}, has no audio file" for name in silent]
+        for name in silent:
+            aside.append(f"'{name}', named in {places.get(name, source)}, has no audio file")
     with console.bar("read", len(recordings)) as bar:
         recordings, lengths = measured(recordings, aside, lambda: bar.advance(1))
     usable = in_right_units(traces, lengths, aside)

@@ -31,6 +31,14 @@ def test_a_table_is_joined_by_a_part_of_the_id(tmp_path: Path) -> None:
     assert not remarks
 
 
+def test_a_column_may_have_one_of_several_names(tmp_path: Path) -> None:
+    write_text(tmp_path / "p.csv", "Talk,Proposal", "a,train")
+    form = _TABLE | {"value": ["partition", "proposal"]}
+    assert _partition(tmp_path, form, []) == {"a1": "train", "a2": "train"}
+    with pytest.raises(CorpusError, match="none is called 'partition'"):
+        _partition(tmp_path, form | {"value": ["partition", "split"]}, [])
+
+
 def test_unknown_values_and_missing_cells_are_left_out(tmp_path: Path) -> None:
     write_text(tmp_path / "p.csv", "talk,set", "a,Test3", "b,")
     assert _partition(tmp_path, _TABLE | {"unknown": ["Test3"]}, []) == {}
