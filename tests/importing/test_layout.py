@@ -173,3 +173,22 @@ def test_from_a_store_of_objects_to_another(
     corpus = read_corpus(root / "out")
     assert [each.id for each in corpus.recordings] == ["1", "2"]
     assert corpus.recordings[0].audio.read_bytes() == file.read_bytes()
+
+
+def test_a_table_that_a_user_added_is_neither_overwritten_nor_removed(tmp_path: Path) -> None:
+    recordings = {"1": _recording(tmp_path)}
+    labels = {"1": {"valence": _labels(0)}}
+    _write(tmp_path, recordings, labels)
+    own = tmp_path / "out/metadata/partition.csv"
+    own.write_text("Id,Proposal\n1,train\n")
+    _write(tmp_path, recordings, labels)
+    # An import that was killed leaves this record.
+    record = tmp_path / "out" / RECORD
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"complete": False}))
+    _write(tmp_path, recordings, labels)
+    assert own.read_text() == "Id,Proposal\n1,train\n"
+    named = {"1": SourceRecording("1", recordings["1"].sounds, partition="test")}
+    with pytest.raises(OutputError, match=r"partition\.csv' is there and was not imported"):
+        _write(tmp_path, named, labels)
+    assert own.read_text() == "Id,Proposal\n1,train\n"

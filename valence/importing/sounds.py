@@ -105,7 +105,6 @@ def place(sounds: tuple[Sound, ...], target: Location, placing: Placing) -> Plac
     if placing == "link" and target.local is not None and only.file.local is not None:
         _link(only.file, target)
         return "link"
-    target.delete()
     with only.file.open() as source, target.writer() as copy:
         shutil.copyfileobj(source, copy, _COPY_BYTES)
     return "copy"
@@ -136,7 +135,6 @@ def _write(sounds: tuple[Sound, ...], target: Location) -> None:
         pieces.append(y[round(sound.start * sr) : end])
     content = io.BytesIO()
     soundfile.write(content, np.concatenate(pieces), sr, format="WAV", subtype="FLOAT")
-    target.delete()
     target.write_bytes(content.getvalue())
 
 
