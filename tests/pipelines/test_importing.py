@@ -193,6 +193,23 @@ def test_parts_of_a_conversation_are_cut_from_its_sound(tmp_path: Path) -> None:
     assert [each.partition for each in corpus.recordings] == ["train", "train"]
 
 
+def test_a_conversation_whose_begin_is_not_known_is_set_aside(tmp_path: Path) -> None:
+    made.msp_conversation(tmp_path / "source")
+    times = tmp_path / "source/Time_Labels"
+    made.write_text(times / "test2_conversation_parts.txt", "MSP-Conversation_0009_1;5.0;11.0")
+    annotations = tmp_path / "source/Annotations/Valence"
+    first = annotations / "MSP-Conversation_0002_1_001.csv"
+    (annotations / "MSP-Conversation_0009_1_001.csv").write_bytes(first.read_bytes())
+    made.write_audio(tmp_path / "source/Audio/MSP-Conversation_0009.wav", seconds=20)
+    corpus, lines = _import(tmp_path / "source", tmp_path / "out")
+    assert len(corpus.recordings) == 2
+    assert any(
+        "test2_conversation_parts.txt', line 1: the begin of the audio file "
+        "'MSP-Conversation_0009' is 'not named'" in line
+        for line in lines
+    )
+
+
 @pytest.mark.parametrize("form", ["recola-gold", "msp-podcast"])
 def test_an_imported_corpus_is_preprocessed_with_its_labels(form: str, tmp_path: Path) -> None:
     made.FORMS[form](tmp_path / "source")

@@ -83,7 +83,7 @@ def find_recordings(
     finder = _AudioFinder(sound_tree, declaration.audio)
     stretches = None
     if declaration.cut is not None:
-        stretches = read_stretches(tree, declaration)
+        stretches = read_stretches(tree, declaration, remarks)
     parts = {each: {**path_parts.get(each, {}), **declaration.parts_of(each)} for each in ids}
     subjects = read_property(tree, declaration.subjects, "subjects", parts, noted)
     partition = read_partition(tree, declaration.partition, parts, noted)
