@@ -35,8 +35,10 @@ def test_a_layout_that_needs_no_import_fits_no_form(tmp_path: Path) -> None:
     made.write_audio(tmp_path / "raw_data/audio/1.wav")
     made.write_text(tmp_path / "label_segments/valence/1.csv", "timestamp,value", "0,0.1", "500,0")
     assert fitting_forms(Location.parse(tmp_path)) == ()
-    with pytest.raises(UsageError, match="is in none of the forms that are known"):
+    with pytest.raises(UsageError, match="is in the MuSe layout already"):
         choose_declaration(Location.parse(tmp_path), None)
+    with pytest.raises(UsageError, match="is in none of the forms that are known"):
+        choose_declaration(Location.parse(tmp_path / "raw_data"), None)
 
 
 def test_the_named_form_is_taken_without_a_look(tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ def choose_declaration(
     """
     if form is not None:
         return load_declaration(form, assignments)
+    if (source / "raw_data/audio").is_folder():
+        raise UsageError(
+            f"'{source}' has the folder raw_data/audio, so it is in the MuSe layout already. "
+            "Expected a corpus in another form; use it as it is (valence check), or name its form "
+            "(--form)."
+        )
     fitting = fitting_forms(source)
     if len(fitting) == 1:
         return load_declaration(fitting[0].name, assignments)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
+import numpy as np
+
 from valence.errors import AnnotationError, CorpusError
 from valence.importing.declaration import Declaration, LabelsForm
 from valence.importing.readers.audformat import read_audformat_traces
@@ -56,8 +58,14 @@ def read_traces(
                 kept.append(str(error))
                 continue
             for trace in traces:
-                read += 1
                 _require_new(seen, trace)
+                if not np.isfinite(trace.value).any():
+                    # A table of a database has a cell for each rater, also for those who saw
+                    # other files.
+                    if form.reader != "audformat" or trace.rater is None:
+                        kept.append(f"'{file}' has no value of {trace.target} for '{trace.id}'")
+                    continue
+                read += 1
                 if moved and trace.id in stretches:
                     yield to_recording_time(trace, stretches[trace.id])
                 else:
@@ -70,7 +78,7 @@ def read_traces(
         )
     if not read and kept:
         raise CorpusError(
-            f"None of {files} label files in '{source}' can be read in the form "
+            f"None of {files} label files in '{source}' can be used in the form "
             f"{declaration.name}. The first reason: {kept[0]}"
         )
 

@@ -112,11 +112,25 @@ def test_the_first_bad_file_is_an_error_unless_it_may_be_set_aside(tmp_path: Pat
     assert [each.id for each in _read(tmp_path, aside, **labels)] == ["2"]
     assert len(aside) == 1
     (tmp_path / "2.csv").unlink()
-    with pytest.raises(CorpusError, match=r"None of 1 label files .*The first reason: .*line 2"):
+    with pytest.raises(
+        CorpusError, match=r"None of 1 label files .*used.*The first reason: .*line 2"
+    ):
         _read(tmp_path, [], **labels)
     (tmp_path / "1.csv").unlink()
     with pytest.raises(CorpusError, match=r"no label file in the form n \('\{id\}\.csv'\)"):
         _read(tmp_path, **labels)
+
+
+def test_a_file_without_any_value_is_set_aside(tmp_path: Path) -> None:
+    write_text(tmp_path / "1.csv", "t,v", "0,NaN", "1,")
+    write_text(tmp_path / "2.csv", "t,v", "0,0.5")
+    aside: list[str] = []
+    traces = _read(tmp_path, aside, files=["{id}.csv"], time="t", valence="v")
+    assert [each.id for each in traces] == ["2"]
+    assert aside == [f"'{tmp_path}/1.csv' has no value of valence for '1'"]
+    (tmp_path / "2.csv").unlink()
+    with pytest.raises(CorpusError, match=r"None of 1 label files .* has no value of valence"):
+        _read(tmp_path, [], files=["{id}.csv"], time="t", valence="v")
 
 
 def test_the_place_of_an_id_is_its_file_and_line(tmp_path: Path) -> None:
