@@ -229,6 +229,62 @@ def import_(
 
 
 @app.command()
+def fuse(
+    traces: Annotated[
+        str, typer.Argument(metavar="TRACES", help="Folder or URI with the traces of raters.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="CORPUS", help="Write the corpus to this folder or URI.")
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--form",
+            metavar="NAME|FILE.toml",
+            help="Form of the traces, or a declaration of it; default: the form that fits.",
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option("--audio", metavar="DIR", help="Find the audio files here; default: TRACES."),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
+    ] = False,
+    config: ConfigFile = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Override a step, e.g. fuse.method=mean, or the declaration, e.g. "
+            "'labels.scale=[1,7]'; repeatable.",
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Fuse the traces of several raters to one curve, and make a corpus of it."""
+    from pipelines.fusing import fuse_corpus
+    from pipelines.importing import ImportOptions
+
+    given = set_ or []
+    steps = [each for each in given if each.strip().startswith("fuse.")]
+    resolved = _resolve(None, StageOptions(config, None, steps))
+    fuse_corpus(
+        Location.parse(traces),
+        Location.parse(out),
+        ImportOptions(
+            form,
+            tuple(each for each in given if each not in steps),
+            None if audio is None else Location.parse(audio),
+            "copy" if copy else "link",
+        ),
+        resolved.fuse,
+        console=Console(),
+    )
+
+
+@app.command()
 @takes_stage_options
 def run(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
     """Run all stages, from recordings to the report; run again, it goes on where it stopped."""

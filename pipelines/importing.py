@@ -60,7 +60,7 @@ def import_corpus(
     OutputError
         If `out` holds something else.
     """
-    _require_apart(source, out)
+    require_apart(source, out)
     declaration = choose_declaration(source, options.form, options.assignments)
     console.say(f"import: '{source}' in the form {declaration.name} ({declaration.title})")
     aside: list[str] = []
@@ -69,14 +69,14 @@ def import_corpus(
     ids = sorted({trace.id for trace in traces})
     recordings = find_recordings(source, declaration, ids, audio=options.audio, remarks=remarks)
     aside += [f"'{name}' has labels and no audio file" for name in ids if name not in recordings]
-    recordings, lengths = _measured(recordings, aside)
-    usable = _in_right_units(traces, lengths, aside)
+    recordings, lengths = measured(recordings, aside)
+    usable = in_right_units(traces, lengths, aside)
     if declaration.join == "subject":
         recordings, usable, lengths = join_subjects(recordings, usable, lengths)
     labels: dict[str, dict[Target, Labels]] = {}
     for trace in usable:
         # Labels behind the end of the sound stay visible to the writer, which remarks on them.
-        segments = segments_of(lengths[trace.id].total) + _behind(trace, lengths[trace.id])
+        segments = segments_of(lengths[trace.id].total) + segments_behind(trace, lengths[trace.id])
         labels.setdefault(trace.id, {})[trace.target] = Labels(
             to_grid(trace, segments), (trace.file,), trace.remarks
         )
@@ -89,7 +89,7 @@ def import_corpus(
         lengths=lengths,
         set_aside=[*aside, *remarks],
     )
-    return _tell(out, notes, console)
+    return tell_of_corpus(out, notes, console)
 
 
 def require_one_rater(traces: Sequence[Trace], source: Location, out: Location) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def hint_of_import(corpus: Location) -> str | None:
     )
 
 
-def _require_apart(source: Location, out: Location) -> None:
+def require_apart(source: Location, out: Location) -> None:
     """Refuse an output inside of the source, which later imports would read."""
     if out.scheme == source.scheme and f"{out.path}/".startswith(f"{source.path}/"):
         raise UsageError(
@@ -144,9 +144,10 @@ def _require_apart(source: Location, out: Location) -> None:
         )
 
 
-def _measured(
+def measured(
     recordings: dict[str, SourceRecording], aside: list[str]
 ) -> tuple[dict[str, SourceRecording], dict[str, Length]]:
+    """Measure the sound of recordings; one that cannot be read is set aside with its reason."""
     lengths = {}
     for name, recording in recordings.items():
         try:
@@ -156,7 +157,7 @@ def _measured(
     return {name: recordings[name] for name in lengths}, lengths
 
 
-def _in_right_units(
+def in_right_units(
     traces: Sequence[Trace], lengths: dict[str, Length], aside: list[str]
 ) -> list[Trace]:
     """Set labels aside whose times count another unit; all of them are an error."""
@@ -180,7 +181,7 @@ def _in_right_units(
     return usable
 
 
-def _behind(trace: Trace, length: Length) -> int:
+def segments_behind(trace: Trace, length: Length) -> int:
     """Count the segments that labels cover behind the end of a recording."""
     ends = trace.end[(trace.end < float("inf")) & (trace.value == trace.value)]
     excess = float(ends.max()) - length.total if ends.size else 0.0
@@ -199,22 +200,24 @@ def _record(
     }
 
 
-def _tell(out: Location, notes: Sequence[str], console: Console) -> Corpus:
+def tell_of_corpus(
+    out: Location, notes: Sequence[str], console: Console, *, verb: str = "import"
+) -> Corpus:
     """Print what was made and what was set aside."""
     for note in notes[:_MOST_SHOWN]:
-        console.say(f"import: {note}")
+        console.say(f"{verb}: {note}")
     if len(notes) > _MOST_SHOWN:
         console.say(
-            f"import: {len(notes) - _MOST_SHOWN} more notes are in '{out / 'metadata/import.json'}'"
+            f"{verb}: {len(notes) - _MOST_SHOWN} more notes are in '{out / 'metadata/import.json'}'"
         )
     corpus = read_corpus(out)
     console.say(
-        f"import: {plural(len(corpus.recordings), 'recording')} in '{out}'; next: valence check "
+        f"{verb}: {plural(len(corpus.recordings), 'recording')} in '{out}'; next: valence check "
         f"'{out}'"
     )
     if not any(recording.partition for recording in corpus.recordings):
         console.say(
-            "import: the source names no partition: write metadata/partition.csv (Id,Proposal with "
-            "train, devel, test) before a run"
+            f"{verb}: the source names no partition: write metadata/partition.csv (Id,Proposal "
+            "with train, devel, test) before a run"
         )
     return corpus

@@ -62,7 +62,7 @@ def test_the_plain_mean_by_hand() -> None:
     )
     np.testing.assert_allclose(fused.curve, [0.0, 0.0, 1.0, 1.0])
     assert [part.weight for part in fused.parts] == [0.5, 0.5]
-    assert fused.remarks == ("rater 'b' covers 75% of the recording's steps",)
+    assert fused.remarks == ("raters who cover a part of it: 'b' (75%)",)
 
 
 def test_a_fixed_delay_moves_the_curve_and_is_noted() -> None:

@@ -232,17 +232,19 @@ class _Weighed:
         against = [name for name in there if name in self.contrary]
         others = [name for name in there if name not in self.contrary]
         if self.settings.contrary == "drop" and len(against) >= len(others):
-            beside = f" and {some(others)} do not" if others else ""
-            return (
-                f"raters {some(against)} oppose the others{beside}, so no majority shows who is "
-                "right; find out who rated the wrong way round, or set fuse.contrary = 'keep'"
+            shown = (
+                f"raters {some(against)} correlate negatively with the others, and {some(others)} "
+                "do not, so no majority shows who is right"
+                if others
+                else f"raters {some(against)} oppose each other, and nothing shows who is right"
             )
+            return f"{shown}; find out who rated the wrong way round, or set fuse.contrary = 'keep'"
         weight = np.array([self.weights[name] for name in chosen.raters])
         if not (np.isfinite(chosen.values).any(axis=1) & (weight > 0)).any():
             return (
                 f"no rater has a weight above 0 by fuse.method = '{self.settings.method}', because "
                 "nobody agrees with the others or varies at all; fuse.method = 'mean' or 'median' "
-                "needs no weights"
+                "needs no weights, and fuse.scope = 'corpus' weighs raters by all recordings"
             )
         return ""
 
@@ -276,7 +278,8 @@ class _Weighed:
                     f"rater '{part.name}' fits best at the limit of fuse.delay_limit = "
                     f"{self.settings.delay_limit:g} s, and may be later or earlier still"
                 )
-            if part.coverage < 1:
-                yield f"rater '{part.name}' covers {part.coverage:.0%} of the recording's steps"
+        ragged = [f"'{p.name}' ({p.coverage:.0%})" for p in parts if p.coverage < 1]
+        if ragged:
+            yield f"raters who cover a part of it: {', '.join(ragged)}"
         if clipped:
             yield f"{clipped} of {rated.values.shape[1]} steps left [-1, 1] and were brought back"
