@@ -202,10 +202,10 @@ def import_(
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
     ] = False,
-    set_: Annotated[
+    declare: Annotated[
         list[str] | None,
         typer.Option(
-            "--set",
+            "--declare",
             metavar="KEY=VALUE",
             help="Override the declaration, e.g. 'labels.scale=[1,7]'; repeatable.",
         ),
@@ -220,7 +220,7 @@ def import_(
         Location.parse(out),
         ImportOptions(
             form,
-            tuple(set_ or ()),
+            tuple(declare or ()),
             None if audio is None else Location.parse(audio),
             "copy" if copy else "link",
         ),
@@ -251,31 +251,29 @@ def fuse(
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
     ] = False,
-    config: ConfigFile = None,
-    set_: Annotated[
+    declare: Annotated[
         list[str] | None,
         typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Override a step, e.g. fuse.method=mean, or the declaration, e.g. "
-            "'labels.scale=[1,7]'; repeatable.",
+            "--declare",
+            metavar="KEY=VALUE",
+            help="Override the declaration, e.g. 'labels.scale=[-500,500]'; repeatable.",
         ),
     ] = None,
+    config: ConfigFile = None,
+    set_: Assignments = None,
     debug: Debug = False,
 ) -> None:
     """Fuse the traces of several raters to one curve, and make a corpus of it."""
     from pipelines.fusing import fuse_corpus
     from pipelines.importing import ImportOptions
 
-    given = set_ or []
-    steps = [each for each in given if each.strip().startswith("fuse.")]
-    resolved = _resolve(None, StageOptions(config, None, steps))
+    resolved = _resolve(None, StageOptions(config, None, set_))
     fuse_corpus(
         Location.parse(traces),
         Location.parse(out),
         ImportOptions(
             form,
-            tuple(each for each in given if each not in steps),
+            tuple(declare or ()),
             None if audio is None else Location.parse(audio),
             "copy" if copy else "link",
         ),

@@ -31,7 +31,7 @@ from valence.importing.layout import Labels, segments_of, write_corpus
 from valence.importing.recognition import choose_declaration
 from valence.importing.recordings import SourceRecording, find_recordings
 from valence.importing.sounds import Length
-from valence.importing.traces import Trace, read_traces
+from valence.importing.traces import Trace, places_of, read_traces
 from valence.storage.location import Location
 
 FIGURES = "metadata/raters"
@@ -76,8 +76,11 @@ def fuse_corpus(
     traces, remarks = _of_raters(list(read_traces(source, declaration, aside)), source, out)
     ids = sorted({trace.id for trace in traces})
     recordings = find_recordings(source, declaration, ids, audio=options.audio, remarks=remarks)
-    aside += [f"'{name}' has traces and no audio file" for name in ids if name not in recordings]
-    recordings, lengths = measured(recordings, aside)
+    if silent := [name for name in ids if name not in recordings]:
+        places = places_of(source, declaration, set(silent))
+        aside += [f"'{name}', named in {places[name]}, has no audio file" for name in silent]
+    with console.bar("read", len(recordings)) as bar:
+        recordings, lengths = measured(recordings, aside, lambda: bar.advance(1))
     usable = [_ended(each, lengths[each.id]) for each in in_right_units(traces, lengths, aside)]
     console.say(
         f"fuse: {plural(len(usable), 'trace')} of {plural(len(recordings), 'recording')}; "
@@ -90,15 +93,17 @@ def fuse_corpus(
         if each.problem
     ]
     labels, recordings, lengths = _labels(found, declaration, recordings, lengths)
-    notes = write_corpus(
-        out,
-        recordings,
-        labels,
-        placing=options.placing,
-        record=_record(source, declaration, options, settings),
-        lengths=lengths,
-        set_aside=[*aside, *remarks],
-    )
+    with console.bar("write", len(recordings)) as bar:
+        notes = write_corpus(
+            out,
+            recordings,
+            labels,
+            placing=options.placing,
+            record=_record(source, declaration, options, settings),
+            lengths=lengths,
+            set_aside=[*aside, *remarks],
+            advance=lambda: bar.advance(1),
+        )
     agreement = write_fusion(out, found, settings, set_aside=[*aside, *remarks])
     _draw(out, found, settings.figures, console)
     for target, of in agreement.items():

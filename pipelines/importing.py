@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.runtime.console import Console
@@ -17,7 +17,7 @@ from valence.importing.layout import Labels, segments_of, write_corpus
 from valence.importing.recognition import choose_declaration, fitting_forms
 from valence.importing.recordings import SourceRecording, find_recordings
 from valence.importing.sounds import Length, Placing, measure
-from valence.importing.traces import Trace, read_traces
+from valence.importing.traces import Trace, places_of, read_traces
 from valence.storage.location import Location
 
 # More lines than this are only counted; metadata/import.json has all of them.
@@ -68,8 +68,11 @@ def import_corpus(
     remarks = list(require_one_rater(traces, source, out))
     ids = sorted({trace.id for trace in traces})
     recordings = find_recordings(source, declaration, ids, audio=options.audio, remarks=remarks)
-    aside += [f"'{name}' has labels and no audio file" for name in ids if name not in recordings]
-    recordings, lengths = measured(recordings, aside)
+    if silent := [name for name in ids if name not in recordings]:
+        places = places_of(source, declaration, set(silent))
+        aside += [f"'{name}', named in {places[name]}, has no audio file" for name in silent]
+    with console.bar("read", len(recordings)) as bar:
+        recordings, lengths = measured(recordings, aside, lambda: bar.advance(1))
     usable = in_right_units(traces, lengths, aside)
     if declaration.join == "subject":
         recordings, usable, lengths = join_subjects(recordings, usable, lengths)
@@ -80,15 +83,17 @@ def import_corpus(
         labels.setdefault(trace.id, {})[trace.target] = Labels(
             to_grid(trace, segments), (trace.file,), trace.remarks
         )
-    notes = write_corpus(
-        out,
-        recordings,
-        labels,
-        placing=options.placing,
-        record=_record(source, declaration, options),
-        lengths=lengths,
-        set_aside=[*aside, *remarks],
-    )
+    with console.bar("write", len(recordings)) as bar:
+        notes = write_corpus(
+            out,
+            recordings,
+            labels,
+            placing=options.placing,
+            record=_record(source, declaration, options),
+            lengths=lengths,
+            set_aside=[*aside, *remarks],
+            advance=lambda: bar.advance(1),
+        )
     return tell_of_corpus(out, notes, console)
 
 
@@ -145,11 +150,14 @@ def require_apart(source: Location, out: Location) -> None:
 
 
 def measured(
-    recordings: dict[str, SourceRecording], aside: list[str]
+    recordings: dict[str, SourceRecording],
+    aside: list[str],
+    advance: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, SourceRecording], dict[str, Length]]:
     """Measure the sound of recordings; one that cannot be read is set aside with its reason."""
     lengths = {}
     for name, recording in recordings.items():
+        advance()
         try:
             lengths[name] = measure(recording.sounds)
         except AudioError as error:

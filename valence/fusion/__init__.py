@@ -1,1 +1,1 @@
-"""Fuse the traces of several raters to one curve, and measure how well raters agree."""
+"""Fuse raters to one curve, and measure their agreement."""

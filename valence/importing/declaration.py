@@ -303,7 +303,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         value = text
     if not equals or not key or len(sections) > 1:
         raise ConfigError(
-            f"--set {assignment} was found. Expected key=value or section.key=value, such as "
+            f"--declare {assignment} was found. Expected key=value or section.key=value, such as "
             "labels.scale=[1,7]; write it so."
         )
     found = values.setdefault(sections[0], {}) if sections else values

@@ -95,5 +95,5 @@ def require_units(trace: Trace, seconds: float) -> None:
     raise AnnotationError(
         f"'{trace.file}' has labels up to {length:g} s, and '{trace.id}' lasts {seconds:g} s. "
         f"Expected about the same; the times seem to count {meant}: declare it "
-        f"(--set labels.unit={meant})."
+        f"(--declare labels.unit={meant})."
     )

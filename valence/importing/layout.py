@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +18,14 @@ from numpy.typing import NDArray
 from valence.config import Target
 from valence.corpus.annotations import STEP_MS
 from valence.corpus.muse import subject_of
-from valence.errors import AudioError, CorpusError, OutputError
+from valence.errors import AudioError, CorpusError
 from valence.importing.grid import SEGMENT_SECONDS
+from valence.importing.record import checksum, require_own, write_record
 from valence.importing.recordings import SourceRecording
-from valence.importing.sounds import Length, Placing, measure, place
+from valence.importing.sounds import Length, Placing, ending_of, measure, place
 from valence.storage.location import Location
 
-RECORD = "metadata/import.json"
-_FORMAT = 1
+_TABLES = ("metadata/partition.csv", "metadata/subjects.csv")
 _DIGITS = 6
 
 
@@ -69,6 +68,7 @@ def write_corpus(
     record: Mapping[str, Any],
     lengths: Mapping[str, Length] | None = None,
     set_aside: Sequence[str] = (),
+    advance: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Write audio, labels, partition, subjects and the record of origin.
 
@@ -90,6 +90,8 @@ def write_corpus(
         Lengths that are known already, by Id.
     set_aside
         What was set aside before, kept in the record.
+    advance
+        Is called for each recording.
 
     Returns
     -------
@@ -102,45 +104,70 @@ def write_corpus(
     CorpusError
         If no recording can be used.
     """
-    before = _require_own(out, record)
+    before = require_own(out, record)
     aside, remarks = list(set_aside), []
     entries: dict[str, dict[str, Any]] = {}
     written: dict[str, str] = {}
     used: dict[str, SourceRecording] = {}
-    _write_record(out, record, {}, written | before, aside, [], complete=False)
+    # If this import is killed, the next one knows which files may be its own.
+    planned = dict.fromkeys((*before, *_planned(recordings, labels)), "")
+    write_record(out, record, {}, planned, aside, [], complete=False)
     for name in sorted(recordings):
-        recording, of = recordings[name], labels.get(name, {})
-        known = {target: each for target, each in of.items() if np.isfinite(each.value).any()}
+        advance()
+        recording, length = recordings[name], (lengths or {}).get(name)
         try:
-            length = (lengths or {}).get(name) or measure(recording.sounds)
-            segments = segments_of(length.total)
-            if not known or segments == 0:
-                lacks = "no label" if segments else f"no whole segment in {length.total:g} s"
-                aside.append(f"'{name}' has {lacks}, so it takes no part")
-                continue
-            placed = place(recording.sounds, out / "raw_data/audio", name, placing)
+            entry = _write_recording(out, recording, labels.get(name, {}), length, placing, written)
         except AudioError as error:
             aside.append(f"'{name}': {error}")
             continue
-        own = list(length.remarks)
-        for target, each in known.items():
-            path = f"label_segments/{target}/{name}.csv"
-            value, about = _fit(each, segments, target)
-            _write_text(out, path, _labels_text(value), before, written)
-            own += [*each.remarks, *about]
-        used[name] = recording
-        entries[name] = _entry(recording, known, placed, segments, own)
-        remarks += [f"'{name}' {remark}" for remark in dict.fromkeys(own)]
+        used[name], entries[name] = recording, entry
+        remarks += [f"'{name}' {remark}" for remark in dict.fromkeys(entry["remarks"])]
     if not used:
         raise CorpusError(
             f"None of {len(recordings)} recordings can be used. The first reason: "
             f"{(aside or ['no recording has labels'])[0]}. Correct what it names, and import again."
         )
-    _write_tables(out, used, before, written)
-    _remove_stale(out, before, written, set(entries))
+    _write_tables(out, used, written)
+    for path in before.keys() - written.keys():
+        (out / path).delete()
     remarks += _about_suffixes(used)
-    _write_record(out, record, entries, written, aside, remarks, complete=True)
+    write_record(out, record, entries, written, aside, remarks, complete=True)
     return [*aside, *remarks]
+
+
+def _write_recording(
+    out: Location,
+    recording: SourceRecording,
+    labels: Mapping[Target, Labels],
+    length: Length | None,
+    placing: Placing,
+    written: dict[str, str],
+) -> dict[str, Any]:
+    """Write the sound and the labels of a recording, and describe their origin.
+
+    Raises
+    ------
+    AudioError
+        If the sound cannot be read, has no whole segment, or no segment has a label.
+    """
+    length = length or measure(recording.sounds)
+    segments = segments_of(length.total)
+    known = {
+        target: each for target, each in labels.items() if np.isfinite(each.value[:segments]).any()
+    }
+    if not known:
+        raise AudioError(
+            f"it has no label in {segments} segments ({length.total:g} s). Expected one at least; "
+            "it takes no part until there is one."
+        )
+    placed = place(recording.sounds, out / _audio_path(recording), placing)
+    written[_audio_path(recording)] = ""
+    remarks = list(length.remarks)
+    for target, each in known.items():
+        value, about = _fit(each, segments, target)
+        _write_text(out, f"label_segments/{target}/{recording.id}.csv", _text(value), written)
+        remarks += [*each.remarks, *about]
+    return _entry(recording, known, placed, segments, remarks)
 
 
 def _fit(labels: Labels, segments: int, target: Target) -> tuple[NDArray[np.float32], list[str]]:
@@ -158,7 +185,7 @@ def _fit(labels: Labels, segments: int, target: Target) -> tuple[NDArray[np.floa
     return value, [f"has {target} labels for {seconds:g} s behind its end, which are dropped"]
 
 
-def _labels_text(value: NDArray[np.float32]) -> str:
+def _text(value: NDArray[np.float32]) -> str:
     shown = ["" if np.isnan(each) else np.format_float_positional(each, trim="0") for each in value]
     rows = [f"{place * STEP_MS},{each}\n" for place, each in enumerate(shown)]
     return "timestamp,value\n" + "".join(rows)
@@ -199,23 +226,35 @@ def _entry(
     }
 
 
+def _planned(
+    recordings: Mapping[str, SourceRecording], labels: Mapping[str, Mapping[Target, Labels]]
+) -> Iterator[str]:
+    """List the files that may be written."""
+    for name, recording in recordings.items():
+        yield _audio_path(recording)
+        for target in labels.get(name, {}):
+            yield f"label_segments/{target}/{name}.csv"
+    yield from _TABLES
+
+
+def _audio_path(recording: SourceRecording) -> str:
+    return f"raw_data/audio/{recording.id}{ending_of(recording.sounds)}"
+
+
 def _write_tables(
-    out: Location,
-    used: Mapping[str, SourceRecording],
-    before: Mapping[str, str],
-    written: dict[str, str],
+    out: Location, used: Mapping[str, SourceRecording], written: dict[str, str]
 ) -> None:
     """Write the partition and the subjects, as far as they are known."""
-    columns: dict[str, tuple[str, dict[str, str | None]]] = {
-        "metadata/partition.csv": ("Proposal", {n: r.partition for n, r in used.items()}),
-        "metadata/subjects.csv": ("subject", {n: r.subject for n, r in used.items()}),
+    columns: dict[str, dict[str, str | None]] = {
+        "Proposal": {name: recording.partition for name, recording in used.items()},
+        "subject": {name: recording.subject for name, recording in used.items()},
     }
-    for path, (title, values) in columns.items():
+    for path, (title, values) in zip(_TABLES, columns.items(), strict=True):
         rows = [(name, value) for name, value in values.items() if value is not None]
         if rows:
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([("Id", title), *rows])
-            _write_text(out, path, text.getvalue(), before, written)
+            _write_text(out, path, text.getvalue(), written)
 
 
 def _about_suffixes(used: Mapping[str, SourceRecording]) -> list[str]:
@@ -229,96 +268,6 @@ def _about_suffixes(used: Mapping[str, SourceRecording]) -> list[str]:
     ]
 
 
-def _write_text(
-    out: Location, path: str, text: str, before: Mapping[str, str], written: dict[str, str]
-) -> None:
-    """Write a text unless it is there already; a text that somebody changed is an error."""
-    file = out / path
-    if path in before and file.exists():
-        found = _checksum(file.read_bytes())
-        if found == _checksum(text.encode()):
-            written[path] = found
-            return
-        if before[path] and found != before[path]:
-            raise OutputError(
-                f"'{file}' was changed since it was imported. Expected it unchanged, because the "
-                "import would overwrite it; move it away, or import to another folder."
-            )
-    # The checksum is recorded before the file is written: a file of an import that was killed is
-    # then known as the import's own.
-    written[path] = _checksum(text.encode())
-    file.write_text(text)
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _require_own(out: Location, record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the texts that an earlier import wrote here, with their checksums.
-
-    An import that did not finish recorded no checksums, so its files have "" in their place.
-    """
-    file = out / RECORD
-    if not file.exists():
-        if out.exists() and (not out.is_folder() or out.everything()):
-            raise OutputError(
-                f"'{out}' is not empty, and no import made it. Expected a new or empty folder; "
-                "name another one (--out)."
-            )
-        return {}
-    try:
-        earlier = file.read_json()
-        same = all(earlier.get(key) == record[key] for key in record)
-    except (OSError, ValueError, AttributeError):
-        earlier, same = {}, False
-    if not same:
-        raise OutputError(
-            f"'{out}' was imported from another source or in another form. Expected the same, or "
-            "a new folder; name another one (--out), or delete it first."
-        )
-    if not earlier.get("complete"):
-        return {path: earlier.get("files", {}).get(path, "") for path in _texts(out)}
-    return dict(earlier.get("files", {}))
-
-
-def _texts(out: Location) -> list[str]:
-    """List the texts of the layout that are there."""
-    folders = ("label_segments/valence", "label_segments/arousal")
-    found = [f"{folder}/{file.name}" for folder in folders for file in (out / folder).files()]
-    tables = ("metadata/partition.csv", "metadata/subjects.csv")
-    return found + [path for path in tables if (out / path).exists()]
-
-
-def _remove_stale(
-    out: Location, before: Mapping[str, str], written: Mapping[str, str], names: set[str]
-) -> None:
-    """Remove what an earlier import wrote and this one does not."""
-    for path in before.keys() - written.keys():
-        (out / path).delete()
-    if before:
-        for file in (out / "raw_data/audio").entries():
-            if file.stem not in names:
-                file.delete()
-
-
-def _write_record(
-    out: Location,
-    record: Mapping[str, Any],
-    entries: Mapping[str, Any],
-    written: Mapping[str, str],
-    aside: Sequence[str],
-    remarks: Sequence[str],
-    *,
-    complete: bool,
-) -> None:
-    content = {
-        "format": _FORMAT,
-        **record,
-        "complete": complete,
-        "set_aside": list(aside),
-        "remarks": list(remarks),
-        "recordings": dict(entries),
-        "files": dict(written),
-    }
-    (out / RECORD).write_json(content)
+def _write_text(out: Location, path: str, text: str, written: dict[str, str]) -> None:
+    written[path] = checksum(text.encode())
+    (out / path).write_text(text)

@@ -80,10 +80,15 @@ def measure(sounds: tuple[Sound, ...]) -> Length:
     return Length(tuple(seconds), tuple(remarks))
 
 
-def place(sounds: tuple[Sound, ...], folder: Location, recording: str, placing: Placing) -> Placed:
-    """Put the sound of a recording into a folder, and say how.
+def ending_of(sounds: tuple[Sound, ...]) -> str:
+    """Return the ending that the sound of a recording gets."""
+    return sounds[0].file.suffix if _is_whole(sounds) else ".wav"
 
-    A whole file is linked or copied under its own ending. Stretches are written as one WAV file
+
+def place(sounds: tuple[Sound, ...], target: Location, placing: Placing) -> Placed:
+    """Put the sound of a recording into its file, and say how.
+
+    A whole file is linked or copied. Stretches are written as one WAV file
     of float32 samples, one channel, at the rate of the first of them.
 
     Raises
@@ -94,11 +99,9 @@ def place(sounds: tuple[Sound, ...], folder: Location, recording: str, placing: 
         If a file cannot be written.
     """
     only = sounds[0]
-    whole = len(sounds) == 1 and not only.start and only.end is None and only.channel is None
-    if not whole:
-        _write(sounds, folder / f"{recording}.wav")
+    if not _is_whole(sounds):
+        _write(sounds, target)
         return "cut"
-    target = folder / f"{recording}{only.file.suffix}"
     if placing == "link" and target.local is not None and only.file.local is not None:
         _link(only.file, target)
         return "link"
@@ -106,6 +109,11 @@ def place(sounds: tuple[Sound, ...], folder: Location, recording: str, placing: 
     with only.file.open() as source, target.writer() as copy:
         shutil.copyfileobj(source, copy, _COPY_BYTES)
     return "copy"
+
+
+def _is_whole(sounds: tuple[Sound, ...]) -> bool:
+    only = sounds[0]
+    return len(sounds) == 1 and not only.start and only.end is None and only.channel is None
 
 
 def _link(file: Location, target: Location) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 
 from valence.errors import AnnotationError, CorpusError
 from valence.importing.declaration import Declaration, LabelsForm
 from valence.importing.readers.audformat import read_audformat_traces
 from valence.importing.readers.nova import read_nova_traces
-from valence.importing.readers.table import read_table_traces, target_of
+from valence.importing.readers.table import ids_in, read_table_traces, target_of
 from valence.importing.readers.trace import Trace as Trace
 from valence.importing.sources.patterns import Tree, first_matching, list_tree
 from valence.importing.sources.stretches import read_stretches, to_recording_time
@@ -72,6 +73,22 @@ def read_traces(
             f"None of {files} label files in '{source}' can be read in the form "
             f"{declaration.name}. The first reason: {kept[0]}"
         )
+
+
+def places_of(source: Location, declaration: Declaration, ids: Collection[str]) -> dict[str, str]:
+    """Find the file, and the line of a table, that names each of some Ids."""
+    places: dict[str, str] = {}
+    tree = list_tree(source)
+    for form in declaration.labels:
+        for file, fields in label_files(tree, form):
+            if form.reader == "audformat":
+                places |= dict.fromkeys(ids, f"'{file}'")
+                continue
+            # A file that cannot be read gave no Id.
+            with suppress(AnnotationError):
+                found = ids_in(file, fields, form)
+                places |= {name: place for name, place in found.items() if name in ids}
+    return places
 
 
 def label_files(tree: Tree, form: LabelsForm) -> Iterator[tuple[Location, Mapping[str, str]]]:

@@ -7,45 +7,29 @@ file although a CSV beside it was edited, and then overwrites the edit.
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import yaml
-from pyarrow import parquet
 
 from valence.config import Target
 from valence.corpus.csv_tables import is_missing
 from valence.corpus.muse import Partition
 from valence.errors import AnnotationError, CorpusError
-from valence.importing.declaration import LabelsForm, TableForm
-from valence.importing.readers.columns import read_named_table
+from valence.importing.declaration import LabelsForm
+from valence.importing.readers.audformat_tables import Row, read_rows
 from valence.importing.readers.identity import recording_id
 from valence.importing.readers.table import target_of
 from valence.importing.readers.trace import Trace
 from valence.storage.filenames import bare, normal
 from valence.storage.location import Location
 
-_TIME = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
 _PARTITIONS: dict[str, Partition] = {"train": "train", "dev": "devel", "test": "test"}
 _SPEAKER = ("speaker", "subject", "speaker_id", "subject_id")
 _SLACK = 1e-4
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of a table: the file, the span in seconds, and the cells as texts or numbers."""
-
-    place: str
-    file: str
-    start: float
-    end: float
-    cells: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -96,7 +80,7 @@ def read_audformat_traces(file: Location, form: LabelsForm) -> Iterator[Trace]:
         if not chosen:
             continue
         found = True
-        rows = _rows(file, header, table)
+        rows = read_rows(file, header, table)
         for name, target in chosen.items():
             rater = columns[name].get("rater_id")
             yield from _traces(file, header, form, rows, ids, name, columns[name], target, rater)
@@ -130,7 +114,7 @@ def read_facts(file: Location) -> Facts:
         split = (splits.get(about.get("split_id")) or {}).get("type")
         if not named and split not in _PARTITIONS:
             continue
-        for row in _rows(file, header, table):
+        for row in read_rows(file, header, table):
             recording = ids[row.file]
             if split in _PARTITIONS:
                 _put(partition, recording, _PARTITIONS[split], row.place, "partition")
@@ -188,7 +172,7 @@ def _target(form: LabelsForm, name: str, about: Mapping[str, Any]) -> Target | N
 def _ids(file: Location, header: Mapping[str, Any]) -> dict[str, str]:
     """Make the Id of each file: its bare name, or its path where bare names are not distinct."""
     paths = sorted(
-        {row.file for table in header.get("tables") or {} for row in _rows(file, header, table)}
+        {row.file for table in header.get("tables") or {} for row in read_rows(file, header, table)}
     )
     names = {path: bare(normal(path)) for path in paths}
     if len(set(names.values())) < len(names):
@@ -200,7 +184,7 @@ def _traces(
     file: Location,
     header: Mapping[str, Any],
     form: LabelsForm,
-    rows: tuple[_Row, ...],
+    rows: tuple[Row, ...],
     ids: Mapping[str, str],
     name: str,
     column: Mapping[str, Any],
@@ -209,7 +193,7 @@ def _traces(
 ) -> Iterator[Trace]:
     """Read a column of a table, a trace for each file."""
     low, high = _scale(file, header, form, target, column)
-    by_file: dict[str, list[_Row]] = {}
+    by_file: dict[str, list[Row]] = {}
     for row in rows:
         by_file.setdefault(row.file, []).append(row)
     for path, of_file in by_file.items():
@@ -243,12 +227,12 @@ def _scale(
     if low is None or high is None or not low < high:
         raise AnnotationError(
             f"'{file}': the scheme of {target} states the minimum {low} and the maximum {high}. "
-            "Expected both; add them, or state the scale (--set 'labels.scale=[LOW,HIGH]')."
+            "Expected both; add them, or state the scale (--declare 'labels.scale=[LOW,HIGH]')."
         )
     return float(low), float(high)
 
 
-def _value(row: _Row, name: str, low: float, high: float) -> float:
+def _value(row: Row, name: str, low: float, high: float) -> float:
     cell = row.cells.get(name)
     if cell is None or is_missing(str(cell)):
         return math.nan
@@ -263,121 +247,3 @@ def _value(row: _Row, name: str, low: float, high: float) -> float:
             "scheme states; correct that row or the scheme."
         )
     return min(max(number, low), high)
-
-
-def _rows(file: Location, header: Mapping[str, Any], table: str) -> tuple[_Row, ...]:
-    """Read a table from its CSV or Parquet file; both must say the same."""
-    plain = file.parent / f"{file.stem}.{table}.csv"
-    packed = file.parent / f"{file.stem}.{table}.parquet"
-    present = [each for each in (plain, packed) if each.is_named()]
-    if not present:
-        raise AnnotationError(
-            f"'{file}' names the table {table}, and neither '{plain.name}' nor '{packed.name}' is "
-            "beside it. Expected one; restore it, or save the database again as CSV."
-        )
-    segmented = (header["tables"][table] or {}).get("type") == "segmented"
-    read = [_read(each, segmented) for each in present]
-    if len(read) == 2 and _content(read[0]) != _content(read[1]):
-        raise AnnotationError(
-            f"'{plain}' and '{packed.name}' hold different rows, so one of them was changed. "
-            "Expected the same in both; remove the one that is out of date."
-        )
-    return read[0]
-
-
-def _content(rows: tuple[_Row, ...]) -> list[tuple[str, float, float, tuple[tuple[str, str], ...]]]:
-    """Reduce rows to what must be equal in two files of a table."""
-
-    def cell(value: Any) -> str:
-        if value is None or is_missing(str(value)):
-            return ""
-        try:
-            return repr(round(float(value), 9))
-        except ValueError:
-            return str(value)
-
-    return [
-        (
-            row.file,
-            round(row.start, 6),
-            round(row.end, 6),
-            tuple(sorted((name, cell(value)) for name, value in row.cells.items())),
-        )
-        for row in rows
-    ]
-
-
-@lru_cache(maxsize=16)
-def _read(file: Location, segmented: bool) -> tuple[_Row, ...]:
-    return tuple(
-        _read_csv(file, segmented) if file.suffix == ".csv" else _read_parquet(file, segmented)
-    )
-
-
-def _read_csv(file: Location, segmented: bool) -> Iterator[_Row]:
-    table = read_named_table(file, TableForm(separator="comma"))
-    where = table.column("file")
-    ends = [table.column(name) for name in ("start", "end")] if segmented else []
-    for line, cells in table.rows:
-        place = f"'{file}', line {line}"
-        start, end = (
-            (_seconds(place, table.text(cells, column)) for column in ends or ())
-            if ends
-            else (0.0, math.inf)
-        )
-        yield _Row(
-            place,
-            table.text(cells, where),
-            0.0 if math.isnan(start) else start,
-            math.inf if math.isnan(end) else end,
-            {
-                name: table.text(cells, column)
-                for column, name in enumerate(table.names)
-                if name not in ("file", "start", "end")
-            },
-        )
-
-
-def _seconds(place: str, text: str) -> float:
-    """Read a time as pandas writes it, such as `0 days 00:00:01.500000`."""
-    if is_missing(text) or text == "NaT":
-        return math.nan
-    found = _TIME.fullmatch(text)
-    if found is None:
-        raise AnnotationError(
-            f"{place}: the time is '{text}'. Expected the form '0 days 00:00:01.500000'; correct "
-            "that line."
-        )
-    days, hours, minutes, seconds = (float(each or 0) for each in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
-def _read_parquet(file: Location, segmented: bool) -> Iterator[_Row]:
-    try:
-        table = parquet.read_table(io.BytesIO(file.read_bytes()))
-    except (OSError, ValueError) as cause:
-        raise AnnotationError(
-            f"'{file}' cannot be read as Parquet: {cause}. Expected a table of audformat; restore "
-            "it, or save the database again as CSV."
-        ) from cause
-    wanted = ["file", *(["start", "end"] if segmented else [])]
-    if lacking := [name for name in wanted if name not in table.column_names]:
-        raise AnnotationError(
-            f"'{file}' has no column {lacking[0]}. Expected {', '.join(wanted)} in a table of this "
-            "type; restore it."
-        )
-    spans = [
-        [math.nan if each is None else each / 1e9 for each in table[name].cast("int64").to_pylist()]
-        for name in wanted[1:]
-    ]
-    others = [name for name in table.column_names if name not in ("file", "start", "end")]
-    cells = [table[name].to_pylist() for name in others]
-    for number, path in enumerate(table["file"].to_pylist()):
-        start, end = (span[number] for span in spans) if segmented else (0.0, math.inf)
-        yield _Row(
-            f"'{file}', row {number + 1}",
-            path,
-            0.0 if math.isnan(start) else start,
-            math.inf if math.isnan(end) else end,
-            {name: column[number] for name, column in zip(others, cells, strict=True)},
-        )

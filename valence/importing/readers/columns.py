@@ -15,7 +15,7 @@ from valence.corpus.csv_tables import (
     read_numbers,
     read_text,
 )
-from valence.errors import AnnotationError, CorpusError
+from valence.errors import AnnotationError
 from valence.importing.declaration import LabelsForm, TableForm
 from valence.storage.location import Location
 
@@ -55,13 +55,13 @@ class NamedTable:
 
         Raises
         ------
-        CorpusError
+        AnnotationError
             If two columns have the name.
         """
         found = [column for column, each in enumerate(self.names) if each == name]
         found = found or [c for c, each in enumerate(self.names) if plain(each) == plain(name)]
         if len(found) > 1:
-            raise CorpusError(
+            raise AnnotationError(
                 f"'{self.table.file}' has {len(found)} columns called '{name}'. Expected one; "
                 "rename the others."
             )
@@ -72,12 +72,12 @@ class NamedTable:
 
         Raises
         ------
-        CorpusError
+        AnnotationError
             If no column or several have the name.
         """
         found = self.find(name)
         if found is None:
-            raise CorpusError(
+            raise AnnotationError(
                 f"'{self.table.file}' has the columns {', '.join(self.names) or '(none)'}, and "
                 f"none is called '{name}'. Expected one; correct the file or the declaration."
             )
@@ -121,7 +121,7 @@ def read_named_table(file: Location, form: TableForm) -> NamedTable:
 
     Raises
     ------
-    CorpusError
+    AnnotationError
         If the file cannot be read, is no table, or lacks what the form names.
     """
     text = read_text(file, AnnotationError)

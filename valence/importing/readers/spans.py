@@ -136,7 +136,7 @@ def _wrong_step(table: NamedTable, form: LabelsForm, usual: float) -> Annotation
     hint = ""
     for factor, unit in ((1000, "ms"), (0.001, "s")):
         if any(abs(usual - factor * step) <= _TOLERANCE * factor * step for step in form.step):
-            hint = f" The times seem to count {unit}: declare it (--set labels.unit={unit})."
+            hint = f" The times seem to count {unit}: declare it (--declare labels.unit={unit})."
     return AnnotationError(
         f"'{table.table.file}' has rows {usual:g} s apart, if times are in {form.unit}. Expected "
         f"{declared} s, as declared; correct the file or the declaration.{hint}"

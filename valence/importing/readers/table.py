@@ -84,8 +84,8 @@ def read_table_traces(
             aside.append(str(error))
 
 
-def ids_in(file: Location, fields: Mapping[str, str], form: LabelsForm) -> set[str]:
-    """List the Ids in a file, from its path or from its columns.
+def ids_in(file: Location, fields: Mapping[str, str], form: LabelsForm) -> dict[str, str]:
+    """List the Ids in a file, from its path or from its columns, each with its place.
 
     Raises
     ------
@@ -93,9 +93,10 @@ def ids_in(file: Location, fields: Mapping[str, str], form: LabelsForm) -> set[s
         If the file cannot be read as declared.
     """
     if all(name in fields for name in names_in(form.id)):
-        return {recording_id(fill(form.id, fields), file)}
+        return {recording_id(fill(form.id, fields), file): f"'{file}'"}
     table = read_arff(file, form) if form.reader == "arff" else read_named_table(file, form)
-    return {recording for recording, _ in _groups(table, fields, form, [])}
+    groups = _groups(table, fields, form, [])
+    return {name: f"'{file}', line {rows[0][0]}" for (name, _), rows in groups.items()}
 
 
 def header_fits(file: Location, fields: Mapping[str, str], form: LabelsForm) -> bool:
@@ -194,7 +195,7 @@ def _values(
     if scale is None:
         raise AnnotationError(
             f"'{table.table.file}' does not state the scale {form.scale} in its head. Expected it "
-            "there; state the scale yourself (--set 'labels.scale=[LOW,HIGH]')."
+            "there; state the scale yourself (--declare 'labels.scale=[LOW,HIGH]')."
         )
     low, high = scale
     numbers = table.numbers(
@@ -209,7 +210,7 @@ def _values(
             raise AnnotationError(
                 f"'{table.table.file}', line {line}: the value of {series.column} is {number:g}, "
                 f"in '{table.table.text(cells)}'. Expected a number from {low:g} to {high:g}; "
-                "correct that line, or state the scale (--set 'labels.scale=[LOW,HIGH]')."
+                "correct that line, or state the scale (--declare 'labels.scale=[LOW,HIGH]')."
             )
     return np.clip(np.array(numbers, np.float64), low, high), scale
 
