@@ -25,11 +25,12 @@ def test_a_correlation_at_a_lag_is_that_of_the_pairs_that_meet() -> None:
         assert correlation == pytest.approx(np.corrcoef(np.array(pairs).T)[0, 1], abs=1e-12)
 
 
-def test_sums_are_added_over_recordings_of_other_lengths() -> None:
+def test_deviations_within_recordings_are_added() -> None:
     rng = np.random.default_rng(0)
     curves, references = ([rng.standard_normal(n) for n in (30, 9)] for _ in range(2))
-    x = np.concatenate([curves[0][2:], curves[1][2:]])
-    y = np.concatenate([references[0][:-2], references[1][:-2]])
+    curves[1] += 5
+    x = np.concatenate([each[2:] - each[2:].mean() for each in curves])
+    y = np.concatenate([each[:-2] - each[:-2].mean() for each in references])
     found = lagged_correlation(curves, references, 3)[3 + 2]
     assert found == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-12)
 
@@ -124,3 +125,16 @@ def test_a_poor_rater_is_no_measure_of_the_fastest() -> None:
     found = estimate_delays([rated], limit=6, origin="fastest")
     steps = np.array([found[str(rater)].steps for rater in range(RATERS)])
     assert np.abs(steps - panel.delays).max() <= 1
+
+
+def test_recordings_of_one_value_each_show_no_delay() -> None:
+    values = np.repeat([0.1, 0.5, -0.4, 0.8, -0.2], (3, 8, 5, 4, 9))
+    group = []
+    for number, (first, end) in enumerate(((0, 3), (3, 11), (11, 16), (16, 20), (20, 29))):
+        part = values[first:end]
+        group += gather(
+            [trace(part, id=str(number)), trace(0.7 * part + 0.1, rater="b", id=str(number))]
+        )
+    found = estimate_delays(group, limit=3, origin="fastest")
+    assert {delay.steps for delay in found.values()} == {0}
+    assert all(np.isnan(delay.correlation) for delay in found.values())

@@ -98,6 +98,14 @@ def test_two_camps_of_one_size_leave_no_majority() -> None:
     assert "no majority" in fused.problem
 
 
+def test_a_dropped_rater_has_no_part_in_the_common_mean() -> None:
+    made = [trace(_WAVE + 0.1 * n, rater="ac"[n]) for n in range(2)]
+    settings = FuseConfig(**(_PLAIN | {"standardize": "z"}), method="mean")
+    (fused,) = fuse_traces([*made, trace(-2 * _WAVE - 0.2, rater="b")], settings)
+    assert [part.contrary for part in fused.parts] == [False, True, False]
+    np.testing.assert_allclose(fused.curve, _WAVE + 0.05, atol=1e-12)
+
+
 def test_constant_raters_need_a_method_without_weights() -> None:
     made = [trace(np.full(8, 0.25)), trace(np.full(8, 0.75), rater="b")]
     (weighed,) = fuse_traces(made, FuseConfig(**_PLAIN))

@@ -187,9 +187,7 @@ def test_one_value_a_recording_is_weighed_over_the_corpus(tmp_path: Path) -> Non
         "scale = [1, 5]",
     )
     out = Location.parse(tmp_path / "corpus")
-    settings = FuseConfig(
-        scope="corpus", align="none", smooth="none", standardize="none", figures=0
-    )
+    settings = FuseConfig(scope="corpus", figures=0)
     options = ImportOptions(str(tmp_path / "form.toml"))
     fuse_corpus(Location.parse(root), out, options, settings, console=RecordedConsole())
     for number, value in enumerate((1, 2, 4, 5, 3, 2)):

@@ -98,11 +98,10 @@ def shift(ratings: Ratings, delays: Mapping[str, int]) -> Ratings:
     >>> shift(ratings, {"a": 1}).values
     array([[ 2.,  3., nan]])
     """
-    moved = [
-        _moved(row, delays.get(name, 0))
-        for name, row in zip(ratings.raters, ratings.values, strict=True)
-    ]
-    return replace(ratings, values=np.array(moved).reshape(ratings.values.shape))
+    values = ratings.values.copy()
+    for row, name in enumerate(ratings.raters):
+        values[row] = _moved(values[row], delays.get(name, 0))
+    return replace(ratings, values=values)
 
 
 def _moved(values: Values, steps: int) -> Values:
@@ -191,8 +190,9 @@ def lagged_correlation(
 ) -> NDArray[np.float64]:
     """Correlate a curve with a reference at every lag, over the steps in which both have values.
 
-    All sums are taken by Fourier transforms (Padfield, 2012, "Masked object registration in the
-    Fourier domain") and added over recordings.
+    The sums of a recording are taken by Fourier transforms (Padfield, 2012, "Masked object
+    registration in the Fourier domain"). Deviations are from the means within each recording,
+    because differences between recordings show no delay.
 
     Parameters
     ----------
@@ -207,19 +207,25 @@ def lagged_correlation(
     meets step t of the reference. NaN where less than half of the curve's values meet one of the
     reference, or one of both is constant.
     """
-    sums = np.zeros((6, 2 * most + 1))
+    lags = 2 * most + 1
+    n, spread_x, spread_y, product = np.zeros((4, lags))
     for own, other in zip(curve, reference, strict=True):
-        if own.size:
-            sums += _sums(own, other, most)
-    n, x, y, xx, yy, xy = sums
-    n = np.round(n)
-    enough = n >= max(_FEWEST_STEPS, _LEAST_OVERLAP * sum(np.isfinite(c).sum() for c in curve))
-    count = np.where(enough, n, np.nan)
-    spread_x, spread_y = xx - x * x / count, yy - y * y / count
+        if not own.size:
+            continue
+        count, x, y, xx, yy, xy = _sums(own, other, most)
+        count = np.round(count)
+        share = np.divide(1.0, count, out=np.zeros(lags), where=count > 0)
+        n += count
+        spread_x += xx - x * x * share
+        spread_y += yy - y * y * share
+        product += xy - x * y * share
+    known = sum(int(np.isfinite(each).sum()) for each in curve)
     # The rounding of the transform must not make a spread of a constant.
-    varies = (spread_x > _EQUAL * count) & (spread_y > _EQUAL * count)
-    scale = np.sqrt(np.where(varies, spread_x * spread_y, np.nan))
-    return np.asarray((xy - x * y / count) / scale)
+    defined = (n >= max(_FEWEST_STEPS, _LEAST_OVERLAP * known)) & (
+        np.minimum(spread_x, spread_y) > _EQUAL * n
+    )
+    scale = np.sqrt(np.where(defined, spread_x * spread_y, 1.0))
+    return np.where(defined, product / scale, np.nan)
 
 
 def _sums(own: Values, other: Values, most: int) -> NDArray[np.float64]:

@@ -164,31 +164,41 @@ def agreement_over(found: Sequence[Fused], *, as_rated: bool) -> Agreement:
 
 def _fuse_group(group: Sequence[Ratings], settings: FuseConfig) -> list[Fused]:
     """Fuse the recordings over which spread, delay and weight of a rater are estimated."""
-    ready = standardize(group, settings.standardize)
     delays: dict[str, Delay] = {}
     if settings.align == "correlation":
-        delays = estimate_delays(ready, limit=settings.delay_limit, origin=settings.delay_from)
-        moved = {name: delay.steps for name, delay in delays.items()}
-        ready = [shift(ratings, moved) for ratings in ready]
-    if settings.smooth == "savgol":
-        ready = [smooth(ratings, settings.smooth_window) for ratings in ready]
+        delays = estimate_delays(group, limit=settings.delay_limit, origin=settings.delay_from)
+    ready = _prepared(group, settings, delays)
     together, names = pooled(ready), names_of(ready)
     rows, correlation = contrary_raters(together)
     contrary = {names[row] for row in rows}
     dropped = contrary if settings.contrary == "drop" else set()
     used = [name for name in names if name not in dropped]
-    weights = np.zeros(len(names))
-    kept = [names.index(name) for name in used]
-    weights[kept] = weights_of(together[kept], settings.method)
+    if dropped:
+        # Those who are left get the mean and the spread that they have among themselves.
+        ready = _prepared([ratings.only(used) for ratings in group], settings, delays)
+        together = pooled(ready)
+    weights = weights_of(together, settings.method)
     weighed = _Weighed(
         settings,
         delays,
         correlation=dict(zip(names, correlation, strict=True)),
         contrary=contrary,
         used=used,
-        weights=dict(zip(names, weights, strict=True)),
+        weights=dict(zip(used, weights, strict=True)),
     )
     return [weighed.fuse(rated, each) for rated, each in zip(group, ready, strict=True)]
+
+
+def _prepared(
+    group: Sequence[Ratings], settings: FuseConfig, delays: dict[str, Delay]
+) -> list[Ratings]:
+    """Standardise, align and smooth; the delays hold for standardised raters as well."""
+    ready = standardize(group, settings.standardize)
+    moved = {name: delay.steps for name, delay in delays.items()}
+    ready = [shift(ratings, moved) for ratings in ready]
+    if settings.smooth == "savgol":
+        ready = [smooth(ratings, settings.smooth_window) for ratings in ready]
+    return ready
 
 
 @dataclass(frozen=True)

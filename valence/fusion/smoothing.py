@@ -15,9 +15,10 @@ ORDER = 3
 
 def smooth(ratings: Ratings, window: int) -> Ratings:
     """Smooth each rater with a Savitzky-Golay filter of order 3 (see `savitzky_golay`)."""
-    return replace(
-        ratings, values=np.array([savitzky_golay(row, window) for row in ratings.values])
-    )
+    values = ratings.values.copy()
+    for row in range(len(values)):
+        values[row] = savitzky_golay(values[row], window)
+    return replace(ratings, values=values)
 
 
 def savitzky_golay(values: Values, window: int) -> Values:
