@@ -22,6 +22,8 @@ from valence.storage.location import Location
 
 # More lines than this are only counted; metadata/import.json has all of them.
 _MOST_SHOWN = 20
+# A check of a folder such as a home directory looks at no more files than this.
+_MOST_FILES = 100_000
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def import_corpus(
     recordings = find_recordings(source, declaration, ids, audio=options.audio, remarks=remarks)
     if silent := [name for name in ids if name not in recordings]:
         places = places_of(source, declaration, set(silent))
-        aside += [f"'{name}', named in {places[name]}, has no audio file" for name in silent]
+        for name in silent:
+            aside.append(f"'{name}', named in {places.get(name, source)}, has no audio file")
     with console.bar("read", len(recordings)) as bar:
         recordings, lengths = measured(recordings, aside, lambda: bar.advance(1))
     usable = in_right_units(traces, lengths, aside)
@@ -130,7 +133,11 @@ def hint_of_import(corpus: Location) -> str | None:
     """Say which import reads a folder that is no corpus in the MuSe layout; None if none does."""
     if not corpus.is_folder() or (corpus / "raw_data").exists():
         return None
-    forms = fitting_forms(corpus)
+    try:
+        forms = fitting_forms(corpus, most=_MOST_FILES)
+    except CorpusError:
+        # The check itself says what is wrong with the folder.
+        return None
     if not forms:
         return None
     known = " or ".join(f"{each.name} ({each.title})" for each in forms)
@@ -203,7 +210,6 @@ def _record(
         "command": "import",
         "source": source.uri,
         "audio": None if options.audio is None else options.audio.uri,
-        "placing": options.placing,
         "declaration": declaration.model_dump(mode="json", exclude_none=True),
     }
 

@@ -108,7 +108,7 @@ def test_bins_that_darma_missed_are_left_out_of_the_mean(tmp_path: Path) -> None
 
 def test_five_second_ratings_label_every_segment_they_cover(tmp_path: Path) -> None:
     made.k_emocon(tmp_path / "source")
-    corpus, _ = _import(tmp_path / "source", tmp_path / "out")
+    corpus, lines = _import(tmp_path / "source", tmp_path / "out")
     # 2 and 4 on the scale of 1 to 5 are -0.5 and 0.5; the last 2 of 12 s have no rating.
     expected = [-0.5] * 10 + [0.5] * 10 + [math.nan] * 4
     for name in ("1", "2"):
@@ -116,6 +116,8 @@ def test_five_second_ratings_label_every_segment_they_cover(tmp_path: Path) -> N
     arousal = _labels(tmp_path / "out", "1", "arousal")
     np.testing.assert_allclose(arousal, [0.0] * 10 + [math.nan] * 14, atol=1e-6)
     assert {each.audio.name for each in corpus.recordings} == {"1.wav", "2.wav"}
+    # Both speakers are heard in the one sound of their debate.
+    assert any("2 recordings share their sound" in line for line in lines)
 
 
 def test_spans_of_audformat_leave_the_rest_empty(tmp_path: Path) -> None:
@@ -189,6 +191,23 @@ def test_parts_of_a_conversation_are_cut_from_its_sound(tmp_path: Path) -> None:
     # The conversation begins at 100 s of the podcast, and the part at 107 s.
     np.testing.assert_array_equal(cut, y[7 * sr : 13 * sr])
     assert [each.partition for each in corpus.recordings] == ["train", "train"]
+
+
+def test_a_conversation_whose_begin_is_not_known_is_set_aside(tmp_path: Path) -> None:
+    made.msp_conversation(tmp_path / "source")
+    times = tmp_path / "source/Time_Labels"
+    made.write_text(times / "test2_conversation_parts.txt", "MSP-Conversation_0009_1;5.0;11.0")
+    annotations = tmp_path / "source/Annotations/Valence"
+    first = annotations / "MSP-Conversation_0002_1_001.csv"
+    (annotations / "MSP-Conversation_0009_1_001.csv").write_bytes(first.read_bytes())
+    made.write_audio(tmp_path / "source/Audio/MSP-Conversation_0009.wav", seconds=20)
+    corpus, lines = _import(tmp_path / "source", tmp_path / "out")
+    assert len(corpus.recordings) == 2
+    assert any(
+        "test2_conversation_parts.txt', line 1: the begin of the audio file "
+        "'MSP-Conversation_0009' is 'not named'" in line
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize("form", ["recola-gold", "msp-podcast"])
@@ -541,3 +560,26 @@ def test_the_command_imports(tmp_path: Path) -> None:
     assert [each.id for each in corpus.recordings] == ["dev_1", "train_1"]
     # The rating at 0.5 s and later describes the sound half a second earlier.
     assert _labels(tmp_path / "out", "dev_1")[0] == pytest.approx(_CURVE[1], abs=0.01)
+
+
+def test_a_source_on_an_object_store(
+    object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    root = Location.parse(
+        f"s3://shared/sources?endpoint_override={object_store}&scheme=http&region=us-east-1"
+    )
+    made.msp_conversation(tmp_path / "source")
+    for file in (tmp_path / "source").rglob("*.*"):
+        (root / file.relative_to(tmp_path / "source").as_posix()).write_bytes(file.read_bytes())
+    console = RecordedConsole()
+    corpus = import_corpus(root, Location.parse(tmp_path / "out"), ImportOptions(), console=console)
+    assert [each.id for each in corpus.recordings] == [
+        "MSP-Conversation_0002_1",
+        "MSP-Conversation_0002_2",
+    ]
+    np.testing.assert_allclose(
+        _labels(tmp_path / "out", "MSP-Conversation_0002_2"), _CURVE, atol=0.02
+    )

@@ -141,7 +141,9 @@ class Lookup(TableForm):
     file: Text | None = Field(None, description="path of a table")
     key: Text = Field("{id}", description="text that the table's rows begin with, from the Id")
     id: Text | None = Field(None, description="column with this text")
-    value: Text | None = Field(None, description="column with the property")
+    value: Text | tuple[Text, ...] | None = Field(
+        None, description="column with the property, or several names that it may have"
+    )
     unknown: tuple[str, ...] = Field((), description="values that mean that it is not known")
 
     @model_validator(mode="after")
@@ -282,9 +284,13 @@ def _parse(text: str, where: str, assignments: Sequence[str]) -> Declaration:
     try:
         return Declaration.model_validate(values)
     except ValidationError as cause:
+        found = cause.errors()
+        # A group with a fault is left out, and then pydantic counts no group as well.
+        inner = [fault for fault in found if len(fault["loc"]) > 1]
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'declaration'}: {fault['msg']}"
-            for fault in cause.errors()
+            for fault in found
+            if not (inner and fault["loc"] == ("labels",))
         )
         raise ConfigError(
             f"'{where}' is not a declaration that can be used: {faults}. Expected the keys that "

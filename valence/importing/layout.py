@@ -20,12 +20,12 @@ from valence.corpus.annotations import STEP_MS
 from valence.corpus.muse import subject_of
 from valence.errors import AudioError, CorpusError
 from valence.importing.grid import SEGMENT_SECONDS
-from valence.importing.record import checksum, require_own, write_record
+from valence.importing.record import checksum, require_free, require_own, write_record
 from valence.importing.recordings import SourceRecording
 from valence.importing.sounds import Length, Placing, ending_of, measure, place
+from valence.importing.sources.stretches import Sound
 from valence.storage.location import Location
 
-_TABLES = ("metadata/partition.csv", "metadata/subjects.csv")
 _DIGITS = 6
 
 
@@ -109,9 +109,11 @@ def write_corpus(
     entries: dict[str, dict[str, Any]] = {}
     written: dict[str, str] = {}
     used: dict[str, SourceRecording] = {}
+    planned = list(_planned(recordings, labels))
+    require_free(out, before, planned)
     # If this import is killed, the next one knows which files may be its own.
-    planned = dict.fromkeys((*before, *_planned(recordings, labels)), "")
-    write_record(out, record, {}, planned, aside, [], complete=False)
+    may_be_ours = dict.fromkeys((*before, *planned), "")
+    write_record(out, record, {}, may_be_ours, aside, [], complete=False)
     for name in sorted(recordings):
         advance()
         recording, length = recordings[name], (lengths or {}).get(name)
@@ -127,10 +129,11 @@ def write_corpus(
             f"None of {len(recordings)} recordings can be used. The first reason: "
             f"{(aside or ['no recording has labels'])[0]}. Correct what it names, and import again."
         )
-    _write_tables(out, used, written)
+    for path, text in _tables(used).items():
+        _write_text(out, path, text, written)
     for path in before.keys() - written.keys():
         (out / path).delete()
-    remarks += _about_suffixes(used)
+    remarks += [*_about_suffixes(used), *_about_shared_sound(used)]
     write_record(out, record, entries, written, aside, remarks, complete=True)
     return [*aside, *remarks]
 
@@ -234,27 +237,27 @@ def _planned(
         yield _audio_path(recording)
         for target in labels.get(name, {}):
             yield f"label_segments/{target}/{name}.csv"
-    yield from _TABLES
+    yield from _tables(recordings)
 
 
 def _audio_path(recording: SourceRecording) -> str:
     return f"raw_data/audio/{recording.id}{ending_of(recording.sounds)}"
 
 
-def _write_tables(
-    out: Location, used: Mapping[str, SourceRecording], written: dict[str, str]
-) -> None:
-    """Write the partition and the subjects, as far as they are known."""
-    columns: dict[str, dict[str, str | None]] = {
-        "Proposal": {name: recording.partition for name, recording in used.items()},
-        "subject": {name: recording.subject for name, recording in used.items()},
+def _tables(recordings: Mapping[str, SourceRecording]) -> dict[str, str]:
+    """Make the texts of the tables for the partition and the subjects, as far as they are known."""
+    columns: dict[str, tuple[str, dict[str, str | None]]] = {
+        "metadata/partition.csv": ("Proposal", {n: r.partition for n, r in recordings.items()}),
+        "metadata/subjects.csv": ("subject", {n: r.subject for n, r in recordings.items()}),
     }
-    for path, (title, values) in zip(_TABLES, columns.items(), strict=True):
+    tables = {}
+    for path, (title, values) in columns.items():
         rows = [(name, value) for name, value in values.items() if value is not None]
         if rows:
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([("Id", title), *rows])
-            _write_text(out, path, text.getvalue(), written)
+            tables[path] = text.getvalue()
+    return tables
 
 
 def _about_suffixes(used: Mapping[str, SourceRecording]) -> list[str]:
@@ -265,6 +268,21 @@ def _about_suffixes(used: Mapping[str, SourceRecording]) -> list[str]:
     return [
         f"{len(ending)} Ids ('{ending[0]}' first) end in _train, _devel or _test, which divides "
         "the corpus as in the study; --set split.protocol=partition follows metadata/partition.csv"
+    ]
+
+
+def _about_shared_sound(used: Mapping[str, SourceRecording]) -> list[str]:
+    """Remark on recordings with the same sound, which must not be divided by a split."""
+    sharing: dict[tuple[Sound, ...], list[str]] = {}
+    for name, recording in used.items():
+        sharing.setdefault(recording.sounds, []).append(name)
+    shared = [names for names in sharing.values() if len(names) > 1]
+    if not shared:
+        return []
+    return [
+        f"{sum(map(len, shared))} recordings share their sound with another one "
+        f"('{shared[0][0]}' and '{shared[0][1]}' first): keep them in one partition, or a model is "
+        "tested on sound that it was trained on"
     ]
 
 

@@ -20,18 +20,25 @@ from valence.storage.location import Location
 _LOOKED_AT = 3
 
 
-def fitting_forms(source: Location) -> tuple[Declaration, ...]:
+def fitting_forms(source: Location, *, most: int | None = None) -> tuple[Declaration, ...]:
     """Find the shipped forms whose files a folder holds.
 
     A form fits if one of its first files has the path, the columns, the head and the step that the
     form names.
+
+    Parameters
+    ----------
+    source
+        The folder.
+    most
+        The number of files that are looked at; None for all.
 
     Raises
     ------
     CorpusError
         If the folder is absent or cannot be listed.
     """
-    tree = list_tree(source)
+    tree = list_tree(source, most=most)
     return tuple(each for each in shipped_declarations() if _fits(tree, each))
 
 

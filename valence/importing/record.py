@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from valence.errors import OutputError
@@ -53,6 +53,35 @@ def require_own(out: Location, record: Mapping[str, Any]) -> dict[str, str]:
                 "import would overwrite it; move it away, or import to another folder (--out)."
             )
     return files
+
+
+def require_free(out: Location, own: Collection[str], planned: Iterable[str]) -> None:
+    """Refuse to write over files that no import wrote, such as a table that a user added.
+
+    Parameters
+    ----------
+    out
+        The folder of the corpus.
+    own
+        The files that an earlier import wrote.
+    planned
+        The files that are to be written.
+
+    Raises
+    ------
+    OutputError
+        If a planned file is there and is not the import's own.
+    """
+    listings: dict[str, Collection[str]] = {}
+    for path in planned:
+        folder, _, name = path.rpartition("/")
+        if folder not in listings:
+            listings[folder] = (out / folder).listing()
+        if name in listings[folder] and path not in own:
+            raise OutputError(
+                f"'{out / path}' is there and was not imported. Expected no such file, because the "
+                "import would overwrite it; move it away, or import to another folder (--out)."
+            )
 
 
 def write_record(

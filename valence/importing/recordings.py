@@ -77,12 +77,13 @@ def find_recordings(
     tree = list_tree(source)
     sound_tree = tree if audio is None else list_tree(audio)
     noted = [] if remarks is None else remarks
-    facts = _facts(tree, declaration)
+    sound_paths = frozenset(sound_tree.paths)
+    facts = _facts(tree, declaration, apart=audio is not None)
     path_parts = _path_parts(tree, declaration)
     finder = _AudioFinder(sound_tree, declaration.audio)
     stretches = None
     if declaration.cut is not None:
-        stretches = read_stretches(tree, declaration)
+        stretches = read_stretches(tree, declaration, remarks)
     parts = {each: {**path_parts.get(each, {}), **declaration.parts_of(each)} for each in ids}
     subjects = read_property(tree, declaration.subjects, "subjects", parts, noted)
     partition = read_partition(tree, declaration.partition, parts, noted)
@@ -91,7 +92,8 @@ def find_recordings(
         if stretches is not None:
             sounds = _cut_sounds(finder, parts[each], stretches.get(each, ()))
         else:
-            file = _file_of(tree, facts, each) if each in facts.audio else finder.find(parts[each])
+            path = facts.audio.get(each)
+            file = sound_tree.root / path if path in sound_paths else finder.find(parts[each])
             sounds = () if file is None else (Sound(file),)
         if sounds:
             found[each] = SourceRecording(
@@ -172,13 +174,11 @@ class _AudioFinder:
         return best[0]
 
 
-def _file_of(tree: Tree, facts: Facts, recording: str) -> Location | None:
-    path = facts.audio[recording]
-    return tree.root / path if path in set(tree.paths) else None
+def _facts(tree: Tree, declaration: Declaration, *, apart: bool) -> Facts:
+    """Read what the header of a database says of its files.
 
-
-def _facts(tree: Tree, declaration: Declaration) -> Facts:
-    """Read what the header of a database says of its files."""
+    Paths of audio files are those below the source or, if sound lies `apart`, below its folder.
+    """
     audio: dict[str, str] = {}
     subjects: dict[str, str] = {}
     partition: dict[str, Partition] = {}
@@ -188,9 +188,8 @@ def _facts(tree: Tree, declaration: Declaration) -> Facts:
         for file, _ in label_files(tree, form):
             facts = read_facts(file)
             below = file.parent.path[len(tree.root.path) :].strip("/")
-            audio |= {
-                each: f"{below}/{path}" if below else path for each, path in facts.audio.items()
-            }
+            home = f"{below}/" if below and not apart else ""
+            audio |= {each: f"{home}{path}" for each, path in facts.audio.items()}
             subjects |= facts.subjects
             partition |= facts.partition
     return Facts(audio, subjects, partition)

@@ -105,7 +105,6 @@ def place(sounds: tuple[Sound, ...], target: Location, placing: Placing) -> Plac
     if placing == "link" and target.local is not None and only.file.local is not None:
         _link(only.file, target)
         return "link"
-    target.delete()
     with only.file.open() as source, target.writer() as copy:
         shutil.copyfileobj(source, copy, _COPY_BYTES)
     return "copy"
@@ -131,18 +130,25 @@ def _write(sounds: tuple[Sound, ...], target: Location) -> None:
     sr = read_header(sounds[0].file).sr
     pieces = []
     for sound in sounds:
-        y = _decoded(sound.file, sr, sound.channel)
+        y = _decoded(sound.file, sr, sound.channel, _version(sound.file))
         end = None if sound.end is None else round(sound.end * sr)
         pieces.append(y[round(sound.start * sr) : end])
     content = io.BytesIO()
     soundfile.write(content, np.concatenate(pieces), sr, format="WAV", subtype="FLOAT")
-    target.delete()
     target.write_bytes(content.getvalue())
 
 
 @lru_cache(maxsize=1)
-def _decoded(file: Location, sr: int, channel: int | None) -> NDArray[np.float32]:
-    """Decode a file; the last one is kept, because its stretches follow each other."""
+def _decoded(file: Location, sr: int, channel: int | None, info: str) -> NDArray[np.float32]:
+    """Decode a file; the last one is kept, because its stretches follow each other.
+
+    The size and time of a file in `info` tell a changed file from the one before.
+    """
     y = read_audio(file, sr=sr, channel="mean" if channel is None else channel)
     y.flags.writeable = False
     return y
+
+
+def _version(file: Location) -> str:
+    info = file.info()
+    return f"{info.size} {info.mtime_ns}"

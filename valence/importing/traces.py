@@ -42,7 +42,7 @@ def read_traces(
     kept = [] if aside is None else aside
     cut = declaration.cut
     moved = cut is not None and cut.times == "file"
-    stretches = read_stretches(tree, declaration) if moved else {}
+    stretches = read_stretches(tree, declaration, aside) if moved else {}
     seen: dict[tuple[str, str, str | None], Location] = {}
     read = files = 0
     for form in declaration.labels:

@@ -1,7 +1,8 @@
 """Read ARFF files (Weka's tables): attributes with names, then rows with commas.
 
-The form is described in Weka's manual. A reader of the product's own is used because scipy's
-refuses texts, and neither it nor liac-arff names the line of a bad row. Only dense rows are read.
+The form is described in Weka's manual. A small reader of the product's own is used because scipy's
+refuses texts and drops surplus values (a decimal comma becomes 0), and liac-arff would be one more
+dependency for a header of four lines. Only dense rows are read.
 """
 
 from __future__ import annotations

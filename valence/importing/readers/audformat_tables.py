@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import parquet
 
 from valence.corpus.csv_tables import is_missing
@@ -46,7 +47,7 @@ def read_rows(file: Location, header: Mapping[str, Any], table: str) -> tuple[Ro
             "beside it. Expected one; restore it, or save the database again as CSV."
         )
     segmented = (header["tables"][table] or {}).get("type") == "segmented"
-    read = [_read(each, segmented) for each in present]
+    read = [_read(each, segmented, _version(each)) for each in present]
     if len(read) == 2 and _content(read[0]) != _content(read[1]):
         raise AnnotationError(
             f"'{plain}' and '{packed.name}' hold different rows, so one of them was changed. "
@@ -78,7 +79,8 @@ def _content(rows: tuple[Row, ...]) -> list[tuple[str, float, float, tuple[tuple
 
 
 @lru_cache(maxsize=16)
-def _read(file: Location, segmented: bool) -> tuple[Row, ...]:
+def _read(file: Location, segmented: bool, info: str) -> tuple[Row, ...]:
+    """Read a table once; `info`, its size and time, tells a changed file from the one before."""
     return tuple(
         _read_csv(file, segmented) if file.suffix == ".csv" else _read_parquet(file, segmented)
     )
@@ -136,10 +138,7 @@ def _read_parquet(file: Location, segmented: bool) -> Iterator[Row]:
             f"'{file}' has no column {lacking[0]}. Expected {', '.join(wanted)} in a table of this "
             "type; restore it."
         )
-    spans = [
-        [math.nan if each is None else each / 1e9 for each in table[name].cast("int64").to_pylist()]
-        for name in wanted[1:]
-    ]
+    spans = [_durations(file, table[name], name) for name in wanted[1:]]
     others = [name for name in table.column_names if name not in ("file", "start", "end")]
     cells = [table[name].to_pylist() for name in others]
     for number, path in enumerate(table["file"].to_pylist()):
@@ -151,3 +150,20 @@ def _read_parquet(file: Location, segmented: bool) -> Iterator[Row]:
             math.inf if math.isnan(end) else end,
             {name: column[number] for name, column in zip(others, cells, strict=True)},
         )
+
+
+def _durations(file: Location, column: pa.ChunkedArray, name: str) -> list[float]:
+    """Read durations in seconds, whatever their unit; NaN where there is none."""
+    if not pa.types.is_duration(column.type):
+        raise AnnotationError(
+            f"'{file}' has the column {name} as {column.type}. Expected durations; save the "
+            "database again as CSV."
+        )
+    # The unit follows the version of pandas that wrote the file.
+    counts = column.cast(pa.duration("ns")).cast(pa.int64()).to_pylist()
+    return [math.nan if each is None else each / 1e9 for each in counts]
+
+
+def _version(file: Location) -> str:
+    info = file.info()
+    return f"{info.size} {info.mtime_ns}"

@@ -19,7 +19,8 @@ from valence.errors import AnnotationError
 from valence.importing.declaration import LabelsForm, TableForm
 from valence.storage.location import Location
 
-_SOME = 3
+_PLAIN_NUMBER = r"[+-]?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
+_PLAIN_NUMBERS = re.compile(rf"{_PLAIN_NUMBER}(?:\n{_PLAIN_NUMBER})*", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,15 @@ class NamedTable:
         AnnotationError
             If a cell is no number, or has another decimal sign; the message names the line.
         """
-        column = self.column(name)
+        column, missing = self.column(name), self.form.missing
+        texts = [(line, self.text(cells, column)) for line, cells in rows or self.rows]
+        is_plain = decimal != "comma" and not any(map(_PLAIN_NUMBERS.fullmatch, missing))
+        if is_plain and _PLAIN_NUMBERS.fullmatch("\n".join([text for _, text in texts])):
+            # Nearly all files hold nothing else, and this is many times faster.
+            return [float(text) for _, text in texts]
         read = []
-        for line, cells in rows or self.rows:
-            cell = self.text(cells, column)
-            if cell in self.form.missing:
-                cell = ""
+        for line, text in texts:
+            cell = "" if text in missing else text
             if (decimal == "comma" and "." in cell) or (decimal == "point" and "," in cell):
                 raise AnnotationError(
                     f"'{self.table.file}', line {line}: the {name} is '{cell}'. Expected numbers "

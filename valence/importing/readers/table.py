@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -159,25 +158,23 @@ def _groups(
     path_rater = fields.get("rater")
     groups: dict[tuple[str, str | None], list[Row]] = {}
     whole = recording_id(fill(form.id, fields), table.table.file) if not columns else ""
+    one_each = form.is_per_recording
+    if not columns and rater is None and not one_each:
+        return {(whole, path_rater): list(table.rows)}
     for line, cells in table.rows:
         recording = whole
         if columns:
             own = {name: table.text(cells, column) for name, column in columns.items()}
-            shown = fill(form.id, {**fields, **own})
-            if shown is None:
-                message = (
-                    f"'{table.table.file}', line {line}: '{table.table.text(cells)}' has no "
-                    f"{' or '.join(columns)}. Expected one in each row; correct or "
-                    "remove that line."
-                )
-                if not form.is_per_recording:
-                    raise AnnotationError(message)
-                aside.append(message)
+            try:
+                recording = _row_id(table, (line, cells), form.id, {**fields, **own})
+            except AnnotationError as error:
+                if not one_each:
+                    raise
+                aside.append(str(error))
                 continue
-            recording = recording_id(shown, table.table.file, line)
         name = path_rater if rater is None else table.text(cells, rater) or None
         rows = groups.setdefault((recording, name), [])
-        if rows and form.is_per_recording:
+        if rows and one_each:
             raise AnnotationError(
                 f"'{table.table.file}', line {line}: '{recording}' was already in line "
                 f"{rows[0][0]}. Expected each recording once; remove one of the two, or declare "
@@ -185,6 +182,19 @@ def _groups(
             )
         rows.append((line, cells))
     return groups
+
+
+def _row_id(table: NamedTable, row: Row, template: str, fields: Mapping[str, str]) -> str:
+    """Return the Id that a row gives."""
+    line, cells = row
+    shown = fill(template, fields)
+    if shown is None:
+        raise AnnotationError(
+            f"'{table.table.file}', line {line}: '{table.table.text(cells)}' has no "
+            f"{' or '.join(names_in(template))}. Expected one in each row; correct or remove that "
+            "line."
+        )
+    return recording_id(shown, table.table.file, line)
 
 
 def _values(
@@ -204,15 +214,18 @@ def _values(
         decimal=form.decimal,
         rows=rows,
     )
+    values = np.array(numbers, np.float64)
     slack = _ROUNDING * (high - low)
-    for (line, cells), number in zip(rows, numbers, strict=True):
-        if not math.isnan(number) and not low - slack <= number <= high + slack:
-            raise AnnotationError(
-                f"'{table.table.file}', line {line}: the value of {series.column} is {number:g}, "
-                f"in '{table.table.text(cells)}'. Expected a number from {low:g} to {high:g}; "
-                "correct that line, or state the scale (--declare 'labels.scale=[LOW,HIGH]')."
-            )
-    return np.clip(np.array(numbers, np.float64), low, high), scale
+    outside = np.flatnonzero((values < low - slack) | (values > high + slack))
+    if outside.size:
+        line, cells = rows[outside[0]]
+        raise AnnotationError(
+            f"'{table.table.file}', line {line}: the value of {series.column} is "
+            f"{values[outside[0]]:g}, in '{table.table.text(cells)}'. Expected a number from "
+            f"{low:g} to {high:g}; correct that line, or state the scale (--declare "
+            "'labels.scale=[LOW,HIGH]')."
+        )
+    return np.clip(values, low, high), scale
 
 
 def _scale(table: NamedTable, form: LabelsForm, target: Target) -> tuple[float, float] | None:

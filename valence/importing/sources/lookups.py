@@ -113,13 +113,15 @@ def read_lookup(tree: Tree, lookup: Lookup) -> dict[str, str] | None:
             "remove the other, or name its path in a declaration."
         )
     table = read_named_table(files[0], lookup)
-    key, value = table.column(lookup.id), table.column(lookup.value)
+    names = [lookup.value] if isinstance(lookup.value, str) else lookup.value
+    title = next((name for name in names if table.find(name) is not None), names[0])
+    key, value = table.column(lookup.id), table.column(title)
     known: dict[str, str] = {}
     for line, cells in table.rows:
         name, text = normal(bare(table.text(cells, key))), table.text(cells, value)
         if known.setdefault(name, text) != text:
             raise CorpusError(
-                f"'{files[0]}', line {line}: '{name}' has the {lookup.value} '{text}', and "
+                f"'{files[0]}', line {line}: '{name}' has the {title} '{text}', and "
                 f"'{known[name]}' in a line before. Expected one; correct that line."
             )
     return known

@@ -12,6 +12,7 @@ import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from pyarrow import fs
 
@@ -47,8 +48,15 @@ class Tree:
                 yield self.root / path, found.groupdict()
 
 
-def list_tree(root: Location) -> Tree:
+def list_tree(root: Location, *, most: int | None = None) -> Tree:
     """List the files below a folder, without hidden ones and without names that are not UTF-8.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    most
+        The number of files at which the listing ends; None if it has no end.
 
     Raises
     ------
@@ -62,7 +70,8 @@ def list_tree(root: Location) -> Tree:
             "folder that holds its labels."
         )
     try:
-        paths = list(_walk_local(root) if root.local is not None else _walk_remote(root))
+        walk = _walk_local(root) if root.local is not None else _walk_remote(root)
+        paths = list(islice(walk, most))
     except OSError as error:
         raise CorpusError(
             f"'{root}' cannot be listed: {error}. Check the address and that you may read it."

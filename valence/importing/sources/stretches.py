@@ -61,8 +61,20 @@ class Stretch:
     audio: str | None
 
 
-def read_stretches(tree: Tree, declaration: Declaration) -> dict[str, tuple[Stretch, ...]]:
+def read_stretches(
+    tree: Tree, declaration: Declaration, aside: list[str] | None = None
+) -> dict[str, tuple[Stretch, ...]]:
     """Read the stretches of each recording, in the order of time.
+
+    Parameters
+    ----------
+    tree
+        The files of the source.
+    declaration
+        Its form.
+    aside
+        Gets a message for each row whose audio file has no known begin; the row is then left out.
+        None if the first such row is an error.
 
     Raises
     ------
@@ -87,7 +99,7 @@ def read_stretches(tree: Tree, declaration: Declaration) -> dict[str, tuple[Stre
     found: dict[str, list[tuple[int, Stretch]]] = {}
     for file, _ in files:
         table = read_named_table(file, cut)
-        for recording, line, stretch in _read(table, declaration, cut, origin):
+        for recording, line, stretch in _read(table, declaration, cut, origin, aside):
             found.setdefault(recording, []).append((line, stretch))
     for recording, rows in found.items():
         rows.sort(key=lambda row: row[1].start)
@@ -112,6 +124,9 @@ def to_recording_time(trace: Trace, stretches: tuple[Stretch, ...]) -> Trace:
     >>> to_recording_time(trace, cut).start.tolist()
     [0.0, 1.0]
     """
+    if not np.isfinite(trace.end).any() and not trace.start.any():
+        # A value of the whole recording is in no file's time.
+        return trace
     starts, ends, values, offset = [], [], [], 0.0
     finite = np.where(np.isfinite(trace.end), trace.end, trace.start)
     middle = (trace.start + finite) / 2
@@ -132,7 +147,11 @@ def to_recording_time(trace: Trace, stretches: tuple[Stretch, ...]) -> Trace:
 
 
 def _read(
-    table: NamedTable, declaration: Declaration, cut: Cut, origin: dict[str, str] | None
+    table: NamedTable,
+    declaration: Declaration,
+    cut: Cut,
+    origin: dict[str, str] | None,
+    aside: list[str] | None,
 ) -> list[tuple[str, int, Stretch]]:
     factor = 0.001 if cut.unit == "ms" else 1.0
     start = table.numbers(cut.start, expected="a time") if cut.start else [0.0] * len(table.rows)
@@ -151,7 +170,13 @@ def _read(
         zero = 0.0
         if cut.origin is not None and origin is not None:
             key = fill(cut.origin.key, declaration.parts_of(recording)) or ""
-            zero = _number(place, key, origin.get(normal(bare(key))))
+            try:
+                zero = _number(place, key, origin.get(normal(bare(key))))
+            except CorpusError as error:
+                if aside is None:
+                    raise
+                aside.append(str(error))
+                continue
         begin = (begin - zero) * factor
         last = None if math.isnan(finish) else (finish - zero) * factor
         # A rounded time may lie a little before the begin of the audio file.
