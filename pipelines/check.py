@@ -15,7 +15,8 @@ from valence.config import Config
 from valence.corpus.muse import Corpus
 from valence.corpus.splits import assign_splits, resolve_protocol
 from valence.errors import CorpusError
-from valence.formatting import Unit, unit_of
+from valence.formatting import Unit, raters_agree, unit_of
+from valence.fusion.record import read_agreement
 from valence.segments.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
 from valence.storage.filenames import printable
 
@@ -52,6 +53,11 @@ def check(corpus: Corpus, config: Config) -> None:
     usable = [finding for finding in findings if finding.problem is None]
     for line in _sums(findings, usable, unit_of(corpus.subjects_remark)):
         console.print(line)
+    agreement, changed = read_agreement(corpus.root)
+    for target in agreement or {}:
+        console.print(raters_agree(agreement, target))
+    if changed:
+        console.print(f"remark: {printable(changed)}")
     bad = sum(f.problem is not None for f in findings if f.id not in corpus.missing)
     most = config.preprocess.max_rejected_share
     if bad > most * len(corpus.recordings):

@@ -229,6 +229,60 @@ def import_(
 
 
 @app.command()
+def fuse(
+    traces: Annotated[
+        str, typer.Argument(metavar="TRACES", help="Folder or URI with the traces of raters.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="CORPUS", help="Write the corpus to this folder or URI.")
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--form",
+            metavar="NAME|FILE.toml",
+            help="Form of the traces, or a declaration of it; default: the form that fits.",
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option("--audio", metavar="DIR", help="Find the audio files here; default: TRACES."),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
+    ] = False,
+    declare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--declare",
+            metavar="KEY=VALUE",
+            help="Override the declaration, e.g. 'labels.scale=[-500,500]'; repeatable.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    set_: Assignments = None,
+    debug: Debug = False,
+) -> None:
+    """Fuse the traces of several raters to one curve, and make a corpus of it."""
+    from pipelines.fusing import fuse_corpus
+    from pipelines.importing import ImportOptions
+
+    resolved = _resolve(None, StageOptions(config, None, set_))
+    fuse_corpus(
+        Location.parse(traces),
+        Location.parse(out),
+        ImportOptions(
+            form,
+            tuple(declare or ()),
+            None if audio is None else Location.parse(audio),
+            "copy" if copy else "link",
+        ),
+        resolved.fuse,
+        console=Console(),
+    )
+
+
+@app.command()
 @takes_stage_options
 def run(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
     """Run all stages, from recordings to the report; run again, it goes on where it stopped."""

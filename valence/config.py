@@ -32,7 +32,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channels = Annotated[int, Field(ge=1, le=1024)]
 
 # Sections that are written only if they differ from the default.
-OPTIONAL_SECTIONS = ("corpus", "labels")
+OPTIONAL_SECTIONS = ("corpus", "labels", "fuse")
 # Tables that the config.toml of a run holds in addition to the configuration.
 _RECORD_TABLES = ("run", "versions")
 # The last line of a run's config.toml begins with this text.
@@ -77,6 +77,44 @@ class LabelsConfig(Section):
     def _range_ascends(self) -> LabelsConfig:
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"range = {list(self.range)} does not ascend")
+        return self
+
+
+class FuseConfig(Section):
+    """The steps from the traces of several raters to one curve, in their order."""
+
+    step: float | None = Field(
+        None, ge=0.02, le=10, description="seconds; absent: that of the raters' own samples"
+    )
+    scope: Literal["recording", "corpus"] = "recording"
+    standardize: Literal["none", "z", "minmax"] = "z"
+    align: Literal["none", "fixed", "correlation"] = "correlation"
+    delay: float = Field(0.0, ge=0, le=60)
+    delay_limit: float = Field(6.0, gt=0, le=60)
+    delay_from: Literal["fastest", "mean"] = "fastest"
+    smooth: Literal["none", "savgol"] = "savgol"
+    smooth_window: int = Field(5, ge=5, le=9999)
+    contrary: Literal["drop", "keep"] = "drop"
+    method: Literal["mean", "median", "ewe", "ccc", "leave_one_out"] = "ewe"
+    least_raters: int = Field(1, ge=1)
+    figures: int = Field(20, ge=0)
+
+    @model_validator(mode="after")
+    def _window_has_a_middle(self) -> FuseConfig:
+        if self.smooth_window % 2 == 0:
+            raise ValueError(
+                f"smooth_window = {self.smooth_window} has no sample in its middle; give an odd "
+                "number"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _delay_is_used(self) -> FuseConfig:
+        if self.delay and self.align == "none":
+            raise ValueError(
+                f"delay = {self.delay:g} has no effect under align = 'none'; choose 'fixed' or "
+                "'correlation'"
+            )
         return self
 
 
@@ -369,6 +407,7 @@ class Config(Sections):
 
     corpus: CorpusConfig = CorpusConfig()
     labels: LabelsConfig = LabelsConfig()
+    fuse: FuseConfig = FuseConfig()
     split: SplitConfig = SplitConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     mel: MelConfig = MelConfig()

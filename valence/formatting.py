@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from valence.storage.filenames import printable
 
@@ -71,6 +72,33 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     ('1 subject', '3 subjects')
     """
     return f"{count(n)} {one if n == 1 else many or one + 's'}"
+
+
+def raters_agree(agreement: Mapping[str, Any] | None, target: str) -> str:
+    """Say how well the raters of a corpus agree on a target; `""` if that is not known.
+
+    Parameters
+    ----------
+    agreement
+        `valence.fusion.record.read_agreement`, kept in the records of a run and of a model.
+    target
+        The target.
+
+    >>> figures = {"ccc": 0.4, "ccc_others": 0.5}
+    >>> known = {"raters": 6, "step": 0.25, "as_rated": figures, "as_fused": figures}
+    >>> print(raters_agree({"valence": known}, "valence")[:67])
+    Raters of valence agree at CCC 0.400 in pairs as they rated (6 rate
+    """
+    of = (agreement or {}).get(target)
+    if of is None:
+        return ""
+    rated, fused = of["as_rated"], of["as_fused"]
+    return (
+        f"Raters of {target} agree at CCC {number(rated['ccc'])} in pairs as they rated "
+        f"({plural(of['raters'], 'rater')}, steps of {of['step']:g} s), and at "
+        f"{number(fused['ccc'])} after the steps that precede fusing. A rater and the mean of the "
+        f"others agree at {number(rated['ccc_others'])} and {number(fused['ccc_others'])}."
+    )
 
 
 MOST_NAMES = 10

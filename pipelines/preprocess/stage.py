@@ -25,6 +25,7 @@ from valence.corpus.splits import assign_splits
 from valence.corpus.synthetic import SYNTHETIC
 from valence.errors import CorpusError, DamagedError, MissingStageError, StaleError
 from valence.formatting import some
+from valence.fusion.record import read_agreement
 from valence.provenance import fingerprint
 from valence.run import Run
 from valence.segments.jobs import Job, PartOutcome, RecordingOutcome
@@ -58,6 +59,8 @@ class PreprocessingPlan:
         What `config.toml` says of the corpus.
     subjects
         How the subjects are known.
+    agreement
+        How well the raters agree, by target; None if the labels are not fused here.
     """
 
     run: Run
@@ -70,6 +73,7 @@ class PreprocessingPlan:
     amiss: Mapping[str, str]
     source: Mapping[str, Any]
     subjects: Mapping[str, Any]
+    agreement: Mapping[str, Any] | None = None
 
     @property
     def store(self) -> SegmentStore:
@@ -81,6 +85,12 @@ class PreprocessingPlan:
         """The settings that the summary notes beside the segments."""
         beside = {name: getattr(self.config, name).model_dump(mode="json") for name in _BESIDE}
         return {**beside, "run": dict(self.source)}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the summary says of the corpus itself, as it is known now."""
+        raters = {} if self.agreement is None else {"agreement": dict(self.agreement)}
+        return {"settings": self.settings, "subjects": self.subjects, **raters}
 
     @property
     def replaces(self) -> bool:
@@ -186,7 +196,10 @@ def preprocess(
     # A remark may be the very reason why the plan is refused, so it is said before.
     for remark in found.remarks:
         console.say(f"  remark: {remark}")
-    plan = plan_preprocessing(found, run, config, overwrite=overwrite)
+    agreement, changed = read_agreement(corpus)
+    if changed:
+        console.say(f"  remark: {changed}")
+    plan = replace(plan_preprocessing(found, run, config, overwrite=overwrite), agreement=agreement)
     done = plan.opening.standing == "done"
     if not done:
         plan.opening.begin()
@@ -211,7 +224,8 @@ def _leave(plan: PreprocessingPlan, console: Console) -> dict[str, Any] | None:
     were written are set aside.
     """
     stage, store = plan.opening.stage, plan.store
-    summary = plan.opening.summary | {"settings": plan.settings, "subjects": plan.subjects}
+    kept = {name: of for name, of in plan.opening.summary.items() if name != "agreement"}
+    summary = kept | plan.described
     if summary != plan.opening.summary:
         # Another place of the corpus, or another rule or table that divides it alike.
         stage.amend(summary)
@@ -292,8 +306,7 @@ def _finish(
         "digest": store.digest(),
         "listing": plan.listing,
         "stock": _stock(store.sizes()),
-        "subjects": plan.subjects,
-        "settings": plan.settings,
+        **plan.described,
     }
     _refuse_unusable(outcomes, config, store)
     files = {f"{each.id}.parquet": each.stored_sha256 for each in outcomes if each.status == "ok"}

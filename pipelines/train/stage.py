@@ -425,11 +425,13 @@ def _record(plan: TrainingPlan, state: TrainingState) -> dict[str, Any]:
     run, chosen = plan.run, plan.members
     frame = plan.store.recordings()
     usable = frame[frame["status"] == "ok"]
-    known = run.stage("segments").require()["summary"].get("subjects", {})
+    summary = run.stage("segments").require()["summary"]
+    known, agreement = summary.get("subjects", {}), summary.get("agreement")
     return {
         **state.best_record,
         # Absent without a remark, so that the model's file keeps its bytes.
         **({"subjects_remark": known["remark"]} if known.get("remark") else {}),
+        **({"agreement": agreement} if agreement else {}),
         "validation_rows_ccc": state.best_record["validation_ccc"],
         "corpus": run.record().get("corpus"),
         "synthetic": run.record().get("synthetic", False),

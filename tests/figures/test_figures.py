@@ -60,6 +60,23 @@ def _tracks(n: int = 3) -> list[Track]:
     return tracks
 
 
+def _raters(steps: int = 40) -> Drawing:
+    """Three raters, the second rates the wrong way round, and the third has a gap."""
+    wave = 0.6 * np.sin(np.arange(steps) / 6)
+    third = np.where(np.arange(steps) // 5 == 3, np.nan, wave + 0.2)
+    return figures.raters(
+        np.array([wave, -wave, third]),
+        np.array([wave, third]),
+        wave + 0.1,
+        step=0.25,
+        names=("ann", "bob", "cy"),
+        contrary=["bob"],
+        name="talk",
+        target="valence",
+        agreement=(-0.2, 0.9),
+    )
+
+
 _Y = np.linspace(-1, 1, 50)
 _P = 0.5 * _Y + 0.25
 _DRAWINGS: dict[str, Callable[[], Drawing]] = {
@@ -88,6 +105,7 @@ _DRAWINGS: dict[str, Callable[[], Drawing]] = {
         title="condition",
         target="valence",
     ),
+    "raters": lambda: _raters(),
     "timeline": lambda: figures.timeline(
         np.arange(5) * 0.5,
         np.linspace(-0.2, 0.2, 10).reshape(5, 2),
@@ -115,6 +133,28 @@ def test_every_figure_has_words_and_both_forms(name: str) -> None:
         assert "prefers-color-scheme:dark" in text
         assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", drawing.svg(width))
         assert drawing.svg(width) == drawing.svg(width)
+
+
+def test_raters_are_drawn_as_rated_and_as_fused_and_the_contrary_one_stands_out() -> None:
+    top, bottom = _raters().figure().axes
+    # The zero line comes first.
+    rated, ready = top.get_lines()[1:], bottom.get_lines()[1:]
+    assert [line.get_color() for line in rated] == [MUTED, VERMILION, MUTED]
+    assert [line.get_color() for line in ready] == [MUTED, MUTED, BLUE]
+    wave = 0.6 * np.sin(np.arange(40) / 6)
+    np.testing.assert_allclose(rated[1].get_ydata(), -wave)
+    np.testing.assert_allclose(ready[2].get_ydata(), wave + 0.1)
+    np.testing.assert_allclose(ready[2].get_xdata(), (np.arange(40) + 0.5) * 0.25)
+    assert np.isnan(np.asarray(ready[1].get_ydata())).sum() == 5
+    assert top.get_xlim() == (0, 10)
+    assert "bob against the others" in _raters().alt
+
+
+def test_dense_raters_are_averaged_to_what_a_screen_shows() -> None:
+    line = _raters(9_001).figure().axes[1].get_lines()[-1]
+    assert len(line.get_xdata()) == 1801
+    wave = 0.6 * np.sin(np.arange(9_001) / 6) + 0.1
+    assert line.get_ydata()[0] == pytest.approx(wave[:5].mean())
 
 
 def test_names_are_no_formulas() -> None:

@@ -351,6 +351,37 @@ def test_unknown_subjects_are_told_by_page_numbers_and_card(reported: Run, tmp_p
     assert "- Subjects are unknown: nobody says who speaks.\n" in card
 
 
+def test_the_agreement_of_raters_stands_beside_the_scores(reported: Run) -> None:
+    evidence = read_evidence(reported)
+    target = evidence.target
+    segments = evidence.stages["segments"]
+    of = {
+        "raters": 6,
+        "step": 0.25,
+        "as_rated": {"ccc": 0.4012, "ccc_others": 0.55},
+        "as_fused": {"ccc": 0.7, "ccc_others": None},
+    }
+    summary = {**segments["summary"], "agreement": {target: of}}
+    stages = {**evidence.stages, "segments": {**segments, "summary": summary}}
+    changed = replace(evidence, stages=stages)
+    assert "gree at CCC" not in _headline(evidence)
+    words = f"Raters of {target} agree at CCC 0.401 in pairs as they rated (6 raters, steps of"
+    assert words in _headline(changed)
+    assert metrics_json(changed, find(changed))["raters"] == {target: of}
+    assert metrics_json(evidence, find(evidence))["raters"] is None
+    description = read_description(reported.model)
+    card = model_card(
+        changed, find(changed), description, "not measured", parameters=1, quality=Quality()
+    )
+    assert f"\n- {words} 0.25 s), and at 0.700 after the steps" in card
+    assert "agree at 0.550 and –." in card
+
+
+def _headline(evidence: Evidence) -> str:
+    section = story.headline(evidence, find(evidence))
+    return str(section)
+
+
 # What would be said of known subjects: a count of them, or an interval over them.
 _OF_SUBJECTS = re.compile(r"\b\d+ subjects?\b|\bover subjects\b|\b(each|a|the) subject\b|subject</")
 

@@ -14,6 +14,7 @@ from valence.figures.agreement import (
 )
 from valence.figures.architecture import architecture
 from valence.figures.drawing import HALF, NARROW, WIDE, Drawing, data_uri
+from valence.figures.raters import raters
 from valence.figures.scores import Bar, intervals, sweep_heatmap
 from valence.figures.sound import attention, segment_mel, sequence_mel
 from valence.figures.timeline import timeline
@@ -36,6 +37,7 @@ __all__ = [
     "intervals",
     "learning_curves",
     "over_time",
+    "raters",
     "scatter",
     "segment_mel",
     "sequence_mel",

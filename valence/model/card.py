@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from valence.formatting import Unit, count, number, plural, unit_of
+from valence.formatting import Unit, count, number, plural, raters_agree, unit_of
 from valence.model.quality import Quality, quality_of_record
 from valence.provenance import versions
 
@@ -84,6 +84,11 @@ class Card:
             splits=self.splits or _splits(self.record),
             reached=_reached(self.record),
             subjects_remark=self.record.get("subjects_remark", ""),
+            raters=[
+                text
+                for target in self.targets
+                if (text := raters_agree(self.record.get("agreement"), target))
+            ],
             unit=unit_of(self.record.get("subjects_remark")),
             step=f"{self.segment_seconds:g}",
             window=f"{self.length * self.segment_seconds:g}",

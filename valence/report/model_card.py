@@ -56,6 +56,7 @@ def model_card(
             **description.record,
             **evidence.record,
             "subjects_remark": evidence.subjects_known["remark"],
+            "agreement": evidence.agreement,
         },
         protocol=evidence.protocol,
         overlap=config.split.allow_subject_overlap,

@@ -16,11 +16,14 @@ from pipelines.preprocess.tasks import process_recordings
 from tests.helpers.consoles import RecordedConsole, quiet
 from tests.helpers.exported import exported
 from tests.helpers.processes import wait_for
+from tests.helpers.raters import trace
 from valence.chain import require_own_config
-from valence.config import Config
+from valence.config import Config, FuseConfig
 from valence.corpus.muse import read_corpus
 from valence.corpus.splits import assign_splits
 from valence.errors import ClusterError, CorpusError, DamagedError, StaleError, ValenceError
+from valence.fusion.gold_standard import fuse_traces
+from valence.fusion.record import write_fusion
 from valence.run import Run
 from valence.segments.preprocessing import Job, process_recording
 from valence.segments.store import SegmentStore
@@ -184,6 +187,28 @@ def test_the_store_says_of_which_corpus_and_settings_it_is(
     # The command itself says again what the corpus is.
     _preprocess(corpus, folder, other)
     assert require_own_config(run) == other
+
+
+def test_the_store_says_how_well_raters_agree_as_long_as_their_labels_stand(
+    made: Path, tiny_corpus: Location, corpus: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(made, folder)
+    for file in Path(tiny_corpus.path).rglob("*.*"):
+        there = corpus / file.relative_to(tiny_corpus.path)
+        os.utime(there, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    wave = np.sin(np.arange(40) / 5)
+    settings = FuseConfig(standardize="none", align="none", smooth="none")
+    found = fuse_traces([trace(0.5 * wave, rater=name) for name in "ab"], settings)
+    write_fusion(Location.parse(corpus), found, settings, set_aside=[])
+    assert "agreement" not in _preprocess(Path(tiny_corpus.path), folder, tiny_config)
+    summary = _preprocess(corpus, folder, tiny_config)
+    assert summary["agreement"]["valence"]["as_rated"]["ccc"] == 1  # type: ignore[index]
+    record = Run.at(str(folder)).stage("segments").require()
+    assert record["summary"]["agreement"] == summary["agreement"]
+    assert _files(folder) == _files(made)
+    (corpus / "metadata/pairs.csv").write_text("edited")
+    assert "agreement" not in _preprocess(corpus, folder, tiny_config)
 
 
 @pytest.mark.parametrize("share", [None, 0.5])

@@ -91,6 +91,12 @@ class Evidence:
         return {"known_by": "", "remark": "", **summary.get("subjects", {})}
 
     @property
+    def agreement(self) -> Mapping[str, Any] | None:
+        """Return how well the raters of the corpus agree; None if that is not known."""
+        found: Mapping[str, Any] | None = self.stages["segments"]["summary"].get("agreement")
+        return found
+
+    @property
     def unit(self) -> Unit:
         """Return the unit of intervals: subjects, or recordings if the subjects are unknown."""
         return unit_of(self.subjects_known["remark"])

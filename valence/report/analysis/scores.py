@@ -122,6 +122,7 @@ def metrics_json(evidence: Evidence, findings: Findings, **more: Any) -> dict[st
         "select_on": evidence.select_on,
         "subjects_known_by": evidence.subjects_known["known_by"],
         "subjects_remark": evidence.subjects_known["remark"],
+        "raters": evidence.agreement,
         "subject_overlap_allowed": evidence.config.split.allow_subject_overlap,
         "further_targets": further,
         "baselines": None if selection is None else selection["baselines"],

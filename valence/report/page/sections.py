@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from valence import figures
-from valence.formatting import Unit, count, interval, number, plural, spread
+from valence.formatting import Unit, count, interval, number, plural, raters_agree, spread
 from valence.report.analysis.attention import Examples
 from valence.report.analysis.results import Evidence
 from valence.report.analysis.robustness import Robustness
@@ -45,6 +45,10 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
                 known = name == "functionals"
                 detail = f"baseline, {_ci(baseline, unit)}" if known else "baseline, CCC"
                 tiles.append(Tile(title, number(baseline["ccc"]), detail))
+    raters = (evidence.agreement or {}).get(evidence.target)
+    if raters is not None:
+        detail = f"mean CCC of pairs of {plural(raters['raters'], 'rater')}, as rated"
+        tiles.append(Tile("Raters among each other", number(raters["as_rated"]["ccc"]), detail))
     if evidence.protocol == "paper":
         tiles.append(
             Tile("The study, its test set", number(PAPER_DEEP["ccc"]), "deep model on MuSe")
@@ -56,6 +60,10 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
         + _verdict(evidence, findings, split)
     )
     section.tabulate(tables.results_table(evidence, findings))
+    for target in evidence.features.targets:
+        if text := raters_agree(evidence.agreement, target):
+            window = evidence.config.sequence.length * evidence.config.preprocess.segment_seconds
+            section.say(f"{text} The model's scores are of windows of {window:g} s.")
     if split != "test":
         section.say("No recording of the test set has labels, so there is no test score.")
     if evidence.protocol == "paper":

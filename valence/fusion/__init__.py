@@ -1,0 +1,1 @@
+"""Fuse raters to one curve, and measure their agreement."""
