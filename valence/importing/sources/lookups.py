@@ -80,7 +80,7 @@ def read_property(
         table = read_lookup(tree, lookup)
         if table is None:
             remarks.append(
-                f"'{tree.root}' has no table '{lookup.file}', so the {what} of its recordings are "
+                f"'{tree.root}' has no table '{lookup.file}', so the {what} of each recording is "
                 "not known"
             )
             return {}
