@@ -305,6 +305,14 @@ def predict(
             help="Scale of the annotations, e.g. 1 7; default: that of the model's own labels.",
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="FOLDER",
+            help="Features of the recordings, for a model that takes a set of features.",
+        ),
+    ] = None,
     regressor: Annotated[
         Literal["best"] | None,
         typer.Option(
@@ -324,6 +332,7 @@ def predict(
         Location.parse(out),
         labels=None if labels is None else Location.parse(labels),
         labels_range=labels_range,
+        features=None if features is None else Location.parse(features),
         regressor=regressor,
         address=address,
         overwrite=overwrite,
@@ -413,6 +422,10 @@ def _all_stages(
     _load_torch()
     # A mistake in the last stage's configuration is found before hours of work, not after them.
     combinations(config.sweep)
+    if config.model.feature_set is not None:
+        from valence.segments.feature_sets import open_set
+
+        open_set(corpus, config.model.feature_set, step_ms=config.preprocess.segment_ms)
     with ray_session(options.address):
         from pipelines.extract import extract
         from pipelines.preprocess.stage import preprocess

@@ -28,6 +28,7 @@ _ARROWS: dict[str, set[str]] = {
     "valence/sweep": {"valence/segments"},
     "valence/prediction": {
         *("valence/model", "valence/sweep", "valence/figures", "valence/corpus", "valence/audio"),
+        "valence/segments",
     },
     "valence/report": {
         *("valence/corpus", "valence/audio", "valence/segments", "valence/model"),

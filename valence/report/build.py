@@ -17,7 +17,7 @@ from valence.prediction.predictor import Predictor
 from valence.provenance import fingerprint
 from valence.report.analysis.attention import Examples, read_examples
 from valence.report.analysis.results import Evidence, read_evidence
-from valence.report.analysis.robustness import NO_LABELS, Robustness, measure
+from valence.report.analysis.robustness import FROM_A_SET, NO_LABELS, Robustness, measure
 from valence.report.analysis.runtimes import Cost, costs, machine
 from valence.report.analysis.scores import Findings, find, metrics_json, predictions
 from valence.report.model_card import evaluation, model_card
@@ -132,7 +132,7 @@ def _sections(content: _Content) -> list[Section]:
         story.regressors(evidence),
         story.robustness(content.robustness, evidence),
         story.training(evidence, findings),
-        story.model(evidence, content.examples),
+        story.model(evidence, content.examples, content.description.features),
         story.corpus(evidence, findings),
     ]
 
@@ -247,7 +247,7 @@ def _lacks(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> l
     Size and time of a file are not trusted: each file is read.
     """
     lacks = []
-    if summary["not_measured"] not in (None, NO_LABELS):
+    if summary["not_measured"] not in (None, NO_LABELS, FROM_A_SET):
         lacks.append("robustness could not be measured")
     # Older versions stored no digests of their files in the model's folder.
     beside, noted = summary.get("beside_the_model", {}), stage.noted()

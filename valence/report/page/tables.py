@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from valence.figures import Shares
 from valence.formatting import MISSING, Unit, count, duration, interval, number, spread
@@ -310,10 +312,12 @@ def epochs_table(history: pd.DataFrame) -> Table:
     return Table("Every epoch.", columns, rows, sortable=True)
 
 
-def attention_table(examples: Examples, *, segment_seconds: float) -> Table:
-    """List the attention weight of every segment of the example sequence."""
+def attention_table(
+    examples: Examples, weights: NDArray[np.float32], *, segment_seconds: float
+) -> Table:
+    """List the attention weight of every segment of the example sequence, `[segments]`."""
     rows = []
-    for place, weight in enumerate(examples.attention.tolist()):
+    for place, weight in enumerate(weights.tolist()):
         start = examples.start_seconds + place * segment_seconds
         rows.append([Cell(number(start, 1)), _value(100 * weight, 3)])
     return Table(
