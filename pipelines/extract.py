@@ -113,7 +113,13 @@ def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionP
     segments, trained = (records[name]["summary"]["digest"] for name in ("segments", "train"))
     _require_own_training(run, records["train"]["made_of"], config)
     # The weights are loaded too, so that this process reports a fault and not a worker.
-    load_own_model(run)
+    _, description = load_own_model(run)
+    refuse_other_settings(
+        run.stage("train"),
+        {"model": {"input": description.config.model.input}},
+        {"model": {"input": config.model.input}},
+        asks="extraction",
+    )
     inputs = inputs_of_trained(run, config)
     frame = inputs.store.recordings()
     frame = frame[frame["status"] == "ok"]

@@ -34,11 +34,11 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
 
     The model's card (`README.md`) and `evaluation.json` in the model's folder are written too,
-    because they state the scores. A finished report of the same results is kept, except in three
-    cases: it was written before there was a sweep; it could not measure robustness; or one of its
-    files is missing or was changed. To find changes, all files are read and compared with their
-    stored digests. A card that was edited since a report wrote it is renamed to
-    `README.md.damaged` first.
+    because they state the scores. A finished report of the same results is kept, except in four
+    cases: it was written before there was a sweep; it could not measure robustness; it could not
+    show the attention; or one of its files is missing or was changed. To find changes, all files
+    are read and compared with their stored digests. A card that was edited since a report wrote it
+    is renamed to `README.md.damaged` first.
 
     Parameters
     ----------
@@ -107,6 +107,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         "files": files,
         "beside_the_model": {name: digest_of(run.model / name) for name in (CARD, EVALUATION)},
         "not_measured": metrics["robustness"].get("skipped"),
+        **({"not_shown": content.examples.attention} if content.examples.is_lacking else {}),
     }
     stage.finish(summary, files)
     return {**summary, "metrics": metrics, "remarks": remarks}
@@ -249,6 +250,8 @@ def _lacks(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> l
     lacks = []
     if summary["not_measured"] not in (None, NO_LABELS, FROM_A_SET):
         lacks.append("robustness could not be measured")
+    if "not_shown" in summary:
+        lacks.append("attention could not be shown")
     # Older versions stored no digests of their files in the model's folder.
     beside, noted = summary.get("beside_the_model", {}), stage.noted()
     if not (

@@ -45,6 +45,11 @@ class Examples:
     loudest: int
     parameters: int
 
+    @property
+    def is_lacking(self) -> bool:
+        """Say whether the attention is not known now; a later report may show it."""
+        return isinstance(self.attention, str)
+
     def to_json(self) -> dict[str, Any]:
         """Return the sequence and its attention in percent, for `metrics.json`."""
         known = (
