@@ -225,14 +225,27 @@ def extract(run: RunPath, options: StageOptions) -> None:
 
 @app.command()
 @takes_stage_options
-def sweep(run: RunPath, options: StageOptions) -> None:
+def sweep(
+    run: RunPath,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="SET",
+            help="Sweep a feature set of the corpus in place of the deep features.",
+        ),
+    ] = None,
+    *,
+    options: StageOptions,
+) -> None:
     """Evaluate the combinations of scaler, reducer and regressor on the deep features."""
     target = Run.at(run)
     resolved = _resolve_existing(target, "sweep", options)
     with ray_session(options.address):
         from pipelines.sweep.stage import sweep as stage
 
-        stage(target, resolved, overwrite=options.overwrite, console=Console())
+        overwrite, console = options.overwrite, Console()
+        stage(target, resolved, overwrite=overwrite, console=console, features=features)
 
 
 @app.command()

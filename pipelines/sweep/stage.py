@@ -3,6 +3,9 @@
 The features travel once through the object store, and every combination is a trial. A trial keeps
 its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep goes on from there;
 and its regressor where that took long to fit, so that the best is not fitted once more.
+
+`valence sweep RUN --features SET` does the same in `RUN/sweep-SET/`, with functionals of a feature
+set in the place of the deep features.
 """
 
 from __future__ import annotations
@@ -28,18 +31,21 @@ from pipelines.runtime.nodes import (
 from pipelines.runtime.shared_storage import require_shared
 from pipelines.sweep.baseline import start_functionals
 from pipelines.sweep.best import keep_best
+from pipelines.sweep.feature_set import open_own_set, rows_of_set
 from pipelines.sweep.monitor import PROGRESS_SECONDS, in_words
 from pipelines.sweep.trials import run_trials
 from pipelines.sweep.work import INFORMATION, SweepWork, made_of_sweep, software, trial_bytes
 from valence.chain import refuse_other_settings, require_chain
 from valence.config import ClusterConfig, Config
-from valence.errors import DamagedError, ModelError, ValenceError
+from valence.errors import DamagedError, FeatureError, ModelError, ValenceError
 from valence.formatting import plural
 from valence.provenance import fingerprint, versions
 from valence.run import Run
+from valence.segments.feature_sets import FeatureSet
 from valence.stage import Opening
 from valence.storage.location import Location
-from valence.sweep.features import read_features
+from valence.sweep.feature_sets import remarks_on
+from valence.sweep.features import concatenate, read_features
 from valence.sweep.fitting import expected_seconds, thin
 from valence.sweep.functionals import functionals_outcome
 from valence.sweep.grid import Combination, combinations
@@ -62,7 +68,7 @@ class SweepPlan:
     run, config
         What it works on.
     opening
-        What stands in `RUN/sweep`.
+        What stands in the folder of the sweep.
     is_of_other_version
         Whether another version of this program made the results that stand there, of the same
         features and settings.
@@ -70,6 +76,10 @@ class SweepPlan:
         The combinations.
     division
         The rows of the features by split; None where there is nothing to do.
+    features
+        The feature set whose functionals take the place of the deep features, or None.
+    length
+        Number of segments in a sequence.
     """
 
     run: Run
@@ -78,14 +88,31 @@ class SweepPlan:
     is_of_other_version: bool
     grid: tuple[Combination, ...]
     division: Division | None
+    features: FeatureSet | None
+    length: int
 
     @property
     def folder(self) -> Location:
-        """`RUN/sweep`."""
+        """`RUN/sweep`, or `RUN/sweep-SET`."""
         return self.opening.stage.folder
 
+    @property
+    def title(self) -> str:
+        """Return the words that lines on the terminal begin with."""
+        return "sweep" if self.features is None else f"sweep of {self.features.name}"
 
-def plan_sweep(run: Run, config: Config, *, overwrite: bool) -> SweepPlan:
+    @property
+    def input(self) -> str:
+        """Return the fingerprint of the features that are swept."""
+        made_of = self.opening.made_of
+        if self.features is None:
+            return str(made_of["features"])
+        return fingerprint({key: made_of[key] for key in ("features", "set", "set_digest")})
+
+
+def plan_sweep(
+    run: Run, config: Config, *, overwrite: bool, features: str | None = None
+) -> SweepPlan:
     """Look at what a sweep needs and at what stands there; nothing is changed.
 
     Parameters
@@ -97,11 +124,15 @@ def plan_sweep(run: Run, config: Config, *, overwrite: bool) -> SweepPlan:
     overwrite
         Whether results of another configuration or other features may be replaced, and whether
         combinations that failed are tried again.
+    features
+        Name of a feature set of the run's corpus; None for the deep features.
 
     Raises
     ------
     ConfigError
         If the combinations are not well defined.
+    UsageError, FeatureError
+        If there is no such feature set, or it cannot be used.
     MissingStageError
         If there are no features.
     SplitError
@@ -113,15 +144,20 @@ def plan_sweep(run: Run, config: Config, *, overwrite: bool) -> SweepPlan:
         If the features or the record of the results are damaged.
     """
     grid = tuple(combinations(config.sweep))
-    features = require_chain(run, "features")["features"]["summary"]["digest"]
+    extracted = require_chain(run, "features")["features"]
     _require_own_division(run, config)
     overlap = config.split.allow_subject_overlap
+    length = extracted["made_of"].get("sequence", {}).get("length", config.sequence.length)
+    chosen = None if features is None else _own_set(run, features, config, length)
     made_of = {
-        "features": features,
+        "features": extracted["summary"]["digest"],
         "sweep": config.sweep.model_dump(mode="json"),
         "allow_subject_overlap": overlap,
     }
-    stage = run.stage("sweep")
+    if chosen is not None:
+        recordings = (name.removesuffix(".parquet") for name in run.stage("features").noted())
+        made_of |= {"set": chosen.name, "set_digest": chosen.digest(recordings)}
+    stage = run.stage("sweep") if chosen is None else run.set_sweep(chosen.name)
     # This version cannot read results of another, so it replaces them unasked.
     older = not overwrite and stage.is_of_other_version(made_of)
     opening = stage.opened(
@@ -135,15 +171,29 @@ def plan_sweep(run: Run, config: Config, *, overwrite: bool) -> SweepPlan:
     if not opening.is_whole or (overwrite and _shortcomings(opening.summary)):
         division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
         check_rows(division, config.sweep.select_on)
-    return SweepPlan(run, config, opening, older, grid, division)
+    return SweepPlan(run, config, opening, older, grid, division, chosen, length)
 
 
-def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
+def _own_set(run: Run, name: str, config: Config, length: int) -> FeatureSet:
+    """Open a feature set; refuse one whose sequences are not those of the run."""
+    chosen = open_own_set(run, name, config)
+    if chosen.length not in (1, length):
+        raise FeatureError(
+            f"The feature set '{name}' describes sequences of {chosen.length} segments, and those "
+            f"of '{run.root}' have {length}. Expected equal ones; make the set for sequences of "
+            f"{length} segments, under another name."
+        )
+    return chosen
+
+
+def sweep(
+    run: Run, config: Config, *, overwrite: bool, console: Console, features: str | None = None
+) -> dict[str, Any]:
     """Fit and rank all combinations, and keep the best.
 
     Parameters
     ----------
-    run, config, overwrite
+    run, config, overwrite, features
         As for `plan_sweep`.
     console
         Where progress is shown.
@@ -164,7 +214,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
         If every combination failed.
     """
     began = time.monotonic()
-    plan = plan_sweep(run, config, overwrite=overwrite)
+    plan = plan_sweep(run, config, overwrite=overwrite, features=features)
     division = plan.division
     if division is None:
         return _leave(plan, console)
@@ -173,6 +223,9 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     asked = "a combination asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, console=console)
     require_shared(plan.folder)
+    described = None
+    if plan.features is not None:
+        division, described = _divide_set(plan, plan.features, division, selector, console)
     store = _begin(plan)
     functionals = start_functionals(run, division, selector)
     work = _work(plan, division, store)
@@ -182,13 +235,39 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     table = tabulate(ranking, outcomes, division)
     (plan.folder / RESULTS_FILE).write_text(table.to_csv(index=False))
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=baselines)
+    if described is not None:
+        selection["feature_set"] = described
+        remarks += remarks_on(described)
     remarks += _keep_best(plan, ranking[0], outcomes, division, selection, work, console)
     for remark in remarks:
-        console.say(f"sweep: {remark}")
+        console.say(f"{plan.title}: {remark}")
     selection["remarks"] = remarks
     (plan.folder / SELECTION_FILE).write_json(selection)
     store.clear(keep=set(work.made_of))
     return _finish(plan, ranking[0], selection, began, console)
+
+
+def _divide_set(
+    plan: SweepPlan,
+    chosen: FeatureSet,
+    division: Division,
+    selector: Selector,
+    console: Console,
+) -> tuple[Division, dict[str, Any]]:
+    """Put functionals of the set in the place of the deep features; also returns what it says."""
+    require_shared(plan.folder, known=[next(iter(chosen.files.values()))[0]])
+    found = rows_of_set(
+        plan.run,
+        concatenate([division.training, division.validation, division.test]),
+        chosen,
+        length=plan.length,
+        selector=selector,
+        console=console,
+    )
+    overlap = plan.config.split.allow_subject_overlap
+    division = divide(found.features, allow_subject_overlap=overlap)
+    check_rows(division, plan.config.sweep.select_on)
+    return division, dict(found.about)
 
 
 def _require_own_division(run: Run, config: Config) -> None:
@@ -226,23 +305,26 @@ def _leave(plan: SweepPlan, console: Console) -> dict[str, Any]:
     summary = plan.opening.summary
     lacks = _shortcomings(summary)
     hint = f"; {'; '.join(lacks)}; --overwrite tries again" if lacks else ""
-    console.say(f"sweep: nothing to do{hint}")
+    console.say(f"{plan.title}: nothing to do{hint}")
     return summary
 
 
 def _accept(plan: SweepPlan) -> None:
     """Take the settings over into the run, which is resumed with them from here on."""
-    # Where only the features of a run were kept, there is no configuration to keep up to date.
-    if plan.run.config_file.exists():
+    # Where only the features of a run were kept, there is no configuration to keep up to date. A
+    # sweep of a feature set states its settings in its own record.
+    if plan.run.config_file.exists() and plan.features is None:
         plan.run.accept("sweep", plan.config)
 
 
 def _say_why_again(plan: SweepPlan, console: Console) -> None:
     """Tell a user who did not ask for it why results are made again."""
     for clause in plan.opening.lost:
-        console.say(f"sweep: {clause}. The results are made again")
+        console.say(f"{plan.title}: {clause}. The results are made again")
     if plan.is_of_other_version:
-        console.say("sweep: another version of this program made the results; they are made again")
+        console.say(
+            f"{plan.title}: another version of this program made the results; they are made again"
+        )
 
 
 def _begin(plan: SweepPlan) -> OutcomeStore:
@@ -264,7 +346,7 @@ def _begin(plan: SweepPlan) -> OutcomeStore:
 
 def _work(plan: SweepPlan, division: Division, store: OutcomeStore) -> SweepWork:
     """Put the rows into the object store, with all else that a trial needs."""
-    config, features = plan.config.sweep, plan.opening.made_of["features"]
+    config, features = plan.config.sweep, plan.input
     installed = versions()
     made_of = {str(each): made_of_sweep(each, config, features, installed) for each in plan.grid}
     made_of[INFORMATION] = fingerprint(
@@ -329,7 +411,9 @@ def _keep_best(
     with console.bar(f"sweep: refit of {best}", 1) as bar:
         began = time.monotonic()
         with every(PROGRESS_SECONDS, lambda: bar.advance(0, f"{time.monotonic() - began:.0f} s")):
-            difference = keep_best(plan.run, best, outcomes, division, selection, plan.config, work)
+            difference = keep_best(
+                plan.run, plan.folder, best, outcomes, division, selection, plan.config, work
+            )
         bar.advance(1)
     tolerance = 1e-6 if "xgboost" in outcomes[best].engine else 1e-9
     if difference <= tolerance:
@@ -360,7 +444,7 @@ def _finish(
     best_files = [f"best/{name}" for name in REGRESSOR_FILES]
     plan.opening.stage.finish(summary, [RESULTS_FILE, SELECTION_FILE, *best_files])
     console.say(
-        f"sweep: best of {len(plan.grid)} is {summary['best']}, validation CCC "
+        f"{plan.title}: best of {len(plan.grid)} is {summary['best']}, validation CCC "
         f"{summary['ccc_validation']:.3f}"
         + (f"; {summary['failed']} failed" if summary["failed"] else "")
     )

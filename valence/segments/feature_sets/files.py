@@ -138,7 +138,7 @@ def read_columns(file: Location) -> tuple[str, ...]:
     return read_rows(file).columns
 
 
-def read_rows(file: Location, *, step_ms: int = 500) -> FeatureRows:
+def read_rows(file: Location, *, step_ms: int = 500, sparse: bool = False) -> FeatureRows:
     """Read a file of a set.
 
     Parameters
@@ -147,6 +147,9 @@ def read_rows(file: Location, *, step_ms: int = 500) -> FeatureRows:
         CSV as `read_table` takes it, or Parquet.
     step_ms
         Milliseconds from one row to the next: the length of a segment.
+    sparse
+        Whether rows may be several steps apart and begin anywhere, because each describes a
+        sequence and its timestamp is the start of that.
 
     Raises
     ------
@@ -168,7 +171,12 @@ def read_rows(file: Location, *, step_ms: int = 500) -> FeatureRows:
     if np.any(np.diff(cells.time) < 0):
         cells = cells.chosen(np.argsort(cells.time, kind="stable"))
         remarks.append(f"'{file.name}' was not in order of time and has been sorted")
-    _check_times(file, cells, step_ms)
+    _refuse_repeats(file, cells)
+    if sparse:
+        _refuse_off_grid(file, cells, step_ms)
+        segment = (cells.time // step_ms).astype(np.int64)
+        return FeatureRows(cells.names, segment, cells.value.astype(np.float32), tuple(remarks))
+    _refuse_other_steps(file, cells, step_ms)
     segment = ((cells.time - cells.time[0]) // step_ms).astype(np.int64)
     if gaps := int(segment[-1] + 1 - len(segment)):
         remarks.append(f"'{file.name}' lacks {plural(gaps, 'row')} between its first and last")
@@ -215,7 +223,7 @@ def _fast_cells(file: Location, content: bytes) -> _Cells | None:
     wanted = [names[header.time], *header.names]
     try:
         table = pa_csv.read_csv(
-            io.BytesIO(content),
+            io.BytesIO(content.rstrip(b"\r\n")),
             parse_options=pa_csv.ParseOptions(delimiter=_mark(content), ignore_empty_lines=False),
             convert_options=pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(wanted, pa.float64()),
@@ -229,8 +237,8 @@ def _fast_cells(file: Location, content: bytes) -> _Cells | None:
     for place, column in enumerate(table.columns):
         matrix[:, place] = column.to_numpy()
     empty = sum(column.null_count for column in table.columns)
-    if np.isnan(matrix).sum() != empty or np.isinf(matrix).any():
-        # Text such as 'inf' is a number to pyarrow alone.
+    if np.isnan(matrix).sum() != empty or np.isinf(matrix).any() or np.isnan(matrix[:, 0]).any():
+        # Text such as 'inf' is a number to pyarrow alone, and a blank line a row of empty cells.
         return None
     lines = np.arange(2, len(matrix) + 2)
     return _Cells(header.names, matrix[:, 0], matrix[:, 1:], lines, "line")
@@ -383,15 +391,31 @@ def _refuse_fractions(file: Location, cells: _Cells, step_ms: int) -> None:
     )
 
 
-def _check_times(file: Location, cells: _Cells, step_ms: int) -> None:
+def _refuse_repeats(file: Location, cells: _Cells) -> None:
+    again = np.flatnonzero(np.diff(cells.time) == 0)
+    if again.size:
+        row = int(again[0])
+        raise FeatureError(
+            f"'{file}', {cells.place(row + 1)}: the timestamp {cells.time[row]:.0f} ms was already "
+            f"in {cells.place(row)}. Expected each once; remove one of the two."
+        )
+
+
+def _refuse_off_grid(file: Location, cells: _Cells, step_ms: int) -> None:
+    """Refuse starts of sequences that are no starts of segments."""
+    wrong = np.flatnonzero((cells.time < 0) | (cells.time % step_ms != 0))
+    if wrong.size:
+        row = int(wrong[0])
+        raise FeatureError(
+            f"'{file}', {cells.place(row)}: the timestamp is {cells.time[row]:.0f} ms. Expected "
+            f"the start of a sequence, a multiple of {step_ms} ms; make the features for the "
+            "sequences of the run."
+        )
+
+
+def _refuse_other_steps(file: Location, cells: _Cells, step_ms: int) -> None:
     """Refuse rows that lie on no grid of `step_ms`, or on one that begins elsewhere."""
     time, step = cells.time, np.diff(cells.time)
-    if np.any(step == 0):
-        row = int(np.flatnonzero(step == 0)[0])
-        raise FeatureError(
-            f"'{file}', {cells.place(row + 1)}: the timestamp {time[row]:.0f} ms was already in "
-            f"{cells.place(row)}. Expected each once; remove one of the two."
-        )
     wrong = np.flatnonzero(step != step_ms)
     gapped = bool(np.all(step % step_ms == 0)) and 2 * len(wrong) <= len(step)
     if wrong.size and not gapped:
