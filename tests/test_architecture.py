@@ -59,6 +59,7 @@ _WITHOUT_TORCH = {
     "corpus.synthetic_voice",
     "metrics",
     "run",
+    "segments.feature_sets",
     "segments.inspection",
     "segments.store",
     "storage.location",
