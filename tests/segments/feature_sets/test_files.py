@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from valence.errors import FeatureError
-from valence.segments.feature_sets.files import read_columns, read_rows
+from valence.segments.feature_sets.cells import read_names
+from valence.segments.feature_sets.files import made_of, read_rows, write_rows
 from valence.storage.location import Location
 
 _MUSE = "timestamp,segment_id,f1,f2\n0,1,0.5,-1\n500,1,,2e-3\n1000,2,3,4\n"
@@ -61,7 +62,7 @@ def test_other_ways_to_write_the_same_rows(tmp_path: Path, content: str | bytes)
     assert rows.columns == plain.columns
     np.testing.assert_array_equal(rows.segment, plain.segment)
     np.testing.assert_array_equal(rows.value, plain.value)
-    assert read_columns(_file(tmp_path, content, "2.csv")) == plain.columns
+    assert read_names(_file(tmp_path, content, "2.csv")) == plain.columns
 
 
 def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "1.parquet")
     file = Location.parse(tmp_path / "1.parquet")
     rows, plain = read_rows(file), read_rows(_file(tmp_path, _MUSE))
-    assert rows.columns == read_columns(file) == plain.columns
+    assert rows.columns == read_names(file) == plain.columns
     np.testing.assert_array_equal(rows.value, plain.value)
 
 
@@ -158,3 +159,17 @@ def test_rows_of_sequences_may_be_any_segments_apart(tmp_path: Path) -> None:
     assert read_rows(file, sparse=True).segment.tolist() == [2, 7]
     with pytest.raises(FeatureError, match="line 3: the timestamp is 3501 ms"):
         read_rows(_file(tmp_path, "timestamp,f\n1000,5\n3501,2\n"), sparse=True)
+
+
+def test_what_is_written_is_read_and_says_what_it_was_made_of(tmp_path: Path) -> None:
+    file = Location.parse(tmp_path / "1.parquet")
+    assert made_of(file) is None
+    value = np.array([[1.5, np.nan], [2, -3]], np.float32)
+    write_rows(file, ["f", "g"], np.array([0, 500]), value, made_of="this")
+    rows = read_rows(file)
+    assert rows.columns == ("f", "g")
+    np.testing.assert_array_equal(rows.value, value)
+    assert made_of(file) == "this"
+    content = (tmp_path / "1.parquet").read_bytes()
+    (tmp_path / "1.parquet").write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
+    assert made_of(file) is None

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from valence.errors import FeatureError, UsageError
 from valence.provenance import fingerprint
-from valence.segments.feature_sets.files import SUFFIXES, FeatureRows, read_columns, read_rows
+from valence.segments.feature_sets.cells import read_names
+from valence.segments.feature_sets.files import SUFFIXES, FeatureRows, read_rows
 from valence.storage.filenames import normal, printable
 from valence.storage.kept_file import MOST_BYTES, parse_json, read_at_most
 from valence.storage.location import Location
@@ -285,7 +286,7 @@ def _columns(files: list[Location]) -> tuple[str, ...]:
     errors = []
     for file in files:
         try:
-            return read_columns(file)
+            return read_names(file)
         except FeatureError as error:
             errors.append(error)
     raise errors[0]
