@@ -249,6 +249,35 @@ def sweep(
 
 
 @app.command()
+@takes_stage_options
+def features(
+    corpus: CorpusPath,
+    per: Annotated[
+        Literal["segment", "sequence"],
+        typer.Option("--per", help="A row for each segment, or for each sequence."),
+    ] = "segment",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="SET", help="Name of the set; default: egemaps."),
+    ] = None,
+    *,
+    options: StageOptions,
+) -> None:
+    """Compute eGeMAPSv02 of a corpus with openSMILE, which may not be used commercially."""
+    from valence.corpus.muse import read_corpus
+    from valence.segments.feature_sets.egemaps import require_opensmile
+
+    resolved = _resolve(None, options)
+    require_opensmile()
+    found = read_corpus(Location.parse(corpus), resolved.corpus.subjects)
+    with ray_session(options.address):
+        from pipelines.features import features as stage
+
+        overwrite, console = options.overwrite, Console()
+        stage(found, resolved, per=per, name=name, overwrite=overwrite, console=console)
+
+
+@app.command()
 def report(
     runs: Annotated[
         list[str],

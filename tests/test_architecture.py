@@ -43,7 +43,7 @@ _ARROWS: dict[str, set[str]] = {
     },
 }
 # Commands that lie in `pipelines/` itself, each a stage of its own.
-_SINGLE_STAGES = {"extract", "predict"}
+_SINGLE_STAGES = {"extract", "features", "predict"}
 _MOST_FILES = 9
 _WITHOUT_TORCH = {
     "audio.augmentation",

@@ -208,6 +208,8 @@ def join(features: Features, described: Sequence[Described], chosen: FeatureSet)
 def remarks_on(about: Mapping[str, Any]) -> list[str]:
     """Say what a feature set left out, for the terminal and the report."""
     found = []
+    if about["made"].get("complete") is False:
+        found.append("'valence features' did not finish this set: the same command goes on with it")
     if left_out := about["recordings_left_out"]:
         first = next(iter(left_out.values()))
         found.append(

@@ -11,7 +11,7 @@ import pytest
 
 from valence.errors import FeatureError
 from valence.segments.feature_sets.cells import read_names
-from valence.segments.feature_sets.files import made_of, read_rows, write_rows
+from valence.segments.feature_sets.files import Origin, read_origin, read_rows, write_rows
 from valence.storage.location import Location
 
 _MUSE = "timestamp,segment_id,f1,f2\n0,1,0.5,-1\n500,1,,2e-3\n1000,2,3,4\n"
@@ -163,13 +163,15 @@ def test_rows_of_sequences_may_be_any_segments_apart(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read_and_says_what_it_was_made_of(tmp_path: Path) -> None:
     file = Location.parse(tmp_path / "1.parquet")
-    assert made_of(file) is None
+    assert read_origin(file) is None
     value = np.array([[1.5, np.nan], [2, -3]], np.float32)
-    write_rows(file, ["f", "g"], np.array([0, 500]), value, made_of="this")
+    write_rows(file, ["f", "g"], np.array([0, 500]), value, made_of="this", remarks=["odd"])
     rows = read_rows(file)
     assert rows.columns == ("f", "g")
     np.testing.assert_array_equal(rows.value, value)
-    assert made_of(file) == "this"
+    assert read_origin(file) == Origin("this", 2, ("odd",))
     content = (tmp_path / "1.parquet").read_bytes()
     (tmp_path / "1.parquet").write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
-    assert made_of(file) is None
+    assert read_origin(file) is None
+    pd.DataFrame({"timestamp": [0], "f": [1.0]}).to_parquet(tmp_path / "2.parquet")
+    assert read_origin(Location.parse(tmp_path / "2.parquet")) is None

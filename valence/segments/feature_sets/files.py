@@ -6,6 +6,7 @@ label file.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ SUFFIXES = (".csv", ".parquet")
 
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 _MOST_MS = 2**52
-_MADE_OF = "made_of"
+_ORIGIN = "valence"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def write_rows(
     value: NDArray[np.float32],
     *,
     made_of: str,
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write a file of a set as Parquet, atomically and sealed.
 
@@ -117,24 +119,35 @@ def write_rows(
         Features, `[rows, features]`, NaN where a feature could not be measured.
     made_of
         Fingerprint of all that the features depend on, for the file's metadata.
+    remarks
+        Oddities of the sound, for the metadata too.
     """
     table = pa.table(
         {"timestamp": timestamp}
         | {name: np.ascontiguousarray(value[:, place]) for place, name in enumerate(columns)}
-    ).replace_schema_metadata({_MADE_OF: made_of})
+    ).replace_schema_metadata({_ORIGIN: json.dumps({"made_of": made_of, "remarks": [*remarks]})})
     with file.writer() as target:
         write_sealed(target, table)
 
 
-def made_of(file: Location) -> str | None:
-    """Read the fingerprint that `write_rows` noted; None if the file is absent or damaged."""
+@dataclass(frozen=True)
+class Origin:
+    """What `write_rows` noted in a file: a fingerprint, the number of rows, and remarks."""
+
+    made_of: str
+    rows: int
+    remarks: tuple[str, ...]
+
+
+def read_origin(file: Location) -> Origin | None:
+    """Read what `write_rows` noted; None if the file is absent, damaged or not its own."""
     try:
         with file.open() as source:
             table = read_sealed(source)
-    except (FileNotFoundError, IsADirectoryError, SealError):
+        noted = json.loads((table.schema.metadata or {})[_ORIGIN.encode()])
+        return Origin(noted["made_of"], len(table), tuple(noted["remarks"]))
+    except (FileNotFoundError, IsADirectoryError, SealError, KeyError, ValueError):
         return None
-    found = (table.schema.metadata or {}).get(_MADE_OF.encode())
-    return None if found is None else str(found.decode())
 
 
 def _refuse_large(file: Location, cells: Cells) -> None:
