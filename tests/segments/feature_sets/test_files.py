@@ -10,8 +10,13 @@ import pandas as pd
 import pytest
 
 from valence.errors import FeatureError
-from valence.segments.feature_sets.cells import read_names
-from valence.segments.feature_sets.files import Origin, read_origin, read_rows, write_rows
+from valence.segments.feature_sets.files import (
+    Origin,
+    read_columns,
+    read_origin,
+    read_rows,
+    write_rows,
+)
 from valence.storage.location import Location
 
 _MUSE = "timestamp,segment_id,f1,f2\n0,1,0.5,-1\n500,1,,2e-3\n1000,2,3,4\n"
@@ -62,7 +67,7 @@ def test_other_ways_to_write_the_same_rows(tmp_path: Path, content: str | bytes)
     assert rows.columns == plain.columns
     np.testing.assert_array_equal(rows.segment, plain.segment)
     np.testing.assert_array_equal(rows.value, plain.value)
-    assert read_names(_file(tmp_path, content, "2.csv")) == plain.columns
+    assert read_columns(_file(tmp_path, content, "2.csv")) == plain.columns
 
 
 def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "1.parquet")
     file = Location.parse(tmp_path / "1.parquet")
     rows, plain = read_rows(file), read_rows(_file(tmp_path, _MUSE))
-    assert rows.columns == read_names(file) == plain.columns
+    assert rows.columns == read_columns(file) == plain.columns
     np.testing.assert_array_equal(rows.value, plain.value)
 
 

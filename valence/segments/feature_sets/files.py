@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from valence.errors import FeatureError
 from valence.formatting import plural
-from valence.segments.feature_sets.cells import Cells, read_cells
+from valence.segments.feature_sets.cells import Cells, read_cells, read_names
 from valence.storage.location import Location
 from valence.storage.seal import SealError, read_sealed, write_sealed
 
@@ -49,6 +49,17 @@ class FeatureRows:
     segment: NDArray[np.int64]
     value: NDArray[np.float32]
     remarks: tuple[str, ...] = ()
+
+
+def read_columns(file: Location) -> tuple[str, ...]:
+    """Read the names of a file's features.
+
+    Raises
+    ------
+    FeatureError
+        As `read_rows`.
+    """
+    return read_names(file)
 
 
 def read_rows(file: Location, *, step_ms: int = 500, sparse: bool = False) -> FeatureRows:

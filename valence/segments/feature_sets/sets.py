@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from valence.errors import FeatureError, UsageError
 from valence.provenance import fingerprint
-from valence.segments.feature_sets.cells import read_names
-from valence.segments.feature_sets.files import SUFFIXES, FeatureRows, read_rows
+from valence.segments.feature_sets.files import SUFFIXES, FeatureRows, read_columns, read_rows
 from valence.storage.filenames import normal, printable
 from valence.storage.kept_file import MOST_BYTES, parse_json, read_at_most
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of
 
 Folder = Literal["feature_segments", "feature_sequences"]
+
+FOLDER: Folder = "feature_segments"
+"""The folder of a corpus that holds sets with a row for each segment."""
 
 ABOUT = "set.json"
 """Name of the file in a set's folder that says how the set was made."""
@@ -50,23 +52,23 @@ class FeatureSet:
         The folder of the set, such as `CORPUS/feature_segments/<name>`.
     step_ms
         Milliseconds of a segment.
+    files
+        Files by the Id of their recording, in composed Unicode form (NFC).
     length
         Number of segments that a row describes: 1, or those of a sequence.
     about
         Content of `set.json`; empty if there is none.
-    files
-        Files by the Id of their recording, in composed Unicode form (NFC).
     """
 
     name: str
     columns: tuple[str, ...]
     root: Location
     step_ms: int = 500
-    length: int = 1
-    about: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     files: Mapping[str, tuple[Location, ...]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    length: int = 1
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def has(self, recording: str) -> bool:
         """Tell whether the set has a file for a recording."""
@@ -174,7 +176,7 @@ class FeatureSet:
 
 
 def open_set(
-    corpus: Location, name: str, *, step_ms: int = 500, folder: Folder = "feature_segments"
+    corpus: Location, name: str, *, step_ms: int = 500, folder: Folder = FOLDER
 ) -> FeatureSet:
     """Open a feature set of a corpus; its folder is listed once, and one header is read.
 
@@ -205,16 +207,16 @@ def open_set(
     if not isinstance(length, int) or length < 1:
         raise FeatureError(
             f"'{root / ABOUT}' does not say how long the sequences are. Expected "
-            '{"length": 30} for sequences of 30 segments; write it there.'
+            '{"length": 40} for sequences of 40 segments; write it there.'
         )
     return FeatureSet(
         name,
         _columns([file for each in sorted(files) for file in files[each]]),
         root,
         step_ms,
+        {key: tuple(each) for key, each in files.items()},
         length,
         about,
-        {key: tuple(each) for key, each in files.items()},
     )
 
 
@@ -240,7 +242,7 @@ def open_any(corpus: Location, name: str, *, step_ms: int = 500) -> FeatureSet:
     return open_set(corpus, name, step_ms=step_ms)
 
 
-def list_sets(corpus: Location, folder: Folder = "feature_segments") -> list[str]:
+def list_sets(corpus: Location, folder: Folder = FOLDER) -> list[str]:
     """List the names of the feature sets of a corpus: folders that hold a CSV or Parquet file."""
     place = corpus / folder
     if not place.is_folder():
@@ -286,7 +288,7 @@ def _columns(files: list[Location]) -> tuple[str, ...]:
     errors = []
     for file in files:
         try:
-            return read_names(file)
+            return read_columns(file)
         except FeatureError as error:
             errors.append(error)
     raise errors[0]
