@@ -23,7 +23,15 @@ from pipelines.runtime.shared_storage import require_shared
 from valence.audio.decoding import AudioReading, checksum, on_disk
 from valence.config import Config
 from valence.corpus.muse import Corpus, Recording
-from valence.errors import CorpusError, FeatureError, OutputError, StaleError, first_line
+from valence.errors import (
+    CorpusError,
+    FeatureError,
+    OutputError,
+    StaleError,
+    UsageError,
+    ValenceError,
+    first_line,
+)
 from valence.formatting import plural, some
 from valence.provenance import difference, fingerprint
 from valence.segments.feature_sets.egemaps import (
@@ -120,7 +128,7 @@ def plan_features(
     Raises
     ------
     UsageError
-        If openSMILE is not installed.
+        If openSMILE is not installed, or the name cannot be that of a folder.
     FeatureError
         If another program made a set of this name, which is never replaced.
     StaleError
@@ -137,7 +145,14 @@ def plan_features(
         "stride": sequence.stride if per == "sequence" else 1,
         "format": _FORMAT,
     }
-    root = corpus.root / _FOLDERS[per] / (name or set_name(per, config))
+    name = set_name(per, config) if name is None else name
+    if not name or name.startswith(".") or "/" in name or name == "mel":
+        raise UsageError(
+            f"'--name {name}' was given. Expected a name for a folder, without '/' and with no "
+            "point at its beginning, and other than 'mel', which is the model's own input; choose "
+            "such a name."
+        )
+    root = corpus.root / _FOLDERS[per] / name
     there = _about(root)
     if there is None and any(file.suffix in SUFFIXES for file in root.entries()):
         raise FeatureError(
@@ -279,6 +294,9 @@ def _outcome(done: ray.ObjectRef, recording: Recording) -> FeaturesOutcome:
     try:
         outcome: FeaturesOutcome = ray.get(done)
     except RayTaskError as error:
+        if isinstance(error.cause, ValenceError):
+            # A node lacks openSMILE: that concerns every recording.
+            raise error.cause from error
         if isinstance(error.cause, OSError):
             raise OutputError(
                 f"The features of '{recording.id}' could not be written: {first_line(error.cause)}."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Selector, tell_of_absence
 from valence.config import Config
-from valence.errors import MissingStageError
+from valence.errors import CorpusError, MissingStageError
 from valence.run import Run
 from valence.segments.feature_sets import FeatureSet, open_any
 from valence.segments.store import SegmentStore
@@ -27,6 +27,8 @@ def open_own_set(run: Run, name: str, config: Config) -> FeatureSet:
     ------
     MissingStageError
         If the run does not say where its corpus is.
+    CorpusError
+        If the corpus is no longer there.
     UsageError, FeatureError
         As `open_any`.
     """
@@ -37,7 +39,13 @@ def open_own_set(run: Run, name: str, config: Config) -> FeatureSet:
             "Expected the folder of a whole run, whose corpus holds the feature set; copy "
             "config.toml there too."
         )
-    return open_any(Location.parse(corpus), name, step_ms=config.preprocess.segment_ms)
+    root = Location.parse(corpus)
+    if not root.is_folder():
+        raise CorpusError(
+            f"'{root}', the corpus that '{run.root}' was made of, is no longer there. Expected it "
+            "with the feature set; bring it back, or put a link to its new place there."
+        )
+    return open_any(root, name, step_ms=config.preprocess.segment_ms)
 
 
 def rows_of_set(

@@ -12,7 +12,7 @@ import soundfile
 from tests.helpers.consoles import RecordedConsole
 from valence.config import Config
 from valence.corpus.muse import Corpus, read_corpus
-from valence.errors import FeatureError, StaleError
+from valence.errors import FeatureError, StaleError, UsageError
 from valence.segments.feature_sets import open_any
 from valence.segments.feature_sets.egemaps import SR
 from valence.storage.location import Location
@@ -88,6 +88,9 @@ def test_other_settings_and_other_makers_are_refused(
     (folder / "1.csv").write_text("timestamp,f\n0,1\n")
     with pytest.raises(FeatureError, match=r"another program made.*--name"):
         plan_features(corpus(), config, per="segment", name=None, overwrite=True)
+    for name in ("", "a/b", ".hidden", "mel"):
+        with pytest.raises(UsageError, match="a name for a folder"):
+            plan_features(corpus(), config, per="segment", name=name, overwrite=False)
     plan = plan_features(corpus(), config, per="segment", name="own", overwrite=False)
     assert plan.root.name == "own"
     plan.root.local.mkdir()

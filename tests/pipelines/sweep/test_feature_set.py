@@ -12,11 +12,11 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.sweep.stage import plan_sweep
+from pipelines.sweep.plan import plan_sweep
 from tests.helpers.consoles import RecordedConsole
 from tests.helpers.sweeping import run_sweep, sweep_config
 from valence.config import Config
-from valence.errors import FeatureError, MissingStageError, StaleError, UsageError
+from valence.errors import CorpusError, FeatureError, MissingStageError, StaleError, UsageError
 from valence.run import Run
 from valence.sweep.features import Features, write_features
 from valence.sweep.kept.serialization import load_regressor
@@ -82,6 +82,9 @@ def test_what_is_not_there_is_refused_before_anything_is_made(
     with pytest.raises(FeatureError, match=r"sequences of 5 segments.*have 3"):
         plan_sweep(run[0], _config(), overwrite=False, features="long")
     assert not run[0].set_sweeps()
+    (tmp_path / "corpus").rename(tmp_path / "moved")
+    with pytest.raises(CorpusError, match="is no longer there"):
+        plan_sweep(run[0], _config(), overwrite=False, features="own")
     run[0].config_file.delete()
     with pytest.raises(MissingStageError, match="does not say which corpus"):
         plan_sweep(run[0], _config(), overwrite=False, features="own")

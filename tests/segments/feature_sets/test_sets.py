@@ -63,6 +63,12 @@ def test_a_second_more_or_less_is_no_remark(
 def test_a_set_that_is_not_there_names_the_nearest(corpus: Location) -> None:
     with pytest.raises(UsageError, match=r"Did you mean 'egemaps'.* It has egemaps, vggish"):
         open_set(corpus, "eGeMAPS")
+    with pytest.raises(
+        UsageError, match=r"The folder feature_segments/empty is there and holds no"
+    ):
+        open_set(corpus, "empty")
+    with pytest.raises(UsageError, match=r"has no feature set '\.\./egemaps'"):
+        open_set(corpus, "../egemaps")
     with pytest.raises(UsageError, match="has no folder feature_segments with sets"):
         open_set(corpus / "raw_data", "egemaps")
 

@@ -192,6 +192,8 @@ def open_set(
         near = _nearest(name, known)
         hint = "" if near is None else f" Did you mean '{printable(near)}'?"
         there = f"It has {', '.join(known)}." if known else f"It has no folder {folder} with sets."
+        if name and (corpus / folder / name).is_folder():
+            there = f"The folder {folder}/{name} is there and holds no CSV or Parquet file."
         raise UsageError(
             f"'{corpus}' has no feature set '{name}'.{hint} {there} Expected files "
             f"{folder}/{name}/<Id>.csv with the columns timestamp and the features; give the name "
