@@ -44,7 +44,7 @@ _ARROWS: dict[str, set[str]] = {
     },
 }
 # Commands that lie in `pipelines/` itself, each a stage of its own.
-_SINGLE_STAGES = {"extract", "predict"}
+_SINGLE_STAGES = {"extract", "features", "predict"}
 _MOST_FILES = 9
 _WITHOUT_TORCH = {
     "audio.augmentation",
@@ -60,6 +60,7 @@ _WITHOUT_TORCH = {
     "corpus.synthetic_voice",
     "metrics",
     "run",
+    "segments.feature_sets",
     "segments.inspection",
     "segments.store",
     "storage.location",

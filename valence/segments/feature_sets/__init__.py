@@ -1,5 +1,5 @@
-"""Sets of features that were made elsewhere: a row for each segment of each recording."""
+"""Read sets of features that other programs made, and make eGeMAPS."""
 
-from valence.segments.feature_sets.sets import FeatureSet, list_sets, open_set
+from valence.segments.feature_sets.sets import FeatureSet, list_sets, open_any, open_set
 
-__all__ = ["FeatureSet", "list_sets", "open_set"]
+__all__ = ["FeatureSet", "list_sets", "open_any", "open_set"]
