@@ -28,7 +28,7 @@ from valence.storage.location import Location
 from valence.training.checkpoint import require_size, state_bytes
 
 _COLUMNS = ("loudness", "pitch", "jitter", "alpha", "slope")
-_FEATURES = FeatureInput("egemaps", _COLUMNS, "a" * 64)
+_FEATURES = FeatureInput("egemaps", _COLUMNS, "a" * 64, "CC BY-NC 4.0")
 _STANDARDIZER = Standardizer(
     "column",
     np.array([0.5, 100, 0, -3, 7], np.float32),
@@ -151,6 +151,7 @@ def _forge(folder: Location, change: Callable[[dict[str, Any]], object]) -> None
         (lambda c: c["features"].update(columns=["a"] * 5), "names a column twice"),
         (lambda c: c["features"].update(columns="abcde"), "no list of names"),
         (lambda c: c["features"].update(columns=[1] * 5), "is no text"),
+        (lambda c: c["features"].update(licence=3), "is no text"),
         (lambda c: c["standardizer"].update(scope="global"), "5 means for 5 columns"),
         (lambda c: c["config"]["model"].pop("input"), "5 means for 128 mel bands"),
         (lambda c: c["config"]["model"].update(input="a/x"), "is a path"),
@@ -182,6 +183,7 @@ def test_the_card_says_what_the_model_takes(folder: Location) -> None:
     assert "(y, sr=sr, features=x)" in card
     assert "loudness itself is not seen" not in card
     assert "CNN-BiLSTM" not in card
+    assert "- Licence of the features `egemaps`: CC BY-NC 4.0.\n" in card
 
 
 def test_onnx_runtime_computes_what_torch_computes(folder: Location, tmp_path: Path) -> None:

@@ -33,15 +33,19 @@ class FeatureInput:
         Names of the features, in the order of the model's inputs.
     digest
         Fingerprint of the name, the columns and the files that the model was made with.
+    licence
+        The bond of the features in words, or None if none is known.
     """
 
     set: str
     columns: tuple[str, ...]
     digest: str
+    licence: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON that `from_json` reads back."""
-        return {"set": self.set, "columns": list(self.columns), "digest": self.digest}
+        known = {"set": self.set, "columns": list(self.columns), "digest": self.digest}
+        return known if self.licence is None else {**known, "licence": self.licence}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FeatureInput:
@@ -55,12 +59,13 @@ class FeatureInput:
         columns = content["columns"]
         if not isinstance(columns, list) or not columns:
             raise TypeError("its columns are no list of names")
-        texts = [content["set"], content["digest"], *columns]
+        licence = content.get("licence")
+        texts = [content["set"], content["digest"], *columns, licence or "none"]
         if not all(isinstance(text, str) and text for text in texts):
-            raise TypeError("its set, its digest or the name of a column is no text")
+            raise TypeError("its set, digest or licence or the name of a column is no text")
         if len(set(columns)) != len(columns):
             raise ValueError("it names a column twice")
-        return cls(content["set"], tuple(columns), content["digest"])
+        return cls(content["set"], tuple(columns), content["digest"], licence)
 
 
 class ValenceModel(nn.Module):

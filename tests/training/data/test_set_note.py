@@ -136,6 +136,14 @@ def test_a_column_without_a_value_to_train_on_is_refused_by_name(corpus: Locatio
         _note(corpus)
 
 
+def test_the_licence_of_the_features_is_noted_and_remarked(corpus: Location) -> None:
+    assert _note(corpus).licence is None
+    (_set(corpus).root / "set.json").write_json({"licence": "CC BY-NC 4.0"})
+    note = _note(corpus)
+    assert note.licence == note.features.licence == "CC BY-NC 4.0"
+    assert "licence of the features 'toy': CC BY-NC 4.0" in note.remarks
+
+
 def test_the_form_of_the_note(corpus: Location, tmp_path: Path) -> None:
     folder = Location.parse(tmp_path / "train")
     _note(corpus).write(folder)

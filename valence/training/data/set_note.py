@@ -19,6 +19,7 @@ from valence.formatting import plural, some
 from valence.model.network import FeatureInput
 from valence.provenance import fingerprint
 from valence.segments.feature_sets import FeatureSet
+from valence.segments.feature_sets.licence import licence_of
 from valence.storage.kept_file import KeptFile
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of
@@ -47,6 +48,8 @@ class SetNote:
         Standardisation fitted on the training recordings.
     remarks
         Facts about the set that a reader must know, such as missing values.
+    licence
+        The bond of the features in words, or None if none is known.
     """
 
     set: str
@@ -55,12 +58,13 @@ class SetNote:
     segments: str
     standardizer: Standardizer
     remarks: tuple[str, ...] = ()
+    licence: str | None = None
 
     @property
     def features(self) -> FeatureInput:
         """Return the set as a model's file states it."""
         made_of = {"set": self.set, "columns": list(self.columns), "files": dict(self.files)}
-        return FeatureInput(self.set, self.columns, fingerprint(made_of))
+        return FeatureInput(self.set, self.columns, fingerprint(made_of), self.licence)
 
     def is_of(self, source: FeatureSet, files: Mapping[str, str], segments: str) -> bool:
         """Tell whether this is the note of these files and segments."""
@@ -80,6 +84,7 @@ class SetNote:
             "segments": self.segments,
             "standardizer": self.standardizer.to_json(),
             "remarks": list(self.remarks),
+            "licence": self.licence,
         }
         (folder / NOTE_FILE).write_json({**content, "digest": fingerprint(content)})
 
@@ -111,6 +116,7 @@ class SetNote:
                 content["segments"],
                 Standardizer.from_json(content["standardizer"]),
                 tuple(content["remarks"]),
+                content["licence"],
             )
         except (KeyError, TypeError, ModelError) as error:
             raise kept.damaged(str(error)) from error
@@ -222,6 +228,9 @@ def survey(
         if splits[name] == "train":
             moments = moments.merge(ColumnMoments.of(values))
     _refuse_unknown_columns(source, moments)
+    licence = licence_of(source.columns, source.about)
+    if licence is not None:
+        remarks.insert(0, f"licence of the features '{source.name}': {licence}")
     return SetNote(
         source.name,
         source.columns,
@@ -229,6 +238,7 @@ def survey(
         segments,
         moments.standardizer(),
         (*_remarks(source, moments, rows, cells, affected), *remarks),
+        licence,
     )
 
 
