@@ -332,14 +332,56 @@ def extract(run: RunPath, options: StageOptions) -> None:
 
 @app.command()
 @takes_stage_options
-def sweep(run: RunPath, options: StageOptions) -> None:
+def sweep(
+    run: RunPath,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="SET",
+            help="Sweep a feature set of the corpus in place of the deep features.",
+        ),
+    ] = None,
+    *,
+    options: StageOptions,
+) -> None:
     """Evaluate the combinations of scaler, reducer and regressor on the deep features."""
     target = Run.at(run)
     resolved = _resolve_existing(target, "sweep", options)
     with ray_session(options.address):
         from pipelines.sweep.stage import sweep as stage
 
-        stage(target, resolved, overwrite=options.overwrite, console=Console())
+        overwrite, console = options.overwrite, Console()
+        stage(target, resolved, overwrite=overwrite, console=console, features=features)
+
+
+@app.command()
+@takes_stage_options
+def features(
+    corpus: CorpusPath,
+    per: Annotated[
+        Literal["segment", "sequence"],
+        typer.Option("--per", help="A row for each segment, or for each sequence."),
+    ] = "segment",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="SET", help="Name of the set; default: egemaps."),
+    ] = None,
+    *,
+    options: StageOptions,
+) -> None:
+    """Compute eGeMAPSv02 of a corpus with openSMILE, which may not be used commercially."""
+    from valence.corpus.muse import read_corpus
+    from valence.segments.feature_sets.egemaps import require_opensmile
+
+    resolved = _resolve(None, options)
+    require_opensmile()
+    found = read_corpus(Location.parse(corpus), resolved.corpus.subjects)
+    with ray_session(options.address):
+        from pipelines.features import features as stage
+
+        overwrite, console = options.overwrite, Console()
+        stage(found, resolved, per=per, name=name, overwrite=overwrite, console=console)
 
 
 @app.command()
@@ -412,6 +454,14 @@ def predict(
             help="Scale of the annotations, e.g. 1 7; default: that of the model's own labels.",
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="FOLDER",
+            help="Features of the recordings, for a model that takes a set of features.",
+        ),
+    ] = None,
     regressor: Annotated[
         Literal["best"] | None,
         typer.Option(
@@ -431,6 +481,7 @@ def predict(
         Location.parse(out),
         labels=None if labels is None else Location.parse(labels),
         labels_range=labels_range,
+        features=None if features is None else Location.parse(features),
         regressor=regressor,
         address=address,
         overwrite=overwrite,
@@ -520,6 +571,10 @@ def _all_stages(
     _load_torch()
     # A mistake in the last stage's configuration is found before hours of work, not after them.
     combinations(config.sweep)
+    if config.model.feature_set is not None:
+        from valence.segments.feature_sets import open_set
+
+        open_set(corpus, config.model.feature_set, step_ms=config.preprocess.segment_ms)
     with ray_session(options.address):
         from pipelines.extract import extract
         from pipelines.preprocess.stage import preprocess

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -33,7 +33,7 @@ from pipelines.runtime.nodes import (
     tell_of_absence,
 )
 from valence.chain import refuse_other_settings, require_chain
-from valence.config import Config
+from valence.config import Config, Target
 from valence.errors import DamagedError, ModelError
 from valence.formatting import some
 from valence.model.acceleration import precision_on
@@ -42,14 +42,18 @@ from valence.model.network import ValenceModel
 from valence.model.serialization import load_model, load_own_model, read_description
 from valence.provenance import fingerprint
 from valence.run import Run
-from valence.segments.sequences import window_targets, windows
-from valence.segments.store import Segments, SegmentStore
+from valence.segments.sequences import Span, window_targets, windows
 from valence.stage import Opening, Stage
 from valence.storage.filenames import printable
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of
 from valence.sweep.features import Features, made_of, write_features
+from valence.training.data.inputs import Inputs, SegmentInputs, inputs_of_trained, load_inputs
 from valence.training.data.prefetch import ahead
+
+Array = NDArray[np.float32]
+
+_LABELS: tuple[Target, ...] = ("valence", "arousal")
 
 # More processes with fewer CPUs each would lose more time to loading torch than they gain.
 _CPUS_PER_TASK = 4
@@ -67,6 +71,8 @@ class ExtractionPlan:
         Run and configuration of the extraction.
     opening
         State of the folder of features.
+    inputs
+        Inputs of the run's segments.
     rows
         `Id`, `subject` and `split` of each recording.
     sequences
@@ -76,6 +82,7 @@ class ExtractionPlan:
     run: Run
     config: Config
     opening: Opening
+    inputs: SegmentInputs
     rows: tuple[dict[str, Any], ...]
     sequences: int
 
@@ -97,8 +104,8 @@ def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionP
     MissingStageError
         If the segments or the model are not there.
     StaleError
-        If the training used other segments or settings, or if features of another model or
-        configuration exist and `overwrite` is False.
+        If the training used other segments, settings or files of a set of features, or if features
+        of another model or configuration exist and `overwrite` is False.
     ModelError
         If the model is damaged, or is not the one that the training wrote.
     """
@@ -106,8 +113,15 @@ def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionP
     segments, trained = (records[name]["summary"]["digest"] for name in ("segments", "train"))
     _require_own_training(run, records["train"]["made_of"], config)
     # The weights are loaded too, so that this process reports a fault and not a worker.
-    load_own_model(run)
-    frame = SegmentStore(run.folder("segments")).recordings()
+    _, description = load_own_model(run)
+    refuse_other_settings(
+        run.stage("train"),
+        {"model": {"input": description.config.model.input}},
+        {"model": {"input": config.model.input}},
+        asks="extraction",
+    )
+    inputs = inputs_of_trained(run, config)
+    frame = inputs.store.recordings()
     frame = frame[frame["status"] == "ok"]
     rows = tuple(
         {"Id": row.Id, "subject": row.subject, "split": row.split}
@@ -116,12 +130,15 @@ def plan_extraction(run: Run, config: Config, *, overwrite: bool) -> ExtractionP
     sequence = config.sequence.model_dump(mode="json")
     # Only training uses the phase.
     made_of = {"model": trained, "segments": segments, "sequence": {**sequence, "phase": "fixed"}}
+    if inputs.features is not None:
+        made_of["input"] = inputs.features.digest
     stage = run.stage("features")
     length, stride = config.sequence.length, config.sequence.stride
     return ExtractionPlan(
         run,
         config,
         stage.opened(made_of, overwrite=overwrite, lost=lambda _: _lost(stage, rows)),
+        inputs,
         rows,
         sum(len(windows(length, stride, segments=int(held))) for held in frame["segments"]),
     )
@@ -179,7 +196,7 @@ def _execute(plan: ExtractionPlan, console: Console) -> dict[str, Any]:
     todo = [row for row in plan.rows if _file_name(row) not in outputs]
     bad: dict[str, int] = {}
     with console.bar("extract", total=len(todo)) as bar:
-        for done in _outcomes(todo, plan.run, plan.config, console):
+        for done in _outcomes(todo, plan, console):
             if done["failure"]:
                 raise DamagedError(done["failure"])
             bar.advance(1, f"{done['sequences']} sequences of {printable(done['Id'])}")
@@ -273,11 +290,12 @@ def _kept(
 
 
 def _outcomes(
-    todo: list[dict[str, Any]], run: Run, config: Config, console: Console
+    todo: list[dict[str, Any]], plan: ExtractionPlan, console: Console
 ) -> Iterator[dict[str, Any]]:
     """Extract the recordings of `todo`, and yield each result once its file is written."""
     if not todo:
         return
+    config = plan.config
     gpus = gpus_of(living_nodes())
     use_gpu = config.train.gpus != "never" and gpus >= 1
     selector: Selector = {}
@@ -297,8 +315,9 @@ def _outcomes(
     dataset = dataset.map_batches(
         function,
         fn_kwargs={
-            "run": run,
+            "run": plan.run,
             "config": config,
+            "inputs": plan.inputs,
             "threads": int(each),
             "device": "cuda" if use_gpu else "cpu",
         },
@@ -342,15 +361,21 @@ class _Extracted:
 
 
 def extract_recordings(
-    rows: dict[str, NDArray[Any]], *, run: Run, config: Config, threads: int, device: str
+    rows: dict[str, NDArray[Any]],
+    *,
+    run: Run,
+    config: Config,
+    inputs: SegmentInputs,
+    threads: int,
+    device: str,
 ) -> dict[str, NDArray[Any]]:
-    """Read the segments of recordings (`Id`, `subject`, `split`) and write files of features.
+    """Read the inputs of recordings (`Id`, `subject`, `split`) and write files of features.
 
     Damaged segments come back as a `failure`: if raised, Ray would add its traceback to the words.
     """
     failure = ""
     try:
-        extracted = _extract(rows, run, config, threads, device)
+        extracted = _extract(rows, run, config, inputs, threads, device)
     except DamagedError as error:
         extracted, failure = [_Extracted() for _ in rows["Id"]], str(error)
     return {
@@ -363,21 +388,29 @@ def extract_recordings(
 
 
 def _extract(
-    rows: dict[str, NDArray[Any]], run: Run, config: Config, threads: int, device: str
+    rows: dict[str, NDArray[Any]],
+    run: Run,
+    config: Config,
+    inputs: SegmentInputs,
+    threads: int,
+    device: str,
 ) -> list[_Extracted]:
     record = run.stage("features").record()
     assert record is not None, "the stage has begun"
     torch.set_num_threads(min(threads, len(os.sched_getaffinity(0))))
     model = _model(run.model, read_description(run.model).sha256, device)
     length, stride = config.sequence.length, config.sequence.stride
-    store = SegmentStore(run.folder("segments"))
-    read: list[tuple[Segments, NDArray[np.int64]]] = []
+    read: list[tuple[Array, NDArray[np.int64]]] = []
+
+    def load(name: str) -> tuple[Array, Inputs]:
+        labels = inputs.store.labels(name, _LABELS)
+        return labels, load_inputs(inputs, [Span(name, 0, 0, len(labels))])
 
     def sequences() -> Iterator[Sequences]:
-        for held in ahead((store.read(name) for name in rows["Id"].tolist()), most=1):
-            starts = windows(length, stride, segments=len(held))
-            read.append((replace(held, mel=held.mel[:0]), starts))
-            yield Sequences(held.mel, starts)
+        for labels, held in ahead(map(load, rows["Id"].tolist()), most=1):
+            starts = windows(length, stride, segments=len(labels))
+            read.append((labels, starts))
+            yield Sequences(held, starts)
 
     precision = precision_on(torch.device(device), config.train.precision)
     found = outputs_of(model, sequences(), length, precision=precision)
@@ -401,18 +434,20 @@ def _extract(
 
 def _features(
     row: dict[str, str],
-    held: Segments,
+    known: Array,
     starts: NDArray[np.int64],
     outputs: SequenceOutputs,
     config: Config,
-) -> tuple[Features, dict[str, NDArray[np.float32]]]:
-    """Build the rows of a recording with the labels in `held`; also return the labels by target."""
+) -> tuple[Features, dict[str, Array]]:
+    """Build the rows of a recording; also return the labels by target.
+
+    `known` has the labels of its segments, `[segments, 2]`: valence and arousal.
+    """
     sequence, targets = config.sequence, config.model.targets
-    known = np.stack([held.valence, held.arousal], axis=1)
     # Average each label by itself: a window without arousal may still have valence.
-    labels = {
+    labels: dict[str, Array] = {
         name: window_targets(known[:, [k]], starts, sequence.length, sequence.target)[:, 0]
-        for k, name in enumerate(("valence", "arousal"))
+        for k, name in enumerate(_LABELS)
     }
     n = len(starts)
     features = Features(

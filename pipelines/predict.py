@@ -11,7 +11,7 @@ import pickle
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -24,6 +24,7 @@ from valence.config import ClusterConfig
 from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
 from valence.formatting import plural, some
 from valence.model.serialization import model_folder
+from valence.prediction.features import find_features
 from valence.prediction.files import WEIGHTING, PredictionOutcome, listed_row, predict_task
 from valence.prediction.inputs import PredictionTask, find_audio, make_tasks
 from valence.prediction.listing import Listing
@@ -45,6 +46,7 @@ def predict(
     *,
     labels: Location | None = None,
     labels_range: tuple[float, float] | None = None,
+    features: Location | None = None,
     regressor: Literal["best"] | None = None,
     address: str | None = None,
     overwrite: bool = False,
@@ -70,6 +72,9 @@ def predict(
     labels_range
         Lowest and highest value of the annotations' scale; None for the scale of the model's own
         labels.
+    features
+        Folder with the features of each recording, `<stem>.csv` or `.parquet`, or a corpus with
+        them, for a model that takes a set of features.
     regressor
         `"best"`: predict with the sweep's best regressor instead of the deep model.
     address
@@ -87,7 +92,8 @@ def predict(
     Raises
     ------
     UsageError
-        If an argument matches no file.
+        If an argument matches no file; or if the model takes a set of features and none are given,
+        or it takes none and some are.
     ModelError
         If the model or the regressor is missing or damaged.
     CorpusError
@@ -100,14 +106,14 @@ def predict(
     ClusterError
         If the cluster cannot be reached.
     """
-    plan = PredictionPlan(
-        tuple(make_tasks(find_audio(audio), labels, scale=labels_range)),
-        model,
-        regressor,
-        out,
-        overwrite,
-    )
+    tasks = make_tasks(find_audio(audio), labels, scale=labels_range)
     predictor = Predictor.load(model, regressor=regressor)
+    predictor.require_input(given=features is not None)
+    taken, step_ms = predictor.description.features, predictor.config.preprocess.segment_ms
+    if features is not None and taken is not None:
+        source = find_features(features, taken, step_ms=step_ms)
+        tasks = [replace(task, features=source) for task in tasks]
+    plan = PredictionPlan(tuple(tasks), model, regressor, out, overwrite)
     for line in predictor.quality.lines:
         console.say(f"model: {line}")
     finished = _Finished(plan, predictor)

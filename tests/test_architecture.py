@@ -30,6 +30,7 @@ _ARROWS: dict[str, set[str]] = {
     "valence/sweep": {"valence/segments"},
     "valence/prediction": {
         *("valence/model", "valence/sweep", "valence/figures", "valence/corpus", "valence/audio"),
+        "valence/segments",
     },
     "valence/report": {
         *("valence/corpus", "valence/audio", "valence/segments", "valence/model"),
@@ -45,7 +46,7 @@ _ARROWS: dict[str, set[str]] = {
     },
 }
 # Commands that lie in `pipelines/` itself, each a stage of its own.
-_SINGLE_STAGES = {"extract", "predict"}
+_SINGLE_STAGES = {"extract", "features", "predict"}
 _MOST_FILES = 9
 _WITHOUT_TORCH = {
     "audio.augmentation",
@@ -64,6 +65,7 @@ _WITHOUT_TORCH = {
     "importing.recognition",
     "metrics",
     "run",
+    "segments.feature_sets",
     "segments.inspection",
     "segments.store",
     "storage.location",

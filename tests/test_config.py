@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from valence.config import _PRESETS, Config, Preset
 from valence.errors import ConfigError
-from valence.provenance import versions
+from valence.provenance import fingerprint, versions
 from valence.storage.location import Location
+
+# Of a training with the defaults, as the version before `model.input` computed it.
+_FINGERPRINT = "c5900148acaa631466a358b089bd9a2aa3c0a19648f0f3c6468528092ceadfa5"
 
 
 def _resolve(*assignments: str, file: Path | None = None, base: Config | None = None) -> Config:
@@ -269,3 +272,52 @@ def test_a_training_is_known_by_the_names_that_its_state_was_written_with() -> N
     stated = made_of_training(config, "of segments")["train"]
     assert stated["windows_per_run"] == 8
     assert "windows_per_group" not in stated
+
+
+def test_mel_leaves_no_trace_of_the_input() -> None:
+    from pipelines.train.resume import made_of_training
+
+    # Fingerprints, models and runs from before the key stay valid, to the byte.
+    for config in (Config(), Config.preset("paper"), _resolve("model.input=mel")):
+        assert config.model.feature_set is None
+        assert "input" not in config.model_dump(mode="json")["model"]
+        assert "input" not in config.to_toml()
+        assert "features" not in made_of_training(config, "of segments")
+    assert fingerprint(made_of_training(Config(), "of segments")) == _FINGERPRINT
+
+
+def test_a_set_of_features_is_the_input(tmp_path: Path) -> None:
+    from pipelines.train.resume import made_of_training
+
+    config = _resolve("model.input=egemaps")
+    assert config.model.feature_set == "egemaps"
+    file = tmp_path / "config.toml"
+    file.write_text(config.to_toml())
+    assert Config.read(Location.parse(file)) == config
+    assert made_of_training(config, "of segments")["model"]["input"] == "egemaps"
+    # There is no CNN whose blocks could halve the mel to nothing.
+    small = ["mel.n_mels=4", "model.channels=[1, 1, 1]"]
+    assert _resolve("model.input=egemaps", *small).mel.n_mels == 4
+    with pytest.raises(ConfigError, match="halve the mel"):
+        _resolve(*small)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("model.input=Mel", "neither 'mel' nor the name of a set"),
+        ("model.input=feature_segments/egemaps", "is a path"),
+        ("model.input=..", "not the name of a folder"),
+        ('model.input=" egemaps"', "not the name of a folder"),
+        ('model.input=""', "at least 1 character"),
+        ("model.input=3", "valid string"),
+    ],
+)
+def test_what_names_no_set_is_refused(assignment: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        _resolve(assignment)
+
+
+def test_a_scope_of_mel_is_refused_beside_a_set() -> None:
+    with pytest.raises(ConfigError, match="'mel_band' speaks of mel, and"):
+        _resolve("model.input=egemaps", "standardize.scope=mel_band")

@@ -31,6 +31,9 @@ Range = tuple[float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Channels = Annotated[int, Field(ge=1, le=1024)]
 
+# The value of `model.input` that stands for the stored mel. Every other value names a set.
+MEL = "mel"
+
 # Sections that are written only if they differ from the default.
 OPTIONAL_SECTIONS = ("corpus", "labels", "fuse")
 # Tables that the config.toml of a run holds in addition to the configuration.
@@ -208,19 +211,51 @@ class SequenceConfig(Section):
 
 
 class ModelConfig(Section):
-    """The CNN-BiLSTM-attention model."""
+    """The CNN-BiLSTM-attention model, or its BiLSTM and attention over a set of features."""
 
+    input: str = Field(
+        MEL,
+        min_length=1,
+        max_length=200,
+        description="what the model takes: mel, or the name of a folder in feature_segments",
+    )
     channels: tuple[Channels, ...] = Field((8, 16, 32), min_length=1, max_length=8)
     lstm_hidden: int = Field(128, ge=1, le=4096)
     lstm_layers: int = Field(2, ge=1, le=16)
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: tuple[Target, ...] = Field(("valence",), min_length=1)
 
+    @field_validator("input")
+    @classmethod
+    def _input_is_a_folder_name(cls, name: str) -> str:
+        if name != MEL and name.strip().lower() == MEL:
+            raise ValueError(f"input = {name!r} is neither '{MEL}' nor the name of a set")
+        if name != name.strip() or name.startswith(".") or not name.isprintable():
+            raise ValueError(f"input = {name!r} is not the name of a folder in feature_segments")
+        if any(mark in name for mark in "/\\"):
+            raise ValueError(
+                f"input = {name!r} is a path, and a set is named by its folder in feature_segments"
+            )
+        return name
+
     @model_validator(mode="after")
     def _targets_differ(self) -> ModelConfig:
         if len(set(self.targets)) != len(self.targets):
             raise ValueError(f"targets = {list(self.targets)} names one twice")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_mel(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Without the default, fingerprints and models from before this key stay valid.
+        values: dict[str, Any] = serialize(self)
+        if values.get("input") == MEL:
+            del values["input"]
+        return values
+
+    @property
+    def feature_set(self) -> str | None:
+        """Return the name of the set of features that the model takes; None if it takes mel."""
+        return None if self.input == MEL else self.input
 
 
 class TrainConfig(Section):
@@ -428,10 +463,20 @@ class Config(Sections):
                 f"covers {held} samples, and a segment has {self.preprocess.segment_samples}"
             )
         halvings = 2 ** len(self.model.channels)
-        if min(self.mel.n_mels, self.mel.n_frames) < halvings:
+        if self.model.feature_set is None and min(self.mel.n_mels, self.mel.n_frames) < halvings:
             raise ValueError(
                 f"{len(self.model.channels)} blocks of model.channels halve the mel "
                 f"[{self.mel.n_mels}, {self.mel.n_frames}] to nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scope_speaks_of_mel(self) -> Config:
+        name, scope = self.model.feature_set, self.standardize.scope
+        if name is not None and scope != "global":
+            raise ValueError(
+                f"standardize.scope = '{scope}' speaks of mel, and model.input = '{name}' is a set "
+                "of features, whose columns are each standardised alone; leave the scope 'global'"
             )
         return self
 
@@ -495,6 +540,7 @@ _PRESETS: dict[Preset, dict[str, Any]] = {
         "standardize": {"scope": "global"},
         "sequence": {"length": 40, "stride": 1, "phase": "fixed", "target": "mean"},
         "model": {
+            "input": MEL,
             "channels": [8, 16, 32],
             "lstm_hidden": 128,
             "lstm_layers": 2,

@@ -34,6 +34,10 @@ class AnnotationError(CorpusError):
     """A label file that cannot be joined to its recording."""
 
 
+class FeatureError(CorpusError):
+    """A file of a feature set that cannot be used, or that is missing."""
+
+
 class AudioError(CorpusError):
     """An audio file that cannot be decoded, or that holds no usable sound."""
 

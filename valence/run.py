@@ -9,7 +9,7 @@ from typing import Any, get_args
 from valence.config import Config, seal_text, sealed_tables
 from valence.errors import DamagedError, MissingStageError
 from valence.provenance import versions
-from valence.stage import Stage, StageName
+from valence.stage import SET_SWEEP, Stage, StageName
 from valence.storage.kept_file import MOST_BYTES, read_at_most, unreadable
 from valence.storage.location import Location
 
@@ -51,6 +51,18 @@ class Run:
     def stage(self, stage: StageName) -> Stage:
         """Return the stage called `stage`."""
         return Stage(stage, self.folder(stage))
+
+    def set_sweep(self, features: str) -> Stage:
+        """Return the stage of the sweep on the feature set called `features`."""
+        return Stage("sweep", self.root / f"{SET_SWEEP}{features}")
+
+    def set_sweeps(self) -> dict[str, Stage]:
+        """Find the sweeps on feature sets, finished or not, by the name of the set."""
+        return {
+            entry.name.removeprefix(SET_SWEEP): Stage("sweep", entry)
+            for entry in self.root.everything()
+            if entry.name.startswith(SET_SWEEP) and entry.is_folder()
+        }
 
     def config(self) -> Config:
         """Read the resolved configuration of the run.

@@ -39,6 +39,9 @@ FORMAT: dict[StageName, int] = {
     "report": 4,
 }
 
+SET_SWEEP = "sweep-"
+"""The folder of a sweep on a feature set begins with this, and ends with the name of the set."""
+
 # A manifest has 200 bytes for each file, so a record of a million recordings is still smaller.
 MOST_RECORD_BYTES = 2**28
 
@@ -156,6 +159,8 @@ class Stage:
             return f"{self.by} --overwrite" if overwrite else self.by
         root, verb = self._root, _COMMAND[self.name]
         words = [verb, root] if self.name != "segments" else [verb, _corpus(root), "--out", root]
+        if self.name == "sweep" and self.folder.name.startswith(SET_SWEEP):
+            words += ["--features", self.folder.name.removeprefix(SET_SWEEP)]
         return shlex.join(["valence", *words, *(["--overwrite"] if overwrite else [])])
 
     @property

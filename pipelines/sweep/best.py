@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from pipelines.sweep.work import SweepWork
 from valence.config import Config
 from valence.run import Run
+from valence.storage.location import Location
 from valence.sweep.fitting import assemble
 from valence.sweep.grid import Combination
 from valence.sweep.kept.outcomes import TrialOutcome
@@ -20,6 +21,7 @@ from valence.sweep.transforms import Division, training_target, transform, untra
 
 def keep_best(
     run: Run,
+    folder: Location,
     best: Combination,
     outcomes: Mapping[Combination, TrialOutcome],
     division: Division,
@@ -27,7 +29,7 @@ def keep_best(
     config: Config,
     work: SweepWork,
 ) -> float:
-    """Save the best combination with a description.
+    """Save the best combination with a description in `folder/best`.
 
     The combination is fitted on the training rows again, except for a regressor that its trial has
     kept. The result is the largest difference between its new predictions for validation rows and
@@ -50,7 +52,7 @@ def keep_best(
     difference = float(np.max(np.abs(again - outcomes[best].validation)))
     features = run.stage("features").require()
     save_regressor(
-        run.folder("sweep") / "best",
+        folder / "best",
         pipeline,
         columns=raw.training.shape[1],
         about={
@@ -67,6 +69,8 @@ def keep_best(
             "largest_difference_to_trial": difference,
             "model": features["made_of"].get("model"),
             "features": features["summary"]["digest"],
+            # The regressor of a feature set takes its functionals, in this order.
+            **({"feature_set": described} if (described := selection.get("feature_set")) else {}),
         },
     )
     return difference

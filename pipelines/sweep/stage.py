@@ -3,13 +3,15 @@
 The features travel once through the object store, and every combination is a trial. A trial keeps
 its predictions in `RUN/sweep/combinations/` as it ends, so that a killed sweep goes on from there;
 and its regressor where that took long to fit, so that the best is not fitted once more.
+
+`valence sweep RUN --features SET` does the same in `RUN/sweep-SET/`, with functionals of a feature
+set in the place of the deep features.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,24 +30,26 @@ from pipelines.runtime.nodes import (
 from pipelines.runtime.shared_storage import require_shared
 from pipelines.sweep.baseline import start_functionals
 from pipelines.sweep.best import keep_best
+from pipelines.sweep.feature_set import rows_of_set
 from pipelines.sweep.monitor import PROGRESS_SECONDS, in_words
+from pipelines.sweep.plan import SweepPlan, plan_sweep, shortcomings
 from pipelines.sweep.trials import run_trials
 from pipelines.sweep.work import INFORMATION, SweepWork, made_of_sweep, software, trial_bytes
-from valence.chain import refuse_other_settings, require_chain
 from valence.config import ClusterConfig, Config
-from valence.errors import DamagedError, ModelError, ValenceError
+from valence.errors import ValenceError
 from valence.formatting import plural
 from valence.provenance import fingerprint, versions
 from valence.run import Run
-from valence.stage import Opening
+from valence.segments.feature_sets import FeatureSet
 from valence.storage.location import Location
-from valence.sweep.features import read_features
+from valence.sweep.feature_sets import remarks_on
+from valence.sweep.features import concatenate
 from valence.sweep.fitting import expected_seconds, thin
 from valence.sweep.functionals import functionals_outcome
-from valence.sweep.grid import Combination, combinations
+from valence.sweep.grid import Combination
 from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
-from valence.sweep.kept.results import RESULTS_FILE, SELECTION_FILE, read_results, read_selection
-from valence.sweep.kept.serialization import REGRESSOR_FILES, require_regressor
+from valence.sweep.kept.results import RESULTS_FILE, SELECTION_FILE
+from valence.sweep.kept.serialization import REGRESSOR_FILES
 from valence.sweep.model_selection import check_rows, constant_outcome, rank, select, tabulate
 from valence.sweep.transforms import Division, divide, training_target, untransformed
 
@@ -53,97 +57,14 @@ from valence.sweep.transforms import Division, divide, training_target, untransf
 _ROUNDS = 2
 
 
-@dataclass(frozen=True)
-class SweepPlan:
-    """The work of a sweep, decided before anything is changed.
-
-    Attributes
-    ----------
-    run, config
-        What it works on.
-    opening
-        What stands in `RUN/sweep`.
-    is_of_other_version
-        Whether another version of this program made the results that stand there, of the same
-        features and settings.
-    grid
-        The combinations.
-    division
-        The rows of the features by split; None where there is nothing to do.
-    """
-
-    run: Run
-    config: Config
-    opening: Opening
-    is_of_other_version: bool
-    grid: tuple[Combination, ...]
-    division: Division | None
-
-    @property
-    def folder(self) -> Location:
-        """`RUN/sweep`."""
-        return self.opening.stage.folder
-
-
-def plan_sweep(run: Run, config: Config, *, overwrite: bool) -> SweepPlan:
-    """Look at what a sweep needs and at what stands there; nothing is changed.
-
-    Parameters
-    ----------
-    run
-        A run with features.
-    config
-        The sections `sweep`, `split` and `cluster` matter here.
-    overwrite
-        Whether results of another configuration or other features may be replaced, and whether
-        combinations that failed are tried again.
-
-    Raises
-    ------
-    ConfigError
-        If the combinations are not well defined.
-    MissingStageError
-        If there are no features.
-    SplitError
-        If the features' splits do not allow an honest score.
-    StaleError
-        If the features were made of other segments or of another model than stand in the run, or
-        other results stand there and `overwrite` is False.
-    DamagedError
-        If the features or the record of the results are damaged.
-    """
-    grid = tuple(combinations(config.sweep))
-    features = require_chain(run, "features")["features"]["summary"]["digest"]
-    _require_own_division(run, config)
-    overlap = config.split.allow_subject_overlap
-    made_of = {
-        "features": features,
-        "sweep": config.sweep.model_dump(mode="json"),
-        "allow_subject_overlap": overlap,
-    }
-    stage = run.stage("sweep")
-    # This version cannot read results of another, so it replaces them unasked.
-    older = not overwrite and stage.is_of_other_version(made_of)
-    opening = stage.opened(
-        made_of,
-        overwrite=overwrite or older,
-        wipe=False,
-        lost=lambda record: _lost(stage.folder, record),
-    )
-    division = None
-    # Features are read only where they are needed: a finished sweep may stand without them whole.
-    if not opening.is_whole or (overwrite and _shortcomings(opening.summary)):
-        division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
-        check_rows(division, config.sweep.select_on)
-    return SweepPlan(run, config, opening, older, grid, division)
-
-
-def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
+def sweep(
+    run: Run, config: Config, *, overwrite: bool, console: Console, features: str | None = None
+) -> dict[str, Any]:
     """Fit and rank all combinations, and keep the best.
 
     Parameters
     ----------
-    run, config, overwrite
+    run, config, overwrite, features
         As for `plan_sweep`.
     console
         Where progress is shown.
@@ -164,7 +85,7 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
         If every combination failed.
     """
     began = time.monotonic()
-    plan = plan_sweep(run, config, overwrite=overwrite)
+    plan = plan_sweep(run, config, overwrite=overwrite, features=features)
     division = plan.division
     if division is None:
         return _leave(plan, console)
@@ -173,6 +94,9 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     asked = "a combination asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, console=console)
     require_shared(plan.folder)
+    described = None
+    if plan.features is not None:
+        division, described = _divide_set(plan, plan.features, division, selector, console)
     store = _begin(plan)
     functionals = start_functionals(run, division, selector)
     work = _work(plan, division, store)
@@ -182,67 +106,67 @@ def sweep(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     table = tabulate(ranking, outcomes, division)
     (plan.folder / RESULTS_FILE).write_text(table.to_csv(index=False))
     selection = select(ranking, outcomes, division, config=config.sweep, baselines=baselines)
+    if described is not None:
+        selection["feature_set"] = described
+        remarks += remarks_on(described)
     remarks += _keep_best(plan, ranking[0], outcomes, division, selection, work, console)
     for remark in remarks:
-        console.say(f"sweep: {remark}")
+        console.say(f"{plan.title}: {remark}")
     selection["remarks"] = remarks
     (plan.folder / SELECTION_FILE).write_json(selection)
     store.clear(keep=set(work.made_of))
     return _finish(plan, ranking[0], selection, began, console)
 
 
-def _require_own_division(run: Run, config: Config) -> None:
-    """Refuse another rule than the run's on whether subjects may stand in two splits."""
-    if not run.config_file.exists():
-        # Only the features of a run were kept.
-        return
-    there, here = (
-        {"split": {"allow_subject_overlap": each.split.allow_subject_overlap}}
-        for each in (run.config(), config)
+def _divide_set(
+    plan: SweepPlan,
+    chosen: FeatureSet,
+    division: Division,
+    selector: Selector,
+    console: Console,
+) -> tuple[Division, dict[str, Any]]:
+    """Put functionals of the set in the place of the deep features; also returns what it says."""
+    require_shared(plan.folder, known=[next(iter(chosen.files.values()))[0]])
+    found = rows_of_set(
+        plan.run,
+        concatenate([division.training, division.validation, division.test]),
+        chosen,
+        length=plan.length,
+        selector=selector,
+        console=console,
     )
-    refuse_other_settings(run.stage("segments"), there, here, asks="sweep")
-
-
-def _lost(folder: Location, record: Mapping[str, Any]) -> list[str]:
-    """Say which output of a finished sweep is absent or damaged: one clause, or none."""
-    try:
-        read_results(folder, record)
-        read_selection(folder, record)
-        require_regressor(folder / "best", record)
-    except (DamagedError, ModelError) as error:
-        return [str(error).partition(". ")[0]]
-    return []
-
-
-def _shortcomings(summary: Mapping[str, Any]) -> list[str]:
-    """List what a finished sweep lacks and another try may give: `overwrite` asks for that."""
-    remarks = list(summary.get("remarks", ()))
-    return [f"{summary['failed']} failed", *remarks] if summary["failed"] else remarks
+    overlap = plan.config.split.allow_subject_overlap
+    division = divide(found.features, allow_subject_overlap=overlap)
+    check_rows(division, plan.config.sweep.select_on)
+    return division, dict(found.about)
 
 
 def _leave(plan: SweepPlan, console: Console) -> dict[str, Any]:
     """Accept the results that stand there; returns their summary."""
     _accept(plan)
     summary = plan.opening.summary
-    lacks = _shortcomings(summary)
+    lacks = shortcomings(summary)
     hint = f"; {'; '.join(lacks)}; --overwrite tries again" if lacks else ""
-    console.say(f"sweep: nothing to do{hint}")
+    console.say(f"{plan.title}: nothing to do{hint}")
     return summary
 
 
 def _accept(plan: SweepPlan) -> None:
     """Take the settings over into the run, which is resumed with them from here on."""
-    # Where only the features of a run were kept, there is no configuration to keep up to date.
-    if plan.run.config_file.exists():
+    # Where only the features of a run were kept, there is no configuration to keep up to date. A
+    # sweep of a feature set states its settings in its own record.
+    if plan.run.config_file.exists() and plan.features is None:
         plan.run.accept("sweep", plan.config)
 
 
 def _say_why_again(plan: SweepPlan, console: Console) -> None:
     """Tell a user who did not ask for it why results are made again."""
     for clause in plan.opening.lost:
-        console.say(f"sweep: {clause}. The results are made again")
+        console.say(f"{plan.title}: {clause}. The results are made again")
     if plan.is_of_other_version:
-        console.say("sweep: another version of this program made the results; they are made again")
+        console.say(
+            f"{plan.title}: another version of this program made the results; they are made again"
+        )
 
 
 def _begin(plan: SweepPlan) -> OutcomeStore:
@@ -264,7 +188,7 @@ def _begin(plan: SweepPlan) -> OutcomeStore:
 
 def _work(plan: SweepPlan, division: Division, store: OutcomeStore) -> SweepWork:
     """Put the rows into the object store, with all else that a trial needs."""
-    config, features = plan.config.sweep, plan.opening.made_of["features"]
+    config, features = plan.config.sweep, plan.input
     installed = versions()
     made_of = {str(each): made_of_sweep(each, config, features, installed) for each in plan.grid}
     made_of[INFORMATION] = fingerprint(
@@ -329,7 +253,9 @@ def _keep_best(
     with console.bar(f"sweep: refit of {best}", 1) as bar:
         began = time.monotonic()
         with every(PROGRESS_SECONDS, lambda: bar.advance(0, f"{time.monotonic() - began:.0f} s")):
-            difference = keep_best(plan.run, best, outcomes, division, selection, plan.config, work)
+            difference = keep_best(
+                plan.run, plan.folder, best, outcomes, division, selection, plan.config, work
+            )
         bar.advance(1)
     tolerance = 1e-6 if "xgboost" in outcomes[best].engine else 1e-9
     if difference <= tolerance:
@@ -360,7 +286,7 @@ def _finish(
     best_files = [f"best/{name}" for name in REGRESSOR_FILES]
     plan.opening.stage.finish(summary, [RESULTS_FILE, SELECTION_FILE, *best_files])
     console.say(
-        f"sweep: best of {len(plan.grid)} is {summary['best']}, validation CCC "
+        f"{plan.title}: best of {len(plan.grid)} is {summary['best']}, validation CCC "
         f"{summary['ccc_validation']:.3f}"
         + (f"; {summary['failed']} failed" if summary["failed"] else "")
     )

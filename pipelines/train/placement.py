@@ -25,7 +25,6 @@ from pipelines.runtime.nodes import (
 from pipelines.train.streaming import CPUS_PER_TASK
 from valence.config import Config
 from valence.errors import ClusterError, ConfigError
-from valence.segments.store import SegmentStore
 from valence.training.data.capacity import (
     POOLS_HELD,
     Members,
@@ -36,6 +35,7 @@ from valence.training.data.capacity import (
     require_room,
     require_streamable,
 )
+from valence.training.data.inputs import SegmentInputs
 
 # Where segments live, in the words that a user reads.
 LIVE: dict[Residency, str] = {
@@ -98,7 +98,7 @@ class Placement:
         return chosen
 
 
-def place(store: SegmentStore, config: Config, chosen: Members, console: Console) -> Placement:
+def place(inputs: SegmentInputs, config: Config, chosen: Members, console: Console) -> Placement:
     """Fit the workers onto the nodes; in a cluster that scales, wait for nodes.
 
     Raises
@@ -152,13 +152,13 @@ def place(store: SegmentStore, config: Config, chosen: Members, console: Console
             f"{len(nodes)} nodes. Lower train.workers or add nodes."
         )
     places = _places(cpus, gpus if use_gpu else None, each)
-    held, limit = held_bytes(store, config, chosen), _host_limit(nodes, places, config)
+    held, limit = held_bytes(inputs, chosen), _host_limit(nodes, places, config)
     otherwise: Literal["host", "stream"] = "host" if held <= limit else "stream"
     residency = asked.residency
     # A CPU as the device has the memory of the host.
     if not use_gpu and residency in ("auto", "device"):
         residency = otherwise if residency == "auto" else "host"
-    streamed = POOLS_HELD * pool_bytes(store, config, chosen)
+    streamed = POOLS_HELD * pool_bytes(inputs, config, chosen)
     if residency == "stream":
         require_streamable(streamed, limit)
     lives = (

@@ -9,6 +9,7 @@ from pipelines.runtime.console import Console
 from valence.chain import FREE, all_settings, refuse_other_settings, settings_apart
 from valence.config import Config, with_former_names
 from valence.errors import ModelError, StaleError
+from valence.model.network import FeatureInput
 from valence.provenance import difference, fingerprint
 from valence.run import Run
 from valence.storage.location import Location
@@ -57,7 +58,7 @@ def own_state(
     StaleError
         If the state belongs to another configuration or input.
     """
-    state, remarks = load_state(folder, most=state_bytes(config))
+    state, remarks = load_state(folder, most=state_bytes(config, columns_of(made_of)))
     if state is not None and fingerprint(state.made_of) != fingerprint(made_of):
         raise StaleError(
             f"'{folder}' holds the state of a training of another configuration or input: "
@@ -91,10 +92,20 @@ def holds_own_state(
     return True
 
 
-def made_of_training(config: Config, digest: str) -> dict[str, Any]:
-    """List what a training depends on: its settings and the digest of its segments."""
+def columns_of(made_of: Mapping[str, Any]) -> int:
+    """Return the number of features that a training takes; 0 if it takes mel."""
+    return int(made_of.get("features", {}).get("columns", 0))
+
+
+def made_of_training(
+    config: Config, digest: str, features: FeatureInput | None = None
+) -> dict[str, Any]:
+    """List what a training depends on: settings, digest of the segments, set of features."""
     sections = config.model_dump(mode="json", exclude_none=True)
     kept = {key: value for key, value in sections["train"].items() if key not in FREE["train"]}
     names = ("standardize", "sequence", "model")
     kept = with_former_names("train", kept)
-    return {"segments": digest, "train": kept, **{name: sections[name] for name in names}}
+    made_of = {"segments": digest, "train": kept, **{name: sections[name] for name in names}}
+    if features is not None:
+        made_of["features"] = {"columns": len(features.columns), "digest": features.digest}
+    return made_of

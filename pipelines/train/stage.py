@@ -32,6 +32,7 @@ from pipelines.train.ownership import Claim
 from pipelines.train.placement import Placement, place
 from pipelines.train.rendezvous import Meeting
 from pipelines.train.resume import (
+    columns_of,
     holds_own_state,
     made_of_training,
     newest_state,
@@ -41,10 +42,10 @@ from pipelines.train.worker import WorkerSettings, train_worker, writing
 from valence.chain import require_chain
 from valence.config import Config
 from valence.errors import ClusterError, DamagedError, ModelError, TrainingError, ValenceError
+from valence.formatting import plural
 from valence.model.serialization import export_model, load_model
 from valence.provenance import fingerprint
 from valence.run import Run
-from valence.segments.store import SegmentStore
 from valence.stage import Opening, Stage
 from valence.storage.location import Location
 from valence.training.checkpoint import (
@@ -55,6 +56,8 @@ from valence.training.checkpoint import (
     restore_progress,
 )
 from valence.training.data.capacity import Members, members
+from valence.training.data.inputs import SegmentInputs, SetInputs, inputs_to_train
+from valence.training.data.set_note import NOTE_FILE, SetNote
 from valence.training.history import HISTORY_FILE, read_history
 from valence.training.loop import TrainingSpec, best_model, history_csv, is_finished
 
@@ -86,8 +89,8 @@ class TrainingPlan:
         Run and configuration of the training.
     opening
         State of the folder `RUN/train`.
-    store
-        The run's segments.
+    inputs
+        Inputs of the run's segments.
     members
         Recordings for training and for validation.
     anew
@@ -97,7 +100,7 @@ class TrainingPlan:
     run: Run
     config: Config
     opening: Opening
-    store: SegmentStore
+    inputs: SegmentInputs
     members: Members
     anew: bool
 
@@ -117,6 +120,11 @@ class TrainingPlan:
         if self.opening.record is None:
             return {}
         return {name: self.opening.summary.get(name) for name in ("residency", "device")}
+
+    @property
+    def outputs(self) -> list[str]:
+        """Return the names of the files that the stage's record lists."""
+        return [HISTORY_FILE] if self.inputs.features is None else [HISTORY_FILE, NOTE_FILE]
 
     @property
     def is_done(self) -> bool:
@@ -149,21 +157,24 @@ def plan_training(run: Run, config: Config, *, overwrite: bool) -> TrainingPlan:
         If segments are lost or damaged.
     TrainingError
         If there are too few data.
+    UsageError, FeatureError
+        If the set of features that the model takes is not there, or cannot be used.
     """
-    require_size(config)
     segments = require_chain(run, "segments")["segments"]
     require_own_segments(segments["made_of"], run, config)
-    store = SegmentStore(run.folder("segments"))
+    digest = segments["summary"]["digest"]
+    inputs = inputs_to_train(run, config, digest, overwrite=overwrite)
     stage = run.stage("train")
-    made_of = made_of_training(config, segments["summary"]["digest"])
-    chosen = members(store, config)
+    made_of = made_of_training(config, digest, inputs.features)
+    require_size(config, columns_of(made_of))
+    chosen = members(inputs.store, config)
     opening = stage.opened(
         made_of, overwrite=overwrite, lost=lambda record: _lost(run, stage, record)
     )
     # Finished outputs that stay need no state.
     stays = opening.is_whole and not overwrite
     anew = not stays and not holds_own_state(stage.folder, made_of, config, overwrite=overwrite)
-    return TrainingPlan(run, config, opening, store, chosen, anew)
+    return TrainingPlan(run, config, opening, inputs, chosen, anew)
 
 
 def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dict[str, Any]:
@@ -200,13 +211,14 @@ def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
         console.say("train: nothing to do")
         return plan.opening.summary
     # Check the resources before replacing existing outputs.
-    placement = place(plan.store, config, plan.members, console)
+    placement = place(plan.inputs, config, plan.members, console)
     require_shared(run.root)
     for clause in plan.opening.lost:
         console.say(f"train: {clause}, and is made again from the state")
     plan.opening.begin(anew=plan.anew)
     # A kill between the model and its configuration would leave a model beside another one.
     run.accept("train", config)
+    _note_input(plan, console)
     # Claimed only when the work begins: a call without room on the cluster disturbs no other.
     claim = Claim(plan.folder)
     state = _trained(plan, claim, placement, console)
@@ -219,13 +231,26 @@ def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
         "workers": config.train.workers,
     }
     with claim.held():
-        plan.opening.stage.finish(summary, [HISTORY_FILE])
+        plan.opening.stage.finish(summary, plan.outputs)
         claim.release()
     console.say(
         f"train: validation CCC {summary['validation_ccc']:.3f} at epoch {summary['epoch']} of "
         f"seed {summary['seed']}, {summary['epochs']} epochs in {summary['seconds']:.0f} s"
     )
     return summary
+
+
+def _note_input(plan: TrainingPlan, console: Console) -> None:
+    """Note the set of features that the model takes, and say what is odd about it."""
+    if not isinstance(plan.inputs, SetInputs):
+        return
+    plan.inputs.note.write(plan.folder)
+    for remark in plan.inputs.note.remarks[:_NAMED]:
+        console.say(f"train: {remark}")
+    if (more := len(plan.inputs.note.remarks) - _NAMED) > 0:
+        console.say(f"train: {plural(more, 'more remark')}: see '{plan.folder / NOTE_FILE}'")
+    if plan.config.augment.copies:
+        console.say("train: augmented copies take no part: only clean recordings have features")
 
 
 def _trained(
@@ -247,7 +272,7 @@ def _trained(
             f"train: {len(short)} labelled recordings are too short and left out: "
             f"{', '.join(short[:_NAMED])}{', ...' if len(short) > _NAMED else ''}"
         )
-    settings = WorkerSettings(claim, plan.store, config, made_of, plan.members, placement, passed)
+    settings = WorkerSettings(claim, plan.inputs, config, made_of, plan.members, placement, passed)
     while True:
         console.say(f"train: {settings.placement.summary}")
         try:
@@ -255,7 +280,7 @@ def _trained(
             break
         except ControllerError as error:
             # The workers no longer fit onto the remaining nodes as they were placed.
-            again = place(plan.store, config, plan.members, console)
+            again = place(plan.inputs, config, plan.members, console)
             if again == settings.placement:
                 raise _not_started(error, again) from error
             console.say("train: nodes were lost or came; going on with those that are there")
@@ -272,14 +297,14 @@ def _write_outputs(plan: TrainingPlan, claim: Claim, state: TrainingState) -> di
     A worker that was killed after its last state could not write these files itself.
     """
     config, folder = plan.config, plan.folder
-    standardizer = plan.store.standardizer(config.standardize.scope)
+    standardizer, features = plan.inputs.standardizer(), plan.inputs.features
     best = best_model(TrainingSpec(config, plan.made_of, standardizer, torch.device("cpu")), state)
     claim.take()
     with claim.held(), writing(folder):
         restore_progress(folder, state, progress=plan.known)
         (folder / HISTORY_FILE).write_text(history_csv(state.history))
-        export_model(folder / "best", best, config, state.best_record)
-        sha256 = export_model(plan.run.model, best, config, _record(plan, state))
+        export_model(folder / "best", best, config, state.best_record, features)
+        sha256 = export_model(plan.run.model, best, config, _record(plan, state), features)
     return {
         "digest": sha256,
         "validation_ccc": state.best_record["validation_ccc"],
@@ -295,6 +320,8 @@ def _lost(run: Run, stage: Stage, record: Mapping[str, Any]) -> list[str]:
     try:
         read_history(stage.folder, record)
         descriptions = [load_model(each)[1] for each in (run.model, stage.folder / "best")]
+        if any(each.features is not None for each in descriptions):
+            SetNote.read(stage.folder, command=stage.command())
         whole = not lacks_progress(stage.folder) and all(
             each.sha256 == record["summary"]["digest"] for each in descriptions
         )
@@ -423,7 +450,7 @@ def _by_seed(state: TrainingState) -> list[dict[str, Any]]:
 def _record(plan: TrainingPlan, state: TrainingState) -> dict[str, Any]:
     """Build the record of the training for the model's file."""
     run, chosen = plan.run, plan.members
-    frame = plan.store.recordings()
+    frame = plan.inputs.store.recordings()
     usable = frame[frame["status"] == "ok"]
     summary = run.stage("segments").require()["summary"]
     known, agreement = summary.get("subjects", {}), summary.get("agreement")

@@ -16,11 +16,11 @@ from torch import Tensor
 from valence.config import Config
 from valence.errors import ValenceError
 from valence.model.distributed import world_size
-from valence.segments.sequences import load_mel, mel_blocks, read_outline, total_length
-from valence.segments.store import SegmentStore
+from valence.segments.sequences import read_outline, total_length
 from valence.training.data.batches import Batch, Labelled
 from valence.training.data.capacity import Members, pool_bytes
 from valence.training.data.in_memory import labelled_windows, my_share
+from valence.training.data.inputs import SegmentInputs, input_blocks, load_inputs
 from valence.training.data.prefetch import ahead, deliver, picks
 from valence.training.data.sampling import Pool, Sampling, epoch_plan
 
@@ -37,8 +37,8 @@ class StreamingSource:
 
     Parameters
     ----------
-    store
-        Store from which the segments are read in every epoch.
+    inputs
+        Inputs of the segments, which are read in every epoch.
     config
         The whole configuration.
     chosen
@@ -49,27 +49,27 @@ class StreamingSource:
 
     def __init__(
         self,
-        store: SegmentStore,
+        inputs: SegmentInputs,
         config: Config,
         chosen: Members,
         *,
         device: torch.device,
     ) -> None:
-        self._store, self._device = store, device
+        self._inputs, self._device = inputs, device
         self._sampling = Sampling.of(config.sequence, config.train)
         self._of = config.sequence.target
-        self._pool_bytes = pool_bytes(store, config, chosen)
-        self.outline = read_outline(store, chosen.train, chosen.copies, chosen.targets)
-        self._validation = read_outline(store, chosen.validation, 0, chosen.targets)
+        self._pool_bytes = pool_bytes(inputs, config, chosen)
+        self.outline = read_outline(inputs.store, chosen.train, chosen.copies, chosen.targets)
+        self._validation = read_outline(inputs.store, chosen.validation, 0, chosen.targets)
 
     def batches(self, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield this worker's part of each batch."""
         plan = epoch_plan(self.outline, self._sampling, seed=seed, epoch=epoch, least=world_size())
         picked = (
             pick
-            for pool, mel in ahead(self._pools(plan), most=1)
+            for pool, held in ahead(self._pools(plan), most=1)
             for batches, target in [pool.alone(self.outline)]
-            for pick in picks(batches, mel, target, self._sampling, self._of)
+            for pick in picks(batches, held, target, self._sampling, self._of)
         )
         return deliver(picked, held=torch.device("cpu"), device=self._device)
 
@@ -81,25 +81,25 @@ class StreamingSource:
         for span in my_share(self._validation.spans):
             target = self._validation.target[span.offset : span.offset + span.length]
             labelled = labelled_windows(target, self._sampling, self._of)
-            yield Labelled(span.recording, load_mel(self._store, [span]), *labelled)
+            yield Labelled(span.recording, load_inputs(self._inputs, [span]), *labelled)
 
     def _pools(self, plan: tuple[Pool, ...]) -> Iterator[tuple[Pool, Tensor]]:
-        """Yield each pool of `plan` with its mel, `[segments, n_mels, n_frames]`."""
+        """Yield each pool of `plan` with its inputs, `[segments, *input_shape]`."""
         blocks = self._blocks(plan)
         for pool in plan:
-            mel: NDArray[np.floating[Any]] | None = None
+            held: NDArray[np.floating[Any]] | None = None
             size, at = total_length(pool.spans), 0
             while at < size:
                 block = next(blocks)
-                if mel is None:
-                    mel = np.empty((size, *block.shape[1:]), block.dtype)
-                mel[at : at + len(block)] = block
+                if held is None:
+                    held = np.empty((size, *block.shape[1:]), block.dtype)
+                held[at : at + len(block)] = block
                 at += len(block)
-            assert mel is not None, "a pool holds at least one recording"
-            yield pool, torch.from_numpy(mel)
+            assert held is not None, "a pool holds at least one recording"
+            yield pool, torch.from_numpy(held)
 
     def _blocks(self, plan: tuple[Pool, ...]) -> Iterator[NDArray[np.floating[Any]]]:
-        """Yield the mel of the pools of `plan` in order, block by block."""
+        """Yield the inputs of the pools of `plan` in order, block by block."""
         dataset: Dataset = ray.data.from_items(
             [{"pool": index} for index in range(len(plan))], override_num_blocks=len(plan)
         )
@@ -115,7 +115,7 @@ class StreamingSource:
         read: Any = _read_pool
         dataset = dataset.map_batches(
             read,
-            fn_kwargs={"store": self._store, "plan": ray.put(plan)},
+            fn_kwargs={"inputs": self._inputs, "plan": ray.put(plan)},
             batch_size=1,
             compute=TaskPoolStrategy(_POOLS_AT_ONCE),
             num_cpus=CPUS_PER_TASK,
@@ -125,7 +125,7 @@ class StreamingSource:
         )
         try:
             for block in blocks:
-                yield block["mel"]
+                yield block["inputs"]
         except RayTaskError as error:
             if isinstance(error.cause, ValenceError):
                 # Keep the first line, which is ours; Ray Data adds more below.
@@ -135,9 +135,9 @@ class StreamingSource:
 
 
 def _read_pool(
-    rows: dict[str, NDArray[Any]], *, store: SegmentStore, plan: Any
+    rows: dict[str, NDArray[Any]], *, inputs: SegmentInputs, plan: Any
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the mel of a pool, `[segments, n_mels, n_frames]`, block by block."""
+    """Yield the inputs of a pool, `[segments, *input_shape]`, block by block."""
     pool: Pool = ray.get(plan)[int(rows["pool"][0])]
-    for _, mel in mel_blocks(store, pool.spans):
-        yield {"mel": mel}
+    for _, block in input_blocks(inputs, pool.spans):
+        yield {"inputs": block}

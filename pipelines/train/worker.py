@@ -21,12 +21,12 @@ from valence.errors import DamagedError, TrainingError, ValenceError
 from valence.model.acceleration import precision_on
 from valence.model.distributed import gather, rank, world_size
 from valence.model.serialization import export_model
-from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 from valence.training.checkpoint import TrainingState, save_state
 from valence.training.data.batches import Source
 from valence.training.data.capacity import Members, Residency
 from valence.training.data.in_memory import ResidentSource
+from valence.training.data.inputs import SegmentInputs
 from valence.training.history import HISTORY_FILE
 from valence.training.loop import TrainingSpec, best_model, fit, history_csv
 
@@ -41,7 +41,7 @@ class WorkerSettings:
     """
 
     claim: Claim
-    store: SegmentStore
+    inputs: SegmentInputs
     config: Config
     made_of: dict[str, Any]
     chosen: Members
@@ -66,8 +66,10 @@ def train_worker(given: dict[str, Any]) -> ValenceError | None:
         held = max(1, len(os.sched_getaffinity(0)) // together)
         torch.set_num_threads(max(1, min(held, round(placement.cpus))))
     precision = precision_on(device, config.train.precision)
-    standardizer = settings.store.standardizer(config.standardize.scope)
-    task = TrainingSpec(config, settings.made_of, standardizer, device, precision)
+    inputs = settings.inputs
+    task = TrainingSpec(
+        config, settings.made_of, inputs.standardizer(), device, precision, inputs.features
+    )
 
     remarks: list[str] = []
 
@@ -126,7 +128,7 @@ def _write(
             # random numbers, or a resumed run would differ.
             with torch.random.fork_rng(devices=[]):
                 best = best_model(task, state)
-            export_model(folder / "best", best, task.config, record)
+            export_model(folder / "best", best, task.config, record, task.features)
         (folder / HISTORY_FILE).write_text(history_csv(state.history))
 
 
@@ -171,9 +173,9 @@ def writing(folder: Location) -> Iterator[None]:
 
 
 def _source(settings: WorkerSettings, device: torch.device, residency: Residency) -> Source:
-    store, config, chosen = settings.store, settings.config, settings.chosen
+    inputs, config, chosen = settings.inputs, settings.config, settings.chosen
     match residency:
         case "stream":
-            return StreamingSource(store, config, chosen, device=device)
+            return StreamingSource(inputs, config, chosen, device=device)
         case "device" | "host":
-            return ResidentSource(store, config, chosen, device=device, residency=residency)
+            return ResidentSource(inputs, config, chosen, device=device, residency=residency)

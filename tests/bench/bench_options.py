@@ -44,6 +44,7 @@ from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 from valence.training.data.capacity import Members
 from valence.training.data.in_memory import ResidentSource
+from valence.training.data.inputs import MelInputs
 from valence.training.loop import TrainingSpec, best_model, fit
 from valence.training.validation import evaluate
 
@@ -150,12 +151,16 @@ def train(
     precision = precision_on(device, config.train.precision)
     task = TrainingSpec(config, {}, prepared.standardizer(chosen, config), device, precision)
     kept: Literal["device", "host"] = "device" if device.type == "cuda" else "host"
-    source = ResidentSource(prepared.store, config, chosen, device=device, residency=kept)
+    source = ResidentSource(
+        MelInputs(prepared.store, config), config, chosen, device=device, residency=kept
+    )
     began = time.monotonic()
     state = fit(task, source, state=None, save=lambda *_: None)
     seconds = time.monotonic() - began
     # It reads what trains as well, which a device may not have room for twice.
-    test = ResidentSource(prepared.store, config, tested, device=device, residency="host")
+    test = ResidentSource(
+        MelInputs(prepared.store, config), config, tested, device=device, residency="host"
+    )
     best = best_model(task, state).to(device)
     found = evaluate(best, test.recordings(), config.sequence.length, precision=precision)
     validation = state.best_record["validation_ccc"]

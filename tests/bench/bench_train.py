@@ -46,6 +46,7 @@ from valence.storage.location import Location
 from valence.training.data.batches import Batch
 from valence.training.data.capacity import Members
 from valence.training.data.in_memory import ResidentSource
+from valence.training.data.inputs import MelInputs
 from valence.training.data.prefetch import ahead
 from valence.training.loop import Stepper, TrainingSpec
 from valence.training.loss import ccc_loss, pair_sums
@@ -173,7 +174,9 @@ def full_batches(task: TrainingSpec, store: SegmentStore) -> Iterator[Batch]:
     """Full batches of one epoch after the other."""
     names = tuple(f"{number:02d}" for number in range(RECORDINGS))
     chosen = Members(names, (f"{RECORDINGS:02d}",), 1, ("valence",))
-    source = ResidentSource(store, task.config, chosen, device=task.device, residency="device")
+    source = ResidentSource(
+        MelInputs(store, task.config), task.config, chosen, device=task.device, residency="device"
+    )
     for epoch in itertools.count(1):
         for batch in source.batches(0, epoch):
             if len(batch.target) == task.config.train.batch_size:
@@ -189,7 +192,7 @@ def plain_step(task: TrainingSpec, model: PlainModel) -> Callable[[Batch], Tenso
     def step(batch: Batch) -> Tensor:
         optimizer.zero_grad()
         with task.autocast():
-            prediction = model(batch.mel)
+            prediction = model(batch.inputs)
         sums = pair_sums(prediction, batch.target)
         loss = ccc_loss(sums)
         loss.backward()
@@ -249,7 +252,7 @@ def compare_step(task: TrainingSpec, batch: Batch, dtype: torch.dtype) -> dict:
 def compare(task: TrainingSpec, store: SegmentStore) -> dict:
     """`compare_step` as it is trained, and on a part of the batch in float64."""
     batch = next(full_batches(task, store))
-    few = Batch(batch.mel[:COMPARED_EXACTLY], batch.target[:COMPARED_EXACTLY])
+    few = Batch(batch.inputs[:COMPARED_EXACTLY], batch.target[:COMPARED_EXACTLY])
     exact = replace(
         task,
         config=Config.resolve(task.config, assignments=["train.compile=never"]),

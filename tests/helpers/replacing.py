@@ -35,6 +35,7 @@ import pipelines.sweep.trials
 import pipelines.train.placement
 import pipelines.train.stage
 import pipelines.train.worker
+from pipelines.extract import ExtractionPlan
 from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Node
 from tests.helpers.drawings import undrawn
@@ -280,11 +281,11 @@ def _process(
         yield outcome
 
 
-def _extract(todo: list[dict[str, Any]], run: Run, config: Config, console: Console) -> Any:
+def _extract(todo: list[dict[str, Any]], plan: ExtractionPlan, console: Console) -> Any:
     for row in todo:
         rows = {key: np.array([value]) for key, value in row.items()}
         done = pipelines.extract.extract_recordings(
-            rows, run=run, config=config, threads=1, device="cpu"
+            rows, run=plan.run, config=plan.config, inputs=plan.inputs, threads=1, device="cpu"
         )
         yield {key: value[0] for key, value in done.items()}
 

@@ -53,7 +53,7 @@ def make_batches() -> list[Batch]:
 
 def part(batch: Batch) -> Batch:
     target = batch.target.view(7, 2, 2)[rank() :: world_size()].flatten(0, 1)
-    return Batch(batch.mel[rank() :: world_size()], target)
+    return Batch(batch.inputs[rank() :: world_size()], target)
 
 
 def make_recordings() -> list[Labelled]:

@@ -123,7 +123,7 @@ def test_a_gpu_is_compiled_for_and_steps_as_a_cpu_does() -> None:
     there, here = _stepper("auto", "cuda"), _stepper("never")
     assert there.remarks == ["the CNN is compiled"]
     for batch in _batches():
-        sent = Batch(batch.mel.cuda(), batch.target.cuda())
+        sent = Batch(batch.inputs.cuda(), batch.target.cuda())
         losses = [float(ccc_loss(each.step(b))) for each, b in ((there, sent), (here, batch))]
         assert losses[0] == pytest.approx(losses[1], abs=1e-6)
         for own, theirs in zip(there.parameters, here.parameters, strict=True):

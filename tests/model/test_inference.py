@@ -104,7 +104,7 @@ def test_recordings_put_together_keep_their_own_outputs(
         assert len(asked) == before
         found.append(outputs)
     for each, outputs in zip(given, found, strict=True):
-        alone = sequence_outputs(model, each.mel, each.starts, LENGTH)
+        alone = sequence_outputs(model, each.inputs, each.starts, LENGTH)
         for name in ("feature", "prediction", "attention"):
             got, expected = getattr(outputs, name), getattr(alone, name)
             assert got.shape == expected.shape

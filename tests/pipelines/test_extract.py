@@ -20,6 +20,7 @@ from valence.model.serialization import export_model, load_model
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.sweep.features import read_features
+from valence.training.data.inputs import MelInputs
 
 pytestmark = [
     pytest.mark.ray,
@@ -91,7 +92,10 @@ def test_recordings_of_one_task_are_those_of_many(extracted: Run, tiny_config: C
     for name in alone:
         (folder / name).delete()
     batch = {key: rows[key].to_numpy() for key in ("Id", "subject", "split")}
-    found = extract_recordings(batch, run=run, config=tiny_config, threads=4, device="cpu")
+    inputs = MelInputs(SegmentStore(run.folder("segments")), tiny_config)
+    found = extract_recordings(
+        batch, run=run, config=tiny_config, inputs=inputs, threads=4, device="cpu"
+    )
     assert found["Id"].tolist() == ["01", "02", "03", "04", "05", "06"]
     assert found["sequences"].tolist() == [13] * 6
     assert files() == alone

@@ -38,10 +38,10 @@ def labelled() -> Labelled:
 
 def test_every_sequence_counts_once(model: ValenceModel, labelled: Labelled) -> None:
     parts = [
-        Labelled(name, labelled.mel, labelled.starts[which], labelled.target[which])
+        Labelled(name, labelled.inputs, labelled.starts[which], labelled.target[which])
         for name, which in (("b", slice(0, 7)), ("a", slice(7, None)))
     ]
-    prediction = sequence_outputs(model, labelled.mel, labelled.starts, LENGTH).prediction
+    prediction = sequence_outputs(model, labelled.inputs, labelled.starts, LENGTH).prediction
     for recordings in ([labelled], parts):
         found = evaluate(model, recordings, LENGTH)
         assert found.n == len(labelled.starts) == 18
@@ -75,6 +75,6 @@ def test_predictions_that_are_no_numbers_are_an_error(
 
 
 def test_nothing_to_evaluate_is_an_error(model: ValenceModel, labelled: Labelled) -> None:
-    nothing = Labelled("r", labelled.mel, labelled.starts[:0], labelled.target[:0])
+    nothing = Labelled("r", labelled.inputs, labelled.starts[:0], labelled.target[:0])
     with pytest.raises(TrainingError, match="No validation recording"):
         evaluate(model, [nothing], LENGTH)

@@ -1,4 +1,4 @@
-"""Standardise mel spectrograms with mean and standard deviation from mergeable moments."""
+"""Standardise mel spectrograms, or features, by mean and standard deviation of the training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from valence.errors import ModelError
 
-Scope = Literal["global", "mel_band", "segment_minmax"]
+Scope = Literal["global", "mel_band", "segment_minmax", "column"]
 
 # Values summed at once: few enough that their float64 copy stays in the cache.
 _CHUNK_VALUES = 100_000
@@ -100,16 +100,18 @@ class MelMoments:
 
 @dataclass(frozen=True, eq=False)
 class Standardizer:
-    """Standardises mel spectrograms when they are loaded.
+    """Standardises mel spectrograms, or the columns of a set of features, when they are loaded.
 
     Attributes
     ----------
     scope
         `"global"`: one mean and standard deviation for all values. `"mel_band"`: one for each band.
         `"segment_minmax"`: each segment is scaled to `[0, 1]` by its own extremes, the variant that
-        the study found harmful; `mean` is then 0 and `std` 1, and neither is used.
+        the study found harmful; `mean` is then 0 and `std` 1, and neither is used. `"column"`:
+        features, one mean and standard deviation for each column.
     mean, std
-        float32, shape `[1]` or `[n_mels]`, in dB; a standard deviation of 0 is replaced by 1.
+        float32, shape `[1]` or `[n_mels]`, in dB, or `[columns]` in the columns' own units; a
+        standard deviation of 0 is replaced by 1.
     """
 
     scope: Scope
@@ -117,8 +119,16 @@ class Standardizer:
     std: NDArray[np.float32]
 
     def __call__(self, mel: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Standardise `mel`, shape `[..., n_mels, n_frames]`, to float32 of the same shape."""
+        """Standardise mel to float32 of the same shape.
+
+        The shape of `mel` is `[..., n_mels, n_frames]`; features are `[..., columns]`, and those
+        that are NaN become 0, the mean of the training.
+        """
         values = mel.astype(np.float32)
+        if self.scope == "column":
+            values -= self.mean
+            values /= self.std
+            return np.where(np.isnan(values), np.float32(0), values)
         if self.scope == "segment_minmax":
             low = values.min(axis=(-2, -1), keepdims=True)
             span = values.max(axis=(-2, -1), keepdims=True) - low
@@ -168,11 +178,12 @@ class Standardizer:
 
 
 def fit(moments: MelMoments, scope: Scope) -> Standardizer:
-    """Make the standardizer of values with these moments; the standard deviation has ddof 0.
+    """Make the standardizer of mel with these moments; the standard deviation has ddof 0.
 
     >>> fit(MelMoments.from_mel(np.array([[[1.0, 3.0], [2.0, 6.0]]])), "global").mean.tolist()
     [3.0]
     """
+    assert scope != "column", "mel has bands and no columns"
     if scope == "segment_minmax":
         return Standardizer(scope, np.zeros(1, np.float32), np.ones(1, np.float32))
     chosen = moments.over_bands() if scope == "global" else moments

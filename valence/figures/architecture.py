@@ -32,9 +32,17 @@ class _Stage:
     per_segment: bool
 
 
-def architecture(config: Config) -> Drawing:
-    """Draw the layers from the mel of a sequence to its value, with the shapes between them."""
-    stages = _stages(config)
+def architecture(config: Config, columns: int = 0) -> Drawing:
+    """Draw the layers from a sequence's input to its value, with the shapes between them.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    columns
+        Number of features of a segment, if the model takes a set of features; 0 for mel.
+    """
+    stages = _stages(config, columns)
 
     def draw(width: float) -> Figure:
         return _column(stages, config, width) if is_narrow(width) else _flow(stages, config, width)
@@ -42,14 +50,28 @@ def architecture(config: Config) -> Drawing:
     layers = "; ".join(f"{s.title} ({' '.join(s.detail.split())}): {s.shape}" for s in stages)
     alt = (
         f"Architecture of the model for sequences of {config.sequence.length} segments. The first "
-        f"{sum(s.per_segment for s in stages)} stages work on each segment alone, the others on "
-        f"the sequence. {layers}."
+        f"{_stages_each(stages)} on each segment alone, the others on the sequence. {layers}."
     )
     return Drawing("architecture", alt, draw)
 
 
-def _stages(config: Config) -> list[_Stage]:
-    mel, model, length = config.mel, config.model, config.sequence.length
+def _stages(config: Config, columns: int) -> list[_Stage]:
+    first = _of_features(config, columns) if columns else _of_mel(config)
+    return [*first, *_of_sequence(config)]
+
+
+def _stages_each(stages: Sequence[_Stage]) -> str:
+    n = sum(stage.per_segment for stage in stages)
+    return f"{n} stages work" if n > 1 else "stage works"
+
+
+def _of_features(config: Config, columns: int) -> list[_Stage]:
+    detail = f"{config.model.input},\nstandardised by column"
+    return [_Stage("Features", detail, f"{columns}", MUTED, True)]
+
+
+def _of_mel(config: Config) -> list[_Stage]:
+    mel, model = config.mel, config.model
     bands, frames = mel.n_mels, mel.n_frames
     seconds = config.preprocess.segment_seconds
     scopes = {"global": "as a whole", "mel_band": "by mel band", "segment_minmax": "by segment"}
@@ -68,9 +90,14 @@ def _stages(config: Config) -> list[_Stage]:
         stages.append(_Stage("Convolution", detail, f"{channels} × {bands} × {frames}", BLUE, True))
     flat = model.channels[-1] * bands * frames
     stages.append(_Stage("Flatten", "one vector a segment", f"{flat}", BLUE, True))
+    return stages
+
+
+def _of_sequence(config: Config) -> list[_Stage]:
+    model, length = config.model, config.sequence.length
     both = 2 * model.lstm_hidden
     layers = f"{model.lstm_layers} layer" + ("s" if model.lstm_layers > 1 else "")
-    stages += [
+    return [
         _Stage(
             "BiLSTM",
             f"{layers},\n{model.lstm_hidden} units a direction",
@@ -94,7 +121,6 @@ def _stages(config: Config) -> list[_Stage]:
             False,
         ),
     ]
-    return stages
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from valence.formatting import Unit, count, number, plural, raters_agree, unit_of
+from valence.model.network import FeatureInput
 from valence.model.quality import Quality, quality_of_record
 from valence.provenance import versions
 
@@ -41,6 +42,8 @@ class Card:
         subjects`. Empty before there is a report.
     remarks
         Lines that follow the scores.
+    features
+        The set of features that the model takes; None if it takes mel.
     quality
         The quality that the first line states; by default that of a model with this record that is
         not yet evaluated.
@@ -57,6 +60,7 @@ class Card:
     scores: Sequence[Mapping[str, str]] = ()
     remarks: Sequence[str] = ()
     quality: Quality | None = None
+    features: FeatureInput | None = None
 
     def markdown(self) -> str:
         """Return the text of the model's `README.md`, which contains no path of this machine."""
@@ -90,6 +94,7 @@ class Card:
                 if (text := raters_agree(self.record.get("agreement"), target))
             ],
             unit=unit_of(self.record.get("subjects_remark")),
+            features=self.features,
             step=f"{self.segment_seconds:g}",
             window=f"{self.length * self.segment_seconds:g}",
         )

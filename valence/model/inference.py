@@ -30,7 +30,7 @@ PACKED_SEQUENCES = {"cpu": 0}
 PACKED_SEGMENTS = 65_536
 _MANY = 4096
 
-Mel = NDArray[np.floating[Any]] | Tensor
+Inputs = NDArray[np.floating[Any]] | Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +58,18 @@ class Sequences:
 
     Attributes
     ----------
-    mel
-        Consecutive segments in dB as stored, `[n, n_mels, n_frames]`.
+    inputs
+        Inputs of consecutive segments, `[n, *input_shape]`: mel in dB as stored, or features.
     starts
         First segment of each sequence, `[rows]`; each is at most `n` minus a sequence's length.
     """
 
-    mel: Mel
+    inputs: Inputs
     starts: NDArray[np.integer[Any]]
 
 
 def sequence_outputs(
-    model: ValenceModel, mel: Mel, starts: NDArray[np.integer[Any]], length: int
+    model: ValenceModel, inputs: Inputs, starts: NDArray[np.integer[Any]], length: int
 ) -> SequenceOutputs:
     """Compute features, predictions and attention of the sequences that begin at `starts`.
 
@@ -77,12 +77,12 @@ def sequence_outputs(
     ----------
     model
         Model on any device; it is in evaluation mode during the call.
-    mel, starts
+    inputs, starts
         The attributes of `Sequences`.
     length
         Number of segments in a sequence.
     """
-    (outputs,) = outputs_of(model, [Sequences(mel, starts)], length)
+    (outputs,) = outputs_of(model, [Sequences(inputs, starts)], length)
     return outputs
 
 
@@ -113,7 +113,7 @@ def outputs_of(
     for each in recordings:
         pack.append(each)
         rows += len(each.starts)
-        segments += len(each.mel)
+        segments += len(each.inputs)
         if rows >= most or segments >= PACKED_SEGMENTS:
             yield from _outputs_of_pack(model, pack, length, precision)
             pack, rows, segments = [], 0, 0
@@ -129,11 +129,11 @@ def _outputs_of_pack(
     rows = [len(each.starts) for each in pack]
     if not sum(rows):
         return [_nothing(model, length)] * len(pack)
-    offsets = np.cumsum([0, *(len(each.mel) for each in pack)])
+    offsets = np.cumsum([0, *(len(each.inputs) for each in pack)])
     for each in pack:
         if len(each.starts):
             assert each.starts.min() >= 0
-            assert each.starts.max() + length <= len(each.mel)
+            assert each.starts.max() + length <= len(each.inputs)
     starts = np.concatenate(
         [np.asarray(e.starts, np.int64) + at for e, at in zip(pack, offsets[:-1], strict=True)]
     )
@@ -151,7 +151,7 @@ def _outputs_of_pack(
             [
                 _each_segment(model, part.to(device), fused=fused, reduced=reduced)
                 for each in pack
-                for part in torch.split(torch.as_tensor(each.mel), at_once)
+                for part in torch.split(torch.as_tensor(each.inputs), at_once)
             ]
         )
         first = torch.from_numpy(starts).to(device)
@@ -168,9 +168,9 @@ def _outputs_of_pack(
     return [SequenceOutputs(*(part.numpy() for part in parts)) for parts in by_recording]
 
 
-def _each_segment(model: ValenceModel, mel: Tensor, *, fused: bool, reduced: bool) -> Tensor:
-    with torch.autocast(mel.device.type, torch.bfloat16, enabled=reduced):
-        encoded = model.encode(mel)
+def _each_segment(model: ValenceModel, inputs: Tensor, *, fused: bool, reduced: bool) -> Tensor:
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=reduced):
+        encoded = model.encode(inputs)
     encoded = encoded.to(model.mean)
     return encoded if fused else model.project(encoded)
 

@@ -1,8 +1,14 @@
-"""The model: a CNN over each segment, a BiLSTM with attention over the sequence, a linear head."""
+"""The model: a CNN over each segment, a BiLSTM with attention over the sequence, a linear head.
+
+If the model takes a set of features, their standardised values stand in place of the CNN's. All
+that follows is the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,22 +18,72 @@ from valence.audio.standardization import Standardizer
 from valence.config import ModelConfig
 from valence.model.cnn_block import Block
 
-__all__ = ["Block", "ValenceModel"]
+__all__ = ["Block", "FeatureInput", "ValenceModel"]
+
+
+@dataclass(frozen=True)
+class FeatureInput:
+    """The set of features that a model takes in place of mel.
+
+    Attributes
+    ----------
+    set
+        Name of the set.
+    columns
+        Names of the features, in the order of the model's inputs.
+    digest
+        Fingerprint of the name, the columns and the files that the model was made with.
+    licence
+        The bond of the features in words, or None if none is known.
+    """
+
+    set: str
+    columns: tuple[str, ...]
+    digest: str
+    licence: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON that `from_json` reads back."""
+        known = {"set": self.set, "columns": list(self.columns), "digest": self.digest}
+        return known if self.licence is None else {**known, "licence": self.licence}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FeatureInput:
+        """Read what `to_json` returned.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the content is something else.
+        """
+        columns = content["columns"]
+        if not isinstance(columns, list) or not columns:
+            raise TypeError("its columns are no list of names")
+        licence = content.get("licence")
+        texts = [content["set"], content["digest"], *columns, licence or "none"]
+        if not all(isinstance(text, str) and text for text in texts):
+            raise TypeError("its set, digest or licence or the name of a column is no text")
+        if len(set(columns)) != len(columns):
+            raise ValueError("it names a column twice")
+        return cls(content["set"], tuple(columns), content["digest"], licence)
 
 
 class ValenceModel(nn.Module):
-    """The network that maps the stored mel of consecutive segments to a value of each target.
+    """The network that maps the inputs of consecutive segments to a value of each target.
 
-    Its first layer standardises, so that it takes log-mel in dB as the store holds it.
+    The input of a segment is its mel, `[n_mels, n_frames]`, or a row of a set of features,
+    `[columns]`. The first layer standardises, so that the model takes log-mel in dB as the store
+    holds it, or features as their files state them.
 
     Parameters
     ----------
     config
-        Channels, sizes, dropout and targets.
+        Input, channels, sizes, dropout and targets.
     n_mels, n_frames
-        Shape of a segment's mel.
+        Shape of a segment's mel; a model that takes features does not use it.
     standardizer
-        Standardisation fitted on the training recordings.
+        Standardisation fitted on the training recordings; that of features has a mean for each
+        column, and so says how many columns there are.
     """
 
     mean: Tensor
@@ -39,14 +95,22 @@ class ValenceModel(nn.Module):
         super().__init__()
         self.config, self.n_mels, self.n_frames = config, n_mels, n_frames
         self.standardizer = standardizer
-        self.register_buffer("mean", torch.from_numpy(standardizer.mean.copy())[:, None])
-        self.register_buffer("std", torch.from_numpy(standardizer.std.copy())[:, None])
-        inputs = (1, *config.channels[:-1])
+        mean, std = (torch.from_numpy(v.copy()) for v in (standardizer.mean, standardizer.std))
+        self.takes_features = config.feature_set is not None
+        assert self.takes_features == (standardizer.scope == "column")
+        self.register_buffer("mean", mean if self.takes_features else mean[:, None])
+        self.register_buffer("std", std if self.takes_features else std[:, None])
+        channels = () if self.takes_features else config.channels
         self.blocks = nn.ModuleList(
-            Block(*sizes) for sizes in zip(inputs, config.channels, strict=True)
+            Block(*sizes) for sizes in zip((1, *channels), channels, strict=False)
         )
+        self.input_shape = (len(mean),) if self.takes_features else (n_mels, n_frames)
         halvings = len(config.channels)
-        self.encoded_size = config.channels[-1] * (n_mels >> halvings) * (n_frames >> halvings)
+        self.encoded_size = (
+            len(mean)
+            if self.takes_features
+            else config.channels[-1] * (n_mels >> halvings) * (n_frames >> halvings)
+        )
         both = 2 * config.lstm_hidden
         sizes = (self.encoded_size, *([both] * (config.lstm_layers - 1)))
         self.lstm = nn.ModuleList(
@@ -62,20 +126,31 @@ class ValenceModel(nn.Module):
         """Return the number of deep features of a sequence: 512 with the study's sizes."""
         return self.output.in_features
 
-    def standardize(self, mel: Tensor) -> Tensor:
-        """Standardise mel in dB, any float `[..., n_mels, n_frames]`; returns the model's dtype."""
-        values = mel.to(self.mean.dtype)
+    def standardize(self, inputs: Tensor) -> Tensor:
+        """Standardise inputs of any float, `[..., *input_shape]`; returns the model's dtype.
+
+        A feature that is NaN becomes 0, the mean of the training.
+        """
+        values = inputs.to(self.mean.dtype)
+        if self.takes_features:
+            values = (values - self.mean) / self.std
+            return torch.where(values.isnan(), torch.zeros_like(values), values)
         if self.standardizer.scope == "segment_minmax":
             low = values.amin(dim=(-2, -1), keepdim=True)
             span = values.amax(dim=(-2, -1), keepdim=True) - low
             return (values - low) / torch.where(span > 0, span, 1.0)
         return (values - self.mean) / self.std
 
-    def encode(self, mel: Tensor) -> Tensor:
-        """Compute CNN values `[n, encoded_size]` of segments `[n, n_mels, n_frames]` in dB."""
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Compute values `[n, encoded_size]` of segments `[n, *input_shape]`, each by itself.
+
+        They are the CNN's values of mel in dB, or the standardised features.
+        """
+        if self.takes_features:
+            return self.standardize(inputs)
         # Build the tensor channels-last: with this few channels convolutions are faster, and torch
         # keeps the layout in later layers.
-        x = self.standardize(mel).unsqueeze(-1).permute(0, 3, 1, 2)
+        x = self.standardize(inputs).unsqueeze(-1).permute(0, 3, 1, 2)
         for block in self.blocks:
             x = block(x)
         # The axes are now in the order of memory, so flattening copies nothing.
@@ -144,15 +219,15 @@ class ValenceModel(nn.Module):
         values: Tensor = self.output(self.dropout(features))
         return values
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """Compute `[batch, targets]` of sequences `[batch, length, n_mels, n_frames]` in dB."""
-        batch, length = mel.shape[:2]
-        encoded = self.encode(mel.flatten(0, 1)).view(batch, length, -1)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute `[batch, targets]` of sequences `[batch, length, *input_shape]`."""
+        batch, length = inputs.shape[:2]
+        encoded = self.encode(inputs.flatten(0, 1)).view(batch, length, -1)
         return self.head(self.embed(encoded)[0])
 
     def forward_groups(
         self,
-        mel: Tensor,
+        inputs: Tensor,
         offsets: Sequence[int],
         length: int,
         *,
@@ -162,8 +237,8 @@ class ValenceModel(nn.Module):
 
         Parameters
         ----------
-        mel
-            Groups of consecutive segments in dB, `[groups, segments, n_mels, n_frames]`.
+        inputs
+            Groups of consecutive segments, `[groups, segments, *input_shape]`.
         offsets
             First segment of each window, counted from the start of its group.
         length
@@ -175,8 +250,8 @@ class ValenceModel(nn.Module):
         -------
         Values `[groups * windows, targets]`, group after group.
         """
-        groups, segments = mel.shape[:2]
-        encoded = (encode or self.encode)(mel.flatten(0, 1)).to(self.mean)
+        groups, segments = inputs.shape[:2]
+        encoded = (encode or self.encode)(inputs.flatten(0, 1)).to(self.mean)
         encoded = encoded.view(groups, segments, -1)
         held = torch.stack([encoded[:, first : first + length] for first in offsets], dim=1)
         return self.head(self.embed(held.flatten(0, 1))[0])

@@ -34,9 +34,12 @@ def export_onnx(file: Location, model: ValenceModel, description: ModelDescripti
     """Write the model as ONNX: standardisation inside, any number of sequences and segments.
 
     The input is `mel`, float32 `[batch, segments, n_mels, n_frames]`: log-mel in dB of levelled
-    segments, as `valence.audio.mel` computes it. The outputs are `prediction` `[batch, targets]`,
-    `features` `[batch, 512]` and `attention` `[batch, segments]`. The file's metadata hold the
-    configuration under `valence`.
+    segments, as `valence.audio.mel` computes it. For a model that takes a set of features the input
+    is `set`, float32 `[batch, segments, columns]`, NaN where there is no value.
+
+    The outputs are `prediction` `[batch, targets]`, `features` `[batch, 512]` and `attention`
+    `[batch, segments]`. The file's metadata hold the configuration under `valence`, and the set and
+    its columns if the model takes one.
 
     Parameters
     ----------
@@ -71,12 +74,12 @@ def export_onnx(file: Location, model: ValenceModel, description: ModelDescripti
         "features": ["batch", model.feature_size],
         "attention": ["batch", "segments"],
     }
-    mel: list[str | int] = ["batch", "segments", model.n_mels, model.n_frames]
+    shape: list[str | int] = ["batch", "segments", *model.input_shape]
     made = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "valence",
-            [onnx.helper.make_tensor_value_info("mel", float_, mel)],
+            [onnx.helper.make_tensor_value_info(_input(model), float_, shape)],
             [onnx.helper.make_tensor_value_info(name, float_, s) for name, s in shapes.items()],
             graph.constants,
         ),
@@ -88,6 +91,7 @@ def export_onnx(file: Location, model: ValenceModel, description: ModelDescripti
         "targets": list(model.config.targets),
         "sha256": description.sha256,
         "config": description.config.model_dump(mode="json", exclude_none=True),
+        **({} if description.features is None else {"features": description.features.to_json()}),
     }
     onnx.helper.set_model_props(made, {"valence": json.dumps(about)})
     onnx.checker.check_model(made, full_check=True)
@@ -128,6 +132,11 @@ def _values(tensor: Tensor) -> NDArray[np.float32]:
     return np.ascontiguousarray(tensor.detach().cpu().numpy(), np.float32)
 
 
+def _input(model: ValenceModel) -> str:
+    """Return the name of the graph's input."""
+    return "set" if model.takes_features else "mel"
+
+
 def _standardize(graph: _Graph, model: ValenceModel) -> str:
     if model.standardizer.scope == "segment_minmax":
         low = graph.add("ReduceMin", "mel", axes=[-2, -1], keepdims=1)
@@ -136,12 +145,21 @@ def _standardize(graph: _Graph, model: ValenceModel) -> str:
         zero, one = (graph.keep(np.array(value, np.float32)) for value in (0, 1))
         divisor = graph.add("Where", graph.add("Greater", span, zero), span, one)
         return graph.add("Div", graph.add("Sub", "mel", low), divisor)
-    shifted = graph.add("Sub", "mel", graph.keep(_values(model.mean)))
-    return graph.add("Div", shifted, graph.keep(_values(model.std)))
+    shifted = graph.add("Sub", _input(model), graph.keep(_values(model.mean)))
+    scaled = graph.add("Div", shifted, graph.keep(_values(model.std)))
+    if not model.takes_features:
+        return scaled
+    zero = graph.keep(np.array(0, np.float32))
+    return graph.add("Where", graph.add("IsNaN", scaled), zero, scaled)
 
 
 def _encode(graph: _Graph, model: ValenceModel) -> str:
-    """Add the CNN over each segment, with the output `[batch, segments, encoded_size]`."""
+    """Add the CNN over each segment, with the output `[batch, segments, encoded_size]`.
+
+    Standardised features are that output themselves.
+    """
+    if model.takes_features:
+        return _standardize(graph, model)
     segments = graph.whole(-1, 1, model.n_mels, model.n_frames)
     x = graph.add("Reshape", _standardize(graph, model), segments)
     for block in model.blocks:

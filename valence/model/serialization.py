@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from valence.audio.standardization import Standardizer
+from valence.audio.standardization import Scope, Standardizer
 from valence.config import (
     Config,
     LabelsConfig,
@@ -27,7 +27,7 @@ from valence.config import (
 )
 from valence.errors import ModelError, TrainingError
 from valence.model.card import Card
-from valence.model.network import ValenceModel
+from valence.model.network import FeatureInput, ValenceModel
 from valence.provenance import fingerprint, versions
 from valence.run import Run
 from valence.storage.kept_file import KeptFile, parse_json, require_table
@@ -150,15 +150,22 @@ class ModelDescription:
         The model's origin: subjects, split, scores, seed, epoch, versions, licence note.
     sha256
         Digest of `model.safetensors`.
+    features
+        The set of features that the model takes; None if it takes mel.
     """
 
     config: ModelSections
     record: dict[str, Any]
     sha256: str
+    features: FeatureInput | None = None
 
 
 def export_model(
-    folder: Location, model: ValenceModel, config: Config, record: Mapping[str, Any]
+    folder: Location,
+    model: ValenceModel,
+    config: Config,
+    record: Mapping[str, Any],
+    features: FeatureInput | None = None,
 ) -> str:
     """Write `model`, all that prediction needs, and its card `README.md` into `folder`.
 
@@ -172,6 +179,8 @@ def export_model(
         Configuration that the model was trained with.
     record
         The model's origin, JSON-like.
+    features
+        The set of features that the model takes; None if it takes mel.
 
     Returns
     -------
@@ -182,6 +191,7 @@ def export_model(
     TrainingError
         If the files cannot be written.
     """
+    assert (features is not None) == model.takes_features
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
@@ -201,6 +211,8 @@ def export_model(
         "config": sections.model_dump(mode="json", exclude_none=True),
         "standardizer": model.standardizer.to_json(),
         "record": {**record, "versions": versions()},
+        # Absent for mel, so that the file keeps its bytes.
+        **({} if features is None else {"features": features.to_json()}),
     }
     card = Card(
         targets=config.model.targets,
@@ -210,6 +222,7 @@ def export_model(
         record=record,
         protocol=config.split.protocol,
         overlap=config.split.allow_subject_overlap,
+        features=features,
     )
     try:
         (folder / _WEIGHTS).write_bytes(data)
@@ -308,13 +321,26 @@ def load_own_model(run: Run) -> tuple[ValenceModel, ModelDescription]:
     return model, description
 
 
-def expected_weights(sections: ModelSections, standardizer: Standardizer | None) -> Weights:
-    """Build tensors with the names, types and shapes of a model's weights, without any memory."""
+def expected_weights(
+    sections: ModelSections, standardizer: Standardizer | None, *, columns: int = 0
+) -> Weights:
+    """Build tensors with the names, types and shapes of a model's weights, without any memory.
+
+    Parameters
+    ----------
+    sections
+        Configuration of the model.
+    standardizer
+        Its standardisation; None before one is fitted.
+    columns
+        Number of features, if the model takes features and has no standardisation yet.
+    """
     if standardizer is None:
-        bands = sections.mel.n_mels if sections.standardize.scope == "mel_band" else 1
-        standardizer = Standardizer(
-            sections.standardize.scope, np.zeros(bands, np.float32), np.ones(bands, np.float32)
-        )
+        scope: Scope = sections.standardize.scope
+        means = sections.mel.n_mels if scope == "mel_band" else 1
+        if sections.model.feature_set is not None:
+            scope, means = "column", columns
+        standardizer = Standardizer(scope, np.zeros(means, np.float32), np.ones(means, np.float32))
     with torch.device("meta"):
         return _build(sections, standardizer).state_dict()
 
@@ -343,11 +369,8 @@ def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]
             standardizer = Standardizer.from_json(content["standardizer"])
             if not isinstance(record, dict) or not isinstance(sha256, str):
                 raise TypeError("record is no table, or sha256 no text")
-            if len(standardizer.mean) not in (1, sections.mel.n_mels):
-                raise ValueError(
-                    f"it has {len(standardizer.mean)} means for {sections.mel.n_mels} mel bands"
-                )
-            return ModelDescription(sections, record, sha256), standardizer
+            features = _features_of(content, sections, standardizer)
+            return ModelDescription(sections, record, sha256, features), standardizer
     except KeyError as error:
         raise kept.damaged(f"{error} is missing in it") from error
     except (ValueError, TypeError, AttributeError, ModelError) as error:
@@ -358,6 +381,30 @@ def _read_description(folder: Location) -> tuple[ModelDescription, Standardizer]
         f"'{file}' is of format {version}, and this version reads format {FORMAT}. Use the version "
         "that wrote it, or train the model again."
     )
+
+
+def _features_of(
+    content: Mapping[str, Any], sections: ModelSections, standardizer: Standardizer
+) -> FeatureInput | None:
+    """Read the set of features that a model takes, and check that its standardisation fits.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If the set is missing, or is not the one that the configuration names; or if the
+        standardisation is of something else.
+    """
+    means, name = len(standardizer.mean), sections.model.feature_set
+    if name is None:
+        if standardizer.scope == "column" or means not in (1, sections.mel.n_mels):
+            raise ValueError(f"it has {means} means for {sections.mel.n_mels} mel bands")
+        return None
+    features = FeatureInput.from_json(content["features"])
+    if features.set != name:
+        raise ValueError(f"its features are '{features.set}' and model.input is '{name}'")
+    if standardizer.scope != "column" or means != len(features.columns):
+        raise ValueError(f"it has {means} means for {len(features.columns)} columns of features")
+    return features
 
 
 def model_folder(root: Location) -> Location:

@@ -142,6 +142,7 @@ def _predict(
     known: dict[str, Any] = {"name": task.name, "audio": str(task.audio)}
     with on_disk(task.audio) as path:
         witness = Witness.of(path, task.audio)
+        predictor.require_input(given=task.features is not None)
         made_of = _made_of(predictor, task, path)
         before = _read_about(out, task.name)
         if before is not None and before.get("made_of") == made_of:
@@ -151,7 +152,8 @@ def _predict(
                 return PredictionOutcome(**{**before["outcome"], "status": "skipped"})
         elif before is not None and not overwrite:
             return PredictionOutcome(**known, status="stale", reason=before.get("why_not", _OTHER))
-        predicted = predictor.predict_path(path, name=task.audio)
+        features = None if task.features is None else task.read_features
+        predicted = predictor.predict_path(path, name=task.audio, features=features)
         witness.require_unchanged()
     annotation, remarks, stamps = _read_labels(task, len(predicted), predictor)
     step = predictor.config.preprocess.segment_seconds
@@ -338,6 +340,7 @@ def _made_of(predictor: Predictor, task: PredictionTask, path: Path) -> str:
             "stamps": task.stamps,
             # Left out without a scale, so that the fingerprints of older predictions stay valid.
             **({} if task.scale is None else {"scale": task.scale}),
+            **({} if task.features is None else {"features": digest_of(task.features_file())}),
         }
     )
 

@@ -10,9 +10,14 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from valence.corpus.annotations import read_annotation
-from valence.errors import CorpusError, UsageError
+from valence.errors import CorpusError, FeatureError, UsageError
+from valence.prediction.features import read_features
 from valence.prediction.predictor import Stamps
+from valence.segments.feature_sets import FeatureSet
 from valence.storage.audio_suffixes import ALL_SUFFIXES
 from valence.storage.filenames import is_utf8, normal, printable, shortened
 from valence.storage.location import Location
@@ -45,6 +50,8 @@ class PredictionTask:
         labels belong. Names that differ only in their Unicode form count as one name.
     scale
         The lowest and highest value of the labels' scale; None for the model's own.
+    features
+        The set that holds the recording's features, for a model that takes such a set.
     """
 
     audio: Location
@@ -53,6 +60,36 @@ class PredictionTask:
     stamps: Stamps | None = None
     namesakes: int = 1
     scale: tuple[float, float] | None = None
+    features: FeatureSet | None = None
+
+    def read_features(self, segments: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        """Read the features of the recording's segments, `[segments, columns]`, and remarks.
+
+        Raises
+        ------
+        FeatureError
+            If the file is missing, ambiguous or unusable.
+        """
+        self.features_file()
+        assert self.features is not None, "the model takes features"
+        return read_features(self.features, self.audio.stem, segments)
+
+    def features_file(self) -> Location:
+        """Return the file of the recording's features.
+
+        Raises
+        ------
+        FeatureError
+            If the file is missing, or if several recordings of the call have this name.
+        """
+        assert self.features is not None, "the model takes features"
+        if self.namesakes > 1:
+            raise FeatureError(
+                f"{self.namesakes} recordings are called '{printable(self.audio.stem)}', and which "
+                "of them the features belong to is not known. Expected one; predict them in calls "
+                "of their own."
+            )
+        return self.features.file(self.audio.stem)
 
 
 def find_audio(texts: Sequence[str]) -> list[Location]:

@@ -36,6 +36,12 @@ from valence.model.serialization import (
     model_folder,
 )
 from valence.prediction.averaging import Array, OverlapAverage
+from valence.prediction.features import (
+    FeaturesOf,
+    given_features,
+    require_input,
+    taken_features,
+)
 from valence.run import Run
 from valence.storage.location import Location
 from valence.sweep.kept.serialization import Regressor, load_regressor
@@ -227,7 +233,12 @@ class Predictor:
             return (self.regressor.about["target"],)
         return tuple(self.model.config.targets)
 
-    def __call__(self, y: ArrayLike, *, sr: int) -> Timeline:
+    def require_input(self, *, given: bool) -> None:
+        """Raise `UsageError` if features are given and needless, or are needed and not given."""
+        step_ms = self.config.preprocess.segment_ms
+        require_input(self.description.features, given=given, step_ms=step_ms)
+
+    def __call__(self, y: ArrayLike, *, sr: int, features: ArrayLike | None = None) -> Timeline:
         """Predict the timeline of a recording in memory.
 
         Parameters
@@ -238,6 +249,9 @@ class Predictor:
             of 16, 32 or 64 bits, or a signed integer of 16 or 32 bits, whose full scale becomes 1.
         sr
             Sample rate in Hz. Sound at another rate than the model's is resampled.
+        features
+            Features of the segments, `[segments, columns]`, for a model that takes a set of
+            features (`description.features` names its columns); NaN where there is no value.
 
         Raises
         ------
@@ -248,6 +262,10 @@ class Predictor:
         AudioError
             If the sound is shorter than one segment (0.5 s) or silent, a sample is not finite, the
             array has another shape, or the rate is invalid.
+        UsageError
+            If the model takes features and none are given, or takes none and some are.
+        FeatureError
+            If the features have another shape, or one is infinite.
         PredictionError
             If a prediction is not finite.
         """
@@ -293,28 +311,44 @@ class Predictor:
         ours = self.config.preprocess.sr
         if sr != ours:
             samples = soxr.resample(samples, sr, ours)
-        timeline = self._timeline([samples], name="The recording")
+        given = None if features is None else given_features(features)
+        timeline = self._timeline([samples], name="The recording", features=given)
         return replace(timeline, remarks=(*remarks, *timeline.remarks))
 
-    def predict_file(self, file: Location) -> Timeline:
+    def predict_file(self, file: Location, *, features: FeaturesOf | None = None) -> Timeline:
         """Predict the timeline of an audio file of any length, which is decoded in blocks.
+
+        Parameters
+        ----------
+        file
+            The audio file.
+        features
+            Function that gives its features, for a model that takes a set of features.
 
         Raises
         ------
         AudioError
             If the file cannot be decoded, is silent, or is shorter than one segment (0.5 s).
+        UsageError, FeatureError
+            In the cases that a call names.
         PredictionError
             If a prediction is not finite.
         """
         with on_disk(file) as path:
-            return self.predict_path(path, name=file)
+            return self.predict_path(path, name=file, features=features)
 
-    def predict_path(self, path: Path, *, name: Location | Path | None = None) -> Timeline:
+    def predict_path(
+        self,
+        path: Path,
+        *,
+        name: Location | Path | None = None,
+        features: FeaturesOf | None = None,
+    ) -> Timeline:
         """Predict an audio file on disk, like `predict_file`; messages call the file `name`."""
         name = path if name is None else name
         preprocess = self.config.preprocess
         reading = AudioReading(path, sr=preprocess.sr, channel=preprocess.channel, name=name)
-        timeline = self._timeline(reading, name=f"'{name}'")
+        timeline = self._timeline(reading, name=f"'{name}'", features=features)
         remarks = (*reading.remarks, *reading.mismatches(), *timeline.remarks)
         return replace(timeline, remarks=remarks)
 
@@ -329,16 +363,22 @@ class Predictor:
         none = np.empty((0, config.mel.n_mels, config.mel.n_frames), config.preprocess.dtype)
         return np.concatenate([none, *parts])
 
-    def _timeline(self, blocks: Iterable[Array], *, name: str) -> Timeline:
+    def _timeline(
+        self, blocks: Iterable[Array], *, name: str, features: FeaturesOf | None
+    ) -> Timeline:
+        self.require_input(given=features is not None)
         config, length = self.config, self.config.sequence.length
+        remarks: list[str] = []
         average = OverlapAverage(len(self.targets), length)
         envelope: list[Array] = []
         # Segments from `first` on, which later sequences still need.
-        held = np.empty((0, config.mel.n_mels, config.mel.n_frames), config.preprocess.dtype)
+        dtype = config.preprocess.dtype if features is None else "float32"
+        held = np.empty((0, *self.model.input_shape), dtype)
         first = 0
-        for mel, range_ in _in_blocks(self._mel(blocks)):
+        parts = self._mel(blocks) if features is None else self._joined(blocks, features, remarks)
+        for inputs, range_ in _in_blocks(parts):
             envelope.append(range_)
-            held = np.concatenate([held, mel])
+            held = np.concatenate([held, inputs])
             starts = np.arange(len(held) - length + 1)
             if len(starts):
                 predicted = self._predict(held, starts, length, first=first, name=name)
@@ -366,8 +406,29 @@ class Predictor:
             short=short,
             envelope=ranges / (loudest if loudest > 0 else 1),
             step=config.preprocess.segment_seconds,
-            remarks=_remarks(values),
+            remarks=(*remarks, *_remarks(values)),
         )
+
+    def _joined(
+        self, blocks: Iterable[Array], features: FeaturesOf, remarks: list[str]
+    ) -> Iterator[tuple[NDArray[Any], Array]]:
+        """Yield the features of all segments at once, with the range of their samples.
+
+        Remarks on the features are added to `remarks`.
+        """
+        samples = self.config.preprocess.segment_samples
+        ranges = [
+            _ranges(segments)
+            for segments in iter_segments(blocks, samples, segments=_CHUNK_SEGMENTS)
+            if len(segments)
+        ]
+        if not ranges:
+            return
+        joined = np.concatenate(ranges, axis=1)
+        n = joined.shape[1] // _PARTS
+        values, found = taken_features(features, n, self.model.input_shape[0])
+        remarks += found
+        yield values, joined
 
     def _mel(self, blocks: Iterable[Array]) -> Iterator[tuple[NDArray[Any], Array]]:
         """Yield the mel of segments as preprocessing stores it, with the range of their samples."""
@@ -378,10 +439,10 @@ class Predictor:
             yield mel.astype(preprocess.dtype), _ranges(segments)
 
     def _predict(
-        self, mel: NDArray[Any], starts: NDArray[np.int64], length: int, *, first: int, name: str
+        self, inputs: NDArray[Any], starts: NDArray[np.int64], length: int, *, first: int, name: str
     ) -> Array:
         """Predict the sequences that begin at `starts`, counted from segment `first`."""
-        outputs = sequence_outputs(self.model, mel, starts, length)
+        outputs = sequence_outputs(self.model, inputs, starts, length)
         found = outputs.prediction
         if self.regressor is not None and np.isfinite(outputs.feature).all():
             found = self.regressor.predict(outputs.feature).astype(np.float32)[:, None]
@@ -485,13 +546,13 @@ def _in_blocks(
     parts: Iterable[tuple[NDArray[Any], Array]],
 ) -> Iterator[tuple[NDArray[Any], Array]]:
     """Join small parts into blocks, because calling the model on each part costs more."""
-    mels: list[NDArray[Any]] = []
+    inputs: list[NDArray[Any]] = []
     ranges: list[Array] = []
-    for mel, range_ in parts:
-        mels.append(mel)
+    for part, range_ in parts:
+        inputs.append(part)
         ranges.append(range_)
-        if sum(map(len, mels)) >= _BLOCK_SEGMENTS:
-            yield np.concatenate(mels), np.concatenate(ranges, axis=1)
-            mels, ranges = [], []
-    if mels:
-        yield np.concatenate(mels), np.concatenate(ranges, axis=1)
+        if sum(map(len, inputs)) >= _BLOCK_SEGMENTS:
+            yield np.concatenate(inputs), np.concatenate(ranges, axis=1)
+            inputs, ranges = [], []
+    if inputs:
+        yield np.concatenate(inputs), np.concatenate(ranges, axis=1)

@@ -17,28 +17,31 @@ from valence.prediction.predictor import Predictor
 from valence.provenance import fingerprint
 from valence.report.analysis.attention import Examples, read_examples
 from valence.report.analysis.results import Evidence, read_evidence
-from valence.report.analysis.robustness import NO_LABELS, Robustness, measure
+from valence.report.analysis.robustness import FROM_A_SET, NO_LABELS, Robustness, measure
 from valence.report.analysis.runtimes import Cost, costs, machine
 from valence.report.analysis.scores import Findings, find, metrics_json, predictions
 from valence.report.model_card import evaluation, model_card
 from valence.report.page import sections as story
+from valence.report.page.feature_sets import feature_sets
 from valence.report.page.render import Page, Section
 from valence.run import Run
-from valence.stage import FORMAT, Stage
+from valence.stage import FORMAT, Stage, StageName
 from valence.storage.kept_file import parse_json
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of
+
+_SHOWN: tuple[StageName, ...] = ("segments", "train", "features", "sweep")
 
 
 def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     """Write `report.html`, `metrics.json`, `predictions.csv` and `figures/*.png` of a run.
 
     The model's card (`README.md`) and `evaluation.json` in the model's folder are written too,
-    because they state the scores. A finished report of the same results is kept, except in three
-    cases: it was written before there was a sweep; it could not measure robustness; or one of its
-    files is missing or was changed. To find changes, all files are read and compared with their
-    stored digests. A card that was edited since a report wrote it is renamed to
-    `README.md.damaged` first.
+    because they state the scores. A finished report of the same results is kept, except in four
+    cases: it was written before there was a sweep; it could not measure robustness; it could not
+    show the attention; or one of its files is missing or was changed. To find changes, all files
+    are read and compared with their stored digests. A card that was edited since a report wrote it
+    is renamed to `README.md.damaged` first.
 
     Parameters
     ----------
@@ -68,9 +71,10 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     # Check the model even for a finished report: its scores must not lie beside other weights.
     model, description = load_own_model(run)
     stage = run.stage("report")
+    made_of = _made_of(evidence)
     opening = stage.opened(
-        _made_of(evidence),
-        overwrite=overwrite or _may_go(stage),
+        made_of,
+        overwrite=overwrite or _may_go(stage, made_of),
         lost=lambda record: _lacks(stage, record["summary"], run, description.sha256),
     )
     if opening.is_whole and not overwrite:
@@ -107,6 +111,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         "files": files,
         "beside_the_model": {name: digest_of(run.model / name) for name in (CARD, EVALUATION)},
         "not_measured": metrics["robustness"].get("skipped"),
+        **({"not_shown": content.examples.attention} if content.examples.is_lacking else {}),
     }
     stage.finish(summary, files)
     return {**summary, "metrics": metrics, "remarks": remarks}
@@ -126,13 +131,15 @@ class _Content:
 def _sections(content: _Content) -> list[Section]:
     """Build the sections that hold results, in the order of the page."""
     evidence, findings = content.evidence, content.findings
+    of_sets = feature_sets(evidence, findings)
     return [
         story.headline(evidence, findings),
         story.agreement(evidence, findings),
         story.regressors(evidence),
+        *([] if of_sets is None else [of_sets]),
         story.robustness(content.robustness, evidence),
         story.training(evidence, findings),
-        story.model(evidence, content.examples),
+        story.model(evidence, content.examples, content.description.features),
         story.corpus(evidence, findings),
     ]
 
@@ -169,6 +176,7 @@ def _write_card(content: _Content) -> None:
 def _metrics(content: _Content, spent: Sequence[Cost]) -> dict[str, Any]:
     """Build the content of `metrics.json`."""
     evidence, robustness = content.evidence, content.robustness
+    sets = evidence.set_sweeps
     return metrics_json(
         evidence,
         content.findings,
@@ -187,6 +195,7 @@ def _metrics(content: _Content, spent: Sequence[Cost]) -> dict[str, Any]:
             if name != "report"
         },
         configuration=evidence.config.model_dump(mode="json"),
+        **({"feature_sets": [each.to_json() for each in sets]} if sets else {}),
     )
 
 
@@ -233,12 +242,21 @@ def _set_edited_card_aside(stage: Stage, card: Location) -> list[str]:
     ]
 
 
-def _may_go(stage: Stage) -> bool:
-    """Return whether replacing a report loses nothing: it has no sweep, or an older format."""
+def _may_go(stage: Stage, made_of: Mapping[str, Any]) -> bool:
+    """Return whether replacing a report loses nothing.
+
+    It has no sweep, or an older format; or all that it shows stands there still, and a feature set
+    was swept since.
+    """
     record = stage.record()
-    return record is not None and (
-        record["made_of"].get("sweep") is None or record["made_of"]["format"] != FORMAT["report"]
-    )
+    if record is None:
+        return False
+    there = record["made_of"]
+    if there.get("sweep") is None or there["format"] != FORMAT["report"]:
+        return True
+    shown, now = there.get("feature_sets", {}), made_of.get("feature_sets", {})
+    same = all(there.get(name) == made_of[name] for name in _SHOWN)
+    return same and shown.items() < now.items()
 
 
 def _lacks(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> list[str]:
@@ -247,8 +265,10 @@ def _lacks(stage: Stage, summary: Mapping[str, Any], run: Run, sha256: str) -> l
     Size and time of a file are not trusted: each file is read.
     """
     lacks = []
-    if summary["not_measured"] not in (None, NO_LABELS):
+    if summary["not_measured"] not in (None, NO_LABELS, FROM_A_SET):
         lacks.append("robustness could not be measured")
+    if "not_shown" in summary:
+        lacks.append("attention could not be shown")
     # Older versions stored no digests of their files in the model's folder.
     beside, noted = summary.get("beside_the_model", {}), stage.noted()
     if not (
@@ -273,8 +293,11 @@ def _are_as_noted(folder: Location, noted: Mapping[str, str]) -> bool:
 def _made_of(evidence: Evidence) -> dict[str, Any]:
     digests: dict[str, Any] = {
         name: evidence.stages[name]["fingerprint"] if name in evidence.stages else None
-        for name in ("segments", "train", "features", "sweep")
+        for name in _SHOWN
     }
+    # A report of a run without swept sets keeps the origin that older versions gave it.
+    if evidence.set_sweeps:
+        digests["feature_sets"] = {each.name: each.fingerprint for each in evidence.set_sweeps}
     return digests
 
 

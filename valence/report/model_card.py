@@ -69,6 +69,7 @@ def model_card(
         scores=_scores(evidence, findings),
         remarks=remarks,
         quality=quality,
+        features=description.features,
     ).markdown()
 
 

@@ -7,7 +7,7 @@ resumed run sees the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,14 +57,6 @@ class Outline:
         return len(self.target)
 
 
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """An outline with its mel in dB as stored, `[segments, n_mels, n_frames]`."""
-
-    outline: Outline
-    mel: NDArray[np.floating[Any]]
-
-
 def read_outline(
     store: SegmentStore, ids: Sequence[str], copies: int, targets: Sequence[Target]
 ) -> Outline:
@@ -94,40 +86,9 @@ def read_outline(
     return Outline(np.concatenate([empty, *parts]), tuple(spans))
 
 
-def load_shard(
-    store: SegmentStore, ids: Sequence[str], copies: int, targets: Sequence[Target]
-) -> Shard:
-    """Read the shard of these recordings and their copies; `read_outline` has the parameters."""
-    outline = read_outline(store, ids, copies, targets)
-    return Shard(outline, load_mel(store, outline.spans))
-
-
-def mel_blocks(
-    store: SegmentStore, spans: Sequence[Span]
-) -> Iterator[tuple[slice, NDArray[np.floating[Any]]]]:
-    """Read the stored mel of `spans` a block at a time, each block with its place in the whole."""
-    first = 0
-    for span in spans:
-        for block in store.blocks(span.recording, span.copy):
-            yield slice(first, first + len(block)), block.mel
-            first += len(block)
-    assert first == total_length(spans), "labels and mel are stored together"
-
-
 def total_length(spans: Iterable[Span]) -> int:
     """Count the segments of all `spans`."""
     return sum(span.length for span in spans)
-
-
-def load_mel(store: SegmentStore, spans: Sequence[Span]) -> NDArray[np.floating[Any]]:
-    """Read the stored mel of all `spans` in order, `[segments, n_mels, n_frames]`."""
-    mel: NDArray[np.floating[Any]] | None = None
-    for where, block in mel_blocks(store, spans):
-        if mel is None:
-            mel = np.empty((total_length(spans), *block.shape[1:]), block.dtype)
-        mel[where] = block
-    assert mel is not None, "there is at least one recording"
-    return mel
 
 
 def windows(length: int, stride: int, *, segments: int, phase: int = 0) -> NDArray[np.int64]:

@@ -134,7 +134,7 @@ def select(
     if not leaders:
         raise TrainingError(
             f"All {len(outcomes)} combinations failed; the first of them: "
-            f"{outcomes[ranking[0]].reason}. RUN/sweep/results.csv has the reason of each."
+            f"{outcomes[ranking[0]].reason}. The sweep's results.csv has the reason of each."
         )
     scoring, deep = _Scoring(division, config), deep_outcome(division)
     return {

@@ -256,27 +256,40 @@ def load_state(
     )
 
 
-def state_bytes(config: Config) -> int:
-    """Return the most bytes that the state of a training with this configuration may have."""
-    sections = ModelSections(**{name: getattr(config, name) for name in ModelSections.model_fields})
-    return _STATE_COPIES * values_bytes(expected_weights(sections, None)) + _STATE_REST_BYTES
+def state_bytes(config: Config, columns: int = 0) -> int:
+    """Return the most bytes that the state of a training with this configuration may have.
+
+    `columns` is the number of features, if the model takes features.
+    """
+    return _STATE_COPIES * _weights_bytes(config, columns) + _STATE_REST_BYTES
 
 
-def require_size(config: Config) -> None:
+def require_size(config: Config, columns: int = 0) -> None:
     """Refuse a configuration whose model would be too large to load again.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    columns
+        Number of features, if the model takes features.
 
     Raises
     ------
     ConfigError
         If the weights take more bytes than this program reads.
     """
-    sections = ModelSections(**{name: getattr(config, name) for name in ModelSections.model_fields})
-    needed = values_bytes(expected_weights(sections, None))
+    needed = _weights_bytes(config, columns)
     if needed > MOST_BYTES:
         raise ConfigError(
             f"[model] asks for weights of {needed:,} bytes. Expected at most {MOST_BYTES:,}. Lower "
             "model.lstm_hidden, model.lstm_layers or model.channels."
         )
+
+
+def _weights_bytes(config: Config, columns: int) -> int:
+    sections = ModelSections(**{name: getattr(config, name) for name in ModelSections.model_fields})
+    return values_bytes(expected_weights(sections, None, columns=columns))
 
 
 def _whole(file: Location, most: int) -> bytes | None:

@@ -25,7 +25,7 @@ from valence.errors import TrainingError
 from valence.formatting import plural
 from valence.model.acceleration import Encode, compiled_encode
 from valence.model.distributed import average_gradients, gather, rank, world_size
-from valence.model.network import ValenceModel
+from valence.model.network import FeatureInput, ValenceModel
 from valence.training.checkpoint import TrainingState, random_state, set_random_state
 from valence.training.data.batches import Batch, Source
 from valence.training.data.sampling import Sampling
@@ -68,6 +68,8 @@ class TrainingSpec:
         Precision of the CNN's values; all other values are float32. The recurrences must be: on a
         GPU, torch would compute them in float16 even under bfloat16, and their gradients are too
         small for float16.
+    features
+        The set of features that the model takes; None if it takes mel.
     """
 
     config: Config
@@ -75,6 +77,7 @@ class TrainingSpec:
     standardizer: Standardizer
     device: torch.device
     precision: Precision = "float32"
+    features: FeatureInput | None = None
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the CNN computes in `precision`."""
@@ -123,7 +126,7 @@ class Stepper:
         """Take one step and return the batch's `pair_sums`, detached."""
         self.optimizer.zero_grad(set_to_none=True)
         prediction = self.model.forward_groups(
-            batch.mel, self._windows, self.sampling.length, encode=self._encode
+            batch.inputs, self._windows, self.sampling.length, encode=self._encode
         )
         sums = pair_sums(prediction, batch.target)
         ccc_loss(sums).backward()  # type: ignore[no-untyped-call]
@@ -134,12 +137,12 @@ class Stepper:
         self.optimizer.step()
         return sums.detach()
 
-    def _encode(self, mel: Tensor) -> Tensor:
+    def _encode(self, inputs: Tensor) -> Tensor:
         # The CNN is compiled for the size of a full batch alone.
-        whole = len(mel) == self._full * self.sampling.group_segments
+        whole = len(inputs) == self._full * self.sampling.group_segments
         encode = self._compiled if whole and self._compiled else self.model.encode
         with self.task.autocast():
-            return encode(mel)
+            return encode(inputs)
 
 
 def _share_of_rate(epoch: int, warmup: int, epochs: int) -> float:
@@ -150,6 +153,9 @@ def _share_of_rate(epoch: int, warmup: int, epochs: int) -> float:
 
 
 def _is_compiled(task: TrainingSpec) -> bool:
+    if task.config.model.feature_set is not None:
+        # There is no CNN to compile.
+        return False
     match task.config.train.compile:
         case "always":
             return True

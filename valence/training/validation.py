@@ -62,7 +62,7 @@ def evaluate(
     def sequences() -> Iterator[Sequences]:
         for labelled in recordings:
             asked.append((labelled.recording, labelled.target))
-            yield Sequences(labelled.mel, labelled.starts)
+            yield Sequences(labelled.inputs, labelled.starts)
 
     for number, outputs in enumerate(outputs_of(model, sequences(), length, precision=precision)):
         (name, target), prediction = asked[number], outputs.prediction

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sweep.stage import plan_sweep
+from pipelines.sweep.plan import plan_sweep
 from tests.helpers.sweeping import run_with, sweep_config
 from valence.errors import (
     ConfigError,

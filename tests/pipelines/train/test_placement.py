@@ -14,6 +14,7 @@ from valence.errors import ClusterError, ConfigError, TrainingError
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 from valence.training.data.capacity import Members
+from valence.training.data.inputs import MelInputs
 
 _CPU, _GPU = torch.device("cpu"), torch.device("cuda", 0)
 _CHOSEN = Members(("a", "b"), ("c",), 1, ("valence",))
@@ -57,7 +58,7 @@ def _place_among(
 ) -> placement.Placement:
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     config = Config.resolve(Config(), assignments=assignments)
-    return placement.place(store, config, _CHOSEN, Console())
+    return placement.place(MelInputs(store, config), config, _CHOSEN, Console())
 
 
 def _limit(size: float) -> str:

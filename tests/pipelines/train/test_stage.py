@@ -33,6 +33,7 @@ from valence.segments.store import SegmentStore
 from valence.training.checkpoint import load_state, read_progress
 from valence.training.data.capacity import members
 from valence.training.data.in_memory import ResidentSource
+from valence.training.data.inputs import MelInputs
 from valence.training.loop import HISTORY_COLUMNS
 from valence.training.validation import evaluate
 
@@ -362,7 +363,7 @@ def test_a_gpu_trains_a_model_for_any_device(
     # On the CPU it says what it said there, but for what docs/training.md states of other devices.
     store = SegmentStore(run.folder("segments"))
     source = ResidentSource(
-        store,
+        MelInputs(store, train_config),
         train_config,
         members(store, train_config),
         device=torch.device("cpu"),
@@ -381,19 +382,21 @@ def test_streamed_batches_are_the_resident_ones(
     config = _set(tiny_config, "train.shuffle_segments=200", "train.windows_per_group=2")
     store = SegmentStore(prepared_run("run").folder("segments"))
     chosen, device = members(store, config), torch.device("cpu")
-    resident = ResidentSource(store, config, chosen, device=device, residency=residency)
-    streaming = StreamingSource(store, config, chosen, device=device)
+    resident = ResidentSource(
+        MelInputs(store, config), config, chosen, device=device, residency=residency
+    )
+    streaming = StreamingSource(MelInputs(store, config), config, chosen, device=device)
     expected = list(resident.batches(5, 2))
     got = list(streaming.batches(5, 2))
     assert len(got) == len(expected) > 4
     # A pool's last batch is smaller, so there are several sizes.
-    assert len({len(batch.mel) for batch in got}) > 1
+    assert len({len(batch.inputs) for batch in got}) > 1
     for one, other in zip(expected, got, strict=True):
-        assert torch.equal(one.mel, other.mel)
+        assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.target, other.target)
     for one, other in zip(resident.recordings(), streaming.recordings(), strict=True):
         assert one.recording == other.recording
-        np.testing.assert_array_equal(one.mel, other.mel)
+        np.testing.assert_array_equal(one.inputs, other.inputs)
         np.testing.assert_array_equal(one.starts, other.starts)
 
 

@@ -19,6 +19,7 @@ from valence.provenance import fingerprint
 from valence.segments.store import Segments, SegmentStore, Stored
 from valence.storage.location import Location
 from valence.training.data.capacity import Members, members
+from valence.training.data.inputs import MelInputs
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -93,11 +94,12 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
     device = torch.device("cpu")
     standardizer = Standardizer("global", np.array([-30], np.float32), np.array([20], np.float32))
     task = TrainingSpec(_CONFIG, {}, standardizer, device)
+    inputs = MelInputs(store, _CONFIG)
     source: Source
     if residency == "stream":
-        source = StreamingSource(store, _CONFIG, chosen, device=device)
+        source = StreamingSource(inputs, _CONFIG, chosen, device=device)
     else:
-        source = ResidentSource(store, _CONFIG, chosen, device=device, residency="host")
+        source = ResidentSource(inputs, _CONFIG, chosen, device=device, residency="host")
     windows = sum(len(batch.target) for batch in source.batches(0, 1))
     fit(task, source, state=None, save=lambda state, output: None)
     over.set()
@@ -108,7 +110,7 @@ def _train(store: SegmentStore, chosen: Members, residency: str) -> tuple[int, i
 def _grown(folder: Path, recordings: int, residency: str) -> float:
     store = _store(folder / f"{recordings}", recordings)
     chosen = members(store, _CONFIG)
-    placement = place(store, _CONFIG, chosen, Console())
+    placement = place(MelInputs(store, _CONFIG), _CONFIG, chosen, Console())
     assert placement.residency == "stream"
     assert placement.streamed < placement.limit == _LIMIT_MIB * _MIB < placement.held
     # An environment of its own gives it a new process: one that has worked before has been larger.

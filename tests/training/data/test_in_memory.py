@@ -12,11 +12,12 @@ from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.errors import TrainingError
 from valence.segments.preprocessing import Job, process_recording
-from valence.segments.sequences import load_shard
+from valence.segments.sequences import read_outline
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 from valence.training.data.capacity import Members, device_room, held_bytes, members
 from valence.training.data.in_memory import ResidentSource, labelled_windows
+from valence.training.data.inputs import MelInputs, load_inputs
 from valence.training.data.sampling import Sampling, epoch_plan, window_starts
 
 _CONFIG = Config.resolve(
@@ -75,27 +76,29 @@ def test_nothing_to_train_or_validate_on_is_an_error(store: SegmentStore) -> Non
 
 
 def test_a_shard_holds_what_is_stored(store: SegmentStore) -> None:
-    shard = load_shard(store, ["02", "01"], 1, ("arousal", "valence"))
-    assert shard.mel.shape == (4 * 80, 128, 34)
-    assert shard.mel.dtype == np.float16
+    outline = read_outline(store, ["02", "01"], 1, ("arousal", "valence"))
+    mel = load_inputs(MelInputs(store, _CONFIG), outline.spans)
+    assert mel.shape == (4 * 80, 128, 34)
+    assert mel.dtype == np.float16
     for span, (name, copy) in zip(
-        shard.outline.spans, [("02", 0), ("02", 1), ("01", 0), ("01", 1)], strict=True
+        outline.spans, [("02", 0), ("02", 1), ("01", 0), ("01", 1)], strict=True
     ):
         assert (span.recording, span.copy, span.length) == (name, copy, 80)
         stored = store.read(name, copy)
         held = slice(span.offset, span.offset + 80)
-        np.testing.assert_array_equal(shard.mel[held], stored.mel)
-        np.testing.assert_array_equal(shard.outline.target[held, 0], stored.arousal)
-        np.testing.assert_array_equal(shard.outline.target[held, 1], stored.valence)
+        np.testing.assert_array_equal(mel[held], stored.mel)
+        np.testing.assert_array_equal(outline.target[held, 0], stored.arousal)
+        np.testing.assert_array_equal(outline.target[held, 1], stored.valence)
 
 
 def test_size_is_that_of_the_arrays(store: SegmentStore) -> None:
     chosen = members(store, _CONFIG)
-    shards = [
-        load_shard(store, chosen.train, 1, ("valence",)),
-        load_shard(store, chosen.validation, 0, ("valence",)),
-    ]
-    assert held_bytes(store, _CONFIG, chosen) == sum(shard.mel.nbytes for shard in shards)
+    inputs = MelInputs(store, _CONFIG)
+    size = sum(
+        load_inputs(inputs, read_outline(store, ids, copies, ("valence",)).spans).nbytes
+        for ids, copies in ((chosen.train, 1), (chosen.validation, 0))
+    )
+    assert held_bytes(inputs, chosen) == size
     assert device_room(torch.device("cpu")) == 0
 
 
@@ -105,32 +108,36 @@ def test_batches_are_naive_slices(
 ) -> None:
     chosen = members(store, _CONFIG)
     device = torch.device("cpu")
-    source = ResidentSource(store, _CONFIG, chosen, device=device, residency=residency)
-    shard = load_shard(store, chosen.train, 1, chosen.targets)
+    inputs = MelInputs(store, _CONFIG)
+    source = ResidentSource(inputs, _CONFIG, chosen, device=device, residency=residency)
+    outline = read_outline(store, chosen.train, 1, chosen.targets)
+    held = load_inputs(inputs, outline.spans)
     sampling = Sampling.of(_CONFIG.sequence, _CONFIG.train)
-    plan = epoch_plan(shard.outline, sampling, seed=4, epoch=2)
+    plan = epoch_plan(outline, sampling, seed=4, epoch=2)
     batches = list(source.batches(4, 2))
     expected = [groups for pool in plan for groups in pool.batches]
     assert len(batches) == len(expected) > 3
     for batch, groups in zip(batches, expected, strict=True):
-        mel = np.stack([shard.mel[start : start + 19] for start in groups])
-        np.testing.assert_array_equal(batch.mel.numpy(), mel)
-        assert batch.mel.dtype == torch.float16
+        mel = np.stack([held[start : start + 19] for start in groups])
+        np.testing.assert_array_equal(batch.inputs.numpy(), mel)
+        assert batch.inputs.dtype == torch.float16
         starts = window_starts(groups, sampling)
-        target = np.stack([shard.outline.target[at : at + 12].mean(axis=0) for at in starts])
+        target = np.stack([outline.target[at : at + 12].mean(axis=0) for at in starts])
         np.testing.assert_allclose(batch.target.numpy(), target, rtol=1e-6)
     again = list(source.batches(4, 2))
-    assert all(torch.equal(a.mel, b.mel) for a, b in zip(batches, again, strict=True))
-    assert not torch.equal(next(iter(source.batches(4, 3))).mel, batches[0].mel)
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(batches, again, strict=True))
+    assert not torch.equal(next(iter(source.batches(4, 3))).inputs, batches[0].inputs)
 
 
 def test_validation_is_every_labelled_window_of_the_clean_recording(store: SegmentStore) -> None:
     chosen = members(store, _CONFIG)
-    source = ResidentSource(store, _CONFIG, chosen, device=torch.device("cpu"), residency="host")
+    source = ResidentSource(
+        MelInputs(store, _CONFIG), _CONFIG, chosen, device=torch.device("cpu"), residency="host"
+    )
     (labelled,) = source.recordings()
     assert labelled.recording == "03"
     assert labelled.starts.tolist() == list(range(0, 69, 7))
-    np.testing.assert_array_equal(labelled.mel, store.read("03").mel)
+    np.testing.assert_array_equal(labelled.inputs, store.read("03").mel)
 
 
 def test_windows_without_a_label_are_not_evaluated() -> None:

@@ -38,8 +38,8 @@ def test_picks_are_naive_slices() -> None:
     assert len(found) == 2
     for batch, starts in zip(found, groups, strict=True):
         # Three windows of 4 at a stride of 2 are 8 segments.
-        assert batch.mel.shape == (len(starts), 8, 5, 3)
-        assert torch.equal(batch.mel, torch.stack([mel[start : start + 8] for start in starts]))
+        assert batch.inputs.shape == (len(starts), 8, 5, 3)
+        assert torch.equal(batch.inputs, torch.stack([mel[start : start + 8] for start in starts]))
         last = [target[start + offset + 3] for start in starts for offset in (0, 2, 4)]
         np.testing.assert_array_equal(batch.target.numpy(), last)
     assert list(picks([], mel, target, _SAMPLING, "last")) == []
@@ -100,9 +100,9 @@ def test_a_gpu_gets_the_batches_of_a_cpu(held: str) -> None:
     for batch in deliver(picked, held=torch.device(held), device=device):
         # The device is kept behind, so that a copy or a reuse that does not wait would show.
         busy = (busy @ busy).clamp(-1, 1)
-        got.append((batch.mel * 1, batch.target * 1))
+        got.append((batch.inputs * 1, batch.target * 1))
     assert len(got) == len(expected)
     for (mel_there, target), batch in zip(got, expected, strict=True):
         assert mel_there.device.type == "cuda"
-        assert torch.equal(mel_there.cpu(), batch.mel)
+        assert torch.equal(mel_there.cpu(), batch.inputs)
         assert torch.equal(target.cpu(), batch.target)

@@ -12,6 +12,7 @@ import pandas as pd
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
 from valence.formatting import Unit, plural, unit_of
+from valence.report.analysis.feature_sets import SetSweep, read_set_sweeps
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.stage import FORMAT, StageName
@@ -52,6 +53,10 @@ class Evidence:
         One row per combination of the sweep, or None without a sweep of these features.
     selection
         The sweep's choice, or None without a sweep of these features.
+    set_sweeps
+        Finished sweeps of feature sets beside these features.
+    unused_set_sweeps
+        A sentence for each sweep of a feature set that is not shown.
     """
 
     run: Run
@@ -64,6 +69,8 @@ class Evidence:
     progress: Mapping[str, Any] | None
     results: pd.DataFrame | None
     selection: Mapping[str, Any] | None
+    set_sweeps: tuple[SetSweep, ...] = ()
+    unused_set_sweeps: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -184,6 +191,7 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
     sweep = run.folder("sweep")
     if swept and noted_digest(stages["sweep"], f"best/{REGRESSOR_FILES[0]}") is not None:
         require_regressor(sweep / "best", stages["sweep"])
+    set_sweeps, unused = read_set_sweeps(run, extracted["summary"]["digest"])
     return Evidence(
         run=run,
         config=config,
@@ -195,6 +203,8 @@ def read_evidence(run: Run, *, scores: bool = True) -> Evidence:
         progress=read_progress(run.folder("train")),
         results=read_results(sweep, stages["sweep"], scores=scores) if swept else None,
         selection=read_selection(sweep, stages["sweep"], scores=scores) if swept else None,
+        set_sweeps=set_sweeps,
+        unused_set_sweeps=unused,
     )
 
 

@@ -30,6 +30,11 @@ Degrade = Callable[[Array, np.random.Generator], Array]
 MOST_SECONDS = 600.0
 # The only lasting reason why nothing is measured; a later report may succeed after all others.
 NO_LABELS = "No recording with labels is there to degrade."
+# Another lasting reason.
+FROM_A_SET = (
+    "Not measured: the model takes a set of features that was made elsewhere, so that sound which "
+    "is degraded here has none."
+)
 _TELEPHONE_HZ = (300.0, 3400.0)
 _SNR_DB = (20.0, 10.0, 0.0)
 # Largest difference between stored predictions and those computed here from the same sound.
@@ -119,6 +124,8 @@ def measure(
     The same number of seconds is taken from the beginning of each recording, so that about
     `most_seconds` are used at most. Returns a sentence with the reason if nothing can be measured.
     """
+    if predictor.description.features is not None:
+        return FROM_A_SET
     for split in ("test", "validation"):
         rows = evidence.features.of(split)
         if len(rows):

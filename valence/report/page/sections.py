@@ -10,6 +10,7 @@ import numpy as np
 
 from valence import figures
 from valence.formatting import Unit, count, interval, number, plural, raters_agree, spread
+from valence.model.network import FeatureInput
 from valence.report.analysis.attention import Examples
 from valence.report.analysis.results import Evidence
 from valence.report.analysis.robustness import Robustness
@@ -208,8 +209,11 @@ def robustness(found: Robustness | str, evidence: Evidence) -> Section:
     return section
 
 
-def model(evidence: Evidence, examples: Examples) -> Section:
-    """Show the input of the model, its architecture and its attention."""
+def model(evidence: Evidence, examples: Examples, features: FeatureInput | None = None) -> Section:
+    """Show the sound of a sequence, the model's architecture and its attention.
+
+    `features` is the set of features that the model takes; None if it takes mel.
+    """
     config = evidence.config
     sr, seconds = config.preprocess.sr, config.preprocess.segment_seconds
     where = f"recording {examples.recording}, {examples.split} set"
@@ -229,12 +233,22 @@ def model(evidence: Evidence, examples: Examples) -> Section:
         figures.sequence_mel(examples.mel, sr=sr, segment_seconds=seconds),
         f"Mel spectrogram of a sequence ({where}, from {examples.start_seconds:g} s).",
     )
+    shapes = "channels × mel bands × frames"
+    if features is not None:
+        section.say(
+            f"The model does not take the mel: it takes {plural(len(features.columns), 'feature')} "
+            f"of the set '{features.set}', which were made elsewhere. The mel shows the sound."
+        )
+        shapes = "features of a segment"
     section.show(
-        figures.architecture(config),
-        f"The model: {count(examples.parameters)} parameters. Shapes are channels × mel bands × "
-        "frames, then segments × values.",
+        figures.architecture(config, 0 if features is None else len(features.columns)),
+        f"The model: {count(examples.parameters)} parameters. Shapes are {shapes}, then segments × "
+        "values.",
     )
     weights = examples.attention
+    if isinstance(weights, str):
+        section.say(weights)
+        return section
     section.show(
         figures.attention(
             examples.mel,
@@ -249,7 +263,7 @@ def model(evidence: Evidence, examples: Examples) -> Section:
         f"would give {500 / len(weights):.0f} %.",
     )
     section.tabulate(
-        tables.attention_table(examples, segment_seconds=seconds),
+        tables.attention_table(examples, weights, segment_seconds=seconds),
         folded="The attention as a table",
     )
     return section

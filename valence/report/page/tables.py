@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from valence.figures import Shares
 from valence.formatting import MISSING, Unit, count, duration, interval, number, spread
@@ -108,7 +110,10 @@ def paper_table(evidence: Evidence, findings: Findings) -> Table:
             *(
                 cell
                 for name, digits in _STUDIED
-                for cell in (_value(PAPER_DEEP[name], digits), _value(ours.get(name), digits))
+                for cell in (
+                    value_cell(PAPER_DEEP[name], digits),
+                    value_cell(ours.get(name), digits),
+                )
             ),
         ]
     ]
@@ -117,10 +122,10 @@ def paper_table(evidence: Evidence, findings: Findings) -> Table:
         chosen = (
             None if results is None else results[(results[list(STEPS)] == list(names)).all(axis=1)]
         )
-        rows.append([Cell(" + ".join(names)), *_beside(_value(ccc, 3), chosen)])
+        rows.append([Cell(" + ".join(names)), *_beside(value_cell(ccc, 3), chosen)])
     families = (
         ("best with PCA", "reducer", "pca", Cell(f"< {PAPER_PCA_BELOW:g}", PAPER_PCA_BELOW)),
-        ("best with XGBoost", "regressor", "xgboost", _value(PAPER_XGBOOST, 2)),
+        ("best with XGBoost", "regressor", "xgboost", value_cell(PAPER_XGBOOST, 2)),
     )
     for title, step, prefix, theirs in families:
         chosen = None if results is None else results[results[step].str.startswith(prefix)]
@@ -154,7 +159,7 @@ def _beside(theirs: Cell, chosen: pd.DataFrame | None) -> list[Cell]:
     cells = []
     for place, (name, digits) in enumerate(_STUDIED):
         cells.append(Cell(MISSING) if place else theirs)
-        cells.append(_value(None if best is None else float(best[f"{name}_test"]), digits))
+        cells.append(value_cell(None if best is None else float(best[f"{name}_test"]), digits))
     return cells
 
 
@@ -168,11 +173,11 @@ def sweep_table(evidence: Evidence) -> Table:
         cells.append(
             [
                 *(Cell(str(row[name])) for name in STEPS),
-                *(_value(row[f"ccc_{split}"], 4, interval(scores[split])) for split in SCORED),
-                *(_value(row[name], 4) for name in ("mse_test", "mae_test")),
-                _value(row["seconds"], 2),
+                *(value_cell(row[f"ccc_{split}"], 4, interval(scores[split])) for split in SCORED),
+                *(value_cell(row[name], 4) for name in ("mse_test", "mae_test")),
+                value_cell(row["seconds"], 2),
                 Cell(str(row.get("engine") or MISSING)),
-                Cell(MISSING) if row.get("rows") is None else _count(row["rows"]),
+                Cell(MISSING) if row.get("rows") is None else count_cell(row["rows"]),
                 *(
                     [Cell(str(row.get("status", "ok")), aside=str(row.get("reason") or ""))]
                     if has_status
@@ -203,8 +208,8 @@ def subjects_table(findings: Findings, unit: Unit) -> Table:
         [
             Cell(subject),
             Cell(split),
-            *(_value(getattr(scores, name), 3) for name in ("ccc", "pcc", "mse", "mae")),
-            _count(scores.n),
+            *(value_cell(getattr(scores, name), 3) for name in ("ccc", "pcc", "mse", "mae")),
+            count_cell(scores.n),
         ]
         for split in SCORED
         for subject, scores in findings.subjects[split].items()
@@ -219,10 +224,10 @@ def splits_table(evidence: Evidence) -> Table:
     rows = [
         [
             Cell(row["split"]),
-            *([_count(row["subjects"])] if known else []),
-            _count(row["recordings"]),
+            *([count_cell(row["subjects"])] if known else []),
+            count_cell(row["recordings"]),
             Cell(duration(row["seconds"]), row["seconds"]),
-            *(_count(row[name]) for name in ("segments", "sequences", "rejected")),
+            *(count_cell(row[name]) for name in ("segments", "sequences", "rejected")),
         ]
         for row in split_rows(evidence)
     ]
@@ -241,10 +246,10 @@ def recordings_table(evidence: Evidence, findings: Findings) -> Table:
             Cell(str(row["Id"])),
             *([Cell(str(row["subject"]))] if known else []),
             Cell(str(row["split"])),
-            _value(row["duration"], 1),
-            _count(row["segments"]),
-            _count(row["labelled"]),
-            _value(ccc.get(str(row["Id"])), 3),
+            value_cell(row["duration"], 1),
+            count_cell(row["segments"]),
+            count_cell(row["labelled"]),
+            value_cell(ccc.get(str(row["Id"])), 3),
             Cell("; ".join(row["remarks"])),
         ]
         for row in evidence.usable.to_dict("records")
@@ -270,9 +275,9 @@ def seeds_table(seeds: Seeds) -> Table:
     rows = [
         [
             Cell(str(row["seed"])),
-            _count(row["epochs"]),
-            _count(row["epoch"]),
-            *(_value(row[name], places) for name, places in digits.items()),
+            count_cell(row["epochs"]),
+            count_cell(row["epoch"]),
+            *(value_cell(row[name], places) for name, places in digits.items()),
             Cell(duration(row["seconds"]), row["seconds"]),
         ]
         for row in seeds.best
@@ -301,8 +306,8 @@ def epochs_table(history: pd.DataFrame) -> Table:
     rows = [
         [
             Cell(str(row["seed"])),
-            _count(row["epoch"]),
-            *(_value(row[name], digits) for name, (_, digits) in shown.items()),
+            count_cell(row["epoch"]),
+            *(value_cell(row[name], digits) for name, (_, digits) in shown.items()),
         ]
         for row in history.to_dict("records")
     ]
@@ -310,12 +315,14 @@ def epochs_table(history: pd.DataFrame) -> Table:
     return Table("Every epoch.", columns, rows, sortable=True)
 
 
-def attention_table(examples: Examples, *, segment_seconds: float) -> Table:
-    """List the attention weight of every segment of the example sequence."""
+def attention_table(
+    examples: Examples, weights: NDArray[np.float32], *, segment_seconds: float
+) -> Table:
+    """List the attention weight of every segment of the example sequence, `[segments]`."""
     rows = []
-    for place, weight in enumerate(examples.attention.tolist()):
+    for place, weight in enumerate(weights.tolist()):
         start = examples.start_seconds + place * segment_seconds
-        rows.append([Cell(number(start, 1)), _value(100 * weight, 3)])
+        rows.append([Cell(number(start, 1)), value_cell(100 * weight, 3)])
     return Table(
         f"Attention over the sequence of {examples.recording}.",
         [("segment at [s]", False), ("attention [%]", True)],
@@ -331,10 +338,10 @@ def distribution_table(shares: Shares) -> Table:
         columns += [(f"{split}, annotated [%]", True), (f"{split}, predicted [%]", True)]
     rows = []
     for place, (low, high) in enumerate(itertools.pairwise(shares.edges.tolist())):
-        cells = [Cell(number(low, 3)), _value(high, 3)]
+        cells = [Cell(number(low, 3)), value_cell(high, 3)]
         for split in shares.n:
-            cells.append(_value(float(shares.label[split][place]), 1))
-            cells.append(_value(float(shares.prediction[split][place]), 1))
+            cells.append(value_cell(float(shares.label[split][place]), 1))
+            cells.append(value_cell(float(shares.prediction[split][place]), 1))
         rows.append(cells)
     return Table("Share of sequences by value.", columns, rows)
 
@@ -354,9 +361,9 @@ def robustness_table(found: Robustness) -> Table:
         [
             Cell(each.label),
             Cell(number(each.scores.ccc), each.scores.ccc, interval(each.scores.ccc_ci)),
-            _value(found.change(each), 3),
-            _value(each.scores.mse, 4),
-            _value(each.scores.mae, 4),
+            value_cell(found.change(each), 3),
+            value_cell(each.scores.mse, 4),
+            value_cell(each.scores.mae, 4),
         ]
         for each in found.conditions
     ]
@@ -369,27 +376,30 @@ def _scores_row(name: str, by_split: Mapping[str, ScoresJson | None]) -> list[Ce
     none: ScoresJson = {}
     return [
         Cell(name),
-        _score(validation),
-        _score(test),
+        score_cell(validation),
+        score_cell(test),
         *(
-            _value((test or none).get(key), 3 if key == "pcc" else 4)
+            value_cell((test or none).get(key), 3 if key == "pcc" else 4)
             for key in ("pcc", "mse", "mae")
         ),
-        Cell(MISSING) if test is None else _count(test["n"]),
+        Cell(MISSING) if test is None else count_cell(test["n"]),
     ]
 
 
-def _score(scores: ScoresJson | None) -> Cell:
+def score_cell(scores: ScoresJson | None) -> Cell:
+    """Show a CCC with its interval."""
     if scores is None:
         return Cell(MISSING)
     return Cell(number(scores["ccc"]), scores["ccc"], interval(scores["ccc_ci"]))
 
 
-def _value(value: float | None, digits: int, aside: str = "") -> Cell:
+def value_cell(value: float | None, digits: int, aside: str = "") -> Cell:
+    """Show a number; a dash if there is none."""
     if value is None or not math.isfinite(value):
         return Cell(MISSING)
     return Cell(number(value, digits), float(value), aside)
 
 
-def _count(value: int) -> Cell:
+def count_cell(value: int) -> Cell:
+    """Show a whole number."""
     return Cell(count(value), float(value))

@@ -19,8 +19,8 @@ class Labelled:
     ----------
     recording
         Id of the recording.
-    mel
-        Log-mel in dB as stored, `[segments, n_mels, n_frames]`.
+    inputs
+        Inputs of the segments, `[segments, *input_shape]`: log-mel in dB as stored, or features.
     starts
         First segment of each labelled sequence, `[rows]`.
     target
@@ -28,7 +28,7 @@ class Labelled:
     """
 
     recording: str
-    mel: NDArray[np.floating[Any]] | Tensor
+    inputs: NDArray[np.floating[Any]] | Tensor
     starts: NDArray[np.int64]
     target: NDArray[np.float32]
 
@@ -39,13 +39,14 @@ class Batch:
 
     Attributes
     ----------
-    mel
-        Log-mel in dB as stored, `[groups, group_segments, n_mels, n_frames]`.
+    inputs
+        Inputs of the segments, `[groups, group_segments, *input_shape]`: log-mel in dB as stored,
+        or features.
     target
         Labels of the windows, group after group, float32 `[windows, targets]`.
     """
 
-    mel: Tensor
+    inputs: Tensor
     target: Tensor
 
 

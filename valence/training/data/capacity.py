@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 
 from valence.config import Config, Target
 from valence.errors import TrainingError
 from valence.segments.store import SegmentStore
+from valence.training.data.inputs import SegmentInputs
 from valence.training.data.sampling import Sampling
 
 Residency = Literal["device", "host", "stream"]
@@ -30,7 +30,8 @@ class Members:
     train, validation
         Ids of the recordings to train on and to validate on.
     copies
-        Number of augmented copies of each training recording.
+        Number of augmented copies of each training recording; 0 if the model takes features, which
+        only the clean recordings have.
     targets
         Labels to read.
     short
@@ -71,23 +72,23 @@ def members(store: SegmentStore, config: Config) -> Members:
             f"{config.sequence.length}; at least one of each is needed. Look at 'valence check', "
             "at [split], and at sequence.length."
         )
-    targets = config.model.targets
-    return Members(train, validation, config.augment.copies, targets, tuple(sorted(short)))
+    copies = config.augment.copies if config.model.feature_set is None else 0
+    return Members(train, validation, copies, config.model.targets, tuple(sorted(short)))
 
 
-def held_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
-    """Compute the bytes of the mel of all segments that training and validation read."""
-    segments = store.recordings().set_index("Id")["segments"]
+def held_bytes(inputs: SegmentInputs, chosen: Members) -> int:
+    """Compute the bytes of the inputs of all segments that training and validation read."""
+    segments = inputs.store.recordings().set_index("Id")["segments"]
     n = int(segments[list(chosen.train)].sum()) * (chosen.copies + 1)
-    return (n + int(segments[list(chosen.validation)].sum())) * _segment_bytes(config)
+    return (n + int(segments[list(chosen.validation)].sum())) * inputs.segment_bytes
 
 
-def pool_bytes(store: SegmentStore, config: Config, chosen: Members) -> int:
-    """Compute the most bytes of mel that one pool of an epoch can hold."""
-    segments = store.recordings().set_index("Id")["segments"][list(chosen.train)]
+def pool_bytes(inputs: SegmentInputs, config: Config, chosen: Members) -> int:
+    """Compute the most bytes of inputs that one pool of an epoch can hold."""
+    segments = inputs.store.recordings().set_index("Id")["segments"][list(chosen.train)]
     whole = int(segments.sum()) * (chosen.copies + 1)
     most = max(config.train.shuffle_segments, int(segments.max()))
-    return min(whole, most) * _segment_bytes(config)
+    return min(whole, most) * inputs.segment_bytes
 
 
 def require_streamable(size: int, limit: float) -> None:
@@ -104,10 +105,6 @@ def require_streamable(size: int, limit: float) -> None:
             f"train.shuffle_segments, and a worker may hold {limit / 2**30:.3g} GiB. Lower "
             "train.shuffle_segments, or raise train.host_gib if the machine has more."
         )
-
-
-def _segment_bytes(config: Config) -> int:
-    return config.mel.n_mels * config.mel.n_frames * np.dtype(config.preprocess.dtype).itemsize
 
 
 def device_room(device: torch.device) -> int:

@@ -16,15 +16,14 @@ from valence.segments.sequences import (
     LabelOf,
     Outline,
     Span,
-    mel_blocks,
     read_outline,
     total_length,
     window_targets,
     windows,
 )
-from valence.segments.store import SegmentStore
 from valence.training.data.batches import Batch, Labelled
 from valence.training.data.capacity import Members
+from valence.training.data.inputs import SegmentInputs, input_blocks
 from valence.training.data.prefetch import deliver, picks
 from valence.training.data.sampling import Sampling, epoch_plan
 
@@ -49,8 +48,8 @@ class ResidentSource:
 
     Parameters
     ----------
-    store
-        Store that the segments are read from, once.
+    inputs
+        Inputs of the segments, which are read once.
     config
         The whole configuration.
     chosen
@@ -63,7 +62,7 @@ class ResidentSource:
 
     def __init__(
         self,
-        store: SegmentStore,
+        inputs: SegmentInputs,
         config: Config,
         chosen: Members,
         *,
@@ -74,11 +73,11 @@ class ResidentSource:
         self._of: LabelOf = config.sequence.target
         self._device = device
         kept = device if residency == "device" else torch.device("cpu")
-        self.outline = read_outline(store, chosen.train, chosen.copies, chosen.targets)
-        self._mel = _held(store, self.outline.spans, kept)
-        validation = read_outline(store, chosen.validation, 0, chosen.targets)
+        self.outline = read_outline(inputs.store, chosen.train, chosen.copies, chosen.targets)
+        self._inputs = _held(inputs, self.outline.spans, kept)
+        validation = read_outline(inputs.store, chosen.validation, 0, chosen.targets)
         self._recordings = tuple(
-            Labelled(span.recording, _held(store, [span], kept), *labelled)
+            Labelled(span.recording, _held(inputs, [span], kept), *labelled)
             for span in my_share(validation.spans)
             for labelled in [labelled_windows(_of_span(validation, span), self._sampling, self._of)]
         )
@@ -90,28 +89,28 @@ class ResidentSource:
             pick
             for pool in plan
             for pick in picks(
-                pool.batches, self._mel, self.outline.target, self._sampling, self._of
+                pool.batches, self._inputs, self.outline.target, self._sampling, self._of
             )
         )
-        return deliver(picked, held=self._mel.device, device=self._device)
+        return deliver(picked, held=self._inputs.device, device=self._device)
 
     def recordings(self) -> tuple[Labelled, ...]:
         """Return this worker's part of the validation recordings."""
         return self._recordings
 
 
-def _held(store: SegmentStore, spans: Sequence[Span], device: torch.device) -> Tensor:
-    """Read the mel of `spans` onto `device`; the host holds only one block on the way."""
-    mel: Tensor | None = None
-    for where, block in mel_blocks(store, spans):
+def _held(inputs: SegmentInputs, spans: Sequence[Span], device: torch.device) -> Tensor:
+    """Read the inputs of `spans` onto `device`; the host holds only one block on the way."""
+    held: Tensor | None = None
+    for where, block in input_blocks(inputs, spans):
         # The block's memory is read-only, and torch warns of such memory, so copy it.
         part = torch.from_numpy(block.copy())
-        if mel is None:
+        if held is None:
             size = (total_length(spans), *part.shape[1:])
-            mel = torch.empty(size, dtype=part.dtype, device=device)
-        mel[where] = part
-    assert mel is not None, "there is at least one recording"
-    return mel
+            held = torch.empty(size, dtype=part.dtype, device=device)
+        held[where] = part
+    assert held is not None, "there is at least one recording"
+    return held
 
 
 def _of_span(outline: Outline, span: Span) -> NDArray[np.float32]:

@@ -35,30 +35,32 @@ class Pick:
 
     Attributes
     ----------
-    mel
-        All segments in memory, in dB, `[segments, n_mels, n_frames]`.
+    inputs
+        Inputs of all segments in memory, `[segments, *input_shape]`.
     index
-        Places of the groups' segments in `mel`, int64 `[groups, group_segments]`, on the device of
-        `mel`.
+        Places of the groups' segments in `inputs`, int64 `[groups, group_segments]`, on the device
+        of `inputs`.
     target
-        Labels of the windows, float32 `[windows, targets]`, on the device of `mel`.
+        Labels of the windows, float32 `[windows, targets]`, on the device of `inputs`.
     """
 
-    mel: Tensor
+    inputs: Tensor
     index: Tensor
     target: Tensor
 
     def gather(self, *, pinned: bool = False) -> Batch:
-        """Gather the batch on the device of `mel`; with `pinned`, in pinned memory."""
-        size = (*self.index.shape, *self.mel.shape[1:])
-        out = torch.empty(size, dtype=self.mel.dtype, device=self.mel.device, pin_memory=pinned)
-        torch.index_select(self.mel, 0, self.index.flatten(), out=out.flatten(0, 1))
+        """Gather the batch on the device of `inputs`; with `pinned`, in pinned memory."""
+        size = (*self.index.shape, *self.inputs.shape[1:])
+        out = torch.empty(
+            size, dtype=self.inputs.dtype, device=self.inputs.device, pin_memory=pinned
+        )
+        torch.index_select(self.inputs, 0, self.index.flatten(), out=out.flatten(0, 1))
         return Batch(out, self.target.pin_memory() if pinned else self.target)
 
 
 def picks(
     batches: Sequence[NDArray[np.int64]],
-    mel: Tensor,
+    inputs: Tensor,
     target: NDArray[np.float32],
     sampling: Sampling,
     of: LabelOf,
@@ -68,9 +70,9 @@ def picks(
     Parameters
     ----------
     batches
-        For each batch, the places in `mel` of the groups' first segments, int64 `[groups]`.
-    mel
-        The segments in memory, `[segments, n_mels, n_frames]`.
+        For each batch, the places in `inputs` of the groups' first segments, int64 `[groups]`.
+    inputs
+        Inputs of the segments in memory, `[segments, *input_shape]`.
     target
         Labels of the segments, `[segments, targets]`.
     sampling, of
@@ -79,14 +81,14 @@ def picks(
     mine = [groups[rank() :: world_size()] for groups in batches]
     every = np.concatenate([np.zeros(0, np.int64), *mine])
     labels = window_targets(target, window_starts(every, sampling), sampling.length, of)
-    first, known = (torch.from_numpy(each).to(mel.device) for each in (every, labels))
-    within = torch.arange(sampling.group_segments, device=mel.device)
+    first, known = (torch.from_numpy(each).to(inputs.device) for each in (every, labels))
+    within = torch.arange(sampling.group_segments, device=inputs.device)
     at = 0
     per_group = sampling.windows_per_group
     for groups in mine:
         end = at + len(groups)
         index = first[at:end, None] + within
-        yield Pick(mel, index, known[at * per_group : end * per_group])
+        yield Pick(inputs, index, known[at * per_group : end * per_group])
         at = end
 
 
@@ -101,7 +103,7 @@ def deliver(picked: Iterable[Pick], *, held: torch.device, device: torch.device)
         stream.wait_event(copied)
         # The tensors belong to the copying stream. Recording their use here keeps that stream from
         # reusing their memory while this stream reads it.
-        batch.mel.record_stream(stream)
+        batch.inputs.record_stream(stream)
         batch.target.record_stream(stream)
         yield batch
 
@@ -114,9 +116,9 @@ def _sent(picked: Iterable[Pick], device: torch.device) -> Iterator[tuple[Batch,
             batch = pick.gather(pinned=True)
             with torch.cuda.stream(stream):
                 # torch keeps the pinned memory until the copy out of it has ended.
-                mel = batch.mel.to(device, non_blocking=True)
+                inputs = batch.inputs.to(device, non_blocking=True)
                 target = batch.target.to(device, non_blocking=True)
-            yield Batch(mel, target), stream.record_event()
+            yield Batch(inputs, target), stream.record_event()
 
 
 def ahead(items: Iterable[T], *, most: int) -> Iterator[T]:

@@ -1,0 +1,5 @@
+"""Read sets of features that other programs made, and make eGeMAPS."""
+
+from valence.segments.feature_sets.sets import FeatureSet, list_sets, open_any, open_set
+
+__all__ = ["FeatureSet", "list_sets", "open_any", "open_set"]

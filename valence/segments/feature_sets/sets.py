@@ -1,0 +1,305 @@
+"""Find the feature sets of a corpus, and read a recording's features on the segment grid.
+
+CORPUS/feature_segments/<set>/<Id>.csv (or .parquet)    a row for each segment
+CORPUS/feature_sequences/<set>/<Id>.csv (or .parquet)   a row for each sequence, for the sweep alone
+CORPUS/feature_s.../<set>/set.json                      how the set was made; needed for sequences
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from valence.errors import FeatureError, UsageError
+from valence.provenance import fingerprint
+from valence.segments.feature_sets.files import SUFFIXES, FeatureRows, read_columns, read_rows
+from valence.storage.filenames import normal, printable
+from valence.storage.kept_file import MOST_BYTES, parse_json, read_at_most
+from valence.storage.location import Location
+from valence.storage.manifest import digest_of
+
+Folder = Literal["feature_segments", "feature_sequences"]
+
+FOLDER: Folder = "feature_segments"
+"""The folder of a corpus that holds sets with a row for each segment."""
+
+ABOUT = "set.json"
+"""Name of the file in a set's folder that says how the set was made."""
+
+# Features and audio that differ in length by more than this are joined with a remark.
+_TOLERANCE_MS = 1000
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A set of features made elsewhere: a row for each segment of each recording.
+
+    Attributes
+    ----------
+    name
+        Name of the set's folder.
+    columns
+        Names of the features, in the order of the set's first file.
+    root
+        The folder of the set, such as `CORPUS/feature_segments/<name>`.
+    step_ms
+        Milliseconds of a segment.
+    files
+        Files by the Id of their recording, in composed Unicode form (NFC).
+    length
+        Number of segments that a row describes: 1, or those of a sequence.
+    about
+        Content of `set.json`; empty if there is none.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    root: Location
+    step_ms: int = 500
+    files: Mapping[str, tuple[Location, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    length: int = 1
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def has(self, recording: str) -> bool:
+        """Tell whether the set has a file for a recording."""
+        return normal(recording) in self.files
+
+    def read(self, recording: str, segments: int) -> NDArray[np.float32]:
+        """Read the features of a recording's segments.
+
+        Parameters
+        ----------
+        recording
+            Id of the recording.
+        segments
+            Number of its segments.
+
+        Returns
+        -------
+        float32 `[segments, features]`; NaN where the file has no row or an empty cell.
+
+        Raises
+        ------
+        FeatureError
+            If the set has no file for the recording or two, or the file cannot be used.
+        """
+        return self.joined(recording, segments)[0]
+
+    def joined(self, recording: str, segments: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+        """Read features like `read`, together with remarks on oddities of the file.
+
+        A remark says that features and recording differ in length by more than a second.
+        """
+        assert self.length == 1, "the rows of a set of sequences describe no segments"
+        file, rows = self._rows(recording)
+        found = np.full((segments, len(self.columns)), np.nan, np.float32)
+        inside = rows.segment < segments
+        found[rows.segment[inside]] = rows.value[inside]
+        excess_ms = (int(rows.segment[-1]) + 1 - segments) * self.step_ms
+        if abs(excess_ms) <= _TOLERANCE_MS:
+            return found, rows.remarks
+        compared = "longer" if excess_ms > 0 else "shorter"
+        remark = f"'{file.name}' is {abs(excess_ms) / 1000:g} s {compared} than the recording"
+        return found, (*rows.remarks, remark)
+
+    def read_sequences(self, recording: str, starts: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Read the rows of a set of sequences that describe those at `starts` [segments].
+
+        Returns
+        -------
+        float32 `[starts, features]`; NaN where the file has no row.
+        """
+        _, rows = self._rows(recording)
+        place = np.searchsorted(rows.segment, starts).clip(max=len(rows.segment) - 1)
+        there = rows.segment[place] == starts
+        return np.where(there[:, None], rows.value[place], np.float32(np.nan))
+
+    def file(self, recording: str) -> Location:
+        """Return the file of a recording.
+
+        Raises
+        ------
+        FeatureError
+            If there is none, or more than one.
+        """
+        files = self.files.get(normal(recording), ())
+        if not files:
+            near = _nearest(recording, self.files)
+            hint = "" if near is None else f" The nearest name there is '{printable(near)}'."
+            raise FeatureError(
+                f"The feature set '{self.name}' has no file for the recording '{recording}'.{hint} "
+                f"Expected '{self.root}/{printable(recording)}.csv' or .parquet; make the features "
+                "for it too."
+            )
+        if len(files) > 1:
+            names = " and ".join(f"'{printable(file.name)}'" for file in files)
+            raise FeatureError(
+                f"The feature set '{self.name}' has {names} for the recording '{recording}'. "
+                "Expected one file for each recording; remove the others."
+            )
+        return files[0]
+
+    def digest(self, recordings: Iterable[str]) -> str:
+        """Compute a fingerprint of the content of the files of some recordings."""
+        chosen = sorted({name for name in map(normal, recordings) if name in self.files})
+        files = [file for name in chosen for file in self.files[name]]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = dict(zip([file.name for file in files], pool.map(_digest, files), strict=True))
+        return fingerprint({"files": found, "columns": self.columns, "length": self.length})
+
+    def _rows(self, recording: str) -> tuple[Location, FeatureRows]:
+        """Read a recording's file, with its columns in the order of the set."""
+        file = self.file(recording)
+        rows = read_rows(file, step_ms=self.step_ms, sparse=self.length > 1)
+        place = {name: number for number, name in enumerate(rows.columns)}
+        lacking = [name for name in self.columns if name not in place]
+        surplus = [name for name in rows.columns if name not in set(self.columns)]
+        if lacking or surplus:
+            which = f"lacks '{lacking[0]}'" if lacking else f"also has '{surplus[0]}'"
+            raise FeatureError(
+                f"'{file}' has {len(rows.columns)} features and {which}; other files of the set "
+                f"'{self.name}' have {len(self.columns)}. Expected the same columns in each; make "
+                "the file again by the program that made the others."
+            )
+        order = [place[name] for name in self.columns]
+        return file, FeatureRows(self.columns, rows.segment, rows.value[:, order], rows.remarks)
+
+
+def open_set(
+    corpus: Location, name: str, *, step_ms: int = 500, folder: Folder = FOLDER
+) -> FeatureSet:
+    """Open a feature set of a corpus; its folder is listed once, and one header is read.
+
+    Raises
+    ------
+    UsageError
+        If there is no such set; the message names the nearest.
+    FeatureError
+        If none of its files can be used, or `set.json` is damaged or lacks what is needed.
+    """
+    known = list_sets(corpus, folder)
+    if name not in known:
+        near = _nearest(name, known)
+        hint = "" if near is None else f" Did you mean '{printable(near)}'?"
+        there = f"It has {', '.join(known)}." if known else f"It has no folder {folder} with sets."
+        if name and (corpus / folder / name).is_folder():
+            there = f"The folder {folder}/{name} is there and holds no CSV or Parquet file."
+        raise UsageError(
+            f"'{corpus}' has no feature set '{name}'.{hint} {there} Expected files "
+            f"{folder}/{name}/<Id>.csv with the columns timestamp and the features; give the name "
+            "of such a folder."
+        )
+    root = corpus / folder / name
+    files: dict[str, list[Location]] = defaultdict(list)
+    for file in root.entries():
+        if file.suffix in SUFFIXES:
+            files[normal(file.stem)].append(file)
+    about = _about(root)
+    length = about.get("length") if folder == "feature_sequences" else 1
+    if not isinstance(length, int) or length < 1:
+        raise FeatureError(
+            f"'{root / ABOUT}' does not say how long the sequences are. Expected "
+            '{"length": 40} for sequences of 40 segments; write it there.'
+        )
+    return FeatureSet(
+        name,
+        _columns([file for each in sorted(files) for file in files[each]]),
+        root,
+        step_ms,
+        {key: tuple(each) for key, each in files.items()},
+        length,
+        about,
+    )
+
+
+def open_any(corpus: Location, name: str, *, step_ms: int = 500) -> FeatureSet:
+    """Open a feature set of segments or of sequences.
+
+    Raises
+    ------
+    UsageError
+        If there is no such set, or one of each kind.
+    FeatureError
+        As `open_set`.
+    """
+    sequences = list_sets(corpus, "feature_sequences")
+    segments = list_sets(corpus)
+    if name in sequences and name in segments:
+        raise UsageError(
+            f"'{corpus}' has a set '{name}' in feature_segments and another in feature_sequences. "
+            "Expected each name once; rename one of the two folders."
+        )
+    if name in sequences:
+        return open_set(corpus, name, step_ms=step_ms, folder="feature_sequences")
+    return open_set(corpus, name, step_ms=step_ms)
+
+
+def list_sets(corpus: Location, folder: Folder = FOLDER) -> list[str]:
+    """List the names of the feature sets of a corpus: folders that hold a CSV or Parquet file."""
+    place = corpus / folder
+    if not place.is_folder():
+        return []
+    return [
+        entry.name
+        for entry in place.everything()
+        if not entry.name.startswith(".")
+        and entry.is_folder()
+        and any(file.suffix in SUFFIXES for file in entry.entries())
+    ]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Find the name that is most like `name`; one that only lacks an end such as `_devel` is."""
+    folded = {normal(each).casefold(): each for each in known}
+    sought = normal(name).casefold()
+    for ending in ("_train", "_devel", "_test"):
+        if (bare_name := sought.removesuffix(ending)) in folded:
+            return folded[bare_name]
+    close = difflib.get_close_matches(sought, list(folded), n=1, cutoff=0.5)
+    return folded[close[0]] if close else None
+
+
+def _about(root: Location) -> Mapping[str, Any]:
+    file = root / ABOUT
+    if not file.exists():
+        return {}
+    try:
+        found = parse_json(read_at_most(file, MOST_BYTES))
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise FeatureError(
+            f"'{file}' cannot be used: {error}. Expected what 'valence features' writes there; "
+            "make the set again, or remove the file if another program made the set."
+        ) from error
+    return found
+
+
+def _columns(files: list[Location]) -> tuple[str, ...]:
+    """Read the columns of the first file whose header can be used."""
+    errors = []
+    for file in files:
+        try:
+            return read_columns(file)
+        except FeatureError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _digest(file: Location) -> str:
+    try:
+        return digest_of(file)
+    except OSError as error:
+        raise FeatureError(
+            f"'{file}' cannot be read: {error}. Check that it is there and may be read."
+        ) from error
