@@ -35,7 +35,7 @@ from pipelines.runtime.stopping import Stopping, exit_status, in_words
 from pipelines.runtime.terminal import leave_quietly, prepare_streams, read_no_more
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
-from valence.errors import UsageError, ValenceError
+from valence.errors import CorpusError, UsageError, ValenceError
 from valence.run import Run
 from valence.stage import StageName
 from valence.storage.location import Location
@@ -169,10 +169,63 @@ def check(
 ) -> None:
     """Check a corpus: list its recordings, their faults and the totals."""
     from pipelines.check import check as print_check
+    from pipelines.importing import hint_of_import
     from valence.corpus.muse import read_corpus
 
     resolved = _resolve(None, StageOptions(config, preset, set_))
-    print_check(read_corpus(Location.parse(corpus), resolved.corpus.subjects), resolved)
+    root = Location.parse(corpus)
+    if hint := hint_of_import(root):
+        raise CorpusError(hint)
+    print_check(read_corpus(root, resolved.corpus.subjects), resolved)
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder or URI of a corpus in another form.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", metavar="CORPUS", help="Write the corpus to this folder or URI.")
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--form",
+            metavar="NAME|FILE.toml",
+            help="Form of the source, or a declaration of it; default: the form that fits.",
+        ),
+    ] = None,
+    audio: Annotated[
+        str | None,
+        typer.Option("--audio", metavar="DIR", help="Find the audio files here; default: SOURCE."),
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
+    ] = False,
+    declare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--declare",
+            metavar="KEY=VALUE",
+            help="Override the declaration, e.g. 'labels.scale=[1,7]'; repeatable.",
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Make a corpus in the MuSe layout from one in another form."""
+    from pipelines.importing import ImportOptions, import_corpus
+
+    import_corpus(
+        Location.parse(source),
+        Location.parse(out),
+        ImportOptions(
+            form,
+            tuple(declare or ()),
+            None if audio is None else Location.parse(audio),
+            "copy" if copy else "link",
+        ),
+        console=Console(),
+    )
 
 
 @app.command()

@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -224,7 +224,7 @@ def _reach(found: Array, error: float) -> float:
     # Deviations are taken from the value of all subjects and not from the mean, so that bias counts
     # as uncertainty too.
     deviation = math.sqrt((subjects - 1) * float(np.mean((found[1:] - found[0]) ** 2)))
-    return float(stats.t.ppf(1 - error / 2, subjects - 1)) * deviation
+    return float(stdtrit(subjects - 1, 1 - error / 2)) * deviation
 
 
 def _jackknifed_difference(first: Array, second: Array, comparisons: int) -> Interval:

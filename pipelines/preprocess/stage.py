@@ -279,6 +279,8 @@ def _finish(
     _refuse_stale(outcomes, store)
     _remove_others(store, plan.jobs)
     store.remove_parts()
+    # A task that a failed call had left at work may have been killed since this call began.
+    store.remove_partial_files()
     moments = MelMoments.empty(config.mel.n_mels)
     for outcome in outcomes:
         if outcome.split == "train" and outcome.moments is not None:

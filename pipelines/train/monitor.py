@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any
 
 from ray.util.metrics import Gauge
-from torch.utils.tensorboard import SummaryWriter
 
 from pipelines.runtime.console import Console
 from valence.config import Config
@@ -132,7 +131,7 @@ class _Boards:
     def __init__(self, folder: Location) -> None:
         self._folder = folder
         self._beside = None if folder.local else tempfile.TemporaryDirectory()
-        self._writers: dict[int, SummaryWriter] = {}
+        self._writers: dict[int, Any] = {}
 
     def add(self, shown: dict[str, Any]) -> None:
         """Write the values of one epoch."""
@@ -141,6 +140,9 @@ class _Boards:
         seed, epoch = shown["seed"], shown["epoch"]
         name = f"seed-{seed}"
         if seed not in self._writers:
+            # Loaded here, so that workers, which never need it, start without.
+            from torch.utils.tensorboard import SummaryWriter
+
             self._writers[seed] = SummaryWriter(str(root / name))
         writer = self._writers[seed]
         for curve in _SHOWN:

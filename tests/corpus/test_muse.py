@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 from collections import Counter
@@ -873,7 +874,6 @@ def test_labels_that_are_no_file_are_not_passed_over(small: Path, kind: str) -> 
 def test_a_bad_name_costs_no_other_recording(tmp_path: Path) -> None:
     """One that is not UTF-8 and one that leaves no room for a suffix are rejected, each alone."""
     from pipelines.preprocess.stage import _list_files
-    from pipelines.preprocess.tasks import _job_from_json, _job_to_json
 
     root = Location.parse(tmp_path / "corpus")
     write_corpus(root, subjects=3, seconds=4.0)
@@ -898,8 +898,8 @@ def test_a_bad_name_costs_no_other_recording(tmp_path: Path) -> None:
     status = {}
     for recording in corpus.recordings:
         job = Job(recording, "test", 0)
-        text = json.dumps(_job_to_json(job))
-        outcome = process_recording(_job_from_json(json.loads(text), root), store, config)
+        # A worker is sent it so.
+        outcome = process_recording(pickle.loads(pickle.dumps(job)), store, config)
         status[recording.id] = outcome.status
         json.dumps(outcome.row(), default=str).encode()
         store.write_recordings([outcome.row()])

@@ -26,9 +26,16 @@ from werkzeug.serving import make_server
 from valence.storage.location import Location
 
 # The fork server loads these modules once. Children are its copies, so they start without the
-# imports, which would take most of their time.
+# imports, which would take most of their time. The product itself loads the last ones late.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pytest", "tests.helpers.replacing"])
+_CONTEXT.set_forkserver_preload(
+    [
+        *("pytest", "tests.helpers.replacing"),
+        *("librosa.display", "numba.core.decorators", "skops.io", "torch.utils.data"),
+        *("sklearn.decomposition", "sklearn.ensemble", "sklearn.feature_selection"),
+        *("sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.svm"),
+    ]
+)
 
 _CHANGES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _ENDED_SECONDS = 120.0

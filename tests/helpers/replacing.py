@@ -37,11 +37,11 @@ import pipelines.train.stage
 import pipelines.train.worker
 from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Node
+from tests.helpers.drawings import undrawn
 from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.corpus.synthetic import write_corpus
 from valence.errors import ValenceError
-from valence.figures.drawing import Drawing
 from valence.model.network import ValenceModel
 from valence.model.serialization import export_model, load_model
 from valence.prediction.predictor import Predictor
@@ -72,7 +72,6 @@ CONFIG = Config.resolve(
         'sweep.regressors=["linear", "ridge"]',
     ],
 )
-_SVG = '<svg viewBox="0 0 9 9"/>'
 _NODE = Node("a", "here", {"CPU": 2.0, "memory": 2.0**33}, {})
 
 
@@ -249,7 +248,7 @@ def _alone(inputs: str = "") -> Iterator[None]:
     kept = Location.parse(inputs) / "trained"
     torch.set_num_threads(1)
     logging.disable()
-    with ExitStack() as stack:
+    with undrawn(), ExitStack() as stack:
         for target, attribute, value in (
             (pipelines.runtime.nodes, "living_nodes", lambda: [_NODE]),
             (pipelines.runtime.shared_storage, "living_nodes", lambda: [_NODE]),
@@ -261,9 +260,6 @@ def _alone(inputs: str = "") -> Iterator[None]:
             (pipelines.sweep.stage, "start_functionals", lambda *_: None),
             (pipelines.sweep.stage.ray, "put", lambda value: value),
             (pipelines.sweep.trials.ray, "get", lambda value: value),
-            # Drawing figures takes longest, and their look does not matter here.
-            (Drawing, "png", lambda drawing, *_: f"{drawing.name}: {drawing.alt}".encode()),
-            (Drawing, "svg", lambda *_: _SVG),
         ):
             stack.enter_context(patch.object(target, attribute, value))
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
+from tests.helpers.drawings import undrawn
 from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.muse import read_corpus
@@ -32,6 +33,13 @@ from valence.sweep.kept.serialization import REGRESSOR_FILES, save_regressor
 
 MakeRun = Callable[..., Run]
 _SECONDS = 1.5
+
+
+@pytest.fixture(autouse=True)
+def _undrawn() -> Iterator[None]:
+    """Draw no figure in the reports that a test itself writes; larger fixtures draw theirs."""
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="session")

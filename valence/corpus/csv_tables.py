@@ -71,9 +71,42 @@ def read_table(file: Location, error: type[CorpusError] = CorpusError) -> Table:
         If the file cannot be read, was not fetched, is not text in one of these encodings, is not
         CSV, could be divided in two ways, or has a row with more filled cells than the first one.
     """
-    text = _text(file, error)
-    stated = re.match(r"sep=(.)\r?\n?", text)
+    return parse_table(file, read_text(file, error), error=error)
+
+
+def parse_table(
+    file: Location,
+    text: str,
+    *,
+    delimiter: str | None = None,
+    first_line: int = 1,
+    error: type[CorpusError] = CorpusError,
+) -> Table:
+    """Divide the text of a CSV file into rows and cells, like `read_table`.
+
+    Parameters
+    ----------
+    file
+        The file that the text comes from, for messages.
+    text
+        The text, or the part of it that is a table.
+    delimiter
+        The character between cells; None if it is to be found.
+    first_line
+        The number of the text's first line in the file.
+    error
+        The type of the error to raise.
+
+    Raises
+    ------
+    error
+        If the text is not CSV, could be divided in two ways, or has a row with more filled cells
+        than the first one.
+    """
+    text = "\n" * (first_line - 1) + text
+    stated = None if delimiter else re.match(r"sep=(.)\r?\n?", text)
     marks = [stated[1]] if stated else [mark for mark in _DELIMITERS if mark in text]
+    marks = [delimiter] if delimiter else marks
     if stated:
         # An empty line stays, so that the other lines keep their numbers.
         text = text[stated.end(1) :]
@@ -192,7 +225,14 @@ def read_numbers(
             )
 
 
-def _text(file: Location, error: type[CorpusError]) -> str:
+def read_text(file: Location, error: type[CorpusError] = CorpusError) -> str:
+    """Read a text: UTF-8, or UTF-16 with a byte order mark.
+
+    Raises
+    ------
+    error
+        If the file cannot be read, was not fetched, or is not text in one of these encodings.
+    """
     try:
         content = file.read_bytes()
     except OSError as cause:

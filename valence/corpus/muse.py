@@ -36,7 +36,7 @@ _LABEL_FOLDERS: dict[Target, tuple[str, ...]] = {
     "arousal": ("arousal", "physio-arousal"),
 }
 _SUFFIXES: tuple[Suffix, ...] = ("_train", "_devel", "_test")
-_PARTITIONS: dict[str, Partition] = {
+PARTITION_WORDS: dict[str, Partition] = {
     "train": "train",
     "training": "train",
     "devel": "devel",
@@ -53,7 +53,7 @@ _SUBJECT_NAMES = (
     *("subject", "subjectid", "speaker", "speakerid", "spkr", "spkrid", "spk", "spkid", "talker"),
     *("participant", "participantid", "person", "personid", "actor", "actorid"),
 )
-_PARTITION = Column("Proposal", _PARTITION_NAMES, _PARTITIONS, _SUBJECT_NAMES)
+_PARTITION = Column("Proposal", _PARTITION_NAMES, PARTITION_WORDS, _SUBJECT_NAMES)
 _SUBJECT = Column("subject", _SUBJECT_NAMES, (), _PARTITION_NAMES)
 # This file marks a corpus that the embedded synthesis made, with one speaker for each recording.
 SYNTHETIC = "metadata/synthetic.json"
@@ -301,7 +301,7 @@ def _partition(file: Location, named: Pairs) -> dict[str, Partition]:
     partition: dict[str, Partition] = {}
     lines: dict[str, int] = {}
     for line, name, text in named.rows:
-        value = _PARTITIONS.get(text.lower())
+        value = PARTITION_WORDS.get(text.lower())
         if value is None:
             raise CorpusError(
                 f"'{file}', line {line}: recording '{name}' is given '{text}'. Expected train, "

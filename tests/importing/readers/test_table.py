@@ -1,0 +1,140 @@
+"""Tables with a column for each target or rater, or a row for each recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.made_corpora import write_text
+from valence.errors import AnnotationError, CorpusError
+from valence.importing.declaration import Declaration
+from valence.importing.traces import Trace, places_of, read_traces
+from valence.storage.location import Location
+
+
+def _declared(**labels: object) -> Declaration:
+    return Declaration.model_validate({"name": "n", "title": "t", "labels": [labels]})
+
+
+def _read(root: Path, aside: list[str] | None = None, **labels: object) -> list[Trace]:
+    return list(read_traces(Location.parse(root), _declared(**labels), aside))
+
+
+def test_a_table_of_all_recordings_and_raters(tmp_path: Path) -> None:
+    write_text(
+        tmp_path / "all.csv",
+        "who,clip,t,v",
+        "ann,a/1.wav,0,1",
+        "bob,a/1.wav,0,2",
+        "ann,a/1.wav,1,3",
+    )
+    traces = _read(
+        tmp_path, files=["all.csv"], id="{clip}", rater="who", time="t", valence="v", scale=[0, 5]
+    )
+    assert [(each.id, each.rater, each.value.tolist()) for each in traces] == [
+        ("1", "ann", [1, 3]),
+        ("1", "bob", [2]),
+    ]
+
+
+def test_raters_are_named_by_the_group_of_their_pattern(tmp_path: Path) -> None:
+    write_text(tmp_path / "valence/1.csv", "t,rater_x,rater_y,mean", "0,0.1,0.2,0.15", "1,0,0,0")
+    traces = _read(tmp_path, files=["{target}/{id}.csv"], time="t", raters=r"rater_(\w)")
+    assert [each.rater for each in traces] == ["x", "y"]
+    with pytest.raises(AnnotationError, match="none is called like a rater"):
+        _read(tmp_path, files=["{target}/{id}.csv"], time="t", raters="R.")
+
+
+def test_words_of_targets_and_raters_that_mean_a_gold_standard(tmp_path: Path) -> None:
+    for word in ("V", "dominance"):
+        write_text(tmp_path / f"{word}/gs/1.csv", "t,x", "0,0.5", "1,0.5")
+    traces = _read(
+        tmp_path,
+        files=["{target}/{rater}/{id}.csv"],
+        targets={"v": "valence"},
+        gold=["gs"],
+        time="t",
+        value="x",
+    )
+    assert [(each.target, each.rater) for each in traces] == [("valence", None)]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("b,9,0", "line 3: the value of v is 9"),
+        ("b,high,0", "line 3: the v is 'high'"),
+        (",3,0", "line 3: ',3,0' has no clip"),
+        (".b,3,0", "line 3: the Id '.b' begins with a point"),
+    ],
+)
+def test_a_row_of_a_recording_that_cannot_be_used_is_set_aside(
+    row: str, words: str, tmp_path: Path
+) -> None:
+    write_text(tmp_path / "all.csv", "clip,v,w", "a,2,0", row, "c,4,0")
+    aside: list[str] = []
+    labels = {"files": ["all.csv"], "id": "{clip}", "valence": "v", "scale": [1, 5]}
+    traces = _read(tmp_path, aside, **labels)
+    assert [(each.id, each.value.tolist()) for each in traces] == [("a", [2]), ("c", [4])]
+    (message,) = aside
+    assert words in message
+
+
+def test_a_recording_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    write_text(tmp_path / "all.csv", "clip,v", "a,2", "b,2", "a.wav,3")
+    with pytest.raises(AnnotationError, match="line 4: 'a' was already in line 2"):
+        _read(tmp_path, files=["all.csv"], id="{clip}", valence="v", scale=[1, 5])
+
+
+def test_a_head_that_states_no_scale_is_refused(tmp_path: Path) -> None:
+    for head in ("Magnitude,", "Magnitude,-1", "Magnitude,big", "Width,1"):
+        write_text(tmp_path / "1.csv", head, "t,v", "0,0.5")
+        with pytest.raises(AnnotationError, match="does not state the scale Magnitude in its head"):
+            _read(
+                tmp_path, files=["{id}.csv"], head_rows=1, time="t", valence="v", scale="Magnitude"
+            )
+
+
+def test_rounding_at_the_ends_of_a_scale_is_no_fault(tmp_path: Path) -> None:
+    write_text(tmp_path / "1.csv", "t,v", "0,1.0001", "1,-1.0001")
+    (trace,) = _read(tmp_path, files=["{id}.csv"], time="t", valence="v")
+    assert trace.value.tolist() == [1, -1]
+
+
+def test_the_first_bad_file_is_an_error_unless_it_may_be_set_aside(tmp_path: Path) -> None:
+    write_text(tmp_path / "1.csv", "t,v", "0,x")
+    write_text(tmp_path / "2.csv", "t,v", "0,0.5")
+    labels = {"files": ["{id}.csv"], "time": "t", "valence": "v"}
+    with pytest.raises(AnnotationError, match="line 2: the v is 'x'"):
+        _read(tmp_path, **labels)
+    aside: list[str] = []
+    assert [each.id for each in _read(tmp_path, aside, **labels)] == ["2"]
+    assert len(aside) == 1
+    (tmp_path / "2.csv").unlink()
+    with pytest.raises(
+        CorpusError, match=r"None of 1 label files .*used.*The first reason: .*line 2"
+    ):
+        _read(tmp_path, [], **labels)
+    (tmp_path / "1.csv").unlink()
+    with pytest.raises(CorpusError, match=r"no label file in the form n \('\{id\}\.csv'\)"):
+        _read(tmp_path, **labels)
+
+
+def test_a_file_without_any_value_is_set_aside(tmp_path: Path) -> None:
+    write_text(tmp_path / "1.csv", "t,v", "0,NaN", "1,")
+    write_text(tmp_path / "2.csv", "t,v", "0,0.5")
+    aside: list[str] = []
+    traces = _read(tmp_path, aside, files=["{id}.csv"], time="t", valence="v")
+    assert [each.id for each in traces] == ["2"]
+    assert aside == [f"'{tmp_path}/1.csv' has no value of valence for '1'"]
+    (tmp_path / "2.csv").unlink()
+    with pytest.raises(CorpusError, match=r"None of 1 label files .* has no value of valence"):
+        _read(tmp_path, [], files=["{id}.csv"], time="t", valence="v")
+
+
+def test_the_place_of_an_id_is_its_file_and_line(tmp_path: Path) -> None:
+    write_text(tmp_path / "all.csv", "clip,v", "a,2", "b,2")
+    declared = _declared(files=["all.csv"], id="{clip}", valence="v", scale=[1, 5])
+    places = places_of(Location.parse(tmp_path), declared, {"b"})
+    assert places == {"b": f"'{tmp_path}/all.csv', line 3"}

@@ -1,0 +1,1 @@
+"""Read corpora in other forms, and write them in the MuSe layout."""

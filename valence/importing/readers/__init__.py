@@ -1,0 +1,1 @@
+"""Read files of one form each into traces."""
