@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -213,7 +214,9 @@ def features(
     asked = "a recording asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, console=console)
     _begin(plan, about)
-    require_shared(plan.root, known=[corpus.recordings[0].audio])
+    # A link that leads nowhere says nothing about the nodes.
+    audio = (each.audio for each in corpus.recordings if each.audio.exists())
+    require_shared(plan.root, known=list(islice(audio, 1)))
     outcomes = _measure_all(plan, selector, console)
     made = [each for each in outcomes if not each.reason]
     left_out = {each.id: each.reason for each in outcomes if each.reason}

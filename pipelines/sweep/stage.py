@@ -93,7 +93,8 @@ def sweep(
     # Resources are looked at before what stands here is replaced.
     asked = "a combination asks for a CPU"
     selector, _ = require_cpus(1, config.cluster, asked=asked, console=console)
-    require_shared(plan.folder)
+    known = [] if plan.features is None else [next(iter(plan.features.files.values()))[0]]
+    require_shared(plan.folder, known=known)
     described = None
     if plan.features is not None:
         division, described = _divide_set(plan, plan.features, division, selector, console)
@@ -126,7 +127,6 @@ def _divide_set(
     console: Console,
 ) -> tuple[Division, dict[str, Any]]:
     """Put functionals of the set in the place of the deep features; also returns what it says."""
-    require_shared(plan.folder, known=[next(iter(chosen.files.values()))[0]])
     found = rows_of_set(
         plan.run,
         concatenate([division.training, division.validation, division.test]),

@@ -1,4 +1,4 @@
-"""Read sets of features that other programs made, and make eGeMAPS."""
+"""Read feature sets, and make eGeMAPS."""
 
 from valence.segments.feature_sets.sets import FeatureSet, list_sets, open_any, open_set
 

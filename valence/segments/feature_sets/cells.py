@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -266,7 +267,7 @@ def _header(file: Location, names: Sequence[str]) -> _Header:
             )
         places.append(place)
     chosen = tuple(names[place] for place in places)
-    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    twice = sorted(name for name, count in Counter(chosen).items() if count > 1)
     if twice:
         raise FeatureError(
             f"'{file}' has more than one column called '{twice[0]}'. Expected each feature once; "

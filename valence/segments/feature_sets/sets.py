@@ -163,7 +163,8 @@ class FeatureSet:
         rows = read_rows(file, step_ms=self.step_ms, sparse=self.length > 1)
         place = {name: number for number, name in enumerate(rows.columns)}
         lacking = [name for name in self.columns if name not in place]
-        surplus = [name for name in rows.columns if name not in set(self.columns)]
+        own = set(self.columns)
+        surplus = [name for name in rows.columns if name not in own]
         if lacking or surplus:
             which = f"lacks '{lacking[0]}'" if lacking else f"also has '{surplus[0]}'"
             raise FeatureError(
