@@ -47,7 +47,7 @@ def test_unknown_values_and_missing_cells_are_left_out(tmp_path: Path) -> None:
 def test_an_absent_table_is_remarked_on(tmp_path: Path) -> None:
     remarks: list[str] = []
     assert _partition(tmp_path, _TABLE, remarks) == {}
-    assert "has no table '**/p.csv', so the partition of its recordings" in remarks[0]
+    assert "has no table '**/p.csv', so the partition of each recording" in remarks[0]
 
 
 @pytest.mark.parametrize(
