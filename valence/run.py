@@ -95,6 +95,33 @@ class Run:
         table: dict[str, Any] = self._require_whole_config()["run"]
         return table
 
+    def corpus(self, *, needed_for: str) -> Location:
+        """Return the folder of the corpus that the run was made of.
+
+        Parameters
+        ----------
+        needed_for
+            What the corpus holds that is needed, for the message.
+
+        Raises
+        ------
+        MissingStageError
+            If the run does not say where its corpus is, or the corpus is not there.
+        """
+        corpus = self.record().get("corpus")
+        if corpus and Location.parse(corpus).is_folder():
+            return Location.parse(corpus)
+        found = (
+            f"'{corpus}', the corpus that '{self.root}' was made of, is no longer there"
+            if corpus
+            else f"'{self.root}' does not say which corpus it was made of"
+        )
+        raise MissingStageError(
+            f"{found}. Expected the corpus, which holds {needed_for}. Run 'valence preprocess "
+            f"CORPUS --out {self.root}' with the place where the corpus lies now; segments that "
+            "are whole stay."
+        )
+
     def _require_whole_config(self) -> dict[str, Any]:
         """Read the tables of `config.toml`, which must not have changed since it was written."""
         try:

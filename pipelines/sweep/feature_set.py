@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Selector, tell_of_absence
 from valence.config import Config
-from valence.errors import CorpusError, MissingStageError
 from valence.run import Run
 from valence.segments.feature_sets import FeatureSet, open_any
 from valence.segments.store import SegmentStore
-from valence.storage.location import Location
 from valence.sweep.feature_sets import Described, SetRows, describe, join
 from valence.sweep.features import Features
 
@@ -26,26 +24,12 @@ def open_own_set(run: Run, name: str, config: Config) -> FeatureSet:
     Raises
     ------
     MissingStageError
-        If the run does not say where its corpus is.
-    CorpusError
-        If the corpus is no longer there.
+        If the run does not say where its corpus is, or the corpus is no longer there.
     UsageError, FeatureError
         As `open_any`.
     """
-    corpus = run.record().get("corpus")
-    if corpus is None:
-        raise MissingStageError(
-            f"'{run.root}' does not say which corpus it was made of: it has no config.toml. "
-            "Expected the folder of a whole run, whose corpus holds the feature set; copy "
-            "config.toml there too."
-        )
-    root = Location.parse(corpus)
-    if not root.is_folder():
-        raise CorpusError(
-            f"'{root}', the corpus that '{run.root}' was made of, is no longer there. Expected it "
-            "with the feature set; bring it back, or put a link to its new place there."
-        )
-    return open_any(root, name, step_ms=config.preprocess.segment_ms)
+    corpus = run.corpus(needed_for=f"the feature set '{name}'")
+    return open_any(corpus, name, step_ms=config.preprocess.segment_ms)
 
 
 def rows_of_set(

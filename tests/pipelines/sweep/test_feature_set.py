@@ -16,7 +16,7 @@ from pipelines.sweep.plan import plan_sweep
 from tests.helpers.consoles import RecordedConsole
 from tests.helpers.sweeping import run_sweep, sweep_config
 from valence.config import Config
-from valence.errors import CorpusError, FeatureError, MissingStageError, StaleError, UsageError
+from valence.errors import FeatureError, MissingStageError, StaleError, UsageError
 from valence.run import Run
 from valence.sweep.features import Features, write_features
 from valence.sweep.kept.serialization import load_regressor
@@ -83,7 +83,7 @@ def test_what_is_not_there_is_refused_before_anything_is_made(
         plan_sweep(run[0], _config(), overwrite=False, features="long")
     assert not run[0].set_sweeps()
     (tmp_path / "corpus").rename(tmp_path / "moved")
-    with pytest.raises(CorpusError, match="is no longer there"):
+    with pytest.raises(MissingStageError, match="is no longer there"):
         plan_sweep(run[0], _config(), overwrite=False, features="own")
     run[0].config_file.delete()
     with pytest.raises(MissingStageError, match="does not say which corpus"):

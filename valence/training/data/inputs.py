@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from valence.audio.standardization import Standardizer
 from valence.config import Config
-from valence.errors import DamagedError, FeatureError, MissingStageError, StaleError
+from valence.errors import DamagedError, FeatureError, StaleError
 from valence.model.network import FeatureInput
 from valence.run import Run
 from valence.segments.feature_sets import FeatureSet, open_set
 from valence.segments.sequences import Span, total_length
 from valence.segments.store import SegmentStore
-from valence.storage.location import Location
 from valence.training.data.set_note import SetNote, differing, digest, digests_of, survey
 
 Inputs = NDArray[np.floating[Any]]
@@ -149,16 +148,10 @@ def open_source(run: Run, config: Config) -> FeatureSet:
     FeatureError
         If none of the set's files can be used.
     """
-    name, corpus = config.model.feature_set, run.record().get("corpus")
+    name = config.model.feature_set
     assert name is not None, "mel is no set"
-    if not corpus or not Location.parse(corpus).is_folder():
-        found = f"'{corpus}' is not there" if corpus else f"'{run.root}' names no corpus"
-        raise MissingStageError(
-            f"{found}. Expected the corpus of the run, which holds the feature set '{name}' that "
-            f"model.input names. Run 'valence preprocess CORPUS --out {run.root}' with the place "
-            "where the corpus lies now; segments that are whole stay."
-        )
-    return open_set(Location.parse(corpus), name, step_ms=config.preprocess.segment_ms)
+    corpus = run.corpus(needed_for=f"the feature set '{name}' that model.input names")
+    return open_set(corpus, name, step_ms=config.preprocess.segment_ms)
 
 
 def usable_recordings(store: SegmentStore) -> dict[str, int]:
