@@ -7,6 +7,7 @@ each segment. One pass changes pitch and speed together (see `valence.audio.phas
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from valence.config import AugmentConfig
 # The draws of a segment say whether each transform applies, and how strongly. They fill whole
 # blocks of four numbers in the random stream, so that the segment's number gives their position.
 _TRANSFORMS = 4
-_BLOCKS = 2 * _TRANSFORMS // 4
+_BLOCKS = math.ceil(2 * _TRANSFORMS / 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,9 @@ def draw_parameters(
     the same however the recording is divided into calls, and on every worker.
     """
     stream = _stream(_key(seed, recording, copy), block=_BLOCKS * first_segment)
-    draws = np.random.Generator(stream).random((n, 2 * _TRANSFORMS))
-    applies, amount = draws[:, :_TRANSFORMS] < config.probability, draws[:, _TRANSFORMS:]
+    draws = np.random.Generator(stream).random((n, 4 * _BLOCKS))
+    applies = draws[:, :_TRANSFORMS] < config.probability
+    amount = draws[:, _TRANSFORMS : 2 * _TRANSFORMS]
 
     def of(column: int, low: float, high: float) -> NDArray[np.float64]:
         return np.where(applies[:, column], low + (high - low) * amount[:, column], np.nan)
