@@ -201,7 +201,8 @@ def test_what_is_not_there_is_named(run: Run, tiny_config: Config, tmp_path: Pat
     with pytest.raises(FeatureError, match=r"no file for 1 of 3 recordings: '02'"):
         _to_train(run, taking(tiny_config))
     run.write_config(run.config(), {"corpus": str(tmp_path / "moved"), "synthetic": True})
-    with pytest.raises(MissingStageError, match=r"moved', the corpus that .*no longer there.*valence preprocess CORPUS"):
+    says = "moved', the corpus that .*no longer there.*valence preprocess CORPUS"
+    with pytest.raises(MissingStageError, match=says):
         _to_train(run, taking(tiny_config))
 
 
