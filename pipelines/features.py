@@ -129,7 +129,8 @@ def plan_features(
     Raises
     ------
     UsageError
-        If openSMILE is not installed, or the name cannot be that of a folder.
+        If openSMILE is not installed, the name cannot be that of a folder, or a set of the other
+        kind has it.
     FeatureError
         If another program made a set of this name, which is never replaced.
     StaleError
@@ -154,6 +155,12 @@ def plan_features(
             "such a name."
         )
     root = corpus.root / _FOLDERS[per] / name
+    other = corpus.root / _FOLDERS["segment" if per == "sequence" else "sequence"] / name
+    if other.is_folder():
+        raise UsageError(
+            f"'{other}' is there already. Expected each name once, of segments or of sequences; "
+            "give the new set another name with --name."
+        )
     there = _about(root)
     if there is None and any(file.suffix in SUFFIXES for file in root.entries()):
         raise FeatureError(
@@ -220,6 +227,9 @@ def features(
     outcomes = _measure_all(plan, selector, console)
     made = [each for each in outcomes if not each.reason]
     left_out = {each.id: each.reason for each in outcomes if each.reason}
+    for lost in left_out:
+        # Features of other sound or settings may stand there still.
+        (plan.root / f"{lost}.parquet").delete()
     if not made:
         raise CorpusError(
             f"No recording of '{corpus.root}' could be measured; the first: "

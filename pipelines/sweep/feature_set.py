@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Selector, tell_of_absence
-from valence.config import Config
 from valence.run import Run
 from valence.segments.feature_sets import FeatureSet, open_any
 from valence.segments.store import SegmentStore
@@ -18,8 +17,8 @@ from valence.sweep.feature_sets import Described, SetRows, describe, join
 from valence.sweep.features import Features
 
 
-def open_own_set(run: Run, name: str, config: Config) -> FeatureSet:
-    """Open a feature set of the run's corpus.
+def open_own_set(run: Run, name: str) -> FeatureSet:
+    """Open a feature set of the run's corpus, on the segments of the run.
 
     Raises
     ------
@@ -29,7 +28,7 @@ def open_own_set(run: Run, name: str, config: Config) -> FeatureSet:
         As `open_any`.
     """
     corpus = run.corpus(needed_for=f"the feature set '{name}'")
-    return open_any(corpus, name, step_ms=config.preprocess.segment_ms)
+    return open_any(corpus, name, step_ms=run.config().preprocess.segment_ms)
 
 
 def rows_of_set(

@@ -112,15 +112,14 @@ def plan_sweep(
     _require_own_division(run, config)
     overlap = config.split.allow_subject_overlap
     length = extracted["made_of"].get("sequence", {}).get("length", config.sequence.length)
-    chosen = None if features is None else _own_set(run, features, config, length)
+    chosen = None if features is None else _own_set(run, features, length)
     made_of = {
         "features": extracted["summary"]["digest"],
         "sweep": config.sweep.model_dump(mode="json"),
         "allow_subject_overlap": overlap,
     }
     if chosen is not None:
-        recordings = (name.removesuffix(".parquet") for name in run.stage("features").noted())
-        made_of |= {"set": chosen.name, "set_digest": chosen.digest(recordings)}
+        made_of |= {"set": chosen.name, "set_digest": set_digest(run, chosen)}
     stage = run.stage("sweep") if chosen is None else run.set_sweep(chosen.name)
     # This version cannot read results of another, so it replaces them unasked.
     older = not overwrite and stage.is_of_other_version(made_of)
@@ -138,9 +137,22 @@ def plan_sweep(
     return SweepPlan(run, config, opening, older, grid, division, chosen, length)
 
 
-def _own_set(run: Run, name: str, config: Config, length: int) -> FeatureSet:
-    """Open a feature set; refuse one whose sequences are not those of the run."""
-    chosen = open_own_set(run, name, config)
+def set_digest(run: Run, chosen: FeatureSet) -> str:
+    """Compute a fingerprint of a set's files of the recordings that have features."""
+    noted = run.stage("features").noted()
+    return chosen.digest(name.removesuffix(".parquet") for name in noted)
+
+
+def _own_set(run: Run, name: str, length: int) -> FeatureSet:
+    """Open a feature set; refuse one whose segments or sequences are not those of the run."""
+    chosen = open_own_set(run, name)
+    step_ms = chosen.about.get("settings", {}).get("segment_ms", chosen.step_ms)
+    if step_ms != chosen.step_ms:
+        raise FeatureError(
+            f"The feature set '{name}' was made for segments of {step_ms} ms, and those of "
+            f"'{run.root}' have {chosen.step_ms} ms. Expected equal ones; make the set for "
+            f"segments of {chosen.step_ms} ms, under another name."
+        )
     if chosen.length not in (1, length):
         raise FeatureError(
             f"The feature set '{name}' describes sequences of {chosen.length} segments, and those "

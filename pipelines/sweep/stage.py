@@ -32,11 +32,11 @@ from pipelines.sweep.baseline import start_functionals
 from pipelines.sweep.best import keep_best
 from pipelines.sweep.feature_set import rows_of_set
 from pipelines.sweep.monitor import PROGRESS_SECONDS, in_words
-from pipelines.sweep.plan import SweepPlan, plan_sweep, shortcomings
+from pipelines.sweep.plan import SweepPlan, plan_sweep, set_digest, shortcomings
 from pipelines.sweep.trials import run_trials
 from pipelines.sweep.work import INFORMATION, SweepWork, made_of_sweep, software, trial_bytes
 from valence.config import ClusterConfig, Config
-from valence.errors import ValenceError
+from valence.errors import StaleError, ValenceError
 from valence.formatting import plural
 from valence.provenance import fingerprint, versions
 from valence.run import Run
@@ -135,6 +135,12 @@ def _divide_set(
         selector=selector,
         console=console,
     )
+    if set_digest(plan.run, chosen) != plan.opening.made_of["set_digest"]:
+        raise StaleError(
+            f"Files of '{chosen.root}' were changed while they were read. Expected the features "
+            "that this call began with; run the same command again with --overwrite when whatever "
+            "writes them has ended."
+        )
     overlap = plan.config.split.allow_subject_overlap
     division = divide(found.features, allow_subject_overlap=overlap)
     check_rows(division, plan.config.sweep.select_on)

@@ -105,8 +105,23 @@ def test_rows_keep_their_labels_and_the_deep_predictions(tmp_path: Path) -> None
     assert "lacks 'g'" in left_out["c"]
     assert "no file for the recording 'd'" in left_out["d"]
     said = " ".join(remarks_on(found.about))
-    for words in ("'c', 'd'", "3 sequences without a row", "'mean of g'", "b.csv' lacks 1 row"):
+    for words in (
+        "'c', 'd'",
+        "3 sequences with a segment that has no value",
+        "'mean of g'",
+        "b.csv' lacks 1 row",
+    ):
         assert words in said
+
+
+def test_a_recording_that_lost_its_first_row_is_not_taken_a_segment_off(tmp_path: Path) -> None:
+    chosen = _set(tmp_path, a="timestamp,f\n0,1\n500,3\n", b="timestamp,f\n500,2\n1000,4\n")
+    features = _rows(("a", "train", 0), ("b", "validation", 0))
+    described = [
+        describe(chosen, name, np.array([0], np.int32), length=2, segments=2) for name in "ab"
+    ]
+    with pytest.raises(FeatureError, match="may lack its first row"):
+        join(features, described, chosen)
 
 
 def test_missing_values_become_the_mean_of_the_training_rows_alone(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def read_features(source: FeatureSet, stem: str, segments: int) -> tuple[Array, 
             f"columns of the set '{source.name}' that the model takes; make the file by the "
             "program that made those of the training."
         )
-    return source.joined(stem, segments)
+    found = source.joined(stem, segments)
+    return found.value, found.remarks
 
 
 def given_features(features: ArrayLike) -> FeaturesOf:

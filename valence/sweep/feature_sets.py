@@ -1,6 +1,6 @@
 """Put functionals of a feature set in the place of the deep features, on the same sequences.
 
-A sequence takes part if each of its segments has a row; one row of a set of sequences describes a
+A sequence takes part if each of its segments has a value; one row of a set of sequences describes a
 sequence as a whole. The deep model's predictions stay beside the functionals, so that both are
 scored on the same rows.
 """
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from valence.errors import FeatureError
 from valence.formatting import plural, some
-from valence.segments.feature_sets import FeatureSet
+from valence.segments.feature_sets import FeatureSet, require_equal_stamps
+from valence.segments.feature_sets.files import Stamps
 from valence.sweep.features import Features
 
 Array = NDArray[np.float64]
@@ -37,12 +38,15 @@ class Described:
         Oddities of the recording's file.
     refused
         Reason why the recording's file cannot be used, or `""`.
+    stamps
+        Whether the file's timestamps name the start or the end of a segment.
     """
 
     recording: str
     value: Array
     remarks: tuple[str, ...] = ()
     refused: str = ""
+    stamps: Stamps = "start"
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,11 @@ def describe(
         if chosen.length > 1:
             rows = chosen.read_sequences(recording, starts).astype(np.float64)
             return Described(recording, rows)
-        found, remarks = chosen.joined(recording, segments)
+        found = chosen.joined(recording, segments)
     except FeatureError as error:
         return Described(recording, np.empty((0, len(columns_of(chosen)))), refused=str(error))
-    return Described(recording, functionals_of(found, starts, length), remarks)
+    value = functionals_of(found.value, starts, length)
+    return Described(recording, value, found.remarks, stamps=found.stamps)
 
 
 def functionals_of(value: NDArray[np.floating], starts: NDArray[np.integer], length: int) -> Array:
@@ -166,10 +171,13 @@ def join(features: Features, described: Sequence[Described], chosen: FeatureSet)
     Raises
     ------
     FeatureError
-        If no training or no validation row is left.
+        If no training or no validation row is left, or files state different ends of segments.
     """
     names = columns_of(chosen)
     by_name = {each.recording: each for each in described}
+    require_equal_stamps(
+        chosen.name, {name: each.stamps for name, each in by_name.items() if not each.refused}
+    )
     value = np.full((len(features), len(names)), np.nan)
     for name, each in by_name.items():
         if not each.refused:
@@ -208,8 +216,6 @@ def join(features: Features, described: Sequence[Described], chosen: FeatureSet)
 def remarks_on(about: Mapping[str, Any]) -> list[str]:
     """Say what a feature set left out, for the terminal and the report."""
     found = []
-    if about["made"].get("complete") is False:
-        found.append("'valence features' did not finish this set: the same command goes on with it")
     if left_out := about["recordings_left_out"]:
         first = next(iter(left_out.values()))
         found.append(
@@ -218,7 +224,7 @@ def remarks_on(about: Mapping[str, Any]) -> list[str]:
         )
     if about["sequences_left_out"]:
         found.append(
-            f"{plural(about['sequences_left_out'], 'sequence')} without a row for each segment "
+            f"{plural(about['sequences_left_out'], 'sequence')} with a segment that has no value "
             "take no part; every score here is on the others"
         )
     if unused := about["unused_columns"]:
@@ -252,6 +258,6 @@ def _left_out(
     """Give the reason for each recording of which no sequence takes part."""
     whole = set(features.recording.tolist()) - set(features.recording[kept].tolist())
     return {
-        name: refused.get(name, "no sequence has a row for each of its segments")
+        name: refused.get(name, "no sequence has a value in each of its segments")
         for name in sorted(whole)
     }

@@ -160,10 +160,29 @@ def test_parquet_is_refused_with_its_place(tmp_path: Path) -> None:
 
 
 def test_rows_of_sequences_may_be_any_segments_apart(tmp_path: Path) -> None:
-    file = _file(tmp_path, "timestamp,f\n1000,5\n3500,2\n")
-    assert read_rows(file, sparse=True).segment.tolist() == [2, 7]
+    file = _file(tmp_path, "timestamp,f\n0,\n1000,5\n3500,2\n")
+    assert read_rows(file, sparse=True).segment.tolist() == [0, 2, 7]
     with pytest.raises(FeatureError, match="line 3: the timestamp is 3501 ms"):
-        read_rows(_file(tmp_path, "timestamp,f\n1000,5\n3501,2\n"), sparse=True)
+        read_rows(_file(tmp_path, "timestamp,f\n0,5\n3501,2\n"), sparse=True)
+
+
+def test_sequences_that_are_named_by_their_ends_are_refused(tmp_path: Path) -> None:
+    file = _file(tmp_path, "timestamp,f\n20000,5\n25000,2\n")
+    with pytest.raises(FeatureError, match=r"line 2: the first timestamp is 20000 ms\. Expected 0"):
+        read_rows(file, sparse=True)
+
+
+@pytest.mark.parametrize("name", ["valence", "Arousal", "value", "label", "start", "end"])
+def test_a_label_or_a_time_is_no_feature(tmp_path: Path, name: str) -> None:
+    file = _file(tmp_path, f"timestamp,{name},f\n0,1,2\n")
+    with pytest.raises(FeatureError, match=f"has a column '{name}' beside the features"):
+        read_rows(file)
+
+
+def test_the_first_timestamp_says_what_timestamps_name(tmp_path: Path) -> None:
+    for first, stamps in ((0, "start"), (500, "end")):
+        rows = read_rows(_file(tmp_path, f"timestamp,f\n{first},5\n{first + 500},2\n"))
+        assert (rows.stamps, rows.segment.tolist()) == (stamps, [0, 1])
 
 
 def test_what_is_written_is_read_and_says_what_it_was_made_of(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from valence.errors import FeatureError, UsageError
-from valence.segments.feature_sets import list_sets, open_any, open_set
+from valence.segments.feature_sets import list_sets, open_any, open_set, require_equal_stamps
 from valence.storage.location import Location
 
 
@@ -54,7 +54,7 @@ def test_rows_stand_at_their_segments(corpus: Location) -> None:
 def test_a_second_more_or_less_is_no_remark(
     corpus: Location, segments: int, remark: str | None
 ) -> None:
-    _, remarks = open_set(corpus, "egemaps").joined("1", segments)
+    remarks = open_set(corpus, "egemaps").joined("1", segments).remarks
     assert remarks[0] == "'1.csv' lacks 1 row between its first and last"
     assert len(remarks) == (1 if remark is None else 2)
     assert remark is None or remark in remarks[1]
@@ -82,7 +82,7 @@ def test_recordings_are_named_where_their_file_cannot_be_used(corpus: Location) 
     (root / "feature_segments/egemaps/6.csv").symlink_to(root / "nowhere.csv")
     chosen = open_set(corpus, "egemaps")
     for recording, says in (
-        ("3", "3.csv' has 2 features and lacks 'b'; other files of the set 'egemaps' have 2"),
+        ("3", "3.csv' has 2 features and lacks 'b'; '1.csv' of the set 'egemaps' has 2"),
         ("4", "4.csv' has 3 features and also has 'c'"),
         ("5", "has '5.csv' and '5.parquet' for the recording '5'"),
         ("6", "leads nowhere"),
@@ -110,6 +110,22 @@ def test_names_in_another_unicode_form_are_the_same_recording(corpus: Location) 
     name = unicodedata.normalize("NFD", "Zoë")
     _write(Path(corpus.path), f"egemaps/{name}.csv", "timestamp,a,b\n0,1,2\n")
     assert open_set(corpus, "egemaps").read("Zoë", 1).tolist() == [[1, 2]]
+
+
+def test_files_that_begin_differently_are_refused_together() -> None:
+    require_equal_stamps("s", {"a": "end", "b": "end"})
+    says = r"begin at 0 ms \('b'\) and others a segment later \('a', 'c'\)"
+    with pytest.raises(FeatureError, match=says):
+        require_equal_stamps("s", {"a": "end", "b": "start", "c": "end"})
+
+
+def test_a_set_that_was_interrupted_is_refused(corpus: Location) -> None:
+    about = corpus / "feature_segments/egemaps/set.json"
+    about.write_text('{"complete": false}')
+    with pytest.raises(FeatureError, match=r"is not finished.*run the same command again"):
+        open_set(corpus, "egemaps")
+    about.write_text('{"complete": true}')
+    assert open_set(corpus, "egemaps").about == {"complete": True}
 
 
 def test_the_digest_follows_the_content_of_the_files_in_use(corpus: Location) -> None:

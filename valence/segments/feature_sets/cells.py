@@ -27,6 +27,8 @@ from valence.storage.location import Location, is_address
 _TIME = "timestamp"
 # Columns beside the features, in the form that `plain` gives.
 _NO_FEATURES = {"segmentid", "subjectid", "subjid", "recordingid", "id"}
+# Columns that are no features and would be taken for some: labels, and times.
+_LABELS = {"valence", "arousal", "physioarousal", "value", "label", "start", "end"}
 # Names that pandas gives to an index that it wrote as a column.
 _INDEX_NAMES = {"", "Unnamed: 0", "__index_level_0__"}
 _MISSING = ["", "NaN", "nan", "NAN", "NA", "na", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL"]
@@ -267,6 +269,13 @@ def _header(file: Location, names: Sequence[str]) -> _Header:
             )
         places.append(place)
     chosen = tuple(names[place] for place in places)
+    labels = [name for name in chosen if plain(name) in _LABELS]
+    if labels:
+        raise FeatureError(
+            f"'{file}' has a column '{labels[0]}' beside the features. Expected features alone: a "
+            "label among them would predict itself, and a time is no feature. Remove the column, "
+            "or give it a name that says which feature it is."
+        )
     twice = sorted(name for name, count in Counter(chosen).items() if count > 1)
     if twice:
         raise FeatureError(

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ from valence.formatting import plural
 from valence.segments.feature_sets.cells import Cells, read_cells, read_names
 from valence.storage.location import Location
 from valence.storage.seal import SealError, read_sealed, write_sealed
+
+Stamps = Literal["start", "end"]
 
 SUFFIXES = (".csv", ".parquet")
 """Endings of the files of a set."""
@@ -43,12 +46,15 @@ class FeatureRows:
         Features, float32 `[rows, features]`; NaN where a cell is empty.
     remarks
         Oddities of the file that reading has corrected or accepted.
+    stamps
+        Whether a timestamp names the start or the end of its segment: the first one tells.
     """
 
     columns: tuple[str, ...]
     segment: NDArray[np.int64]
     value: NDArray[np.float32]
     remarks: tuple[str, ...] = ()
+    stamps: Stamps = "start"
 
 
 def read_columns(file: Location) -> tuple[str, ...]:
@@ -72,8 +78,8 @@ def read_rows(file: Location, *, step_ms: int = 500, sparse: bool = False) -> Fe
     step_ms
         Milliseconds from one row to the next: the length of a segment.
     sparse
-        Whether rows may be several steps apart and begin anywhere, because each describes a
-        sequence and its timestamp is the start of that.
+        Whether rows may be several steps apart, because each describes a sequence and its timestamp
+        is the start of that.
 
     Raises
     ------
@@ -81,7 +87,7 @@ def read_rows(file: Location, *, step_ms: int = 500, sparse: bool = False) -> Fe
         If the file cannot be read or holds no row; if a column is missing, nameless, occurs twice
         or holds text; if a row ends early; if a value is infinite or too large for float32; if a
         timestamp occurs twice; if rows are not `step_ms` apart; or if the first one is neither 0
-        nor `step_ms`. The message names the line.
+        nor `step_ms` (0 if `sparse`). The message names the line.
     """
     cells = read_cells(file)
     if not len(cells.time):
@@ -98,13 +104,16 @@ def read_rows(file: Location, *, step_ms: int = 500, sparse: bool = False) -> Fe
     _refuse_repeats(file, cells)
     if sparse:
         _refuse_off_grid(file, cells, step_ms)
+        _refuse_late_begin(file, cells)
         segment = (cells.time // step_ms).astype(np.int64)
         return FeatureRows(cells.names, segment, cells.value.astype(np.float32), tuple(remarks))
     _refuse_other_steps(file, cells, step_ms)
     segment = ((cells.time - cells.time[0]) // step_ms).astype(np.int64)
     if gaps := int(segment[-1] + 1 - len(segment)):
         remarks.append(f"'{file.name}' lacks {plural(gaps, 'row')} between its first and last")
-    return FeatureRows(cells.names, segment, cells.value.astype(np.float32), tuple(remarks))
+    value = cells.value.astype(np.float32)
+    stamps: Stamps = "start" if cells.time[0] == 0 else "end"
+    return FeatureRows(cells.names, segment, value, tuple(remarks), stamps)
 
 
 def write_rows(
@@ -210,6 +219,16 @@ def _refuse_off_grid(file: Location, cells: Cells, step_ms: int) -> None:
             f"'{file}', {cells.place(row)}: the timestamp is {cells.time[row]:.0f} ms. Expected "
             f"the start of a sequence, a multiple of {step_ms} ms; make the features for the "
             "sequences of the run."
+        )
+
+
+def _refuse_late_begin(file: Location, cells: Cells) -> None:
+    """Refuse sequences of which none begins at 0: their timestamps may name their ends."""
+    if cells.time[0] != 0:
+        raise FeatureError(
+            f"'{file}', {cells.place(0)}: the first timestamp is {cells.time[0]:.0f} ms. Expected "
+            "0, the start of the first sequence; write the start of each sequence, and a row with "
+            "empty values where there are no features."
         )
 
 

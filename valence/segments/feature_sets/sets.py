@@ -11,15 +11,22 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from valence.errors import FeatureError, UsageError
+from valence.formatting import plural, some
 from valence.provenance import fingerprint
-from valence.segments.feature_sets.files import SUFFIXES, FeatureRows, read_columns, read_rows
+from valence.segments.feature_sets.files import (
+    SUFFIXES,
+    FeatureRows,
+    Stamps,
+    read_columns,
+    read_rows,
+)
 from valence.storage.filenames import normal, printable
 from valence.storage.kept_file import MOST_BYTES, parse_json, read_at_most
 from valence.storage.location import Location
@@ -36,6 +43,54 @@ ABOUT = "set.json"
 # Features and audio that differ in length by more than this are joined with a remark.
 _TOLERANCE_MS = 1000
 _AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The features of a recording on its segments.
+
+    Attributes
+    ----------
+    value
+        float32 `[segments, features]`; NaN where the file has no row or an empty cell.
+    remarks
+        Oddities of the file. One says that features and recording differ in length by more than a
+        second.
+    stamps
+        Whether the file's timestamps name the start or the end of a segment.
+    """
+
+    value: NDArray[np.float32]
+    remarks: tuple[str, ...]
+    stamps: Stamps
+
+
+def require_equal_stamps(name: str, stamps: Mapping[str, Stamps]) -> None:
+    """Refuse files of a set whose timestamps name different ends of a segment.
+
+    A file that begins at 500 ms has lost its first row, or states ends. Alone it does not tell
+    which, and its rows would be a segment off.
+
+    Parameters
+    ----------
+    name
+        Name of the set.
+    stamps
+        The ends by recording.
+
+    Raises
+    ------
+    FeatureError
+        If there are both.
+    """
+    starts, ends = (sorted(k for k, v in stamps.items() if v == end) for end in ("start", "end"))
+    if starts and ends:
+        raise FeatureError(
+            f"Files of the feature set '{name}' begin at 0 ms ({some(starts)}) and others a "
+            f"segment later ({some(ends)}). Expected the same in all: 0 and later are starts of segments, "
+            "and a file that begins later may lack its first row. Add that row with empty values, "
+            "or make the files again by one program."
+        )
 
 
 @dataclass(frozen=True)
@@ -58,6 +113,8 @@ class FeatureSet:
         Number of segments that a row describes: 1, or those of a sequence.
     about
         Content of `set.json`; empty if there is none.
+    first
+        Name of the file that the columns were read from.
     """
 
     name: str
@@ -69,6 +126,7 @@ class FeatureSet:
     )
     length: int = 1
     about: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    first: str = ""
 
     def has(self, recording: str) -> bool:
         """Tell whether the set has a file for a recording."""
@@ -93,10 +151,10 @@ class FeatureSet:
         FeatureError
             If the set has no file for the recording or two, or the file cannot be used.
         """
-        return self.joined(recording, segments)[0]
+        return self.joined(recording, segments).value
 
-    def joined(self, recording: str, segments: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-        """Read features like `read`, together with remarks on oddities of the file.
+    def joined(self, recording: str, segments: int) -> Joined:
+        """Read features like `read`, together with what the file says of itself.
 
         A remark says that features and recording differ in length by more than a second.
         """
@@ -107,10 +165,10 @@ class FeatureSet:
         found[rows.segment[inside]] = rows.value[inside]
         excess_ms = (int(rows.segment[-1]) + 1 - segments) * self.step_ms
         if abs(excess_ms) <= _TOLERANCE_MS:
-            return found, rows.remarks
+            return Joined(found, rows.remarks, rows.stamps)
         compared = "longer" if excess_ms > 0 else "shorter"
         remark = f"'{file.name}' is {abs(excess_ms) / 1000:g} s {compared} than the recording"
-        return found, (*rows.remarks, remark)
+        return Joined(found, (*rows.remarks, remark), rows.stamps)
 
     def read_sequences(self, recording: str, starts: NDArray[np.integer]) -> NDArray[np.float32]:
         """Read the rows of a set of sequences that describe those at `starts` [segments].
@@ -168,12 +226,13 @@ class FeatureSet:
         if lacking or surplus:
             which = f"lacks '{lacking[0]}'" if lacking else f"also has '{surplus[0]}'"
             raise FeatureError(
-                f"'{file}' has {len(rows.columns)} features and {which}; other files of the set "
-                f"'{self.name}' have {len(self.columns)}. Expected the same columns in each; make "
-                "the file again by the program that made the others."
+                f"'{file}' has {plural(len(rows.columns), 'feature')} and {which}; "
+                f"'{printable(self.first)}' of the set '{self.name}' has {len(self.columns)}. "
+                "Expected the same columns in each file; make the one that differs again, or "
+                "remove it if it belongs to no recording."
             )
         order = [place[name] for name in self.columns]
-        return file, FeatureRows(self.columns, rows.segment, rows.value[:, order], rows.remarks)
+        return file, replace(rows, columns=self.columns, value=rows.value[:, order])
 
 
 def open_set(
@@ -212,14 +271,22 @@ def open_set(
             f"'{root / ABOUT}' does not say how long the sequences are. Expected "
             '{"length": 40} for sequences of 40 segments; write it there.'
         )
+    if about.get("complete") is False:
+        raise FeatureError(
+            f"'{root}' is not finished: 'valence features' was interrupted there, so files of "
+            "other sound or settings may be among them. Expected a whole set; run the same command "
+            "again, which goes on."
+        )
+    columns, first = _columns([file for each in sorted(files) for file in files[each]])
     return FeatureSet(
         name,
-        _columns([file for each in sorted(files) for file in files[each]]),
+        columns,
         root,
         step_ms,
         {key: tuple(each) for key, each in files.items()},
         length,
         about,
+        first,
     )
 
 
@@ -286,12 +353,12 @@ def _about(root: Location) -> Mapping[str, Any]:
     return found
 
 
-def _columns(files: list[Location]) -> tuple[str, ...]:
-    """Read the columns of the first file whose header can be used."""
+def _columns(files: list[Location]) -> tuple[tuple[str, ...], str]:
+    """Read the columns of the first file whose header can be used, and return its name too."""
     errors = []
     for file in files:
         try:
-            return read_columns(file)
+            return read_columns(file), file.name
         except FeatureError as error:
             errors.append(error)
     raise errors[0]

@@ -18,7 +18,8 @@ from valence.errors import FeatureError, ModelError
 from valence.formatting import plural, some
 from valence.model.network import FeatureInput
 from valence.provenance import fingerprint
-from valence.segments.feature_sets import FeatureSet
+from valence.segments.feature_sets import FeatureSet, require_equal_stamps
+from valence.segments.feature_sets.files import Stamps
 from valence.segments.feature_sets.licence import licence_of
 from valence.storage.kept_file import KeptFile
 from valence.storage.location import Location
@@ -201,7 +202,7 @@ def survey(
     ------
     FeatureError
         If a file cannot be used, holds no value for its recording, or a column has no value in any
-        training recording.
+        training recording; or if files state different ends of segments.
     """
     moments = ColumnMoments.empty(len(source.columns))
     lengths = dict(zip(recordings["Id"], recordings["segments"], strict=True))
@@ -209,9 +210,12 @@ def survey(
     remarks: list[str] = []
     rows = cells = 0
     affected: list[str] = []
+    stamps: dict[str, Stamps] = {}
     # The order of the Ids decides the last bit of the sums.
     for name in files:
-        values, found = source.joined(name, int(lengths[name]))
+        joined = source.joined(name, int(lengths[name]))
+        values = joined.value
+        stamps[name] = joined.stamps
         unknown = np.isnan(values)
         if unknown.all():
             raise FeatureError(
@@ -224,9 +228,10 @@ def survey(
         cells += int(unknown[~whole].sum())
         if unknown.any():
             affected.append(name)
-        remarks += found
+        remarks += joined.remarks
         if splits[name] == "train":
             moments = moments.merge(ColumnMoments.of(values))
+    require_equal_stamps(source.name, stamps)
     _refuse_unknown_columns(source, moments)
     licence = licence_of(source.columns, source.about)
     if licence is not None:
