@@ -87,9 +87,9 @@ def require_equal_stamps(name: str, stamps: Mapping[str, Stamps]) -> None:
     if starts and ends:
         raise FeatureError(
             f"Files of the feature set '{name}' begin at 0 ms ({some(starts)}) and others a "
-            f"segment later ({some(ends)}). Expected the same in all: 0 and later are starts of segments, "
-            "and a file that begins later may lack its first row. Add that row with empty values, "
-            "or make the files again by one program."
+            f"segment later ({some(ends)}). Expected the same in all: 0 and later are starts of "
+            "segments, and a file that begins later may lack its first row. Add that row with "
+            "empty values, or make the files again by one program."
         )
 
 
