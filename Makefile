@@ -15,14 +15,14 @@ test: lint
 	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-ray test-others
 
 test-ray: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'ray and not cluster and not kills'
+	$(VENV)/bin/pytest -m 'ray and not cluster and not kills and not faults'
 
 test-others: $(VENV)/installed-dev
 	$(VENV)/bin/pytest -m 'not ray and not cluster and not kills'
 
-# One after another: each has a Ray of its own, some of them several nodes; or kills many processes.
+# One after another: a Ray of its own, often with several nodes, or processes that are killed.
 test-rest: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'cluster or kills'
+	$(VENV)/bin/pytest -m 'cluster or kills or (ray and faults)'
 
 test-all: test test-rest
 
