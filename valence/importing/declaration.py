@@ -20,6 +20,7 @@ from valence.errors import ConfigError
 from valence.storage.location import Location
 
 Reader = Literal["table", "lines", "arff", "nova", "audformat"]
+Stamps = Literal["start", "end", "middle"]
 Range = tuple[float, float]
 # Names of cells in the head of a file: its lowest and highest value, or the magnitude m of -m to m.
 HeadScale = tuple[str, str] | str
@@ -73,9 +74,7 @@ class LabelsForm(TableForm):
     start: Text | None = Field(None, description="column with the begin of a row's span")
     end: Text | None = Field(None, description="column with the end of a row's span")
     unit: Literal["s", "ms"] = "s"
-    stamps: Literal["start", "end", "middle"] = Field(
-        "start", description="point of its span that a time names"
-    )
+    stamps: Stamps = Field("start", description="point of its span that a time names")
     step: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="seconds between rows, one of these; empty: any regular or irregular step"
     )

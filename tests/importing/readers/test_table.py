@@ -87,6 +87,21 @@ def test_a_recording_that_stands_twice_is_refused(tmp_path: Path) -> None:
         _read(tmp_path, files=["all.csv"], id="{clip}", valence="v", scale=[1, 5])
 
 
+@pytest.mark.parametrize("step", [[], [0.5]])
+def test_bins_that_would_end_at_0_are_refused(step: list[float], tmp_path: Path) -> None:
+    write_text(tmp_path / "1.csv", "t,v", "0,0.1", "0.5,0.2", "1,0.3")
+    labels = {"files": ["{id}.csv"], "time": "t", "valence": "v", "step": step}
+    with pytest.raises(AnnotationError, match=r"0 as its first time.*labels\.stamps=start"):
+        _read(tmp_path, stamps="end", **labels)
+    for stamps, begin in (("start", 0.0), ("middle", -0.25)):
+        (trace,) = _read(tmp_path, stamps=stamps, **labels)
+        assert trace.start[0] == begin
+    # Bins before the recording are whole, and so is the one that ends at 0.
+    write_text(tmp_path / "1.csv", "t,v", "-0.5,0.1", "0,0.1", "0.5,0.2", "1,0.3")
+    (trace,) = _read(tmp_path, stamps="end", **labels)
+    assert trace.start.tolist() == [-1, -0.5, 0, 0.5]
+
+
 def test_a_head_that_states_no_scale_is_refused(tmp_path: Path) -> None:
     for head in ("Magnitude,", "Magnitude,-1", "Magnitude,big", "Width,1"):
         write_text(tmp_path / "1.csv", head, "t,v", "0,0.5")

@@ -16,7 +16,7 @@ from valence.importing.declaration import LabelsForm
 from valence.importing.readers.arff import read_arff
 from valence.importing.readers.columns import NamedTable, read_named_table
 from valence.importing.readers.identity import recording_id
-from valence.importing.readers.spans import read_spans
+from valence.importing.readers.spans import read_spans, require_ends
 from valence.importing.readers.trace import Trace
 from valence.importing.sources.patterns import fill, names_in
 from valence.storage.location import Location
@@ -61,6 +61,7 @@ def read_table_traces(
     for (recording, rater), rows in _groups(table, fields, form, aside).items():
         try:
             order, (start, end), remarks = read_spans(table, form, rows)
+            require_ends(table, form, rows)
             ordered = [rows[place] for place in order]
             for each in series:
                 value, scale = _values(table, form, each, ordered)
