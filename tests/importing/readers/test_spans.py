@@ -45,6 +45,12 @@ def test_regular_times_name_a_point_of_their_span(
     assert (first, last) == (start, end)
 
 
+@pytest.mark.parametrize(("unit", "count"), [("s", 1.0), ("us", 1e6), ("ns", 1e9)])
+def test_other_units(unit: str, count: float, tmp_path: Path) -> None:
+    _, start, end, _ = _spans(tmp_path, [0.5 * count, 1.0 * count], unit=unit)
+    assert (start, end) == ([0.5, 1], [1, 1.5])
+
+
 def test_milliseconds_and_delay(tmp_path: Path) -> None:
     _, start, end, _ = _spans(tmp_path, [1000, 1500, 2000], unit="ms", delay=2.0)
     assert (start, end) == ([-1, -0.5, 0], [-0.5, 0, 0.5])
@@ -132,6 +138,9 @@ def test_rows_out_of_order_are_sorted_with_a_remark(tmp_path: Path) -> None:
         ([0, 40, 80], {"step": [0.04]}, "rows 40 s apart.*seem to count ms"),
         ([0, 0.04, 0.08], {"step": [0.04], "unit": "ms"}, "seem to count s: .*labels.unit=s"),
         ([0, 0.1, 0.2], {"step": [0.04, 0.25]}, r"Expected 0.04 or 0.25 s"),
+        ([0, 40e3, 80e3], {"step": [0.04]}, "rows 40000 s apart.*seem to count us"),
+        ([0, 40, 80], {"step": [0.04], "unit": "us"}, "seem to count ms: .*labels.unit=ms"),
+        ([0, "1e999"], {}, "line 3: the t is '1e999', which is too large"),
         ([0, "", 1], {}, "line 3: ',0' has no t"),
         ([0, "x", 1], {}, "line 3: the t is 'x'"),
         (["0:01", "0:02"], {}, "the t is '0:01'"),

@@ -46,7 +46,7 @@ def read_rows(file: Location, header: Mapping[str, Any], table: str) -> tuple[Ro
             f"'{file}' names the table {table}, and neither '{plain.name}' nor '{packed.name}' is "
             "beside it. Expected one; restore it, or save the database again as CSV."
         )
-    segmented = (header["tables"][table] or {}).get("type") == "segmented"
+    segmented = header["tables"][table].get("type") == "segmented"
     read = [_read(each, segmented, _version(each)) for each in present]
     if len(read) == 2 and _content(read[0]) != _content(read[1]):
         raise AnnotationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -144,7 +145,7 @@ class NamedTable:
         is_plain = decimal != "comma" and not any(map(_PLAIN_NUMBERS.fullmatch, missing))
         if is_plain and _PLAIN_NUMBERS.fullmatch("\n".join([text for _, text in texts])):
             # Nearly all files hold nothing else, and this is many times faster.
-            return [float(text) for _, text in texts]
+            return self._finite(name, texts, [float(text) for _, text in texts])
         read = []
         for line, text in texts:
             cell = "" if text in missing else text
@@ -155,9 +156,22 @@ class NamedTable:
                     "or the declaration."
                 )
             read.append((line, [cell.replace(",", ".") if decimal == "comma" else cell]))
-        return list(
+        numbers = list(
             read_numbers(self.table, read, 0, name, expected=expected, error=AnnotationError)
         )
+        return self._finite(name, texts, numbers)
+
+    def _finite(
+        self, name: str, texts: Sequence[tuple[int, str]], numbers: list[float]
+    ) -> list[float]:
+        """Refuse a number with more digits than a computer holds, such as 1e999."""
+        for (line, text), number in zip(texts, numbers, strict=True):
+            if math.isinf(number):
+                raise AnnotationError(
+                    f"'{self.table.file}', line {line}: the {name} is '{text}', which is too large "
+                    "for a number. Expected a finite one; correct that line."
+                )
+        return numbers
 
 
 def read_named_table(file: Location, form: TableForm) -> NamedTable:

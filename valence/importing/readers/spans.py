@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from valence.corpus.csv_tables import Row
 from valence.errors import AnnotationError
-from valence.importing.declaration import LabelsForm, Stamps
+from valence.importing.declaration import PER_SECOND, LabelsForm, Stamps
 from valence.importing.readers.columns import NamedTable
 
 Spans = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -90,7 +90,7 @@ def _times(
     table: NamedTable, form: LabelsForm, name: str, rows: Sequence[Row]
 ) -> NDArray[np.float64]:
     numbers = table.numbers(name, expected=_EXPECTED, decimal=form.decimal, rows=rows)
-    return np.array(numbers) / (1000 if form.unit == "ms" else 1)
+    return np.array(numbers) / PER_SECOND[form.unit]
 
 
 def _read_stated(
@@ -155,8 +155,11 @@ def _step(
 def _wrong_step(table: NamedTable, form: LabelsForm, usual: float) -> AnnotationError:
     declared = " or ".join(f"{step:g}" for step in form.step)
     hint = ""
-    for factor, unit in ((1000, "ms"), (0.001, "s")):
-        if any(abs(usual - factor * step) <= _TOLERANCE * factor * step for step in form.step):
+    for unit, each in PER_SECOND.items():
+        factor = each / PER_SECOND[form.unit]
+        if factor != 1 and any(
+            abs(usual - factor * step) <= _TOLERANCE * factor * step for step in form.step
+        ):
             hint = f" The times seem to count {unit}: declare it (--declare labels.unit={unit})."
     return AnnotationError(
         f"'{table.table.file}' has rows {usual:g} s apart, if times are in {form.unit}. Expected "

@@ -85,6 +85,7 @@ def read_table_traces(
                     scale=scale,
                     file=file,
                     remarks=repeated + remarks,
+                    unit=form.unit,
                 )
         except AnnotationError as error:
             if not form.is_per_recording:
