@@ -55,6 +55,12 @@ def test_missing_values_and_times_outside_take_no_part() -> None:
     np.testing.assert_allclose(to_grid(trace, 2), [0.4 / 9, math.nan], atol=1e-7)
 
 
+@pytest.mark.filterwarnings("error")
+def test_times_far_outside_take_no_part() -> None:
+    trace = _trace([-1e300, 0.0, 1e300], 0.25, [1, 0.5, 1])
+    np.testing.assert_array_equal(to_grid(trace, 2), [0.5, math.nan])
+
+
 def test_a_value_of_a_whole_recording_labels_all_of_it() -> None:
     np.testing.assert_array_equal(to_grid(_trace([0.0], math.inf, [1.0]), 3), [1, 1, 1])
 

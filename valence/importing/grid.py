@@ -48,10 +48,12 @@ def to_grid(trace: Trace, segments: int) -> NDArray[np.float32]:
     sums, counts = np.zeros(segments), np.zeros(segments)
     long = end - start > SEGMENT_SECONDS * (1 + 1e-6)
     middle = (start[~long] + end[~long]) / 2
-    place = np.floor(np.round(middle / SEGMENT_SECONDS, _DIGITS)).astype(np.int64)
+    place = np.floor(np.round(middle / SEGMENT_SECONDS, _DIGITS))
     inside = (place >= 0) & (place < segments)
-    np.add.at(sums, place[inside], value[~long][inside])
-    np.add.at(counts, place[inside], 1)
+    # Times that are far outside are no whole numbers of 64 bits.
+    within = place[inside].astype(np.int64)
+    np.add.at(sums, within, value[~long][inside])
+    np.add.at(counts, within, 1)
     # Segment i is covered from the first middle at or after the begin to the last before the end.
     first = np.ceil(np.round(start[long] / SEGMENT_SECONDS - 0.5, _DIGITS))
     last = np.ceil(np.round(end[long] / SEGMENT_SECONDS - 0.5, _DIGITS))

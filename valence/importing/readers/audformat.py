@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
 from valence.config import Target
 from valence.corpus.csv_tables import is_missing
 from valence.corpus.muse import Partition
 from valence.errors import AnnotationError, CorpusError
 from valence.importing.declaration import LabelsForm
-from valence.importing.readers.audformat_tables import Row, read_rows
+from valence.importing.readers.audformat_tables import Row, read_header, read_rows
 from valence.importing.readers.identity import recording_id
 from valence.importing.readers.table import target_of
 from valence.importing.readers.trace import Trace
@@ -71,7 +70,7 @@ def read_audformat_traces(file: Location, form: LabelsForm) -> Iterator[Trace]:
         If the header or a table cannot be read, a CSV and a Parquet file of a table differ, no
         column has a target's name, a scheme states no scale, or a value leaves it.
     """
-    header = _header(file)
+    header = read_header(file)
     ids = _ids(file, header)
     found = False
     for table, columns in _tables(header, form):
@@ -103,7 +102,7 @@ def read_facts(file: Location) -> Facts:
     CorpusError
         If the header or a table cannot be read, or a file has two speakers or partitions.
     """
-    header = _header(file)
+    header = read_header(file)
     ids = _ids(file, header)
     subjects: dict[str, str] = {}
     partition: dict[str, Partition] = {}
@@ -139,71 +138,9 @@ def _put(known: dict[str, Any], recording: str, value: str, place: str, what: st
 def is_audformat(file: Location) -> bool:
     """Tell whether a file is the header of a database with tables."""
     try:
-        return bool(_header(file).get("tables"))
+        return bool(read_header(file).get("tables"))
     except AnnotationError:
         return False
-
-
-def _header(file: Location) -> Mapping[str, Any]:
-    try:
-        header = yaml.safe_load(file.read_text())
-        if not isinstance(header, dict):
-            raise ValueError("it holds no keys")
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as cause:
-        raise AnnotationError(
-            f"'{file}' cannot be read as a header of audformat: {cause}. Expected YAML with "
-            "schemes and tables; restore the file."
-        ) from cause
-    tables = _section(file, "tables", header.get("tables"))
-    for name, about in tables.items():
-        columns = _section(file, f"tables.{name}.columns", about.get("columns"))
-        tables[name] = {**about, "columns": columns}
-        _require_words(file, f"tables.{name}", about, ("type", "split_id"))
-        for column, values in columns.items():
-            _require_words(
-                file, f"tables.{name}.columns.{column}", values, ("scheme_id", "rater_id")
-            )
-    sections = {name: _section(file, name, header.get(name)) for name in ("schemes", "splits")}
-    for name, about in sections["splits"].items():
-        _require_words(file, f"splits.{name}", about, ("type",))
-    return {**header, **sections, "tables": tables}
-
-
-def _section(file: Location, name: str, found: Any) -> dict[str, dict[str, Any]]:
-    """Read a section of keys with keys below them; a section or key may be empty.
-
-    Raises
-    ------
-    AnnotationError
-        If the section has another form.
-    """
-    if found is None:
-        return {}
-    wrong = [] if isinstance(found, dict) else [(name, found)]
-    wrong = wrong or [
-        (f"{name}.{key}", about)
-        for key, about in found.items()
-        if not (about is None or isinstance(about, dict))
-    ]
-    if wrong:
-        where, what = wrong[0]
-        raise AnnotationError(
-            f"'{file}': {where} is {reprlib.repr(what)}. Expected names with what is said of each "
-            "below them, as audformat writes them; correct the header."
-        )
-    return {str(key): about or {} for key, about in found.items()}
-
-
-def _require_words(
-    file: Location, where: str, about: Mapping[str, Any], names: Sequence[str]
-) -> None:
-    """Refuse lists and keys where a single word stands in audformat."""
-    for name in names:
-        if isinstance(about.get(name), dict | list | set):
-            raise AnnotationError(
-                f"'{file}': {where}.{name} is {reprlib.repr(about[name])}. Expected one word; "
-                "correct the header."
-            )
 
 
 def _tables(
