@@ -11,7 +11,7 @@ from valence.corpus.muse import Corpus, read_corpus
 from valence.errors import AnnotationError, AudioError, CorpusError, UsageError
 from valence.formatting import plural, some
 from valence.importing.declaration import Declaration
-from valence.importing.grid import require_units, to_grid
+from valence.importing.grid import end_of, require_units, to_grid
 from valence.importing.joining import join_subjects
 from valence.importing.layout import Labels, segments_of, write_corpus
 from valence.importing.recognition import choose_declaration, fitting_forms
@@ -198,9 +198,7 @@ def in_right_units(
 
 def segments_behind(trace: Trace, length: Length) -> int:
     """Count the segments that labels cover behind the end of a recording."""
-    ends = trace.end[(trace.end < float("inf")) & (trace.value == trace.value)]
-    excess = float(ends.max()) - length.total if ends.size else 0.0
-    return max(0, segments_of(excess))
+    return max(0, segments_of(end_of(trace) - length.total))
 
 
 def _record(

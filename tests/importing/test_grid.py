@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from valence.errors import AnnotationError
+from valence.importing.declaration import Unit
 from valence.importing.grid import end_of, require_units, to_grid
 from valence.importing.traces import Trace
 from valence.storage.location import Location
@@ -53,6 +55,12 @@ def test_missing_values_and_times_outside_take_no_part() -> None:
     np.testing.assert_allclose(to_grid(trace, 2), [0.4 / 9, math.nan], atol=1e-7)
 
 
+@pytest.mark.filterwarnings("error")
+def test_times_far_outside_take_no_part() -> None:
+    trace = _trace([-1e300, 0.0, 1e300], 0.25, [1, 0.5, 1])
+    np.testing.assert_array_equal(to_grid(trace, 2), [0.5, math.nan])
+
+
 def test_a_value_of_a_whole_recording_labels_all_of_it() -> None:
     np.testing.assert_array_equal(to_grid(_trace([0.0], math.inf, [1.0]), 3), [1, 1, 1])
 
@@ -73,11 +81,41 @@ def test_against_pandas_on_irregular_samples(seed: int) -> None:
     np.testing.assert_allclose(found, expected.to_numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize(("ends", "meant"), [(20_000.0, "ms"), (0.02, "s")])
-def test_labels_a_thousand_times_too_long_or_short_are_refused(ends: float, meant: str) -> None:
-    trace = _trace([0.0, ends / 2], ends / 2, [0, 1])
+@pytest.mark.parametrize(
+    ("ends", "unit", "meant"),
+    [
+        (20e3, "s", "ms"),
+        (20e6, "s", "us"),
+        (20e9, "s", "ns"),
+        (20e3, "ms", "us"),
+        (20e3, "us", "ns"),
+        (20e-3, "ms", "s"),
+        (20e-9, "ns", "s"),
+    ],
+)
+def test_labels_a_thousand_times_too_long_or_short_are_refused(
+    ends: float, unit: Unit, meant: str
+) -> None:
+    trace = replace(_trace([0.0, ends / 2], ends / 2, [0, 1]), unit=unit)
     with pytest.raises(AnnotationError, match=f"seem to count {meant}: declare it"):
         require_units(trace, 20.0)
+
+
+@pytest.mark.parametrize("ends", [1e15, 1e6, 0.02])
+def test_times_that_no_unit_explains_are_refused(ends: float) -> None:
+    # The sample that lasts to the end of its file, whatever it is, does not hide the others.
+    trace = _trace([0.0, ends - 0.01], np.array([0.01, 0.01]), [0, 1])
+    for each in (
+        trace,
+        replace(
+            trace,
+            start=np.append(trace.start, ends),
+            end=np.append(trace.end, math.inf),
+            value=np.array([0.0, 1, 1]),
+        ),
+    ):
+        with pytest.raises(AnnotationError, match=r"Expected about the same; correct the times"):
+            require_units(each, 20.0)
 
 
 @pytest.mark.parametrize("ends", [1.0, 20.0, 60.0])

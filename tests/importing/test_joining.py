@@ -9,6 +9,7 @@ import pytest
 
 from valence.corpus.muse import Partition
 from valence.errors import CorpusError
+from valence.importing.grid import to_grid
 from valence.importing.joining import join_subjects
 from valence.importing.recordings import SourceRecording
 from valence.importing.sounds import Length
@@ -50,6 +51,45 @@ def test_files_follow_each_other_in_the_order_of_their_ids() -> None:
     assert of["s"].end.tolist() == [1.25, 3.25]
     assert of["s"].value.tolist() == [1, 5]
     assert of["c"].end.tolist() == [3]
+
+
+def _samples(name: str, start: list[float], step: float, value: float) -> Trace:
+    begin = np.array(start)
+    values = np.full(len(start), value)
+    file = Location.parse(f"/{name}.csv")
+    return Trace(name, "valence", None, begin, begin + step, values, (0, 100), file)
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+def test_labels_outside_of_their_file_do_not_reach_its_neighbours(delay: float) -> None:
+    # 'a' has 3 s of sound and 7 s of ratings 0; 'b' has 10 s of ratings 100.
+    recordings = {"a": _recording("a", "s"), "b": _recording("b", "s")}
+    lengths = {"a": Length((3.0,)), "b": Length((10.0,))}
+    traces = [
+        _samples("a", [0.5 * row - delay for row in range(14)], 0.5, 0),
+        _samples("b", [0.5 * row - delay for row in range(20)], 0.5, 100),
+    ]
+    _, (joined,), _ = join_subjects(recordings, traces, lengths)
+    behind = round(2 * delay)
+    # With a delay the last second of 'b' has no rating, and nothing else fills it.
+    expected = [-1.0] * 6 + [1.0] * (20 - behind) + [math.nan] * behind
+    np.testing.assert_array_equal(to_grid(joined, 26), expected)
+    assert "has 8 valence samples of 'a' before or behind its sound of 3 s" in joined.remarks[0]
+    assert len(joined.remarks) == (2 if delay else 1)
+
+
+def test_samples_that_reach_over_an_end_are_cut_there() -> None:
+    # Spans of 5 s over 8 s of sound: the second ends 2 s behind it, and the third begins there.
+    recordings = {"a": _recording("a", "s"), "b": _recording("b", "s")}
+    lengths = {"a": Length((8.0,)), "b": Length((4.0,))}
+    spans = _samples("a", [0, 5, 10], 5.0, 100)
+    # The first sample begins 0.1 s before the file; its middle is inside.
+    early = _samples("b", [-0.1, 0.4], 0.5, 0)
+    _, (joined,), _ = join_subjects(recordings, [spans, early], lengths)
+    np.testing.assert_allclose(joined.start, [0, 5, 8, 8.4])
+    np.testing.assert_allclose(joined.end, [5, 8, 8.4, 8.9])
+    assert len(joined.remarks) == 1
+    assert "has 1 valence samples of 'a'" in joined.remarks[0]
 
 
 def test_a_subject_in_two_partitions_is_refused() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import made_corpora as made
 from valence.errors import CorpusError
-from valence.importing.declaration import Declaration
+from valence.importing.declaration import Declaration, load_declaration
 from valence.importing.recordings import find_recordings
 from valence.storage.location import Location
 
@@ -69,3 +70,33 @@ def test_two_files_of_one_format_are_refused_and_no_file_too(tmp_path: Path) -> 
     assert _find(tmp_path, "1", audio=["y/{id}"]) == {"1": ["y/1.wav"]}
     with pytest.raises(CorpusError, match=r"holds no audio file of '2'\. .*--audio DIR"):
         _find(tmp_path, "2")
+
+
+_PATHS = [
+    {"files": ["{session}/{role}.csv"], "id": "{session}_{role}", "time": "t", "valence": "v"}
+]
+
+
+@pytest.mark.parametrize("id_parts", [None, "(?P<session>.+)_(?P<role>[^_]+)"])
+def test_parts_of_the_path_come_before_those_of_the_id(
+    id_parts: str | None, tmp_path: Path
+) -> None:
+    _touch(tmp_path, "day_1/child_1.csv", "day_1/child_1.wav", "day_1/expert.csv")
+    _touch(tmp_path, "day_1/expert.wav", "day_1_child/1.wav")
+    declared = {"labels": _PATHS, "audio": ["{session}/{role}"], "id_parts": id_parts}
+    assert _find(tmp_path, "day_1_child_1", "day_1_expert", **declared) == {
+        "day_1_child_1": ["day_1/child_1.wav"],
+        "day_1_expert": ["day_1/expert.wav"],
+    }
+    # The labels of another session may have the same Id.
+    _touch(tmp_path, "day_1_child/1.csv")
+    with pytest.raises(CorpusError, match=r"both give the Id 'day_1_child_1'.*different audio"):
+        _find(tmp_path, "day_1_child_1", **declared)
+
+
+def test_nova_finds_the_sound_of_a_role_with_an_underscore(tmp_path: Path) -> None:
+    made.nova(tmp_path)
+    for file in list((tmp_path / "001").iterdir()):
+        file.rename(file.with_name(file.name.replace("expert", "child_1")))
+    found = find_recordings(Location.parse(tmp_path), load_declaration("nova"), ["001_child_1"])
+    assert found["001_child_1"].sounds[0].file.name == "child_1.audio.wav"

@@ -96,6 +96,32 @@ def test_a_label_is_the_mean_of_its_half_second_on_the_scale(
     np.testing.assert_allclose(found, _CURVE, atol=tolerance)
 
 
+def test_irregular_times_of_carma_are_ends(tmp_path: Path) -> None:
+    made.carma(tmp_path / "source")
+    file = tmp_path / "source/valence/talk.csv"
+    head = file.read_text().splitlines()[:9]
+    # On the scale of 0 to 100: 55 up to 1 s, 65 from there to 3 s, 70 to 4 s, 80 to 6 s.
+    made.write_text(file, *head, "1,55", "3,65", "4,70", "6,80")
+    _import(tmp_path / "source", tmp_path / "out")
+    expected = [0.1] * 2 + [0.3] * 4 + [0.4] * 2 + [0.6] * 4
+    np.testing.assert_allclose(_labels(tmp_path / "out", "talk"), expected, atol=1e-6)
+
+
+def test_joined_files_keep_their_labels_to_themselves(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for video, rating, seconds in ((1, 0, 3), (2, 100, 10)):
+        made.write_audio(source / f"ID1_vid{video}.wav", seconds=seconds, seed=video)
+        lines = [f"{row / 2},{rating}" for row in range(14 if video == 1 else 20)]
+        made.write_text(
+            source / f"Train/target/target_1_{video}_normal.csv", "time, rating", *lines
+        )
+    _, said = _import(source, tmp_path / "out", "send-self", "join=subject")
+    assert _labels(tmp_path / "out", "1").tolist() == [-1] * 6 + [1] * 20
+    remarks = [line for line in said if "before or behind its sound" in line]
+    assert len(remarks) == 1
+    assert "'1' has 8 valence samples of '1_1'" in remarks[0]
+
+
 def test_bins_that_darma_missed_are_left_out_of_the_mean(tmp_path: Path) -> None:
     made.darma(tmp_path / "source")
     _import(tmp_path / "source", tmp_path / "out")

@@ -17,14 +17,19 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from valence.config import Section, Target
 from valence.corpus.muse import Partition
 from valence.errors import ConfigError
+from valence.importing.sources.patterns import require_template
 from valence.storage.location import Location
 
 Reader = Literal["table", "lines", "arff", "nova", "audformat"]
+Stamps = Literal["start", "end", "middle"]
+Unit = Literal["s", "ms", "us", "ns"]
 Range = tuple[float, float]
 # Names of cells in the head of a file: its lowest and highest value, or the magnitude m of -m to m.
 HeadScale = tuple[str, str] | str
 Text = Annotated[str, Field(min_length=1)]
 
+# How many of a unit are a second.
+PER_SECOND: Mapping[Unit, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
 
@@ -72,10 +77,8 @@ class LabelsForm(TableForm):
     time: Text | None = Field(None, description="column with the time")
     start: Text | None = Field(None, description="column with the begin of a row's span")
     end: Text | None = Field(None, description="column with the end of a row's span")
-    unit: Literal["s", "ms"] = "s"
-    stamps: Literal["start", "end", "middle"] = Field(
-        "start", description="point of its span that a time names"
-    )
+    unit: Unit = "s"
+    stamps: Stamps = Field("start", description="point of its span that a time names")
     step: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="seconds between rows, one of these; empty: any regular or irregular step"
     )
@@ -92,6 +95,8 @@ class LabelsForm(TableForm):
             if isinstance(each, tuple) and not isinstance(each[0], str) and each[0] >= each[1]:
                 raise ValueError(f"scale = {list(each)} does not ascend")
         return scale
+
+    _id_can_be_filled = field_validator("id")(require_template)
 
     @field_validator("begins", "line", "raters")
     @classmethod
@@ -146,6 +151,11 @@ class Lookup(TableForm):
     )
     unknown: tuple[str, ...] = Field((), description="values that mean that it is not known")
 
+    @field_validator("template", "key")
+    @classmethod
+    def _can_be_filled(cls, text: str | None) -> str | None:
+        return None if text is None else require_template(text)
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         table = (self.file, self.id, self.value)
@@ -169,13 +179,15 @@ class Cut(TableForm):
     start: Text | None = None
     end: Text | None = None
     channel: Text | None = Field(None, description="column with the channel, counted from 0")
-    unit: Literal["s", "ms"] = "s"
+    unit: Unit = "s"
     times: Literal["recording", "file"] = Field(
         "recording", description="begin of the labels' times: the recording's, or the audio file's"
     )
     origin: Lookup | None = Field(
         None, description="time at which the audio file begins, in the table's time"
     )
+
+    _id_can_be_filled = field_validator("id")(require_template)
 
 
 class Declaration(Section):

@@ -7,13 +7,17 @@ from numpy.typing import NDArray
 
 from valence.corpus.annotations import STEP_MS
 from valence.errors import AnnotationError
+from valence.importing.declaration import PER_SECOND
 from valence.importing.readers.trace import Trace
 
 SEGMENT_SECONDS = STEP_MS / 1000
 # Times are sums of rounded steps: a middle this close to a segment's begin lies on it.
 _DIGITS = 6
-# Labels may end long before or after the sound; only another unit makes them this much longer.
-_FEWEST_TIMES, _MOST_TIMES = 200.0, 2000.0
+# Labels may end long before or after the sound; only another unit, or a fault, makes them this much
+# longer.
+_TIMES = 200.0
+# In their right unit, labels are this many times as long as the sound, at least and at most.
+_ALIKE = (0.2, 5.0)
 
 
 def to_grid(trace: Trace, segments: int) -> NDArray[np.float32]:
@@ -44,10 +48,12 @@ def to_grid(trace: Trace, segments: int) -> NDArray[np.float32]:
     sums, counts = np.zeros(segments), np.zeros(segments)
     long = end - start > SEGMENT_SECONDS * (1 + 1e-6)
     middle = (start[~long] + end[~long]) / 2
-    place = np.floor(np.round(middle / SEGMENT_SECONDS, _DIGITS)).astype(np.int64)
+    place = np.floor(np.round(middle / SEGMENT_SECONDS, _DIGITS))
     inside = (place >= 0) & (place < segments)
-    np.add.at(sums, place[inside], value[~long][inside])
-    np.add.at(counts, place[inside], 1)
+    # Times that are far outside are no whole numbers of 64 bits.
+    within = place[inside].astype(np.int64)
+    np.add.at(sums, within, value[~long][inside])
+    np.add.at(counts, within, 1)
     # Segment i is covered from the first middle at or after the begin to the last before the end.
     first = np.ceil(np.round(start[long] / SEGMENT_SECONDS - 0.5, _DIGITS))
     last = np.ceil(np.round(end[long] / SEGMENT_SECONDS - 0.5, _DIGITS))
@@ -62,13 +68,18 @@ def to_grid(trace: Trace, segments: int) -> NDArray[np.float32]:
 
 
 def end_of(trace: Trace) -> float:
-    """Return the end of the last sample with a value in seconds; 0 if there is none."""
-    ends = trace.end[np.isfinite(trace.value)]
+    """Return the end of the last sample with a value in seconds; 0 if there is none.
+
+    A sample that lasts to the end of its file, whose end is infinite, does not count.
+    """
+    ends = trace.end[np.isfinite(trace.value) & np.isfinite(trace.end)]
     return float(ends.max()) if ends.size else 0.0
 
 
 def require_units(trace: Trace, seconds: float) -> None:
     """Refuse labels whose length shows that their times count another unit than declared.
+
+    This also bounds the memory that the grid of a trace takes.
 
     Parameters
     ----------
@@ -80,20 +91,23 @@ def require_units(trace: Trace, seconds: float) -> None:
     Raises
     ------
     AnnotationError
-        If the labels are about 1000 times as long as the recording, or a thousandth of it.
+        If the labels are 200 times as long as the recording, or several of them fill the 200th to
+        5000th part of it. The message names the unit in which they are about as long, if any.
     """
     length = end_of(trace)
-    if not np.isfinite(length) or length <= 0 or seconds <= 0:
+    if length <= 0 or seconds <= 0:
         return
     ratio = length / seconds
-    if _FEWEST_TIMES <= ratio <= _MOST_TIMES:
-        meant = "ms"
-    elif len(trace.value) > 1 and 1 / _MOST_TIMES <= ratio <= 1 / _FEWEST_TIMES:
-        meant = "s"
-    else:
+    if 1 / _TIMES < ratio < _TIMES or (ratio < 1 and len(trace.value) == 1):
         return
-    raise AnnotationError(
+    found = (
         f"'{trace.file}' has labels up to {length:g} s, and '{trace.id}' lasts {seconds:g} s. "
-        f"Expected about the same; the times seem to count {meant}: declare it "
-        f"(--declare labels.unit={meant})."
+        "Expected about the same; "
     )
+    for unit, each in PER_SECOND.items():
+        if _ALIKE[0] <= ratio * PER_SECOND[trace.unit] / each <= _ALIKE[1]:
+            raise AnnotationError(
+                f"{found}the times seem to count {unit}: declare it (--declare labels.unit={unit})."
+            )
+    if ratio >= _ALIKE[0] / 1000:
+        raise AnnotationError(f"{found}correct the times that are wrong.")

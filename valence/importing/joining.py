@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from valence.errors import CorpusError
+from valence.importing.grid import SEGMENT_SECONDS
 from valence.importing.readers.identity import recording_id
 from valence.importing.recordings import SourceRecording
 from valence.importing.sounds import Length
@@ -36,7 +37,8 @@ def join_subjects(
 
     Returns
     -------
-    The joined recordings, their traces and their lengths.
+    The joined recordings, their traces and their lengths. A sample outside of its own file is left
+    out, with a remark.
 
     Raises
     ------
@@ -66,10 +68,10 @@ def join_subjects(
     moved: dict[tuple[str, str], list[Trace]] = {}
     for trace in sorted(traces, key=lambda trace: offsets.get(trace.id, math.inf)):
         if trace.id in homes:
-            begin = offsets[trace.id]
-            # A value of a whole file ends where the next file begins.
-            end = np.minimum(trace.end, lengths[trace.id].total) + begin
-            shifted = replace(trace, id=homes[trace.id], start=trace.start + begin, end=end)
+            inside, begin = _inside(trace, lengths[trace.id].total), offsets[trace.id]
+            shifted = replace(
+                inside, id=homes[trace.id], start=inside.start + begin, end=inside.end + begin
+            )
             moved.setdefault((shifted.id, shifted.target), []).append(shifted)
     return joined, [_concatenated(each) for each in moved.values()], joined_lengths
 
@@ -91,6 +93,30 @@ def _require_one(
             f"'{subject}' is the name of a subject and of a recording whose subject is not known. "
             "Expected different names; rename one of them."
         )
+
+
+def _inside(trace: Trace, seconds: float) -> Trace:
+    """Keep the samples that lie in their own file, and cut them where it begins and ends.
+
+    A sample lies in the file if its middle does, as on the segment grid. One that is longer than a
+    segment also does if the file has half a segment of it, so that a rating of several seconds is
+    not lost at the end. Without this, a sample would label the file that comes before or after.
+    """
+    # A value of a whole file ends where the file does.
+    end = np.where(np.isfinite(trace.end), trace.end, np.maximum(seconds, trace.start))
+    middle = (trace.start + end) / 2
+    first, last = np.clip(trace.start, 0, seconds), np.clip(end, 0, seconds)
+    long = end - trace.start > SEGMENT_SECONDS * (1 + 1e-6)
+    kept = (middle >= 0) & (middle < seconds) | (long & (last - first >= SEGMENT_SECONDS / 2))
+    remarks = trace.remarks
+    if dropped := int(np.count_nonzero(np.isfinite(trace.value[~kept]))):
+        remarks += (
+            f"has {dropped} {trace.target} samples of '{trace.id}' before or behind its sound of "
+            f"{seconds:g} s, which are dropped",
+        )
+    return replace(
+        trace, start=first[kept], end=last[kept], value=trace.value[kept], remarks=remarks
+    )
 
 
 def _concatenated(traces: Sequence[Trace]) -> Trace:

@@ -84,7 +84,10 @@ def find_recordings(
     stretches = None
     if declaration.cut is not None:
         stretches = read_stretches(tree, declaration, remarks)
-    parts = {each: {**path_parts.get(each, {}), **declaration.parts_of(each)} for each in ids}
+    # A path says for certain what the expression `id_parts` only finds in an Id.
+    parts = {
+        each: {**declaration.parts_of(each), **path_parts.get(each, {}), "id": each} for each in ids
+    }
     subjects = read_property(tree, declaration.subjects, "subjects", parts, noted)
     partition = read_partition(tree, declaration.partition, parts, noted)
     found = {}
@@ -196,22 +199,38 @@ def _facts(tree: Tree, declaration: Declaration, *, apart: bool) -> Facts:
 
 
 def _path_parts(tree: Tree, declaration: Declaration) -> dict[str, dict[str, str]]:
-    """Collect the named parts of the paths of label files, by the Id that the path gives."""
+    """Collect the named parts of the paths of label files, by the Id that the path gives.
+
+    Raises
+    ------
+    CorpusError
+        If two paths give one Id and mean different audio files.
+    """
+    of_audio = {name for each in declaration.audio for name in compile_pattern(each).groupindex}
+    of_audio -= {"id"}
     needed = {
         name
         for lookup in (declaration.subjects, declaration.partition)
         if lookup is not None
         for name in names_in(lookup.template or lookup.key)
-    }
+    } | of_audio
     if needed <= {"id"}:
         return {}
-    parts: dict[str, dict[str, str]] = {}
+    parts: dict[str, tuple[Location, dict[str, str]]] = {}
     for form in declaration.labels:
         for file, fields in label_files(tree, form):
             if not needed & fields.keys():
                 continue
+            found: Collection[str] = ()
             # A file that cannot be read has given no trace, and is named where traces are read.
             with suppress(AnnotationError):
-                for recording in ids_in(file, fields, form):
-                    parts.setdefault(recording, dict(fields))
-    return parts
+                found = ids_in(file, fields, form)
+            for recording in found:
+                before, known = parts.setdefault(recording, (file, dict(fields)))
+                if any(known.get(name) != fields.get(name) for name in of_audio):
+                    raise CorpusError(
+                        f"'{before}' and '{file}' both give the Id '{recording}', and their paths "
+                        "mean different audio files. Expected an Id for each; rename one of them, "
+                        "or declare Ids otherwise (id = ... in a declaration)."
+                    )
+    return {recording: fields for recording, (_, fields) in parts.items()}

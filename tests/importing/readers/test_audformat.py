@@ -155,3 +155,48 @@ def test_sound_may_lie_apart_from_the_tables(tmp_path: Path) -> None:
         )
         assert [each.sounds[0].file.name for each in found.values()] == [f"{n}.wav" for n in ids]
         assert found["001"].partition == "train"
+
+
+_HEADER = """name: x
+schemes:
+  valence: {dtype: float, minimum: 1, maximum: 5}
+tables:
+  t:
+    type: filewise
+    columns:
+      valence: {scheme_id: valence}
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "words"),
+    [
+        ("minimum: 1", "minimum: low", "the minimum 'low' and the maximum 5. Expected two numbers"),
+        ("maximum: 5", "maximum: [5]", r"the maximum \[5\]. Expected two numbers"),
+        ("maximum: 5", "maximum: .inf", "the maximum inf. Expected two numbers"),
+        ("maximum: 5", "maximum: true", "the maximum True. Expected two numbers"),
+        ("{dtype: float, minimum: 1, maximum: 5}", "float", "schemes.valence is 'float'. Expected"),
+        (
+            "columns:\n      valence: {scheme_id: valence}",
+            "columns: [valence]",
+            r"is \['valence'\]",
+        ),
+        ("    type: filewise\n    columns:\n      valence: {scheme_id: valence}\n", "", "no table"),
+        ("scheme_id: valence", "scheme_id: [valence]", "scheme_id is .*Expected one word"),
+        ("type: filewise", "type: filewise\n    split_id: {a: 1}", "t.split_id is .*one word"),
+        ("tables:", "tables: [t]\nother:", r"tables is \['t'\]. Expected names"),
+        ("tables:", "splits: [a]\ntables:", r"splits is \['a'\]. Expected names"),
+        ("tables:", "splits:\n  a: train\ntables:", "splits.a is 'train'. Expected names"),
+        ("tables:", "tables: 5\nother:", "tables is 5. Expected names"),
+    ],
+)
+def test_a_header_of_another_shape_is_refused(
+    part: str, other: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "db.t.csv").write_text("file,valence\na.wav,3\n")
+    (tmp_path / "db.yaml").write_text(_HEADER)
+    assert list(_traces(tmp_path)) == [("a", None)]
+    assert part in _HEADER
+    (tmp_path / "db.yaml").write_text(_HEADER.replace(part, other, 1))
+    with pytest.raises(CorpusError, match=words):
+        _traces(tmp_path)

@@ -12,6 +12,7 @@ import pytest
 from tests.helpers import made_corpora as made
 from valence.errors import AnnotationError
 from valence.importing.declaration import load_declaration
+from valence.importing.readers.nova import is_nova
 from valence.importing.traces import Trace, read_traces
 from valence.storage.location import Location
 
@@ -100,3 +101,22 @@ def test_data_that_are_absent_or_cut_are_refused(tmp_path: Path) -> None:
     data.unlink()
     with pytest.raises(AnnotationError, match="Expected the data of the annotation beside"):
         _traces(tmp_path)
+
+
+def test_an_encoding_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    made.nova(tmp_path)
+    _edit(tmp_path / _HEADER, lambda text: text.replace('"1.0"', '"1.0" encoding="foo"', 1))
+    with pytest.raises(AnnotationError, match="cannot be read as NOVA's XML: unknown encoding"):
+        _traces(tmp_path)
+    assert not is_nova(Location.parse(tmp_path / _HEADER))
+
+
+@pytest.mark.parametrize("size", ["\u00b2", "0150", "9" * 5000, ""])
+def test_a_size_may_be_no_number(size: str, tmp_path: Path) -> None:
+    made.nova(tmp_path)
+    _edit(tmp_path / _HEADER, lambda text: text.replace('size="150"', f'size="{size}"'))
+    if len(size) > 4:
+        with pytest.raises(AnnotationError, match="holds 150 scores, and its header states 999"):
+            _traces(tmp_path)
+    else:
+        assert len(_traces(tmp_path)[1].value) == 150

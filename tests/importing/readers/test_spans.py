@@ -45,6 +45,12 @@ def test_regular_times_name_a_point_of_their_span(
     assert (first, last) == (start, end)
 
 
+@pytest.mark.parametrize(("unit", "count"), [("s", 1.0), ("us", 1e6), ("ns", 1e9)])
+def test_other_units(unit: str, count: float, tmp_path: Path) -> None:
+    _, start, end, _ = _spans(tmp_path, [0.5 * count, 1.0 * count], unit=unit)
+    assert (start, end) == ([0.5, 1], [1, 1.5])
+
+
 def test_milliseconds_and_delay(tmp_path: Path) -> None:
     _, start, end, _ = _spans(tmp_path, [1000, 1500, 2000], unit="ms", delay=2.0)
     assert (start, end) == ([-1, -0.5, 0], [-0.5, 0, 0.5])
@@ -60,6 +66,53 @@ def test_irregular_samples_last_to_the_next_one_but_not_through_a_pause(tmp_path
     _, start, end, _ = _spans(tmp_path, [0, 0.1, 0.3, 0.4, 3.4, 3.7])
     assert start == [0, 0.1, 0.3, 0.4, 3.4, 3.7]
     assert end == [0.1, 0.3, 0.4, 0.8, 3.7, 3.9]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "start", "end"),
+    [
+        # Steps 2, 1, 3, 1: the usual one is 1.5, and no sample lasts longer than 3 s.
+        ("start", [1, 3, 4, 7, 8], [3, 4, 7, 8, 9.5]),
+        # The first bin does not begin before the recording: 1 - 1.5 is less than 0.
+        ("end", [0, 1, 3, 4, 7], [1, 3, 4, 7, 8]),
+        ("middle", [0.25, 2, 3.5, 5.5, 7.5], [2, 3.5, 5.5, 7.5, 8.75]),
+    ],
+)
+def test_irregular_times_name_a_point_of_their_span(
+    stamps: str, start: list[float], end: list[float], tmp_path: Path
+) -> None:
+    _, first, last, _ = _spans(tmp_path, [1, 3, 4, 7, 8], stamps=stamps)
+    assert (first, last) == (start, end)
+    _, first, last, _ = _spans(tmp_path, [1, 3, 4, 7, 8], stamps=stamps, delay=0.25)
+    assert (first, last) == ([each - 0.25 for each in start], [each - 0.25 for each in end])
+
+
+@pytest.mark.parametrize(
+    ("stamps", "start", "end"), [("end", 3.0, 3.4), ("middle", 3.2, 3.55), ("start", 3.4, 3.7)]
+)
+def test_irregular_ends_do_not_last_through_a_pause(
+    stamps: str, start: float, end: float, tmp_path: Path
+) -> None:
+    # The median of the steps is 0.2: the pause of 3 s before 3.4 s counts as 0.4 s.
+    _, first, last, _ = _spans(tmp_path, [0, 0.1, 0.3, 0.4, 3.4, 3.7], stamps=stamps)
+    assert (first[4], last[4]) == pytest.approx((start, end))
+
+
+@pytest.mark.parametrize("early", [3.92, 3.93])
+def test_an_early_sample_makes_times_irregular_unless_a_step_is_declared(
+    early: float, tmp_path: Path
+) -> None:
+    times = [round(0.1 * row, 1) for row in range(40)] + [early] + [4.0, 4.1]
+    _, start, end, _ = _spans(tmp_path, times)
+    assert start[39:] == [3.9, early, 4.0, 4.1]
+    assert end[39:] == [early, 4.0, 4.1, 4.2]
+    with pytest.raises(AnnotationError, match=rf"line 42: the time is {early} s, after 3.9 s"):
+        _spans(tmp_path, times, step=[0.1])
+
+
+def test_a_first_bin_that_ends_soon_begins_with_the_recording(tmp_path: Path) -> None:
+    _, start, end, _ = _spans(tmp_path, [0.1, 0.6, 1.1], stamps="end")
+    assert (start, end) == ([0, 0.1, 0.6], [0.1, 0.6, 1.1])
 
 
 def test_irregular_times_may_stand_twice(tmp_path: Path) -> None:
@@ -85,6 +138,9 @@ def test_rows_out_of_order_are_sorted_with_a_remark(tmp_path: Path) -> None:
         ([0, 40, 80], {"step": [0.04]}, "rows 40 s apart.*seem to count ms"),
         ([0, 0.04, 0.08], {"step": [0.04], "unit": "ms"}, "seem to count s: .*labels.unit=s"),
         ([0, 0.1, 0.2], {"step": [0.04, 0.25]}, r"Expected 0.04 or 0.25 s"),
+        ([0, 40e3, 80e3], {"step": [0.04]}, "rows 40000 s apart.*seem to count us"),
+        ([0, 40, 80], {"step": [0.04], "unit": "us"}, "seem to count ms: .*labels.unit=ms"),
+        ([0, "1e999"], {}, "line 3: the t is '1e999', which is too large"),
         ([0, "", 1], {}, "line 3: ',0' has no t"),
         ([0, "x", 1], {}, "line 3: the t is 'x'"),
         (["0:01", "0:02"], {}, "the t is '0:01'"),

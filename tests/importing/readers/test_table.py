@@ -81,10 +81,57 @@ def test_a_row_of_a_recording_that_cannot_be_used_is_set_aside(
     assert words in message
 
 
-def test_a_recording_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    write_text(tmp_path / "all.csv", "clip,v", "a,2", "b,2", "a.wav,3")
-    with pytest.raises(AnnotationError, match="line 4: 'a' was already in line 2"):
-        _read(tmp_path, files=["all.csv"], id="{clip}", valence="v", scale=[1, 5])
+def test_a_recording_with_two_rows_costs_no_other(tmp_path: Path) -> None:
+    write_text(tmp_path / "all.csv", "clip,v,w", "a,2,x", "b,2,x", "a.wav,3,x", "c,4,", "c,4")
+    aside: list[str] = []
+    labels = {"files": ["all.csv"], "id": "{clip}", "valence": "v", "scale": [1, 5]}
+    traces = _read(tmp_path, aside, **labels)
+    assert [(each.id, each.value.tolist()) for each in traces] == [("b", [2]), ("c", [4])]
+    (message,) = aside
+    assert "line 4: 'a' was already in line 2, and the rows differ" in message
+    assert [each.remarks for each in traces] == [
+        (),
+        ("stands in the lines 5, 6 of 'all.csv' with equal rows, and one is kept",),
+    ]
+
+
+def test_the_decimal_sign_of_a_column_is_the_same_in_all_of_its_rows(tmp_path: Path) -> None:
+    labels = {"files": ["all.csv"], "id": "{clip}", "valence": "v", "scale": [1, 5]}
+    # Alone, 3,125 might be three thousand.
+    write_text(tmp_path / "all.csv", "clip;v", "a;2,5", "b;3,125", "c;4", "d;x,y", "e;NA")
+    aside: list[str] = []
+    traces = _read(tmp_path, aside, **labels)
+    assert [(each.id, each.value.tolist()) for each in traces] == [
+        ("a", [2.5]),
+        ("b", [3.125]),
+        ("c", [4]),
+    ]
+    assert ["line 5: the v is" in aside[0], "no value" in aside[1], len(aside)] == [True, True, 2]
+    for rows in (("a;2,5", "b;1.5", "c;4"), ("a;3,125", "c;4")):
+        write_text(tmp_path / "all.csv", "clip;v", *rows)
+        with pytest.raises(AnnotationError, match=r"line 2: the v is .*may be a decimal mark"):
+            _read(tmp_path, **labels)
+
+
+def test_the_decimal_sign_of_a_course_may_show_in_another_recording(tmp_path: Path) -> None:
+    write_text(tmp_path / "all.csv", "clip;t;v", "a;0,5;3,125", "a;1,0;4", "b;0,5;2,5", "b;1;4")
+    labels = {"files": ["all.csv"], "id": "{clip}", "time": "t", "valence": "v", "scale": [1, 5]}
+    assert [each.value.tolist() for each in _read(tmp_path, **labels)] == [[3.125, 4], [2.5, 4]]
+
+
+@pytest.mark.parametrize("step", [[], [0.5]])
+def test_bins_that_would_end_at_0_are_refused(step: list[float], tmp_path: Path) -> None:
+    write_text(tmp_path / "1.csv", "t,v", "0,0.1", "0.5,0.2", "1,0.3")
+    labels = {"files": ["{id}.csv"], "time": "t", "valence": "v", "step": step}
+    with pytest.raises(AnnotationError, match=r"0 as its first time.*labels\.stamps=start"):
+        _read(tmp_path, stamps="end", **labels)
+    for stamps, begin in (("start", 0.0), ("middle", -0.25)):
+        (trace,) = _read(tmp_path, stamps=stamps, **labels)
+        assert trace.start[0] == begin
+    # Bins before the recording are whole, and so is the one that ends at 0.
+    write_text(tmp_path / "1.csv", "t,v", "-0.5,0.1", "0,0.1", "0.5,0.2", "1,0.3")
+    (trace,) = _read(tmp_path, stamps="end", **labels)
+    assert trace.start.tolist() == [-1, -0.5, 0, 0.5]
 
 
 def test_a_head_that_states_no_scale_is_refused(tmp_path: Path) -> None:

@@ -8,19 +8,19 @@ file although a CSV beside it was edited, and then overwrites the edit.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
 from valence.config import Target
 from valence.corpus.csv_tables import is_missing
 from valence.corpus.muse import Partition
 from valence.errors import AnnotationError, CorpusError
 from valence.importing.declaration import LabelsForm
-from valence.importing.readers.audformat_tables import Row, read_rows
+from valence.importing.readers.audformat_tables import Row, read_header, read_rows
 from valence.importing.readers.identity import recording_id
 from valence.importing.readers.table import target_of
 from valence.importing.readers.trace import Trace
@@ -30,6 +30,8 @@ from valence.storage.location import Location
 _PARTITIONS: dict[str, Partition] = {"train": "train", "dev": "devel", "test": "test"}
 _SPEAKER = ("speaker", "subject", "speaker_id", "subject_id")
 _SLACK = 1e-4
+# No scale reaches further, and its length can be computed.
+_MOST = 1e9
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def read_audformat_traces(file: Location, form: LabelsForm) -> Iterator[Trace]:
         If the header or a table cannot be read, a CSV and a Parquet file of a table differ, no
         column has a target's name, a scheme states no scale, or a value leaves it.
     """
-    header = _header(file)
+    header = read_header(file)
     ids = _ids(file, header)
     found = False
     for table, columns in _tables(header, form):
@@ -83,6 +85,7 @@ def read_audformat_traces(file: Location, form: LabelsForm) -> Iterator[Trace]:
         rows = read_rows(file, header, table)
         for name, target in chosen.items():
             rater = columns[name].get("rater_id")
+            rater = None if rater is None else str(rater)
             yield from _traces(file, header, form, rows, ids, name, columns[name], target, rater)
     if not found:
         raise AnnotationError(
@@ -99,19 +102,19 @@ def read_facts(file: Location) -> Facts:
     CorpusError
         If the header or a table cannot be read, or a file has two speakers or partitions.
     """
-    header = _header(file)
+    header = read_header(file)
     ids = _ids(file, header)
     subjects: dict[str, str] = {}
     partition: dict[str, Partition] = {}
-    splits = header.get("splits") or {}
-    for table, about in (header.get("tables") or {}).items():
-        columns = about.get("columns") or {}
+    splits = header["splits"]
+    for table, about in header["tables"].items():
+        columns = about["columns"]
         named = [
             name
             for name, column in columns.items()
             if name in _SPEAKER or column.get("scheme_id") in _SPEAKER
         ]
-        split = (splits.get(about.get("split_id")) or {}).get("type")
+        split = splits.get(str(about.get("split_id")), {}).get("type")
         if not named and split not in _PARTITIONS:
             continue
         for row in read_rows(file, header, table):
@@ -135,31 +138,17 @@ def _put(known: dict[str, Any], recording: str, value: str, place: str, what: st
 def is_audformat(file: Location) -> bool:
     """Tell whether a file is the header of a database with tables."""
     try:
-        return bool(_header(file).get("tables"))
+        return bool(read_header(file).get("tables"))
     except AnnotationError:
         return False
-
-
-def _header(file: Location) -> Mapping[str, Any]:
-    try:
-        header = yaml.safe_load(file.read_text())
-        if not isinstance(header, dict):
-            raise ValueError("it holds no keys")
-    except (OSError, ValueError, yaml.YAMLError) as cause:
-        raise AnnotationError(
-            f"'{file}' cannot be read as a header of audformat: {cause}. Expected YAML with "
-            "schemes and tables; restore the file."
-        ) from cause
-    return header
 
 
 def _tables(
     header: Mapping[str, Any], form: LabelsForm
 ) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
-    for name, about in (header.get("tables") or {}).items():
+    for name, about in header["tables"].items():
         if not form.tables or name in form.tables:
-            columns = about.get("columns") or {}
-            yield name, {column: values or {} for column, values in columns.items()}
+            yield name, about["columns"]
 
 
 def _target(form: LabelsForm, name: str, about: Mapping[str, Any]) -> Target | None:
@@ -172,7 +161,7 @@ def _target(form: LabelsForm, name: str, about: Mapping[str, Any]) -> Target | N
 def _ids(file: Location, header: Mapping[str, Any]) -> dict[str, str]:
     """Make the Id of each file: its bare name, or its path where bare names are not distinct."""
     paths = sorted(
-        {row.file for table in header.get("tables") or {} for row in read_rows(file, header, table)}
+        {row.file for table in header["tables"] for row in read_rows(file, header, table)}
     )
     names = {path: bare(normal(path)) for path in paths}
     if len(set(names.values())) < len(names):
@@ -222,14 +211,21 @@ def _scale(
         ends = scale.get(target, (-1.0, 1.0)) if isinstance(scale, Mapping) else scale
         if not isinstance(ends[0], str):
             return float(ends[0]), float(ends[1])
-    scheme = (header.get("schemes") or {}).get(column.get("scheme_id")) or {}
+    scheme = header["schemes"].get(str(column.get("scheme_id")), {})
     low, high = scheme.get("minimum"), scheme.get("maximum")
-    if low is None or high is None or not low < high:
+    if not (_is_number(low) and _is_number(high) and low < high):
         raise AnnotationError(
-            f"'{file}': the scheme of {target} states the minimum {low} and the maximum {high}. "
-            "Expected both; add them, or state the scale (--declare 'labels.scale=[LOW,HIGH]')."
+            f"'{file}': the scheme of {target} states the minimum {reprlib.repr(low)} and "
+            f"the maximum {reprlib.repr(high)}. Expected two numbers that ascend; add them, or "
+            "state the scale (--declare 'labels.scale=[LOW,HIGH]')."
         )
     return float(low), float(high)
+
+
+def _is_number(found: Any) -> bool:
+    """Tell whether a header states a number that a scale can end at."""
+    plain = isinstance(found, int | float) and not isinstance(found, bool)
+    return plain and abs(found) <= _MOST
 
 
 def _value(row: Row, name: str, low: float, high: float) -> float:

@@ -1,6 +1,7 @@
-"""Read the tables of a database in audformat, from CSV or Parquet.
+"""Read the header of a database in audformat, and its tables from CSV or Parquet.
 
-The form is described in audformat's documentation (audeering/audformat, docs/data-tables.rst).
+The form is described in audformat's documentation (audeering/audformat, docs/data-header.rst and
+docs/data-tables.rst).
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import yaml
 from pyarrow import parquet
 
 from valence.corpus.csv_tables import is_missing
@@ -36,6 +39,75 @@ class Row:
     cells: Mapping[str, Any]
 
 
+def read_header(file: Location) -> Mapping[str, Any]:
+    """Read `db.yaml`, with `schemes`, `splits`, `tables` and their `columns`, empty if absent.
+
+    Raises
+    ------
+    AnnotationError
+        If the file cannot be read, or one of these has another shape than audformat gives it.
+    """
+    try:
+        header = yaml.safe_load(file.read_text())
+        if not isinstance(header, dict):
+            raise ValueError("it holds no keys")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as cause:
+        raise AnnotationError(
+            f"'{file}' cannot be read as a header of audformat: {cause}. Expected YAML with "
+            "schemes and tables; restore the file."
+        ) from cause
+    tables = _section(file, "tables", header.get("tables"))
+    for name, about in tables.items():
+        columns = _section(file, f"tables.{name}.columns", about.get("columns"))
+        tables[name] = {**about, "columns": columns}
+        _require_words(file, f"tables.{name}", about, ("type", "split_id"))
+        for column, values in columns.items():
+            _require_words(
+                file, f"tables.{name}.columns.{column}", values, ("scheme_id", "rater_id")
+            )
+    sections = {name: _section(file, name, header.get(name)) for name in ("schemes", "splits")}
+    for name, about in sections["splits"].items():
+        _require_words(file, f"splits.{name}", about, ("type",))
+    return {**header, **sections, "tables": tables}
+
+
+def _section(file: Location, name: str, found: Any) -> dict[str, dict[str, Any]]:
+    """Read a section of keys with keys below them; a section or key may be empty.
+
+    Raises
+    ------
+    AnnotationError
+        If the section has another form.
+    """
+    if found is None:
+        return {}
+    wrong = [] if isinstance(found, dict) else [(name, found)]
+    wrong = wrong or [
+        (f"{name}.{key}", about)
+        for key, about in found.items()
+        if not (about is None or isinstance(about, dict))
+    ]
+    if wrong:
+        where, what = wrong[0]
+        raise AnnotationError(
+            f"'{file}': {where} is {reprlib.repr(what)}. Expected names with what is said of each "
+            "below them, as audformat writes them; correct the header."
+        )
+    return {str(key): about or {} for key, about in found.items()}
+
+
+def _require_words(
+    file: Location, where: str, about: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    """Refuse lists and keys where a single word stands in audformat."""
+    for name in names:
+        if isinstance(about.get(name), dict | list | set):
+            raise AnnotationError(
+                f"'{file}': {where}.{name} is {reprlib.repr(about[name])}. Expected one word; "
+                "correct the header."
+            )
+
+
 def read_rows(file: Location, header: Mapping[str, Any], table: str) -> tuple[Row, ...]:
     """Read a table from its CSV or Parquet file; both must say the same."""
     plain = file.parent / f"{file.stem}.{table}.csv"
@@ -46,7 +118,7 @@ def read_rows(file: Location, header: Mapping[str, Any], table: str) -> tuple[Ro
             f"'{file}' names the table {table}, and neither '{plain.name}' nor '{packed.name}' is "
             "beside it. Expected one; restore it, or save the database again as CSV."
         )
-    segmented = (header["tables"][table] or {}).get("type") == "segmented"
+    segmented = header["tables"][table].get("type") == "segmented"
     read = [_read(each, segmented, _version(each)) for each in present]
     if len(read) == 2 and _content(read[0]) != _content(read[1]):
         raise AnnotationError(

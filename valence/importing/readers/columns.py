@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +22,8 @@ from valence.importing.declaration import LabelsForm, TableForm
 from valence.storage.location import Location
 
 _PLAIN_NUMBER = r"[+-]?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
+# A number, or a text that looks like one, with one decimal sign or none.
+_ONE_SIGN = re.compile(r"[+\-\N{MINUS SIGN}]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _PLAIN_NUMBERS = re.compile(rf"{_PLAIN_NUMBER}(?:\n{_PLAIN_NUMBER})*", re.IGNORECASE | re.ASCII)
 
 
@@ -37,12 +41,15 @@ class NamedTable:
         First and second cell of each row before the names.
     form
         The form that it was read in.
+    commas
+        The columns whose decimal sign is a comma, as far as it is known (`with_signs`).
     """
 
     table: Table
     names: tuple[str, ...]
     head: Mapping[str, str]
     form: TableForm
+    commas: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -90,6 +97,37 @@ class NamedTable:
         quote = self.form.quote
         return cell.strip(quote).strip() if quote else cell
 
+    def with_signs(self, names: Sequence[str]) -> NamedTable:
+        """Find the decimal sign of columns from all of their rows.
+
+        Cells that are no numbers take no part; they are refused where they are read.
+
+        Raises
+        ------
+        AnnotationError
+            If a column has both signs, or commas that may stand between thousands; the message
+            names the line.
+        """
+        commas = set()
+        for name in names:
+            column = self.column(name)
+            texts = [(line, self.text(cells, column)) for line, cells in self.rows]
+            shown = [
+                (line, [text])
+                for line, text in texts
+                if text not in self.form.missing and _ONE_SIGN.fullmatch(text)
+            ]
+            if any("," in cell for _, (cell,) in shown):
+                expected = "numbers with one decimal sign"
+                deque(
+                    read_numbers(
+                        self.table, shown, 0, name, expected=expected, error=AnnotationError
+                    ),
+                    maxlen=0,
+                )
+                commas.add(name)
+        return replace(self, commas=frozenset(commas))
+
     def numbers(
         self, name: str, *, expected: str, decimal: str | None = None, rows: Sequence[Row] = ()
     ) -> list[float]:
@@ -101,23 +139,39 @@ class NamedTable:
             If a cell is no number, or has another decimal sign; the message names the line.
         """
         column, missing = self.column(name), self.form.missing
+        if decimal is None and name in self.commas:
+            decimal = "comma"
         texts = [(line, self.text(cells, column)) for line, cells in rows or self.rows]
         is_plain = decimal != "comma" and not any(map(_PLAIN_NUMBERS.fullmatch, missing))
         if is_plain and _PLAIN_NUMBERS.fullmatch("\n".join([text for _, text in texts])):
             # Nearly all files hold nothing else, and this is many times faster.
-            return [float(text) for _, text in texts]
+            return self._finite(name, texts, [float(text) for _, text in texts])
         read = []
         for line, text in texts:
             cell = "" if text in missing else text
             if (decimal == "comma" and "." in cell) or (decimal == "point" and "," in cell):
                 raise AnnotationError(
                     f"'{self.table.file}', line {line}: the {name} is '{cell}'. Expected numbers "
-                    f"with a decimal {decimal}, as declared; correct that line or the declaration."
+                    f"with a decimal {decimal}, as declared or in other lines; correct that line "
+                    "or the declaration."
                 )
             read.append((line, [cell.replace(",", ".") if decimal == "comma" else cell]))
-        return list(
+        numbers = list(
             read_numbers(self.table, read, 0, name, expected=expected, error=AnnotationError)
         )
+        return self._finite(name, texts, numbers)
+
+    def _finite(
+        self, name: str, texts: Sequence[tuple[int, str]], numbers: list[float]
+    ) -> list[float]:
+        """Refuse a number with more digits than a computer holds, such as 1e999."""
+        for (line, text), number in zip(texts, numbers, strict=True):
+            if math.isinf(number):
+                raise AnnotationError(
+                    f"'{self.table.file}', line {line}: the {name} is '{text}', which is too large "
+                    "for a number. Expected a finite one; correct that line."
+                )
+        return numbers
 
 
 def read_named_table(file: Location, form: TableForm) -> NamedTable:

@@ -117,7 +117,7 @@ def _header(file: Location) -> ElementTree.Element:
         if re.search(rb"<!(DOCTYPE|ENTITY)", content, re.IGNORECASE):
             raise ValueError("it has a document type")
         root = ElementTree.fromstring(content)
-    except (OSError, ValueError, ElementTree.ParseError) as cause:
+    except (OSError, ValueError, LookupError, ElementTree.ParseError) as cause:
         raise AnnotationError(
             f"'{file}' cannot be read as NOVA's XML: {cause}. Expected <annotation> with <scheme>; "
             "restore the file, or remove it."
@@ -181,7 +181,9 @@ def _data(file: Location, *, binary: bool) -> tuple[NDArray[np.float64], NDArray
 
 
 def _require_length(file: Location, stated: str | None, found: int) -> None:
-    if found == 0 or (stated is not None and stated.isdigit() and int(stated) not in (0, found)):
+    text = (stated or "").strip().lstrip("0")
+    # Some versions write no number, or 0.
+    if found == 0 or (text.isdecimal() and text.isascii() and text != str(found)):
         raise AnnotationError(
             f"'{file}~' holds {found} scores, and its header states {stated or 'no number'}. "
             "Expected as many as stated; restore the file that is incomplete."

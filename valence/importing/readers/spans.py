@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from valence.corpus.csv_tables import Row
 from valence.errors import AnnotationError
-from valence.importing.declaration import LabelsForm
+from valence.importing.declaration import PER_SECOND, LabelsForm, Stamps
 from valence.importing.readers.columns import NamedTable
 
 Spans = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -35,8 +35,8 @@ def read_spans(
     Raises
     ------
     AnnotationError
-        If a time is missing or no number; if rows are not a declared step apart; or if an end does
-        not come after its begin. The message names the line.
+        If a time is missing or no number; if rows are not a declared step apart, or stand twice in
+        a regular course; or if an end does not come after its begin. The message names the line.
     """
     as_they_are: NDArray[np.intp] = np.arange(len(rows))
     if form.is_per_recording:
@@ -59,18 +59,38 @@ def read_spans(
     ordered = [rows[place] for place in order]
     time = time[order]
     step = _step(table, form, ordered, time)
-    delayed = time - form.delay
-    if step is None:
-        return order, _irregular(delayed), remarks
-    lead = {"start": 0.0, "middle": step / 2, "end": step}[form.stamps]
-    return order, (delayed - lead, delayed - lead + step), remarks
+    start, end = _irregular(time, form.stamps) if step is None else _regular(time, step, form)
+    if form.stamps == "end":
+        # A first bin that ends soon after the begin was cut there; it does not begin before it.
+        start = np.where(end > 0, np.maximum(start, 0), start)
+    return order, (start - form.delay, end - form.delay), remarks
+
+
+def require_ends(table: NamedTable, form: LabelsForm, rows: Sequence[Row]) -> None:
+    """Refuse times that are declared as ends of bins, and begin at 0 in regular steps.
+
+    Raises
+    ------
+    AnnotationError
+        If the first bin would end at 0: it would be lost, and each value moved by one bin.
+    """
+    if form.time is None or form.stamps != "end":
+        return
+    time = np.sort(_times(table, form, form.time, rows))
+    step = _step(table, form, rows, time)
+    if step is not None and abs(time[0]) <= _TOLERANCE * step:
+        raise AnnotationError(
+            f"'{table.table.file}' has 0 as its first time, and its times are declared as the ends "
+            f"of bins of {step:g} s. Expected a first end after 0; correct the file, or declare "
+            "that times are begins (--declare labels.stamps=start)."
+        )
 
 
 def _times(
     table: NamedTable, form: LabelsForm, name: str, rows: Sequence[Row]
 ) -> NDArray[np.float64]:
     numbers = table.numbers(name, expected=_EXPECTED, decimal=form.decimal, rows=rows)
-    return np.array(numbers) / (1000 if form.unit == "ms" else 1)
+    return np.array(numbers) / PER_SECOND[form.unit]
 
 
 def _read_stated(
@@ -127,15 +147,19 @@ def _step(
     alike = np.abs(steps - usual) <= _TOLERANCE * usual
     if usual <= 0 or np.mean(alike) < _REGULAR_SHARE:
         return None
-    _require_grid(table, rows, time, usual, gaps_only=False)
-    return usual
+    _require_distinct(table, rows, time, usual)
+    # Without a declared step, an early sample shows that the times are not bins of one length.
+    return None if np.any(steps < usual / 2) else usual
 
 
 def _wrong_step(table: NamedTable, form: LabelsForm, usual: float) -> AnnotationError:
     declared = " or ".join(f"{step:g}" for step in form.step)
     hint = ""
-    for factor, unit in ((1000, "ms"), (0.001, "s")):
-        if any(abs(usual - factor * step) <= _TOLERANCE * factor * step for step in form.step):
+    for unit, each in PER_SECOND.items():
+        factor = each / PER_SECOND[form.unit]
+        if factor != 1 and any(
+            abs(usual - factor * step) <= _TOLERANCE * factor * step for step in form.step
+        ):
             hint = f" The times seem to count {unit}: declare it (--declare labels.unit={unit})."
     return AnnotationError(
         f"'{table.table.file}' has rows {usual:g} s apart, if times are in {form.unit}. Expected "
@@ -144,17 +168,29 @@ def _wrong_step(table: NamedTable, form: LabelsForm, usual: float) -> Annotation
 
 
 def _require_grid(
+    table: NamedTable, rows: Sequence[Row], time: NDArray[np.float64], step: float
+) -> None:
+    """Refuse times that stand twice, and those off the grid of steps."""
+    steps = np.diff(time)
+    off = np.abs(steps / step - np.round(steps / step)) > 0.25
+    _require_none(table, rows, time, step, (steps < step / 2) | off)
+
+
+def _require_distinct(
+    table: NamedTable, rows: Sequence[Row], time: NDArray[np.float64], step: float
+) -> None:
+    """Refuse times that stand twice."""
+    _require_none(table, rows, time, step, np.diff(time) <= 0)
+
+
+def _require_none(
     table: NamedTable,
     rows: Sequence[Row],
     time: NDArray[np.float64],
     step: float,
-    *,
-    gaps_only: bool = True,
+    wrong: NDArray[np.bool_],
 ) -> None:
-    """Refuse times that stand twice and, with `gaps_only`, those off the grid of steps."""
-    steps = np.diff(time)
-    off = np.abs(steps / step - np.round(steps / step)) > 0.25
-    wrong = (steps < step / 2) | (off if gaps_only else False)
+    """Refuse the first time, after the one before it, that is wrong."""
     if np.any(wrong):
         place = int(np.flatnonzero(wrong)[0]) + 1
         raise AnnotationError(
@@ -164,11 +200,28 @@ def _require_grid(
         )
 
 
-def _irregular(time: NDArray[np.float64]) -> Spans:
-    """Let each sample describe the time up to the next one, without longer pauses."""
+def _regular(time: NDArray[np.float64], step: float, form: LabelsForm) -> Spans:
+    lead = {"start": 0.0, "middle": step / 2, "end": step}[form.stamps]
+    return time - lead, time - lead + step
+
+
+def _irregular(time: NDArray[np.float64], stamps: Stamps) -> Spans:
+    """Let spans fill the time between samples, without longer pauses.
+
+    A time that names the begin of its span lasts to the next time; one that names its end lasts
+    from the time before; a middle has half of both. Before the first and after the last sample
+    stands the usual step.
+    """
     if len(time) < 2:
         return time, time.copy()
     steps = np.diff(time)
-    longest = _LONGEST_STEPS * float(np.median(steps))
-    last = float(np.median(steps))
-    return time, time + np.append(np.minimum(steps, longest), last)
+    usual = float(np.median(steps))
+    steps = np.minimum(steps, _LONGEST_STEPS * usual)
+    before, after = np.insert(steps, 0, usual), np.append(steps, usual)
+    match stamps:
+        case "start":
+            return time, time + after
+        case "middle":
+            return time - before / 2, time + after / 2
+        case "end":
+            return time - before, time.copy()

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from valence.config import Target
 from valence.corpus.csv_tables import Row, is_missing
 from valence.errors import AnnotationError, ConfigError, CorpusError
+from valence.formatting import MOST_NAMES
 from valence.importing.declaration import LabelsForm
 from valence.importing.readers.arff import read_arff
 from valence.importing.readers.columns import NamedTable, read_named_table
 from valence.importing.readers.identity import recording_id
-from valence.importing.readers.spans import read_spans
+from valence.importing.readers.spans import read_spans, require_ends
 from valence.importing.readers.trace import Trace
 from valence.importing.sources.patterns import fill, names_in
 from valence.storage.location import Location
@@ -49,7 +50,8 @@ def read_table_traces(
     form
         Its form.
     aside
-        Gets a message for each row of a recording that cannot be used, if a row is a recording.
+        Gets a message for each row of a recording that cannot be used, if a row is a recording; and
+        for each recording whose rows differ, where one is expected.
 
     Raises
     ------
@@ -58,10 +60,17 @@ def read_table_traces(
     """
     table = read_arff(file, form) if form.reader == "arff" else read_named_table(file, form)
     series = _series(table, fields, form)
-    for (recording, rater), rows in _groups(table, fields, form, aside).items():
+    groups = _groups(table, fields, form, aside)
+    if form.decimal is None and len(groups) > 1:
+        # The rows of one recording may not show whether their commas are decimal signs.
+        names = [form.time, form.start, form.end, *(each.column for each in series)]
+        table = table.with_signs([name for name in names if name])
+    for (recording, rater), rows in groups.items():
         try:
-            order, (start, end), remarks = read_spans(table, form, rows)
-            ordered = [rows[place] for place in order]
+            once, repeated = _once(table, form, recording, rows)
+            order, (start, end), remarks = read_spans(table, form, once)
+            require_ends(table, form, once)
+            ordered = [once[place] for place in order]
             for each in series:
                 value, scale = _values(table, form, each, ordered)
                 name = each.rater if each.rater is not None else rater
@@ -75,7 +84,8 @@ def read_table_traces(
                     value=value,
                     scale=scale,
                     file=file,
-                    remarks=remarks,
+                    remarks=repeated + remarks,
+                    unit=form.unit,
                 )
         except AnnotationError as error:
             if not form.is_per_recording:
@@ -173,15 +183,33 @@ def _groups(
                 aside.append(str(error))
                 continue
         name = path_rater if rater is None else table.text(cells, rater) or None
-        rows = groups.setdefault((recording, name), [])
-        if rows and one_each:
-            raise AnnotationError(
-                f"'{table.table.file}', line {line}: '{recording}' was already in line "
-                f"{rows[0][0]}. Expected each recording once; remove one of the two, or declare "
-                "the column with the rater."
-            )
-        rows.append((line, cells))
+        groups.setdefault((recording, name), []).append((line, cells))
     return groups
+
+
+def _once(
+    table: NamedTable, form: LabelsForm, recording: str, rows: Sequence[Row]
+) -> tuple[Sequence[Row], tuple[str, ...]]:
+    """Take one of several equal rows where a row is a recording, with a remark.
+
+    Raises
+    ------
+    AnnotationError
+        If the rows differ.
+    """
+    if not form.is_per_recording or len(rows) == 1:
+        return rows, ()
+    lines = ", ".join(str(line) for line, _ in rows[:MOST_NAMES])
+    lines += ", ..." if len(rows) > MOST_NAMES else ""
+    width = range(len(table.names))
+    if len({tuple(table.text(cells, column) for column in width) for _, cells in rows}) > 1:
+        raise AnnotationError(
+            f"'{table.table.file}', line {rows[1][0]}: '{recording}' was already in line "
+            f"{rows[0][0]}, and the rows differ (lines {lines}). Expected each recording once; "
+            "remove all but one, or declare the column with the rater."
+        )
+    remark = f"stands in the lines {lines} of '{table.table.file.name}' with equal rows"
+    return rows[:1], (f"{remark}, and one is kept",)
 
 
 def _row_id(table: NamedTable, row: Row, template: str, fields: Mapping[str, str]) -> str:

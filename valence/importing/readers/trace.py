@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valence.config import Target
+from valence.importing.declaration import Unit
 from valence.storage.location import Location
 
 
@@ -31,6 +32,8 @@ class Trace:
         Lowest and highest value of the stated scale.
     file
         Where it was read (Location).
+    unit
+        The unit in which the file counts time, as declared.
     remarks
         Oddities that reading accepted.
     """
@@ -44,3 +47,4 @@ class Trace:
     scale: tuple[float, float]
     file: Location
     remarks: tuple[str, ...] = ()
+    unit: Unit = "s"

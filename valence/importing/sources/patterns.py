@@ -147,6 +147,32 @@ def names_in(template: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(template) if name]
 
 
+def require_template(template: str) -> str:
+    """Refuse a template that cannot be filled in.
+
+    Raises
+    ------
+    ValueError
+        If its braces are no pairs, or hold something else than a name.
+
+    >>> require_template("{video}_{utterance}")
+    '{video}_{utterance}'
+    """
+    try:
+        pieces = list(string.Formatter().parse(template))
+    except ValueError as cause:
+        raise ValueError(f"'{template}' cannot be filled in: {cause}") from cause
+    for _, name, form, conversion in pieces:
+        # Python would take numbers for places, and points and brackets for parts of a value.
+        no_name = name is not None and (not name or name.isdecimal() or set(name) & set(".[]"))
+        if no_name or form or conversion:
+            raise ValueError(
+                f"'{template}' cannot be filled in: braces hold the name of a part or a column, "
+                "such as {id}"
+            )
+    return template
+
+
 def fill(template: str, fields: Mapping[str, str]) -> str | None:
     """Fill in a template; None if a field is absent or empty.
 

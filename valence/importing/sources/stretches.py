@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from valence.errors import CorpusError
-from valence.importing.declaration import Cut, Declaration
+from valence.importing.declaration import PER_SECOND, Cut, Declaration
 from valence.importing.readers.columns import NamedTable, read_named_table
 from valence.importing.readers.identity import recording_id
 from valence.importing.readers.trace import Trace
@@ -153,7 +153,7 @@ def _read(
     origin: dict[str, str] | None,
     aside: list[str] | None,
 ) -> list[tuple[str, int, Stretch]]:
-    factor = 0.001 if cut.unit == "ms" else 1.0
+    factor = 1 / PER_SECOND[cut.unit]
     start = table.numbers(cut.start, expected="a time") if cut.start else [0.0] * len(table.rows)
     end = table.numbers(cut.end, expected="a time") if cut.end else [math.nan] * len(table.rows)
     channels: list[float] = (
