@@ -35,7 +35,8 @@ class Agreement:
     complete
         Steps in which all raters have a value; the intraclass correlations and alpha use these.
     pairs
-        Pairs of raters whose correlation is defined.
+        Pairs of raters whose correlation is defined: enough shared steps, in which both vary. One
+        who never changes has no pair.
     ccc, pcc
         Mean over these pairs, weighted by the steps that a pair shares. Variances are of the
         population (ddof 0).
