@@ -101,8 +101,9 @@ def raters_agree(agreement: Mapping[str, Any] | None, target: str) -> str:
     return (
         f"Raters of {target} agree at CCC {number(rated['ccc'])} in pairs as they rated "
         f"({plural(of['raters'], 'rater')}, steps of {of['step']:g} s{of_rated}), and at "
-        f"{number(fused['ccc'])} after the steps that precede fusing{of_fused}. A rater and the "
-        f"mean of the others agree at {number(rated['ccc_others'])} and {number(fused['ccc_others'])}."
+        f"{number(fused['ccc'])} after the steps that precede fusing{of_fused}. "
+        f"A rater and the mean of the others agree at {number(rated['ccc_others'])} and "
+        f"{number(fused['ccc_others'])}."
     )
 
 
