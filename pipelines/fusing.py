@@ -81,7 +81,8 @@ def fuse_corpus(
         aside += [f"'{name}', named in {places[name]}, has no audio file" for name in silent]
     with console.bar("read", len(recordings)) as bar:
         recordings, lengths = measured(recordings, aside, lambda: bar.advance(1))
-    usable = [_ended(each, lengths[each.id]) for each in in_right_units(traces, lengths, aside)]
+    traces = in_right_units(traces, lengths, aside, command="fuse")
+    usable = [_ended(each, lengths[each.id]) for each in traces]
     console.say(
         f"fuse: {plural(len(usable), 'trace')} of {plural(len(recordings), 'recording')}; "
         f"{_in_words(settings)}"
@@ -93,6 +94,11 @@ def fuse_corpus(
         if each.problem
     ]
     labels, recordings, lengths = _labels(found, declaration, recordings, lengths)
+    # The reason why a recording has no curve is known; that it has no label need not be said.
+    refused = {each.id for each in found} - labels.keys()
+    recordings = {
+        name: each for name, each in recordings.items() if name not in refused
+    } or recordings
     with console.bar("write", len(recordings)) as bar:
         notes = write_corpus(
             out,
@@ -109,8 +115,9 @@ def fuse_corpus(
     for target, of in agreement.items():
         rated, ready = (number(of[key]["ccc"]) for key in ("as_rated", "as_fused"))
         console.say(
-            f"fuse: {target}: {plural(of['raters'], 'rater')} agree at CCC {rated} as they rated, "
-            f"and at {ready} after all steps"
+            f"fuse: {target}: {plural(of['raters'], 'rater')} agree at CCC {rated} as they rated "
+            f"({plural(of['recordings_rated'], 'recording')}), and at {ready} after all steps "
+            f"({plural(of['recordings'], 'recording')})"
         )
     return tell_of_corpus(out, notes, console, verb="fuse")
 

@@ -173,7 +173,11 @@ def measured(
 
 
 def in_right_units(
-    traces: Sequence[Trace], lengths: dict[str, Length], aside: list[str]
+    traces: Sequence[Trace],
+    lengths: dict[str, Length],
+    aside: list[str],
+    *,
+    command: str = "import",
 ) -> list[Trace]:
     """Set labels aside whose times count another unit; all of them are an error."""
     usable, first = [], None
@@ -191,7 +195,8 @@ def in_right_units(
     if not usable:
         raise CorpusError(
             "No recording has labels and sound that can be read. The first reason: "
-            f"{(aside or ['no Id has an audio file'])[0]}. Correct what it names, and import again."
+            f"{(aside or ['no Id has an audio file'])[0]}. Correct what it names, and run 'valence "
+            f"{command}' again."
         )
     return usable
 

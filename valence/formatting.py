@@ -93,11 +93,17 @@ def raters_agree(agreement: Mapping[str, Any] | None, target: str) -> str:
     if of is None:
         return ""
     rated, fused = of["as_rated"], of["as_fused"]
+    # Records of earlier versions count no recordings, or only those with a curve.
+    of_rated, of_fused = "", ""
+    if "recordings_rated" in of:
+        of_rated = f", {plural(of['recordings_rated'], 'recording')}"
+        of_fused = f" ({plural(of['recordings'], 'recording')})"
     return (
         f"Raters of {target} agree at CCC {number(rated['ccc'])} in pairs as they rated "
-        f"({plural(of['raters'], 'rater')}, steps of {of['step']:g} s), and at "
-        f"{number(fused['ccc'])} after the steps that precede fusing. A rater and the mean of the "
-        f"others agree at {number(rated['ccc_others'])} and {number(fused['ccc_others'])}."
+        f"({plural(of['raters'], 'rater')}, steps of {of['step']:g} s{of_rated}), and at "
+        f"{number(fused['ccc'])} after the steps that precede fusing{of_fused}. "
+        f"A rater and the mean of the others agree at {number(rated['ccc_others'])} and "
+        f"{number(fused['ccc_others'])}."
     )
 
 

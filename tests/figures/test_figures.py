@@ -157,6 +157,25 @@ def test_dense_raters_are_averaged_to_what_a_screen_shows() -> None:
     assert line.get_ydata()[0] == pytest.approx(wave[:5].mean())
 
 
+@pytest.mark.parametrize("steps", [40, 9_001])
+def test_raters_of_whom_none_is_left_are_drawn_as_rated(steps: int) -> None:
+    wave = 0.6 * np.sin(np.arange(steps) / 6)
+    drawing = figures.raters(
+        np.array([wave, -wave]),
+        np.empty((0, steps)),
+        np.full(steps, np.nan),
+        step=0.25,
+        names=("ann", "bob"),
+        contrary=["ann", "bob"],
+        name="talk",
+        target="valence",
+        agreement=(-1.0, np.nan),
+    )
+    top, bottom = drawing.figure().axes
+    assert (len(top.get_lines()), len(bottom.get_lines())) == (3, 2)
+    assert "There is no fused curve." in drawing.alt
+
+
 def test_names_are_no_formulas() -> None:
     track = Track(
         "$1_$2", *(_tracks(1)[0].__dict__[key] for key in ("seconds", "label")), _Y[:12], 0

@@ -117,3 +117,20 @@ def test_the_mean_over_recordings_leaves_out_what_is_not_defined() -> None:
     assert mean.steps == 6 + 6 + 40
     assert mean.ccc == pytest.approx((0.3351081352 + 0.7074045212) / 2)
     assert math.isnan(mean_agreement([alone]).ccc)
+
+
+def test_rounding_makes_no_pair_and_no_coefficient() -> None:
+    """A rater who holds still in the shared steps differs there by the rounding of a filter."""
+    rounded = np.array([0.5 + 1e-16, 0.5 - 1e-16, 0.5, 0.5 + 1e-16, NAN, -0.4, 0.3])
+    other = np.array([0.1, 0.3, -0.2, 0.4, 0.2, NAN, NAN])
+    found = agreement(np.array([rounded, other]))
+    assert found.pairs == 0
+    assert np.isnan(found.ccc)
+    assert np.isnan(found.ccc_others)
+    still = agreement(np.array([rounded, np.where(np.isfinite(other), 0.2, NAN)]))
+    assert np.isnan([still.icc_c1, still.icc_ck, still.alpha]).all()
+
+
+def test_a_rater_of_small_but_real_changes_still_counts() -> None:
+    wave = np.array([0.1, 0.3, -0.2, 0.4, 0.2])
+    assert agreement(np.array([wave, 0.5 + 1e-6 * wave])).pcc == pytest.approx(1)

@@ -187,3 +187,52 @@ def test_settings_that_contradict_themselves_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         FuseConfig(**settings)
+
+
+_SECONDS = np.arange(0, 100, 0.5)
+_TREND = -0.7 + 1.4 * _SECONDS / 100 + 0.1 * np.sin(_SECONDS / 3)
+
+
+@pytest.mark.parametrize("scope", ["recording", "corpus"])
+@pytest.mark.parametrize("align", ["none", "correlation"])
+@pytest.mark.parametrize(
+    "spans",
+    [
+        ((0, 70), (15, 85), (30, 100)),
+        ((0, 90), (5, 95), (10, 100)),
+        ((0, 60), (40, 100)),
+    ],
+)
+def test_a_trend_is_kept_if_all_raters_have_gaps(
+    spans: tuple[tuple[int, int], ...], align: str, scope: str
+) -> None:
+    """Every rater is exactly right, and sees a part."""
+    made = [
+        trace(np.where((_SECONDS - a >= 0) & (_SECONDS - b < 0), _TREND, NAN), rater=str(number))
+        for number, (a, b) in enumerate(spans)
+    ]
+    settings = FuseConfig.model_validate({"align": align, "scope": scope})
+    (fused,) = fuse_traces(made, settings)
+    assert fused.problem == ""
+    assert concordance(_TREND, fused.curve) > 0.999
+
+
+def test_over_a_corpus_each_rater_may_have_seen_other_recordings() -> None:
+    wave = 0.2 * np.sin(np.arange(100) / 4)
+    seen, levels = {"1": "ab", "2": "bc", "3": "ac"}, {"1": -0.6, "2": 0.0, "3": 0.6}
+    made = [trace(wave + levels[id], rater=name, id=id) for id in seen for name in seen[id]]
+    for fused in fuse_traces(made, FuseConfig(scope="corpus")):
+        assert fused.problem == ""
+        assert concordance(wave + levels[fused.id], fused.curve) > 0.99
+
+
+@pytest.mark.parametrize("constant", [0.5, 0.3, 0.1234, -0.7])
+@pytest.mark.parametrize("method", ["ewe", "leave_one_out", "ccc"])
+def test_a_constant_rater_has_no_weight_and_no_pair(constant: float, method: str) -> None:
+    made = [trace(_TREND), trace(0.9 * _TREND, rater="b"), trace([constant] * 200, rater="c")]
+    (fused,) = fuse_traces(made, FuseConfig.model_validate({"method": method}))
+    assert fused.parts[2].weight == 0
+    assert not fused.parts[2].contrary
+    assert (fused.as_rated.pairs, fused.as_fused.pairs) == (1, 1)
+    assert "rater 'c' agrees with nobody and has no weight" in fused.remarks
+    assert "rater 'c' never changes and has no spread to standardise" in fused.remarks

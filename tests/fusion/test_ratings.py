@@ -10,6 +10,8 @@ import pytest
 from tests.helpers.raters import trace
 from valence.errors import AnnotationError, CorpusError
 from valence.fusion.ratings import divided, gather, names_of, pooled, sampled
+from valence.importing.grid import to_grid
+from valence.importing.traces import Trace
 
 NAN = np.nan
 
@@ -108,3 +110,50 @@ def test_joined_recordings_come_apart_as_they_were() -> None:
     for apart, whole in zip(divided(2 * joined, group), group, strict=True):
         assert apart.raters == whole.raters
         np.testing.assert_array_equal(apart.values, 2 * whole.values)
+
+
+def _spans(*spans: tuple[float, float, float], rater: str = "a", id: str = "1") -> Trace:
+    start, end, value = np.array(spans).T
+    return replace(trace(value, rater=rater, id=id), start=start, end=end)
+
+
+def test_one_value_a_file_covers_the_file_to_its_end() -> None:
+    """The common step is a segment, and not the shortest file."""
+    lengths = (3.0, 4.4, 7.4, 10.4, 5.9)
+    found = gather(
+        [
+            _spans((0, length, 0.1 * number), rater=rater, id=str(number))
+            for number, length in enumerate(lengths)
+            for rater in "ab"
+        ]
+    )
+    assert [each.step for each in found] == [0.5] * 5
+    for number, (each, steps) in enumerate(zip(found, (6, 9, 15, 21, 12), strict=True)):
+        np.testing.assert_array_equal(each.values, np.full((2, steps), 0.1 * number))
+        np.testing.assert_array_equal(each.coverage, [1.0, 1.0])
+
+
+@pytest.mark.parametrize("step", [0.25, 0.5, 1.0, 3.0, 7.0])
+def test_the_last_step_counts_as_far_as_it_exists(step: float) -> None:
+    (found,) = gather([_spans((0, 4.4, 0.2)), _spans((0, 4.3, 0.6), rater="b")], step=step)
+    np.testing.assert_array_equal(found.coverage, [1.0, 1.0] if step != 0.25 else [1.0, 17 / 18])
+
+
+def test_spans_within_a_span_leave_the_rest_of_it() -> None:
+    spans = _spans((0, 20, 0.1), (2, 3, 0.5), (4, 5, -0.5))
+    (found,) = gather([spans])
+    expected = np.full(40, 0.1)
+    expected[4:6], expected[8:10] = 0.3, -0.2
+    np.testing.assert_allclose(found.values[0], expected)
+    np.testing.assert_array_equal(found.values[0, 10:], np.full(30, 0.1))
+
+
+def test_the_grid_of_segments_is_that_of_an_import() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        start = np.sort(np.round(rng.uniform(0, 20, 30), 2))
+        length = np.round(rng.uniform(0.05, 6, 30), 2)
+        value = np.where(rng.random(30) < 0.2, NAN, rng.uniform(-1, 1, 30))
+        made = replace(trace(value), start=start, end=start + length)
+        steps = int(np.ceil(made.end.max() / 0.5))
+        np.testing.assert_allclose(sampled(made, 0.5, steps), to_grid(made, steps), atol=1e-6)

@@ -13,6 +13,7 @@ import pytest
 from tests.helpers.raters import trace
 from valence.config import FuseConfig
 from valence.errors import CorpusError
+from valence.formatting import raters_agree
 from valence.fusion.gold_standard import Fused, fuse_traces
 from valence.fusion.record import AGREEMENT, PAIRS, RECORD, read_agreement, write_fusion
 from valence.metrics import concordance
@@ -53,17 +54,23 @@ def test_the_table_has_recordings_their_mean_and_all_together(corpus: Location) 
     rows = {(row["of"], row["Id"], row["values"]): row for row in _rows(corpus / AGREEMENT)}
     one = concordance(_WAVE, _WAVE + 0.1)
     two = concordance(0.5 * _WAVE, 0.5 * _WAVE - 0.2)
-    both = concordance(
-        np.concatenate([_WAVE, 0.5 * _WAVE]), np.concatenate([_WAVE + 0.1, 0.5 * _WAVE - 0.2])
-    )
+    first, second = [_WAVE, 0.5 * _WAVE], [_WAVE + 0.1, 0.5 * _WAVE - 0.2]
+    both = concordance(np.concatenate(first), np.concatenate(second))
+    # Another pair of raters opposes in the fourth recording: of 24 shared steps it has 8.
+    opposed = concordance(_WAVE, -_WAVE)
     assert float(rows["recording", "1", "rated"]["ccc"]) == pytest.approx(one, abs=1e-6)
-    assert float(rows["mean", "", "rated"]["ccc"]) == pytest.approx((one + two) / 2, abs=1e-6)
+    mean = (one + two + opposed) / 3
+    assert float(rows["mean", "", "rated"]["ccc"]) == pytest.approx(mean, abs=1e-6)
+    assert float(rows["mean", "", "fused"]["ccc"]) == pytest.approx((one + two) / 2, abs=1e-6)
+    expected = (2 * both + opposed) / 3
+    assert float(rows["all", "", "rated"]["ccc"]) == pytest.approx(expected, abs=1e-6)
     assert float(rows["all", "", "fused"]["ccc"]) == pytest.approx(both, abs=1e-6)
     # A single rater agrees with nobody, and raters who oppose were not fused.
     assert rows["recording", "3", "rated"]["ccc"] == ""
     assert float(rows["recording", "4", "rated"]["pcc"]) == -1
     assert ("recording", "4", "fused") not in rows
-    assert rows["all", "", "rated"]["complete"] == "16"
+    assert rows["all", "", "fused"]["complete"] == "16"
+    assert [rows["all", "", values]["pairs"] for values in ("rated", "fused")] == ["2", "1"]
 
 
 def test_every_pair_has_a_row(corpus: Location) -> None:
@@ -97,13 +104,38 @@ def test_agreement_is_read_back_for_labels_as_they_were_fused(corpus: Location) 
     assert remark == ""
     assert agreement is not None
     of = agreement["valence"]
-    assert (of["recordings"], of["raters"], of["step"]) == (3, 2, 0.5)
+    assert (of["recordings"], of["recordings_rated"], of["step"]) == (3, 4, 0.5)
+    # Raters 1 and -1 are those of the recording that was set aside.
+    assert of["raters"] == of["as_rated"]["raters"] == 4
+    assert of["as_fused"]["raters"] == 2
+    said = raters_agree(agreement, "valence")
+    assert "4 raters, steps of 0.5 s, 4 recordings)" in said
+    assert "after the steps that precede fusing (3 recordings)." in said
     (row,) = (r for r in _rows(corpus / AGREEMENT) if (r["of"], r["values"]) == ("all", "rated"))
     assert of["as_rated"]["ccc"] == float(row["ccc"])
     # A copy has other times and the same content.
     file = corpus / "label_segments/valence/1.csv"
     os.utime(file.path, (1, 1))
     assert read_agreement(corpus) == (agreement, "")
+
+
+def test_a_target_without_any_curve_has_rows_as_rated_alone(tmp_path: Path) -> None:
+    root = Location.parse(tmp_path / "corpus")
+    (root / "label_segments/valence/1.csv").write_text("timestamp,value\n0,0.1\n")
+    found = fuse_traces(
+        [
+            *(trace(_WAVE, rater=name) for name in "ab"),
+            *(trace(sign * _WAVE, rater=str(sign), target="arousal") for sign in (1, -1)),
+        ],
+        _SETTINGS,
+    )
+    assert list(write_fusion(root, found, _SETTINGS, set_aside=[])) == ["valence"]
+    rows = [(r["target"], r["of"], r["values"]) for r in _rows(root / AGREEMENT)]
+    assert [row for row in rows if row[0] == "arousal"] == [
+        ("arousal", "recording", "rated"),
+        ("arousal", "mean", "rated"),
+        ("arousal", "all", "rated"),
+    ]
 
 
 @pytest.mark.parametrize("change", ["edited", "gone"])

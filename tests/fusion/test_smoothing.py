@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from valence.fusion.smoothing import savitzky_golay
 
@@ -35,3 +36,11 @@ def test_gaps_stay_and_are_not_bridged() -> None:
 def test_a_stretch_shorter_than_the_window_stays() -> None:
     values = np.array([0.0, 1.0, 0.0, 1.0])
     np.testing.assert_array_equal(savitzky_golay(values, 5), values)
+
+
+@pytest.mark.parametrize("constant", [0.5, 0.3, 0.1234, -0.7])
+def test_a_constant_stretch_stays_to_the_last_digit(constant: float) -> None:
+    values = np.concatenate([np.full(50, constant), [NAN], np.sin(np.arange(20))])
+    smoothed = savitzky_golay(values, 5)
+    np.testing.assert_array_equal(smoothed[:50], values[:50])
+    assert np.abs(smoothed[51:] - values[51:]).max() > 1e-3

@@ -77,6 +77,10 @@ def test_raters_become_a_corpus_with_their_agreement(
     assert f"rater '{CONTRARY}' correlates negatively" in said
     assert "'opposed' has no fused valence: raters '0', '1' oppose each other" in said
     assert "has no audio file" in said
+    # A recording that was set aside is named once, and still counts in how well raters agree.
+    assert len([line for line in console.lines if "'opposed'" in line]) == 1
+    assert "as they rated (3 recordings), and at" in said
+    assert "after all steps (2 recordings)" in said
     agreement, remark = read_agreement(out)
     assert remark == ""
     assert agreement is not None
@@ -112,6 +116,42 @@ def test_the_same_call_again_changes_nothing_and_another_is_refused(
     with pytest.raises(OutputError, match="Expected the same, or a new folder"):
         fuse(FuseConfig(method="mean"))
     assert read_agreement(out)[0] is not None
+
+
+def test_messages_name_the_command_that_is_to_run_again(source: Location, tmp_path: Path) -> None:
+    def fuse(out: str, **settings: str) -> None:
+        fuse_corpus(
+            source,
+            Location.parse(tmp_path / out),
+            _OPTIONS,
+            FuseConfig.model_validate({"figures": 0, **settings}),
+            console=RecordedConsole(),
+        )
+
+    write_text(tmp_path / "other/notes.txt", "mine")
+    with pytest.raises(OutputError, match="not empty, and was not written by 'valence fuse'"):
+        fuse("other")
+    fuse("corpus")
+    with pytest.raises(OutputError, match="was written by 'valence fuse' from another source"):
+        fuse("corpus", method="mean")
+    (tmp_path / "corpus/metadata/partition.csv").write_text("Id,Proposal\n")
+    with pytest.raises(OutputError, match=r"partition.csv' was changed since it was written by"):
+        fuse("corpus")
+    for name in ("1", "2", "silent"):
+        Path(source.path, f"raw/valence/{name}.csv").unlink()
+    with pytest.raises(CorpusError, match=r"'opposed' has no fused.*run 'valence fuse' again"):
+        fuse("none")
+    for sound in Path(source.path, "audio").glob("*.wav"):
+        sound.write_bytes(b"no sound")
+    with pytest.raises(CorpusError, match="run 'valence fuse' again"):
+        fuse("silent")
+
+
+def test_two_who_oppose_are_drawn_as_they_rated(source: Location, tmp_path: Path) -> None:
+    out = Location.parse(tmp_path / "corpus")
+    fuse_corpus(source, out, _OPTIONS, FuseConfig(), console=RecordedConsole())
+    drawn = [file.name for file in (out / "metadata/raters/valence").files()]
+    assert sorted(drawn) == ["1.png", "2.png", "opposed.png"]
 
 
 def test_the_command_takes_steps_and_declaration_and_check_states_the_agreement(

@@ -123,7 +123,7 @@ def _thinned(values: Values, width: int) -> NDArray[np.float64]:
     """Average groups of `width` steps over their known values, `[rows, groups]`."""
     rest = -values.shape[1] % width
     padded = np.pad(values.astype(np.float64), ((0, 0), (0, rest)), constant_values=np.nan)
-    groups = padded.reshape(len(values), -1, width)
+    groups = padded.reshape(len(values), padded.shape[1] // width, width)
     count = np.isfinite(groups).sum(axis=2)
     total = np.where(np.isfinite(groups), groups, 0.0).sum(axis=2)
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))

@@ -17,6 +17,7 @@ from valence.fusion.pairs import (
     pairwise,
     pcc,
     shared_moments,
+    varies,
 )
 from valence.fusion.ratings import Values
 
@@ -34,7 +35,8 @@ class Agreement:
     complete
         Steps in which all raters have a value; the intraclass correlations and alpha use these.
     pairs
-        Pairs of raters whose correlation is defined.
+        Pairs of raters whose correlation is defined: enough shared steps, in which both vary. One
+        who never changes has no pair.
     ccc, pcc
         Mean over these pairs, weighted by the steps that a pair shares. Variances are of the
         population (ddof 0).
@@ -118,7 +120,7 @@ def intraclass(values: Values) -> tuple[float, float, float]:
     The three coefficients; NaN with fewer than two raters or three steps, or if no rater varies.
     """
     k, n = values.shape
-    if k < 2 or n < FEWEST_STEPS or not np.ptp(values, axis=1).any():
+    if k < 2 or n < FEWEST_STEPS or not varies(values):
         return math.nan, math.nan, math.nan
     deviation = values - values.mean()
     of_steps, of_raters = deviation.mean(axis=0), deviation.mean(axis=1)
@@ -148,7 +150,7 @@ def cronbach_alpha(values: Values) -> float:
     Alpha; it equals ICC(C,k) on the same values. NaN as for `intraclass`.
     """
     k, n = values.shape
-    if k < 2 or n < FEWEST_STEPS or not np.ptp(values, axis=1).any():
+    if k < 2 or n < FEWEST_STEPS or not varies(values):
         return math.nan
     total = float(values.sum(axis=0).var(ddof=1))
     return _ratio(k * (total - float(values.var(axis=1, ddof=1).sum())), (k - 1) * total)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from valence.config import Target
 from valence.errors import AnnotationError, CorpusError
 from valence.formatting import some
+from valence.importing.grid import SEGMENT_SECONDS
 from valence.importing.traces import Trace
 from valence.storage.location import Location
 
@@ -77,8 +78,9 @@ def gather(
 ) -> list[Ratings]:
     """Bring traces to a common grid, and to [-1, 1] by the scale that their source states.
 
-    A step's value is the mean of the samples whose middle lies in it. Where samples are longer
-    than a step, it is the value of the sample that covers the step's middle.
+    A step's value is the mean of its samples: those no longer than a step whose middle lies in it,
+    and longer ones that cover the middle of the step. `valence.importing.grid.to_grid` has the same
+    rule.
 
     Parameters
     ----------
@@ -86,7 +88,7 @@ def gather(
         The traces of all recordings.
     step
         Seconds of a step; None for the shortest median step of the raters of a target, but at least
-        `FINEST_SECONDS`.
+        `FINEST_SECONDS` and at most a segment, for which labels are made.
     delay
         Seconds by which every rater lags behind the sound; the traces begin so much earlier.
 
@@ -130,7 +132,7 @@ def gather(
     ]
 
 
-def sampled(trace: Trace, step: float, steps: int) -> Values:
+def sampled(trace: Trace, step: float, steps: int, *, end: float | None = None) -> Values:
     """Bring the values of a trace to a grid, on the scale of the trace, float64 `[steps]`.
 
     Parameters
@@ -141,20 +143,30 @@ def sampled(trace: Trace, step: float, steps: int) -> Values:
         Seconds of a step.
     steps
         Number of steps.
+    end
+        Seconds at which the last trace of the recording ends; the middle of the last step is that
+        of its part up to there. None for the end of the grid.
     """
-    middle = (trace.start + trace.end) / 2
+    known = np.isfinite(trace.value)
+    begin, finish, value = trace.start[known], trace.end[known], trace.value[known]
+    long = finish - begin > step * (1 + 1e-6)
+    middle = (begin[~long] + finish[~long]) / 2
     place = np.floor(middle / step + _ROUNDING).astype(np.int64)
-    known = np.isfinite(trace.value) & (place >= 0) & (place < steps)
-    count = np.bincount(place[known], minlength=steps)
-    total = np.bincount(place[known], weights=trace.value[known], minlength=steps)
+    inside = (place >= 0) & (place < steps)
+    # A longer sample belongs to all steps from the first middle that it covers to the last.
+    centre = (np.arange(steps) + 0.5) * step
+    if steps and end is not None:
+        centre[-1] = ((steps - 1) * step + min(end, steps * step)) / 2
+    slack = _ROUNDING * step
+    first = np.searchsorted(centre, begin[long] - slack)
+    after = np.searchsorted(centre, finish[long] - slack)
+    covered = [np.arange(*bounds) for bounds in zip(first, after, strict=True)]
+    places = np.concatenate([place[inside], *covered]).astype(np.int64)
+    given = np.concatenate([value[~long][inside], np.repeat(value[long], after - first)])
+    count = np.bincount(places, minlength=steps)
+    total = np.bincount(places, weights=given, minlength=steps)
     values = np.full(steps, np.nan)
     values[count > 0] = total[count > 0] / count[count > 0]
-    # A step without a sample of its own may lie inside a longer sample.
-    centre = (np.arange(steps) + 0.5) * step
-    covering = np.searchsorted(trace.start, centre, side="right") - 1
-    inside = (covering >= 0) & (count == 0)
-    inside[inside] = centre[inside] < trace.end[covering[inside]]
-    values[inside] = trace.value[covering[inside]]
     return values
 
 
@@ -184,9 +196,10 @@ def divided(values: Values, group: Sequence[Ratings]) -> list[Ratings]:
 
 
 def _own_step(traces: Sequence[Trace]) -> float:
-    """Find the shortest step of some traces, to the millisecond."""
+    """Find the shortest step of some traces, to the millisecond, and at most a segment."""
     steps = [float(np.median(t.end - t.start)) for t in traces if t.start.size]
-    return max(FINEST_SECONDS, round(min(steps), 3)) if steps else 0.5
+    shortest = min([*steps, SEGMENT_SECONDS])
+    return max(FINEST_SECONDS, round(shortest, 3))
 
 
 def _on_one_grid(traces: dict[str, Trace], step: float, delay: float) -> Ratings:
@@ -195,14 +208,14 @@ def _on_one_grid(traces: dict[str, Trace], step: float, delay: float) -> Ratings
         replace(trace, start=trace.start - delay, end=trace.end - delay, value=_scaled(trace))
         for trace in (traces[name] for name in raters)
     ]
-    last = max((float(trace.end[-1]) for trace in moved if trace.end.size), default=0.0)
+    last = max((float(trace.end.max()) for trace in moved if trace.end.size), default=0.0)
     steps = max(0, int(np.ceil(last / step - _ROUNDING)))
     return Ratings(
         id=moved[0].id,
         target=moved[0].target,
         step=step,
         raters=tuple(raters),
-        values=np.array([sampled(trace, step, steps) for trace in moved]),
+        values=np.array([sampled(trace, step, steps, end=last) for trace in moved]),
         files=tuple(dict.fromkeys(trace.file for trace in moved)),
         remarks=tuple(dict.fromkeys(remark for trace in moved for remark in trace.remarks)),
     )

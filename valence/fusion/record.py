@@ -54,14 +54,13 @@ def write_fusion(
     -------
     The agreement by target, as `read_agreement` returns it.
     """
-    usable = defaultdict(list)
+    of_target: dict[str, list[Fused]] = defaultdict(list)
     for each in found:
-        if not each.problem:
-            usable[each.rated.target].append(each)
+        of_target[each.rated.target].append(each)
     agreement: dict[str, dict[str, Any]] = {
-        target: _summary(of) for target, of in sorted(usable.items())
+        target: _summary(of) for target, of in sorted(of_target.items()) if _usable(of)
     }
-    _put(corpus / AGREEMENT, _table(_agreement_rows(found, usable), _AGREEMENT_COLUMNS))
+    _put(corpus / AGREEMENT, _table(_agreement_rows(found, of_target), _AGREEMENT_COLUMNS))
     _put(corpus / PAIRS, _table(_pair_rows(found), _PAIR_COLUMNS))
     labels = [
         f"label_segments/{target}/{file.name}"
@@ -91,9 +90,9 @@ def read_agreement(corpus: Location) -> tuple[dict[str, dict[str, Any]] | None, 
 
     Returns
     -------
-    For each target: `as_rated` and `as_fused` (`Agreement.to_json`), `step` in seconds, `method`,
-    `recordings`; None if the labels are not fused, or are not as they were fused. Beside it a
-    remark in the second case, else `""`.
+    For each target: `as_rated` (of `recordings_rated`) and `as_fused` (of `recordings`, those with
+    a curve) by the keys of `Agreement.to_json`, `raters`, and `step` in seconds; None if the labels
+    are not fused, or are not as they were fused. Beside it a remark in the second case, else `""`.
 
     Raises
     ------
@@ -127,13 +126,20 @@ def _put(file: Location, text: str) -> None:
         file.write_text(text)
 
 
+def _usable(found: Sequence[Fused]) -> list[Fused]:
+    return [each for each in found if not each.problem]
+
+
 def _summary(of: Sequence[Fused]) -> dict[str, Any]:
+    usable = _usable(of)
     return {
-        "recordings": len(of),
+        "recordings": len(usable),
+        # Those that were set aside because raters disagree are a part of how well they agree.
+        "recordings_rated": len(of),
         "raters": len({part.name for each in of for part in each.parts}),
         "step": of[0].rated.step,
         "as_rated": _rounded(agreement_over(of, as_rated=True)),
-        "as_fused": _rounded(agreement_over(of, as_rated=False)),
+        "as_fused": _rounded(agreement_over(usable, as_rated=False)),
     }
 
 
@@ -160,19 +166,25 @@ _AGREEMENT_COLUMNS = ("target", "of", "Id", "values", *FIGURES)
 
 
 def _agreement_rows(
-    found: Sequence[Fused], usable: dict[Any, list[Fused]]
+    found: Sequence[Fused], of_target: dict[str, list[Fused]]
 ) -> Iterable[tuple[Any, ...]]:
-    """Give each recording's figures, then their mean, then those over all steps together."""
+    """Give each recording's figures, then their mean, then those over all steps together.
+
+    Rows of what was rated count all recordings, those of what was fused the ones with a curve.
+    """
     for each in found:
         for values, figures in (("rated", each.as_rated), ("fused", each.as_fused)):
             if not each.problem or values == "rated":
                 yield each.rated.target, "recording", each.id, values, *_cells(figures)
-    for target, of in sorted(usable.items()):
-        rated, fused = [each.as_rated for each in of], [each.as_fused for each in of]
-        yield target, "mean", "", "rated", *_cells(mean_agreement(rated))
-        yield target, "mean", "", "fused", *_cells(mean_agreement(fused))
+    for target, of in sorted(of_target.items()):
+        usable = _usable(of)
+        yield target, "mean", "", "rated", *_cells(mean_agreement([each.as_rated for each in of]))
+        if usable:
+            fused = mean_agreement([each.as_fused for each in usable])
+            yield target, "mean", "", "fused", *_cells(fused)
         yield target, "all", "", "rated", *_cells(agreement_over(of, as_rated=True))
-        yield target, "all", "", "fused", *_cells(agreement_over(of, as_rated=False))
+        if usable:
+            yield target, "all", "", "fused", *_cells(agreement_over(usable, as_rated=False))
 
 
 _PAIR_COLUMNS = ("target", "Id", "values", "rater", "other", "steps", "ccc", "pcc")

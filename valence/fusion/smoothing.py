@@ -37,11 +37,13 @@ def savitzky_golay(values: Values, window: int) -> Values:
 
     Returns
     -------
-    float64 `[n]`, NaN where `values` is. A stretch that is shorter than the window stays as it is.
+    float64 `[n]`, NaN where `values` is. A stretch that is constant or shorter than the window
+    stays as it is.
     """
     smoothed = values.copy()
     for first, end in stretches(values):
-        if end - first >= window:
+        # The filter would leave rounding in a constant, which looks like a curve to a correlation.
+        if end - first >= window and np.ptp(values[first:end]) > 0:
             smoothed[first:end] = savgol_filter(values[first:end], window, ORDER)
     return smoothed
 

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from valence.fusion.pairs import FEWEST_STEPS, PairLevels
 from valence.fusion.ratings import Ratings, Values, divided, names_of, pooled
 
 Method = Literal["none", "z", "minmax"]
 
-# Raters with gaps are compared with each other, so their moments are found in rounds; each round
-# shrinks what is left to correct by the share that is missing.
-_ROUNDS = 10
+_FLAT = "never changes and has no spread to standardise"
+_ALONE = (
+    f"shares fewer than {FEWEST_STEPS} steps with each other rater, and keeps the mean and the "
+    "spread as rated"
+)
 
 
 def standardize(group: Sequence[Ratings], method: Method) -> list[Ratings]:
@@ -24,7 +28,7 @@ def standardize(group: Sequence[Ratings], method: Method) -> list[Ratings]:
     group
         One recording, or all recordings in which a name stands for the same person.
     method
-        `"z"` gives every rater the mean and the standard deviation that raters have on average (see
+        `"z"` gives raters the mean and the standard deviation that they have on average (see
         `to_common_moments`), so that the result stays on the scale of [-1, 1]. `"minmax"` maps the
         rater's own lowest and highest value to -1 and 1. `"none"` changes nothing.
 
@@ -37,22 +41,24 @@ def standardize(group: Sequence[Ratings], method: Method) -> list[Ratings]:
         return list(group)
     values, names = pooled(group), names_of(group)
     moved = to_common_moments(values) if method == "z" else _to_own_extremes(values)
-    flat = {name for name, row in zip(names, values, strict=True) if _is_flat(row)}
+    about: dict[str, str] = {}
+    if method == "z":
+        about |= {name: _ALONE for name, alone in zip(names, _alone(values), strict=True) if alone}
+    about |= {name: _FLAT for name, row in zip(names, values, strict=True) if _is_flat(row)}
     return [
         ratings.with_remarks(
-            f"rater '{name}' never changes and has no spread to standardise"
-            for name in ratings.raters
-            if name in flat
+            f"rater '{name}' {about[name]}" for name in ratings.raters if name in about
         )
         for ratings in divided(moved, group)
     ]
 
 
 def to_common_moments(values: Values) -> Values:
-    """Give every rater the mean and the standard deviation that raters have on average.
+    """Give raters the mean and the standard deviation that they have on average.
 
-    A rater with gaps is compared with the others in the steps that were rated: one who stops before
-    a sad end is not brought down to the mean of the whole.
+    Raters who rated the same steps get the same moments. Others are compared over the steps that
+    two of them share (see `valence.fusion.pairs.PairLevels`): one who stops before a sad end is not
+    brought down to the mean of the whole.
 
     Parameters
     ----------
@@ -61,31 +67,45 @@ def to_common_moments(values: Values) -> Values:
 
     Returns
     -------
-    float64 `[raters, steps]`. Raters without gaps have the same mean and the same standard
-    deviation: the averages over all raters.
+    float64 `[raters, steps]`. The averages over the raters of mean and of standard deviation stay;
+    raters without gaps have the same. A rater who can be compared with nobody keeps its own.
     """
-    known = np.isfinite(values)
-    there = np.flatnonzero(known.any(axis=1))
-    if not there.size:
-        return values
-    own = {row: _moments(values[row]) for row in there}
-    spreads = [spread for _, spread in own.values() if spread > 0]
-    mean = float(np.mean([mean for mean, _ in own.values()]))
-    spread = float(np.mean(spreads)) if spreads else 0.0
+    there = np.isfinite(values).any(axis=1)
     moved = values.copy()
-    for row in there:
-        moved[row] = _placed(values[row], own[row], (mean, spread))
-    ragged = [row for row in there if not known[row, known[there].any(axis=0)].all()]
-    for _ in range(_ROUNDS if ragged else 0):
-        before = moved.copy()
-        for row in ragged:
-            others = [_moments(before[other][known[row]]) for other in there if other != row]
-            here = [each for each in others if np.isfinite(each[0])]
-            varying = [each for _, each in here if each > 0]
-            new_mean = float(np.mean([each for each, _ in here])) if here else mean
-            new_spread = float(np.mean(varying)) if varying else spread
-            moved[row] = _placed(values[row], own[row], (new_mean, new_spread))
+    if there.any():
+        moved[there] = _compared(values[there])
     return moved
+
+
+def _compared(values: Values) -> Values:
+    """Standardise raters who all have a value."""
+    own = np.array([_moments(row) for row in values])
+    masks, place = np.unique(np.isfinite(values), axis=0, return_inverse=True)
+    groups = place.reshape(-1)
+    moved = values.copy()
+    for group in range(len(masks)):
+        rows = np.flatnonzero(groups == group)
+        spreads = own[rows, 1][own[rows, 1] > 0]
+        common = float(own[rows, 0].mean()), float(spreads.mean()) if spreads.size else 0.0
+        for row in rows:
+            moved[row] = _placed(values[row], (own[row, 0], own[row, 1]), common)
+    if len(masks) == 1:
+        return moved
+    mean, spread = np.array([_moments(row) for row in moved]).T
+    shared = PairLevels.of(moved - mean[:, None], spread)
+    factor = shared.factors(groups, spread, anchor=own[:, 1])
+    offset = shared.offsets(groups, mean, factor, anchor=own[:, 0])
+    return np.asarray((moved - mean[:, None]) * factor[:, None] + offset[:, None])
+
+
+def _alone(values: Values) -> NDArray[np.bool_]:
+    """Tell which of several raters share too few steps with each other one, bool `[raters]`."""
+    known = np.isfinite(values).astype(np.float64)
+    shared = known @ known.T
+    own = np.diag(shared).copy()
+    np.fill_diagonal(shared, 0.0)
+    alone = (own > 0) & (shared.max(axis=1, initial=0.0) < FEWEST_STEPS)
+    return np.asarray(alone & ((own > 0).sum() > 1))
 
 
 def _to_own_extremes(values: Values) -> Values:

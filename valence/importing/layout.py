@@ -110,7 +110,7 @@ def write_corpus(
     written: dict[str, str] = {}
     used: dict[str, SourceRecording] = {}
     planned = list(_planned(recordings, labels))
-    require_free(out, before, planned)
+    require_free(out, before, planned, command=record["command"])
     # If this import is killed, the next one knows which files may be its own.
     may_be_ours = dict.fromkeys((*before, *planned), "")
     write_record(out, record, {}, may_be_ours, aside, [], complete=False)
@@ -127,7 +127,8 @@ def write_corpus(
     if not used:
         raise CorpusError(
             f"None of {len(recordings)} recordings can be used. The first reason: "
-            f"{(aside or ['no recording has labels'])[0]}. Correct what it names, and import again."
+            f"{(aside or ['no recording has labels'])[0]}. Correct what it names, and run 'valence "
+            f"{record['command']}' again."
         )
     for path, text in _tables(used).items():
         _write_text(out, path, text, written)

@@ -18,8 +18,17 @@ def checksum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def made_by(command: str) -> str:
+    """Say that a command made something, after "was".
+
+    >>> made_by("import"), made_by("fuse")
+    ('imported', "written by 'valence fuse'")
+    """
+    return "imported" if command == "import" else f"written by 'valence {command}'"
+
+
 def require_own(out: Location, record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the files that an earlier import wrote here, with the checksums of the texts.
+    """Return the files that the same command wrote here, with the checksums of the texts.
 
     Raises
     ------
@@ -27,50 +36,57 @@ def require_own(out: Location, record: Mapping[str, Any]) -> dict[str, str]:
         If the folder holds something else, or a text was changed since it was written.
     """
     file = out / RECORD
+    command = str(record["command"])
     if not file.exists():
         if out.exists() and (not out.is_folder() or out.everything()):
             raise OutputError(
-                f"'{out}' is not empty, and no import made it. Expected a new or empty folder; "
-                "name another one (--out)."
+                f"'{out}' is not empty, and was not {made_by(command)}. Expected a new or "
+                "empty folder; name another one (--out)."
             )
         return {}
     try:
         earlier = file.read_json()
+        command = str(earlier.get("command", command))
         same = all(earlier.get(key) == record[key] for key in record)
         files = dict(earlier.get("files", {}))
     except (OSError, ValueError, AttributeError, TypeError):
         same, files = False, {}
     if not same:
         raise OutputError(
-            f"'{out}' was imported from another source or in another form. Expected the same, or "
-            "a new folder; name another one (--out), or delete it first."
+            f"'{out}' was {made_by(command)} from another source, in another form or with other "
+            "settings. Expected the same, or a new folder; name another one (--out), or delete it "
+            "first."
         )
     for path, stated in files.items():
         text = out / path
         if stated and text.exists() and checksum(text.read_bytes()) != stated:
             raise OutputError(
-                f"'{text}' was changed since it was imported. Expected it unchanged, because the "
-                "import would overwrite it; move it away, or import to another folder (--out)."
+                f"'{text}' was changed since it was {made_by(command)}. Expected it unchanged, "
+                "because it would be overwritten; move it away, or name another folder (--out)."
             )
     return files
 
 
-def require_free(out: Location, own: Collection[str], planned: Iterable[str]) -> None:
-    """Refuse to write over files that no import wrote, such as a table that a user added.
+def require_free(
+    out: Location, own: Collection[str], planned: Iterable[str], *, command: str = "import"
+) -> None:
+    """Refuse to write over files of other origin, such as a table that a user added.
 
     Parameters
     ----------
     out
         The folder of the corpus.
     own
-        The files that an earlier import wrote.
+        The files that the same command wrote before.
     planned
         The files that are to be written.
+    command
+        The command that writes.
 
     Raises
     ------
     OutputError
-        If a planned file is there and is not the import's own.
+        If a planned file is there and is not the command's own.
     """
     listings: dict[str, Collection[str]] = {}
     for path in planned:
@@ -79,8 +95,8 @@ def require_free(out: Location, own: Collection[str], planned: Iterable[str]) ->
             listings[folder] = (out / folder).listing()
         if name in listings[folder] and path not in own:
             raise OutputError(
-                f"'{out / path}' is there and was not imported. Expected no such file, because the "
-                "import would overwrite it; move it away, or import to another folder (--out)."
+                f"'{out / path}' is there and was not {made_by(command)}. Expected no such file, "
+                "because it would be overwritten; move it away, or name another folder (--out)."
             )
 
 
