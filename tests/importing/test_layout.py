@@ -144,7 +144,7 @@ def test_a_link_that_leads_elsewhere_is_set_again(tmp_path: Path) -> None:
 def test_a_record_that_cannot_be_read_is_no_import(tmp_path: Path) -> None:
     (tmp_path / "out/metadata").mkdir(parents=True)
     (tmp_path / "out" / RECORD).write_text("{")
-    with pytest.raises(OutputError, match="from another source or in another form"):
+    with pytest.raises(OutputError, match="from another source, in another form"):
         _write(tmp_path, {"1": _recording(tmp_path)}, {"1": {"valence": _labels(0)}})
 
 

@@ -543,7 +543,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is not empty"):
         _import(tmp_path / "source", tmp_path / "out")
     _import(tmp_path / "other", tmp_path / "made")
-    with pytest.raises(OutputError, match="from another source or in another form"):
+    with pytest.raises(OutputError, match="from another source, in another form"):
         _import(tmp_path / "source", tmp_path / "made")
     with pytest.raises(UsageError, match="lies in the source"):
         _import(tmp_path / "source", tmp_path / "source/corpus")
