@@ -58,10 +58,12 @@ def query(
         return [(row["metric"], float(row["value"][1])) for row in found]
 
     def is_up() -> bool:
+        """Tell whether the counters of all nodes have come, those of earlier jobs among them."""
         try:
-            return len(ask("up == 1")) >= 2
+            read = {int(labels["instance"].rpartition(":")[2]) for labels, _ in ask("up == 1")}
         except OSError:
             return False
+        return read >= set(cluster.metrics)
 
     try:
         wait_for(is_up, "Prometheus to read from both nodes")

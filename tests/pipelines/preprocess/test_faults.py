@@ -205,9 +205,9 @@ lost = cluster.add_node(num_cpus=2, **SMALL)
 connect(cluster)
 segments = Path(run) / "segments"
 
-def three_at_work():
-    # Three CPUs, three recordings at a time: two of them are the node's that will be lost.
-    return len(list(segments.glob(".[0-9].parquet.*partial"))) >= 3
+def two_at_work():
+    # The head has one CPU, so one of two recordings is on the node that will be lost.
+    return len(list(segments.glob(".[0-9].parquet.*partial"))) >= 2
 
 with ThreadPoolExecutor() as pool:
     stage = pool.submit(
@@ -218,7 +218,7 @@ with ThreadPoolExecutor() as pool:
         overwrite=False,
         console=Console(),
     )
-    wait_for(three_at_work, "three recordings were at work", stage)
+    wait_for(two_at_work, "two recordings were at work", stage)
     cluster.remove_node(lost, allow_graceful=False)
     tell("node lost with", len(list(segments.glob("[0-9].parquet"))), "done")
     summary = stage.result()
@@ -235,7 +235,7 @@ def test_a_lost_node_costs_nothing(
     output = simulate(_TWO_NODES, corpus, tmp_path)
     done = re.search(r"node lost with (\d+) done", output)
     assert done is not None, output
-    assert int(done[1]) < _RECORDINGS - 2
+    assert int(done[1]) < _RECORDINGS - 1
     assert f"recordings {_RECORDINGS} rejected 0" in output
     assert _stored(tmp_path) == expected
 
