@@ -81,6 +81,11 @@ def test_what_is_not_there_is_refused_before_anything_is_made(
     (folder / "r01.csv").write_text("timestamp,f\n0,1\n")
     with pytest.raises(FeatureError, match=r"sequences of 5 segments.*have 3"):
         plan_sweep(run[0], _config(), overwrite=False, features="long")
+    about = tmp_path / "corpus/feature_segments/own/set.json"
+    about.write_text('{"settings": {"segment_ms": 250}}')
+    with pytest.raises(FeatureError, match=r"segments of 250 ms, and those of .* have 500 ms"):
+        plan_sweep(run[0], _config(), overwrite=False, features="own")
+    about.unlink()
     assert not run[0].set_sweeps()
     (tmp_path / "corpus").rename(tmp_path / "moved")
     with pytest.raises(MissingStageError, match="is no longer there"):
