@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -20,14 +20,16 @@ from pipelines.options import (
     Address,
     Assignments,
     ConfigFile,
+    CorpusOut,
     CorpusPath,
     Debug,
     OutPath,
     Overwrite,
     PresetOption,
     RunPath,
+    SourceOptions,
     StageOptions,
-    takes_stage_options,
+    takes_options,
 )
 from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
@@ -39,6 +41,9 @@ from valence.errors import CorpusError, UsageError, ValenceError
 from valence.run import Run
 from valence.stage import StageName
 from valence.storage.location import Location
+
+if TYPE_CHECKING:
+    from pipelines.importing import ImportOptions
 
 
 class _Raised(Exception):
@@ -139,7 +144,7 @@ def _ending(error: BaseException, signum: int | None) -> tuple[str | None, int]:
 
 
 @app.command()
-@takes_stage_options
+@takes_options(StageOptions)
 def demo(out: OutPath = "runs/demo", *, options: StageOptions) -> None:
     """Make the embedded corpus, run all stages on it and write the report."""
     from valence.corpus.synthetic import SYNTHETIC, write_corpus
@@ -180,110 +185,50 @@ def check(
 
 
 @app.command(name="import")
+@takes_options(SourceOptions)
 def import_(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Folder or URI of a corpus in another form.")
     ],
-    out: Annotated[
-        str, typer.Option("--out", metavar="CORPUS", help="Write the corpus to this folder or URI.")
-    ],
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--form",
-            metavar="NAME|FILE.toml",
-            help="Form of the source, or a declaration of it; default: the form that fits.",
-        ),
-    ] = None,
-    audio: Annotated[
-        str | None,
-        typer.Option("--audio", metavar="DIR", help="Find the audio files here; default: SOURCE."),
-    ] = None,
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
-    ] = False,
-    declare: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--declare",
-            metavar="KEY=VALUE",
-            help="Override the declaration, e.g. 'labels.scale=[1,7]'; repeatable.",
-        ),
-    ] = None,
-    debug: Debug = False,
+    out: CorpusOut,
+    *,
+    options: SourceOptions,
 ) -> None:
     """Make a corpus in the MuSe layout from one in another form."""
-    from pipelines.importing import ImportOptions, import_corpus
+    from pipelines.importing import import_corpus
 
     import_corpus(
-        Location.parse(source),
-        Location.parse(out),
-        ImportOptions(
-            form,
-            tuple(declare or ()),
-            None if audio is None else Location.parse(audio),
-            "copy" if copy else "link",
-        ),
-        console=Console(),
+        Location.parse(source), Location.parse(out), _import_options(options), console=Console()
     )
 
 
 @app.command()
+@takes_options(SourceOptions)
 def fuse(
     traces: Annotated[
         str, typer.Argument(metavar="TRACES", help="Folder or URI with the traces of raters.")
     ],
-    out: Annotated[
-        str, typer.Option("--out", metavar="CORPUS", help="Write the corpus to this folder or URI.")
-    ],
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--form",
-            metavar="NAME|FILE.toml",
-            help="Form of the traces, or a declaration of it; default: the form that fits.",
-        ),
-    ] = None,
-    audio: Annotated[
-        str | None,
-        typer.Option("--audio", metavar="DIR", help="Find the audio files here; default: TRACES."),
-    ] = None,
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
-    ] = False,
-    declare: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--declare",
-            metavar="KEY=VALUE",
-            help="Override the declaration, e.g. 'labels.scale=[-500,500]'; repeatable.",
-        ),
-    ] = None,
+    out: CorpusOut,
     config: ConfigFile = None,
     set_: Assignments = None,
-    debug: Debug = False,
+    *,
+    options: SourceOptions,
 ) -> None:
     """Fuse the traces of several raters to one curve, and make a corpus of it."""
     from pipelines.fusing import fuse_corpus
-    from pipelines.importing import ImportOptions
 
     resolved = _resolve(None, StageOptions(config, None, set_))
     fuse_corpus(
         Location.parse(traces),
         Location.parse(out),
-        ImportOptions(
-            form,
-            tuple(declare or ()),
-            None if audio is None else Location.parse(audio),
-            "copy" if copy else "link",
-        ),
+        _import_options(options),
         resolved.fuse,
         console=Console(),
     )
 
 
 @app.command()
-@takes_stage_options
+@takes_options(StageOptions)
 def run(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
     """Run all stages, from recordings to the report; run again, it goes on where it stopped."""
     target = Run.at(out)
@@ -292,7 +237,7 @@ def run(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
 
 
 @app.command()
-@takes_stage_options
+@takes_options(StageOptions)
 def preprocess(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
     """Cut, level, augment and transform the recordings into the segment store."""
     target = Run.at(out)
@@ -305,7 +250,7 @@ def preprocess(corpus: CorpusPath, out: OutPath, options: StageOptions) -> None:
 
 
 @app.command()
-@takes_stage_options
+@takes_options(StageOptions)
 def train(run: RunPath, options: StageOptions) -> None:
     """Train the deep model on the segments of a run."""
     target = Run.at(run)
@@ -318,7 +263,7 @@ def train(run: RunPath, options: StageOptions) -> None:
 
 
 @app.command()
-@takes_stage_options
+@takes_options(StageOptions)
 def extract(run: RunPath, options: StageOptions) -> None:
     """Compute the deep features and predictions of every sequence."""
     target = Run.at(run)
@@ -331,7 +276,7 @@ def extract(run: RunPath, options: StageOptions) -> None:
 
 
 @app.command()
-@takes_stage_options
+@takes_options(StageOptions)
 def sweep(
     run: RunPath,
     features: Annotated[
@@ -356,7 +301,7 @@ def sweep(
 
 
 @app.command()
-@takes_stage_options
+@takes_options(StageOptions)
 def features(
     corpus: CorpusPath,
     per: Annotated[
@@ -610,6 +555,18 @@ def _resolve_existing(run: Run, stage: StageName, options: StageOptions) -> Conf
     """Build the configuration for a later stage, once the earlier stages of the run are there."""
     require_own_config(run, before=stage)
     return _resolve(run, options)
+
+
+def _import_options(options: SourceOptions) -> ImportOptions:
+    """Turn the words of the command line into the options of an import."""
+    from pipelines.importing import ImportOptions
+
+    return ImportOptions(
+        options.form,
+        tuple(options.declare or ()),
+        None if options.audio is None else Location.parse(options.audio),
+        "copy" if options.copy else "link",
+    )
 
 
 def _resolve(run: Run | None, options: StageOptions, *, otherwise: Config | None = None) -> Config:

@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from pipelines.importing import (
-    ImportOptions,
-    in_right_units,
-    measured,
-    require_apart,
-    segments_behind,
-    tell_of_corpus,
-)
+from pipelines.importing import Gathered, ImportOptions, gather, tell_of_corpus
 from pipelines.runtime.console import Console
 from valence import figures
-from valence.config import FuseConfig, Target
+from valence.config import FuseConfig
 from valence.corpus.muse import Corpus
 from valence.errors import UsageError
 from valence.formatting import number, plural, some
 from valence.fusion.gold_standard import Fused, fuse_traces
 from valence.fusion.record import write_fusion
-from valence.importing.declaration import Declaration
-from valence.importing.grid import to_grid
-from valence.importing.joining import join_subjects
-from valence.importing.layout import Labels, segments_of, write_corpus
-from valence.importing.recognition import choose_declaration
-from valence.importing.recordings import SourceRecording, find_recordings
+from valence.importing.layout import Labels
 from valence.importing.sounds import Length
-from valence.importing.traces import Trace, places_of, read_traces
+from valence.importing.traces import Trace
 from valence.storage.location import Location
 
 FIGURES = "metadata/raters"
@@ -69,48 +57,28 @@ def fuse_corpus(
     OutputError
         If `out` holds something else.
     """
-    require_apart(source, out)
-    declaration = choose_declaration(source, options.form, options.assignments)
-    console.say(f"fuse: '{source}' in the form {declaration.name} ({declaration.title})")
-    aside: list[str] = []
-    traces, remarks = _of_raters(list(read_traces(source, declaration, aside)), source, out)
-    ids = sorted({trace.id for trace in traces})
-    recordings = find_recordings(source, declaration, ids, audio=options.audio, remarks=remarks)
-    if silent := [name for name in ids if name not in recordings]:
-        places = places_of(source, declaration, set(silent))
-        aside += [f"'{name}', named in {places[name]}, has no audio file" for name in silent]
-    with console.bar("read", len(recordings)) as bar:
-        recordings, lengths = measured(recordings, aside, lambda: bar.advance(1))
-    traces = in_right_units(traces, lengths, aside, command="fuse")
-    usable = [_ended(each, lengths[each.id]) for each in traces]
-    console.say(
-        f"fuse: {plural(len(usable), 'trace')} of {plural(len(recordings), 'recording')}; "
-        f"{_in_words(settings)}"
+    gathered = gather(
+        source, out, options, console, verb="fuse", choose=partial(_of_raters, source, out)
     )
-    found = fuse_traces(usable, settings)
-    aside += [
-        f"'{each.id}' has no fused {each.rated.target}: {each.problem}"
-        for each in found
-        if each.problem
-    ]
-    labels, recordings, lengths = _labels(found, declaration, recordings, lengths)
-    # The reason why a recording has no curve is known; that it has no label need not be said.
-    refused = {each.id for each in found} - labels.keys()
-    recordings = {
-        name: each for name, each in recordings.items() if name not in refused
-    } or recordings
-    with console.bar("write", len(recordings)) as bar:
-        notes = write_corpus(
-            out,
-            recordings,
-            labels,
-            placing=options.placing,
-            record=_record(source, declaration, options, settings),
-            lengths=lengths,
-            set_aside=[*aside, *remarks],
-            advance=lambda: bar.advance(1),
+    console.say(
+        f"fuse: {plural(len(gathered.traces), 'trace')} of "
+        f"{plural(len(gathered.recordings), 'recording')}; {_in_words(settings)}"
+    )
+    found = fuse_traces(
+        [_ended(each, gathered.lengths[each.id]) for each in gathered.traces], settings
+    )
+    fused = _fused(gathered, found, settings)
+    files = {(each.id, each.rated.target): each.rated.files for each in found}
+    labels = {
+        (each.id, each.target): Labels(
+            fused.on_grid(each),
+            files.get((each.id, each.target), (each.file,)),
+            tuple(f"{each.target}: {remark}" for remark in each.remarks),
         )
-    agreement = write_fusion(out, found, settings, set_aside=[*aside, *remarks])
+        for each in fused.traces
+    }
+    notes = fused.write(out, labels, console, placing=options.placing)
+    agreement = write_fusion(out, found, settings, set_aside=fused.notes)
     _draw(out, found, settings.figures, console)
     for target, of in agreement.items():
         rated, ready = (number(of[key]["ccc"]) for key in ("as_rated", "as_fused"))
@@ -123,7 +91,7 @@ def fuse_corpus(
 
 
 def _of_raters(
-    traces: Sequence[Trace], source: Location, out: Location
+    source: Location, out: Location, traces: list[Trace]
 ) -> tuple[list[Trace], list[str]]:
     """Return the traces of raters, and a remark on ready gold standards beside them."""
     rated = [trace for trace in traces if trace.rater is not None]
@@ -152,40 +120,29 @@ def _in_words(settings: FuseConfig) -> str:
     return ", ".join(f"{name} {getattr(settings, name)}" for name in names)
 
 
-def _labels(
-    found: Sequence[Fused],
-    declaration: Declaration,
-    recordings: dict[str, SourceRecording],
-    lengths: dict[str, Length],
-) -> tuple[dict[str, dict[Target, Labels]], dict[str, SourceRecording], dict[str, Length]]:
-    """Bring fused curves to the segment grid, joined by subject if the form says so."""
-    files = {(each.id, each.rated.target): each.rated.files for each in found}
-    curves = [each.trace() for each in found if not each.problem]
-    if declaration.join == "subject":
-        recordings, curves, lengths = join_subjects(recordings, curves, lengths)
-    labels: dict[str, dict[Target, Labels]] = {}
-    for curve in curves:
-        segments = segments_of(lengths[curve.id].total) + segments_behind(curve, lengths[curve.id])
-        labels.setdefault(curve.id, {})[curve.target] = Labels(
-            to_grid(curve, segments),
-            files.get((curve.id, curve.target), (curve.file,)),
-            tuple(f"{curve.target}: {remark}" for remark in curve.remarks),
-        )
-    return labels, recordings, lengths
-
-
-def _record(
-    source: Location, declaration: Declaration, options: ImportOptions, settings: FuseConfig
-) -> dict[str, Any]:
-    return {
-        "command": "fuse",
-        "source": source.uri,
-        "audio": None if options.audio is None else options.audio.uri,
-        "placing": options.placing,
-        "declaration": declaration.model_dump(mode="json", exclude_none=True),
-        # The number of figures changes no label.
-        "fuse": settings.model_dump(mode="json", exclude_none=True, exclude={"figures"}),
-    }
+def _fused(gathered: Gathered, found: Sequence[Fused], settings: FuseConfig) -> Gathered:
+    """Put the curves in the place of the traces, joined by subject if the form says so."""
+    problems = [
+        f"'{each.id}' has no fused {each.rated.target}: {each.problem}"
+        for each in found
+        if each.problem
+    ]
+    curves = replace(
+        gathered, traces=tuple(each.trace() for each in found if not each.problem)
+    ).joined()
+    # The reason why a recording has no curve is known; that it has no label need not be said.
+    refused = {each.id for each in found} - {each.id for each in curves.traces}
+    return replace(
+        curves,
+        recordings={name: each for name, each in curves.recordings.items() if name not in refused}
+        or curves.recordings,
+        notes=(*gathered.notes, *problems),
+        record={
+            **gathered.record,
+            # The number of figures changes no label.
+            "fuse": settings.model_dump(mode="json", exclude_none=True, exclude={"figures"}),
+        },
+    )
 
 
 def _draw(out: Location, found: Sequence[Fused], most: int, console: Console) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.runtime.console import Console
 from valence.config import Target
@@ -62,50 +67,140 @@ def import_corpus(
     OutputError
         If `out` holds something else.
     """
+    gathered = gather(
+        source, out, options, console, verb="import", choose=partial(_of_one_rater, source, out)
+    ).joined()
+    labels = {
+        (each.id, each.target): Labels(gathered.on_grid(each), (each.file,), each.remarks)
+        for each in gathered.traces
+    }
+    notes = gathered.write(out, labels, console, placing=options.placing)
+    return tell_of_corpus(out, notes, console)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Whatever a source gives for a corpus.
+
+    Attributes
+    ----------
+    traces
+        Labels whose recording has sound.
+    recordings, lengths
+        Recordings that have labels and sound, and the lengths of their sound, by Id.
+    notes
+        What was set aside, and remarks.
+    declaration
+        How the source was read.
+    record
+        JSON-like origin of the corpus.
+    """
+
+    traces: tuple[Trace, ...]
+    recordings: Mapping[str, SourceRecording]
+    lengths: Mapping[str, Length]
+    notes: tuple[str, ...]
+    declaration: Declaration
+    record: Mapping[str, Any]
+
+    def joined(self) -> Gathered:
+        """Join the files of a subject to one recording, if the declaration says so."""
+        if self.declaration.join != "subject":
+            return self
+        recordings, traces, lengths = join_subjects(self.recordings, self.traces, self.lengths)
+        return replace(self, recordings=recordings, traces=tuple(traces), lengths=lengths)
+
+    def on_grid(self, trace: Trace) -> NDArray[np.float32]:
+        """Bring a trace to the segments of its recording, `[segments]`.
+
+        Labels behind the end of the sound stay visible to the writer, which remarks on them.
+        """
+        total = self.lengths[trace.id].total
+        return to_grid(trace, segments_of(total) + max(0, segments_of(end_of(trace) - total)))
+
+    def write(
+        self,
+        out: Location,
+        labels: Mapping[tuple[str, Target], Labels],
+        console: Console,
+        *,
+        placing: Placing,
+    ) -> list[str]:
+        """Write the corpus with labels by Id and target; return what is to be said of it."""
+        by_id: dict[str, dict[Target, Labels]] = {}
+        for (recording, target), each in labels.items():
+            by_id.setdefault(recording, {})[target] = each
+        with console.bar("write", len(self.recordings)) as bar:
+            return write_corpus(
+                out,
+                self.recordings,
+                by_id,
+                placing=placing,
+                record=self.record,
+                lengths=self.lengths,
+                set_aside=self.notes,
+                advance=lambda: bar.advance(1),
+            )
+
+
+def gather(
+    source: Location,
+    out: Location,
+    options: ImportOptions,
+    console: Console,
+    *,
+    verb: Literal["import", "fuse"],
+    choose: Callable[[list[Trace]], tuple[list[Trace], list[str]]],
+) -> Gathered:
+    """Read labels, find their recordings, and measure these.
+
+    Parameters
+    ----------
+    source, out, options, console
+        As for `import_corpus`.
+    verb
+        The command, for messages.
+    choose
+        Function that chooses traces among all, and gives remarks; it may refuse them.
+
+    Raises
+    ------
+    UsageError, CorpusError
+        As `import_corpus`.
+    """
     require_apart(source, out)
     declaration = choose_declaration(source, options.form, options.assignments)
-    console.say(f"import: '{source}' in the form {declaration.name} ({declaration.title})")
+    console.say(f"{verb}: '{source}' in the form {declaration.name} ({declaration.title})")
     aside: list[str] = []
-    traces = list(read_traces(source, declaration, aside))
-    remarks = list(require_one_rater(traces, source, out))
+    traces, remarks = choose(list(read_traces(source, declaration, aside)))
     ids = sorted({trace.id for trace in traces})
     recordings = find_recordings(source, declaration, ids, audio=options.audio, remarks=remarks)
     if silent := [name for name in ids if name not in recordings]:
         places = places_of(source, declaration, set(silent))
-        for name in silent:
-            aside.append(f"'{name}', named in {places.get(name, source)}, has no audio file")
+        aside += [
+            f"'{name}', named in {places.get(name, source)}, has no audio file" for name in silent
+        ]
     with console.bar("read", len(recordings)) as bar:
         recordings, lengths = measured(recordings, aside, lambda: bar.advance(1))
-    usable = in_right_units(traces, lengths, aside)
-    if declaration.join == "subject":
-        recordings, usable, lengths = join_subjects(recordings, usable, lengths)
-    labels: dict[str, dict[Target, Labels]] = {}
-    for trace in usable:
-        # Labels behind the end of the sound stay visible to the writer, which remarks on them.
-        segments = segments_of(lengths[trace.id].total) + segments_behind(trace, lengths[trace.id])
-        labels.setdefault(trace.id, {})[trace.target] = Labels(
-            to_grid(trace, segments), (trace.file,), trace.remarks
-        )
-    with console.bar("write", len(recordings)) as bar:
-        notes = write_corpus(
-            out,
-            recordings,
-            labels,
-            placing=options.placing,
-            record=_record(source, declaration, options),
-            lengths=lengths,
-            set_aside=[*aside, *remarks],
-            advance=lambda: bar.advance(1),
-        )
-    return tell_of_corpus(out, notes, console)
+    usable = in_right_units(traces, lengths, aside, command=verb)
+    record = {
+        "command": verb,
+        "source": source.uri,
+        "audio": None if options.audio is None else options.audio.uri,
+        "declaration": declaration.model_dump(mode="json", exclude_none=True),
+    }
+    notes = (*aside, *remarks)
+    return Gathered(tuple(usable), recordings, lengths, notes, declaration, record)
 
 
-def require_one_rater(traces: Sequence[Trace], source: Location, out: Location) -> tuple[str, ...]:
+def _of_one_rater(
+    source: Location, out: Location, traces: list[Trace]
+) -> tuple[list[Trace], list[str]]:
     """Refuse ratings of several raters, which have to be fused first.
 
     Returns
     -------
-    A remark if the labels are ratings of single raters.
+    The traces, and a remark if the labels are ratings of single raters.
 
     Raises
     ------
@@ -125,8 +220,10 @@ def require_one_rater(traces: Sequence[Trace], source: Location, out: Location) 
         )
     alone = sorted({trace.rater for trace in traces if trace.rater is not None})
     if not alone:
-        return ()
-    return (f"the labels are ratings of single raters ({some(alone)}), and no gold standard",)
+        return traces, []
+    return traces, [
+        f"the labels are ratings of single raters ({some(alone)}), and no gold standard"
+    ]
 
 
 def hint_of_import(corpus: Location) -> str | None:
@@ -177,7 +274,7 @@ def in_right_units(
     lengths: dict[str, Length],
     aside: list[str],
     *,
-    command: str = "import",
+    command: str,
 ) -> list[Trace]:
     """Set labels aside whose times count another unit; all of them are an error."""
     usable, first = [], None
@@ -199,22 +296,6 @@ def in_right_units(
             f"{command}' again."
         )
     return usable
-
-
-def segments_behind(trace: Trace, length: Length) -> int:
-    """Count the segments that labels cover behind the end of a recording."""
-    return max(0, segments_of(end_of(trace) - length.total))
-
-
-def _record(
-    source: Location, declaration: Declaration, options: ImportOptions
-) -> dict[str, object]:
-    return {
-        "command": "import",
-        "source": source.uri,
-        "audio": None if options.audio is None else options.audio.uri,
-        "declaration": declaration.model_dump(mode="json", exclude_none=True),
-    }
 
 
 def tell_of_corpus(

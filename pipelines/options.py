@@ -17,6 +17,9 @@ RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of a 
 OutPath = Annotated[
     str, typer.Option("--out", metavar="RUN", help="Write the run to this folder or URI.")
 ]
+CorpusOut = Annotated[
+    str, typer.Option("--out", metavar="CORPUS", help="Write the corpus to this folder or URI.")
+]
 ConfigFile = Annotated[
     str | None,
     typer.Option(
@@ -62,23 +65,59 @@ class StageOptions:
     debug: Debug = False
 
 
-def takes_stage_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `StageOptions` to a command, which receives them in its last parameter.
+@dataclass(frozen=True)
+class SourceOptions:
+    """The options of the commands that read a corpus in another form."""
+
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--form",
+            metavar="NAME|FILE.toml",
+            help="Form of the source, or a declaration of it; default: the form that fits.",
+        ),
+    ] = None
+    audio: Annotated[
+        str | None,
+        typer.Option(
+            "--audio", metavar="DIR", help="Find the audio files here; default: beside the labels."
+        ),
+    ] = None
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy audio files; default: link them where possible.")
+    ] = False
+    declare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--declare",
+            metavar="KEY=VALUE",
+            help="Override the declaration, e.g. 'labels.scale=[1,7]'; repeatable.",
+        ),
+    ] = None
+    debug: Debug = False
+
+
+def takes_options(kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the fields of a dataclass to a command, which receives them in its last parameter.
 
     Typer reads a command's options from its signature. The signature returned here therefore lists
     the command's own parameters, and then one parameter for each field.
     """
-    *own, receiver = inspect.signature(command, eval_str=True).parameters.values()
-    fields = inspect.signature(StageOptions, eval_str=True).parameters
 
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        options = StageOptions(**{name: given.pop(name) for name in fields})
-        command(**given, **{receiver.name: options})
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        *own, receiver = inspect.signature(command, eval_str=True).parameters.values()
+        fields = inspect.signature(kind, eval_str=True).parameters
 
-    parameters = [
-        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *fields.values())
-    ]
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
-    return with_options
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            options = kind(**{name: given.pop(name) for name in fields})
+            command(**given, **{receiver.name: options})
+
+        parameters = [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *fields.values())
+        ]
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+        return with_options
+
+    return add

@@ -139,8 +139,9 @@ def plan_sweep(
 
 def set_digest(run: Run, chosen: FeatureSet) -> str:
     """Compute a fingerprint of a set's files of the recordings that have features."""
-    noted = run.stage("features").noted()
-    return chosen.digest(name.removesuffix(".parquet") for name in noted)
+    noted = (name.removesuffix(".parquet") for name in run.stage("features").noted())
+    files = chosen.digests(name for name in noted if chosen.has(name))
+    return fingerprint({"files": files, "columns": chosen.columns, "length": chosen.length})
 
 
 def _own_set(run: Run, name: str, length: int) -> FeatureSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 
 from tests.helpers.consoles import RecordedConsole
 from valence.config import Config
-from valence.corpus.muse import Corpus, read_corpus
+from valence.corpus.muse import Corpus, Recording, read_corpus
 from valence.errors import FeatureError, StaleError, UsageError
 from valence.segments.feature_sets import open_any
 from valence.segments.feature_sets.egemaps import SR
@@ -40,9 +41,26 @@ def config() -> Config:
     return Config.resolve(Config(), assignments=["sequence.length=3", "sequence.stride=1"])
 
 
+def _fail_at(name: str) -> Callable[..., Any]:
+    """The outcome of each recording, and of one that its process died, whatever it is."""
+    from pipelines import features
+
+    outcome = features._outcome
+
+    def failing(done: Any, recording: Recording) -> Any:
+        found = outcome(done, recording)
+        return features.FeaturesOutcome(name, reason="it died") if found.id == name else found
+
+    return failing
+
+
 @pytest.mark.ray
 def test_a_corpus_gets_a_set_that_is_made_once(
-    ray_local: None, corpus: Make, config: Config, tmp_path: Path
+    ray_local: None,
+    corpus: Make,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from pipelines.features import features
 
@@ -69,6 +87,12 @@ def test_a_corpus_gets_a_set_that_is_made_once(
     assert again == about
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     assert "2 recordings (1 were there), 8 rows" in "\n".join(console.lines)
+
+    # A recording that cannot be measured any more keeps no features of what it was.
+    monkeypatch.setattr("pipelines.features._outcome", _fail_at("2"))
+    assert list(features(corpus(), config, console=console)["recordings_left_out"]) == ["2", "3"]
+    assert not open_any(Location.parse(tmp_path), "egemaps").has("2")
+    monkeypatch.undo()
 
     # Sequences of three segments: two of 2.3 s, and two of 2 s.
     features(corpus(), config, per="sequence", console=console)

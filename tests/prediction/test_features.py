@@ -203,11 +203,20 @@ def test_recordings_whose_features_cannot_be_used_are_set_aside(
     write_features(features, "a", _features(28))
     rows = _predict(audio, model, tmp_path / "out", features)["recordings"]
     assert [row["status"] for row in rows] == ["ok", "failed"]
-    assert (
-        "has 4 features and lacks 'slope'. Expected the 5 columns of the set 'toy'"
-        in (rows[1]["reason"])
-    )
+    says = "has 4 features and lacks 'slope'; the model's input of the set 'toy' has 5"
+    assert says in rows[1]["reason"]
     assert not (tmp_path / "out" / "b.csv").exists()
+
+
+def test_features_that_begin_as_those_of_the_training_did_not_are_set_aside(
+    model: Location, audio: Path, features: Location, tmp_path: Path
+) -> None:
+    """A file that lost its first row begins like one that states the ends of segments."""
+    lines = (features / "a.csv").read_text().splitlines()
+    (features / "a.csv").write_text("\n".join([lines[0], *lines[2:], ""]))
+    rows = _predict(audio, model, tmp_path / "out", features)["recordings"]
+    assert [row["status"] for row in rows] == ["failed", "ok"]
+    assert "begins at 500 ms, and the files of the model's input at 0 ms" in rows[0]["reason"]
 
 
 def test_features_of_other_length_are_remarked(

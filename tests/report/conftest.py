@@ -14,6 +14,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 
 from tests.helpers.drawings import undrawn
+from tests.helpers.reports import copied
 from valence.audio.standardization import MelMoments
 from valence.config import Config
 from valence.corpus.muse import read_corpus
@@ -22,6 +23,7 @@ from valence.metrics import paired_difference, score
 from valence.model.inference import sequence_outputs
 from valence.model.network import ValenceModel
 from valence.model.serialization import export_model, load_model, read_description
+from valence.report.build import write_report
 from valence.run import Run
 from valence.segments.preprocessing import Job, process_recording
 from valence.segments.sequences import windows
@@ -65,6 +67,14 @@ def make_run(tiny_corpus: Location, tiny_config: Config) -> MakeRun:
 def finished_run(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with everything but its report; tests do not change it."""
     return make_run(tmp_path_factory.mktemp("runs") / "fabricated")
+
+
+@pytest.fixture(scope="session")
+def reported(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a report whose figures are drawn; tests do not change it."""
+    run = copied(finished_run, tmp_path_factory.mktemp("reported") / "run")
+    write_report(run)
+    return run
 
 
 @pytest.fixture(scope="session")

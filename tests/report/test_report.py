@@ -5,10 +5,8 @@ from __future__ import annotations
 import html.parser
 import io
 import json
-import os
 import re
 import shlex
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +15,16 @@ import audmetric
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
-from sklearn.dummy import DummyRegressor
-from sklearn.pipeline import Pipeline
 
 from pipelines.cli import _DEMO_SETTINGS, _resolve
 from pipelines.options import StageOptions
+from tests.helpers.reports import copied, metrics_of, page_of
 from valence.config import Config
 from valence.corpus.subjects import unknown_subjects
-from valence.errors import DamagedError, MissingStageError, ModelError, StaleError
 from valence.formatting import SUBJECTS
 from valence.model.quality import Quality
-from valence.model.serialization import export_model, load_model, read_description
+from valence.model.serialization import read_description
 from valence.prediction.predictor import Predictor
 from valence.report.analysis.results import Evidence, read_evidence
 from valence.report.analysis.runtimes import costs
@@ -41,10 +36,8 @@ from valence.report.model_card import model_card
 from valence.report.page import sections as story
 from valence.report.page import tables
 from valence.run import Run
-from valence.stage import Stage
 from valence.storage.location import Location
 from valence.sweep.features import read_features, write_features
-from valence.sweep.kept.serialization import load_regressor, save_regressor
 
 _FIGURES = {
     "architecture",
@@ -61,66 +54,9 @@ _FIGURES = {
 }
 
 
-class _Page(html.parser.HTMLParser):
-    """The parts of a page that tests look at."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.images: list[dict[str, str | None]] = []
-        self.addresses: list[str] = []
-        self.values: list[float] = []
-        self.ids: list[str] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if tag == "img":
-            self.images.append(given)
-        if tag not in {"meta", "link", "img", "source"}:
-            self.open.append(tag)
-        self.addresses += [
-            value or "" for name, value in attrs if name in {"src", "href", "srcset"}
-        ]
-        if given.get("data-value"):
-            self.values.append(float(given["data-value"] or 0))
-        self.ids += [value or "" for name, value in attrs if name == "id"]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"{tag} is closed and was not the last to be opened"
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "script"} & set(self.open):
-            self.text += data
-
-
-@pytest.fixture(scope="module")
-def reported(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("reported") / "run"
-    shutil.copytree(finished_run.root.local, folder)
-    run = Run.at(str(folder))
-    write_report(run)
-    return run
-
-
-def _copy(run: Run, folder: Path) -> Run:
-    shutil.copytree(run.root.local, folder)
-    return Run.at(str(folder))
-
-
-def _json(run: Run) -> dict[str, Any]:
-    return (run.folder("report") / "metrics.json").read_json()
-
-
-def _page(run: Run) -> _Page:
-    return _Page((run.folder("report") / "report.html").read_text())
-
-
 def test_metrics_are_those_of_the_features(reported: Run) -> None:
     features = read_features(reported.folder("features"))
-    metrics = _json(reported)
+    metrics = metrics_of(reported)
     for split in ("validation", "test"):
         rows = features.of(split)
         y, p = rows.target[:, 0].astype(float), rows.prediction[:, 0].astype(float)
@@ -171,7 +107,7 @@ def test_figures_are_png_of_a_good_size(reported: Run) -> None:
 def test_the_page_is_whole_and_holds_everything(reported: Run) -> None:
     file = reported.folder("report") / "report.html"
     assert len(file.read_bytes()) < 6_000_000
-    page = _page(reported)
+    page = page_of(reported)
     assert not page.open
     assert len(page.ids) == len(set(page.ids))
     assert {f"figure-{name}" for name in _FIGURES} <= set(page.ids)
@@ -185,7 +121,7 @@ def test_the_page_is_whole_and_holds_everything(reported: Run) -> None:
 
 
 def test_the_numbers_stand_on_the_page_as_text(reported: Run) -> None:
-    metrics, text = _json(reported), _page(reported).text
+    metrics, text = metrics_of(reported), page_of(reported).text
     numbers = [metrics["deep"][split]["ccc"] for split in ("validation", "test")]
     numbers += [metrics["best_regressor"]["test"]["ccc"]]
     numbers += [each["ccc"] for each in metrics["robustness"]["conditions"].values()]
@@ -220,8 +156,8 @@ def _numbers(content: object) -> list[float]:
 
 
 def test_every_number_in_a_table_stands_in_the_metrics(reported: Run) -> None:
-    values = np.array(_page(reported).values)
-    known = np.sort(_numbers(_json(reported)))
+    values = np.array(page_of(reported).values)
+    known = np.sort(_numbers(metrics_of(reported)))
     assert len(values) > 600
     place = np.clip(np.searchsorted(known, values), 1, len(known) - 1)
     far = np.minimum(abs(known[place] - values), abs(known[place - 1] - values))
@@ -229,7 +165,7 @@ def test_every_number_in_a_table_stands_in_the_metrics(reported: Run) -> None:
 
 
 def test_what_the_figures_show_stands_in_the_metrics(reported: Run) -> None:
-    metrics = _json(reported)
+    metrics = metrics_of(reported)
     history = pd.read_csv(io.StringIO((reported.folder("train") / "history.csv").read_text()))
     assert metrics["training"]["history"] == history.to_dict("records")
     for seed, row in zip((0, 1), metrics["training"]["seeds"], strict=True):
@@ -242,7 +178,7 @@ def test_what_the_figures_show_stands_in_the_metrics(reported: Run) -> None:
     sd = abs(best[0] - best[1]) / np.sqrt(2)
     assert metrics["training"]["sd"]["validation_ccc"] == pytest.approx(sd)
     output = f"{np.mean(best):.3f} ± {sd:.3f}"
-    assert output in _page(reported).text
+    assert output in page_of(reported).text
 
     weights = np.array(metrics["attention"]["percent"])
     assert weights.shape == (20,)
@@ -260,7 +196,7 @@ def test_what_the_figures_show_stands_in_the_metrics(reported: Run) -> None:
     assert metrics["corpus"]["recordings"] == 7
     assert [row["Id"] for row in metrics["corpus"]["rejected"]] == ["broken"]
     assert metrics["seeds"] == {"split": 0, "preprocess": 0, "training": [0], "sweep": 0}
-    assert metrics["versions"]["train"]["torch"] in _page(reported).text
+    assert metrics["versions"]["train"]["torch"] in page_of(reported).text
     assert [row["stage"] for row in metrics["times"]] == [
         "preprocess",
         "train",
@@ -272,7 +208,7 @@ def test_what_the_figures_show_stands_in_the_metrics(reported: Run) -> None:
 
 
 def test_the_command_makes_the_same_run_again(reported: Run, tmp_path: Path) -> None:
-    program, command, corpus, *options = shlex.split(_json(reported)["command"])
+    program, command, corpus, *options = shlex.split(metrics_of(reported)["command"])
     assert (program, command, corpus) == ("valence", "run", reported.record()["corpus"])
     assert options[::2] == ["--config", "--out"]
     assert options[3] == f"{reported.root}-again"
@@ -282,7 +218,7 @@ def test_the_command_makes_the_same_run_again(reported: Run, tmp_path: Path) -> 
 def test_the_command_of_a_demo_repeats_what_was_set(
     reported: Run, make_run: Any, tiny_config: Config, tmp_path: Path
 ) -> None:
-    run = _copy(reported, tmp_path / "my demo")
+    run = copied(reported, tmp_path / "my demo")
     demo = Config.resolve(Config(), assignments=_DEMO_SETTINGS)
     asked = Config.resolve(demo, assignments=["train.seeds=[3]", "sequence.length=20"])
     run.write_config(asked, {**run.record(), "corpus": str(run.root / "corpus")})
@@ -302,7 +238,7 @@ def _again(options: list[str], *, otherwise: Config) -> Config:
 
 def test_what_chose_the_regressor_is_what_is_told(reported: Run, tmp_path: Path) -> None:
     """`selection.json` says what the sweep did; the configuration may have moved on."""
-    run = _copy(reported, tmp_path / "run")
+    run = copied(reported, tmp_path / "run")
     evidence = read_evidence(run)
     findings = find(evidence)
     notice = "was chosen by its test score"
@@ -332,7 +268,7 @@ def _notices(evidence: Evidence) -> list[str]:
 
 
 def test_unknown_subjects_are_told_by_page_numbers_and_card(reported: Run, tmp_path: Path) -> None:
-    run = _copy(reported, tmp_path / "run")
+    run = copied(reported, tmp_path / "run")
     evidence = read_evidence(run)
     assert not any("subjects are unknown" in each.lower() for each in _notices(evidence))
     known = {"known_by": "unknown", "remark": "subjects are unknown: nobody says who speaks"}
@@ -387,7 +323,7 @@ _OF_SUBJECTS = re.compile(r"\b\d+ subjects?\b|\bover subjects\b|\b(each|a|the) s
 
 
 def test_unknown_subjects_are_nowhere_counted_as_subjects(reported: Run, tmp_path: Path) -> None:
-    run = _copy(reported, tmp_path / "run")
+    run = copied(reported, tmp_path / "run")
     assert _OF_SUBJECTS.search((run.folder("report") / "report.html").read_text())
     stage = run.stage("segments")
     record = stage.record()
@@ -508,258 +444,8 @@ def test_a_subject_in_two_splits_keeps_both_scores(reported: Run) -> None:
     assert len(drawing.figure().axes[0].get_yticklabels()) == 2
 
 
-def test_a_report_is_made_once(reported: Run) -> None:
-    file = reported.folder("report") / "report.html"
-    before = file.info().mtime_ns
-    summary = write_report(reported)
-    assert file.info().mtime_ns == before
-    assert summary["metrics"] == _json(reported)
-
-
-def test_a_report_that_lost_a_file_or_could_not_measure_all_is_made_again(
-    reported: Run, tmp_path: Path
-) -> None:
-    run = _copy(reported, tmp_path / "run")
-    config, record = run.config(), run.record()
-    run.write_config(config, {**record, "corpus": str(tmp_path / "not mounted")})
-    lost = run.folder("report") / "figures" / "attention.png"
-    lost.delete()
-    write_report(run)
-    assert lost.exists()
-    assert "cannot be read now" in _json(run)["robustness"]["skipped"]
-    run.write_config(config, record)
-    write_report(run)
-    assert _json(run)["robustness"] == _json(reported)["robustness"]
-
-
-def _keep_times(file: Path, content: bytes) -> None:
-    """Write as rot does, which touches no time."""
-    times = file.stat()
-    file.write_bytes(content)
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-
-def _flipped(content: bytes) -> bytes:
-    half = len(content) // 2
-    return content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
-
-
-def test_what_a_report_wrote_and_is_damaged_is_made_again(
-    reported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Again(Exception):
-        """Is raised where the work begins."""
-
-    begins = Stage.begin
-
-    def begin(stage: Stage, *arguments: Any, again: bool = False, **more: Any) -> Any:
-        if again:
-            raise Again
-        return begins(stage, *arguments, **more)
-
-    run = _copy(reported, tmp_path / "run")
-    written = [f"report/{name}" for name in run.stage("report").noted()]
-    assert len(written) > 10
-    with monkeypatch.context() as patch:
-        patch.setattr(Stage, "begin", begin)
-        write_report(run)
-        for name in (*written, "model/README.md", "model/evaluation.json"):
-            file = Path(run.root.path, name)
-            whole = file.read_bytes()
-            for damaged in (_flipped(whole), whole[: len(whole) // 2], b""):
-                _keep_times(file, damaged)
-                with pytest.raises(Again):
-                    write_report(run)
-                if name == "model/README.md":
-                    # It may have been edited, so it was renamed before the work began.
-                    assert not file.exists()
-                    file.with_name("README.md.damaged").rename(file)
-            _keep_times(file, whole)
-        write_report(run)
-    card, metrics = Path(run.model.path, "README.md"), Path(run.folder("report").path)
-    whole = card.read_bytes()
-    _keep_times(card, b"")
-    _change_a_digit(metrics / "metrics.json", _json(reported)["deep"]["test"]["ccc"])
-    assert _json(run)["deep"] != _json(reported)["deep"]
-    assert write_report(run)["metrics"]["deep"] == _json(reported)["deep"]
-    assert _json(run)["deep"] == _json(reported)["deep"]
-    assert card.read_bytes() == whole
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_an_edited_card_is_kept_under_another_name(
-    reported: Run, tmp_path: Path, overwrite: bool
-) -> None:
-    run = _copy(reported, tmp_path / "run")
-    card = run.model / "README.md"
-    whole = card.read_text()
-    assert write_report(run, overwrite=overwrite)["remarks"] == []
-    assert not card.aside.exists()
-    edited = f"{whole}\nDo not use it for interviews.\n"
-    card.write_text(edited)
-    remarks = write_report(run, overwrite=overwrite)["remarks"]
-    assert card.aside.read_text() == edited
-    assert "interviews" not in card.read_text()
-    assert len(remarks) == 1
-    assert f"'{card}' was not as the last report wrote it" in remarks[0]
-    assert "renamed to 'README.md.damaged'" in remarks[0]
-    # The new card is known again.
-    assert write_report(run)["remarks"] == []
-
-
-def _change_a_digit(file: Path, number: float) -> None:
-    text = json.dumps(number)
-    changed = text[:-1] + ("1" if text[-1] != "1" else "2")
-    _keep_times(file, file.read_bytes().replace(text.encode(), changed.encode()))
-
-
-def test_a_report_of_other_results_is_not_replaced_unasked(reported: Run, tmp_path: Path) -> None:
-    run = _copy(reported, tmp_path / "run")
-    made_of = {"made_for": "another test"}
-    run.stage("features").begin(made_of, overwrite=True, wipe=False)
-    run.stage("features").finish({"seconds": 1.0, "digest": "features"})
-    with pytest.raises(StaleError, match="overwrite"):
-        write_report(run)
-    assert write_report(run, overwrite=True)["metrics"]["deep"] == _json(reported)["deep"]
-
-
-def test_a_report_grows_by_the_sweep_and_tells_every_target(
-    make_run: Any, add_sweep: Any, tmp_path: Path, tiny_config: Config
-) -> None:
-    config = Config.resolve(tiny_config, assignments=['model.targets=["valence","arousal"]'])
-    run = make_run(tmp_path / "run <b>&amp;", swept=False, config=config)
-    write_report(run)
-    assert _json(run)["best_regressor"] is None
-    page = _page(run)
-    assert "The sweep has not been run" in page.text
-    assert "run <b>&amp;" in page.text, "a name is text, whatever it looks like"
-    assert "Deep model, arousal" in page.text
-
-    features = read_features(run.folder("features")).of("test")
-    found = _json(run)["further_targets"]["arousal"]["test"]["mse"]
-    assert found == pytest.approx(np.mean((features.target - features.prediction)[:, 1] ** 2))
-    rows = pd.read_csv(io.StringIO((run.folder("report") / "predictions.csv").read_text()))
-    assert rows.columns.tolist()[-4:] == ["valence", "prediction", "arousal", "prediction_arousal"]
-
-    add_sweep(run)
-    write_report(run)
-    assert _json(run)["best_regressor"]["scaler"] in ("none", "standard", "minmax")
-    assert "Remark: the baseline of functionals is missing: a test." in _page(run).text
-
-
-def test_what_was_made_of_other_features_or_another_model_is_not_told(
-    finished_run: Run, tmp_path: Path
-) -> None:
-    run = _copy(finished_run, tmp_path / "run")
-    stage = run.stage("features")
-    model = run.stage("train").require()["summary"]["digest"]
-    stage.begin({"model": model, "stride": 5}, overwrite=True, wipe=False)
-    stage.finish({"seconds": 1.0, "digest": "of other features"})
-    write_report(run)
-    assert _json(run)["best_regressor"] is None
-    assert _json(run)["sweep"] is None
-    assert "The sweep is of other features: 'valence sweep' with --overwrite" in _page(run).text
-    stage.begin({"model": "another"}, overwrite=True, wipe=False)
-    stage.finish({"seconds": 1.0, "digest": "of other features"})
-    with pytest.raises(StaleError, match=r"another model than .*'valence extract .*--overwrite'"):
-        write_report(run)
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_model_of_another_run_is_not_given_these_scores(
-    reported: Run, tmp_path: Path, overwrite: bool
-) -> None:
-    run = _copy(reported, tmp_path / "run")
-    torch.manual_seed(99)
-    kept = read_description(run.model)
-    model, _ = load_model(run.model)
-    torch.nn.init.normal_(model.output.weight)
-    shutil.rmtree(run.model.path)
-    assert export_model(run.model, model, run.config(), {}) != kept.sha256
-    with pytest.raises(ModelError, match=r"model' does not hold the model that .*'valence train "):
-        write_report(run, overwrite=overwrite)
-    assert not (run.model / "evaluation.json").exists()
-
-
-def test_segments_that_were_divided_anew_are_not_told_beside_older_scores(
-    reported: Run, tmp_path: Path
-) -> None:
-    run = _copy(reported, tmp_path / "run")
-    stage = run.stage("segments")
-    stage.begin({"made_for": "another division"}, overwrite=True, wipe=False)
-    stage.finish({"seconds": 1.0, "digest": "of another division"})
-    for overwrite in (False, True):
-        with pytest.raises(StaleError, match=r"other segments .*'valence train .*--overwrite'"):
-            write_report(run, overwrite=overwrite)
-
-
-def test_a_configuration_of_another_run_is_not_told(reported: Run, tmp_path: Path) -> None:
-    run = _copy(reported, tmp_path / "run")
-    stage, source = run.stage("segments"), run.record()
-    stage.amend({**stage.require()["summary"], "settings": {"run": source}})
-    write_report(run)
-    run.write_config(run.config(), {**source, "synthetic": False})
-    with pytest.raises(DamagedError, match=r"config\.toml' is not .* run\.synthetic is True there"):
-        write_report(run)
-
-
-def _best(run: Run) -> Location:
-    return run.folder("sweep") / "best"
-
-
-def _swap(run: Run) -> None:
-    best = _best(run)
-    mean = Pipeline([("regressor", DummyRegressor(strategy="constant", constant=0.5))])
-    about = {k: v for k, v in load_regressor(best).about.items() if k != "sha256"}
-    save_regressor(
-        best,
-        mean.fit(np.eye(about["columns"]), np.eye(about["columns"])[0]),
-        columns=about["columns"],
-        about=about,
-    )
-
-
-@pytest.mark.parametrize(
-    ("damage", "error"),
-    [
-        (_swap, ModelError),
-        (
-            lambda run: (run.folder("sweep") / "best" / "pipeline.skops").write_bytes(b""),
-            ModelError,
-        ),
-        (lambda run: (run.folder("sweep") / "best").delete(), ModelError),
-        (lambda run: run.stage("sweep").file.delete(), DamagedError),
-    ],
-    ids=["another sweep's", "empty", "lost", "no record"],
-)
-def test_a_sweep_whose_best_or_record_is_not_its_own_is_refused_by_name(
-    reported: Run, tmp_path: Path, damage: Any, error: type[Exception]
-) -> None:
-    run, whole = _copy(reported, tmp_path / "run"), _copy(reported, tmp_path / "whole")
-    write_report(run)
-    damage(run)
-    for write in (
-        lambda: write_report(run),
-        lambda: write_report(run, overwrite=True),
-        lambda: compare_runs([whole, run], Location.parse(tmp_path / "out")),
-    ):
-        with pytest.raises(error, match=r"run/sweep.*valence sweep"):
-            write()
-
-
-def test_a_sweep_of_an_older_version_noted_no_best(reported: Run, tmp_path: Path) -> None:
-    run = _copy(reported, tmp_path / "run")
-    _best(run).delete()
-    stage = run.stage("sweep")
-    record = stage.record()
-    assert record is not None
-    stage.begin(record["made_of"], again=True, wipe=False)
-    stage.finish(record["summary"])
-    write_report(run)
-
-
 def test_without_test_labels_there_is_no_test_score(reported: Run, tmp_path: Path) -> None:
-    run = _copy(reported, tmp_path / "run")
+    run = copied(reported, tmp_path / "run")
     file = run.folder("features") / "06.parquet"
     features = read_features(run.folder("features"))
     rows = features.rows(features.recording == "06")
@@ -772,26 +458,17 @@ def test_without_test_labels_there_is_no_test_score(reported: Run, tmp_path: Pat
     (run.folder("sweep") / "selection.json").write_json(selection)
     run.folder("report").delete()
     write_report(run)
-    metrics = _json(run)
+    metrics = metrics_of(run)
     assert metrics["deep"]["test"] is None
     assert metrics["best_regressor"]["test"] is None
     assert metrics["robustness"]["split"] == "validation"
-    assert "there is no test score" in _page(run).text
+    assert "there is no test score" in page_of(run).text
     assert json.dumps(metrics).count("NaN") == 0
-
-
-def test_what_a_report_needs_is_named(finished_run: Run, tmp_path: Path) -> None:
-    with pytest.raises(MissingStageError, match="is not a run"):
-        write_report(Run.at(str(tmp_path)))
-    run = _copy(finished_run, tmp_path / "run")
-    run.folder("features").delete()
-    with pytest.raises(MissingStageError, match="valence extract"):
-        write_report(run)
 
 
 def test_the_model_has_a_card(reported: Run) -> None:
     card = (reported.model / "README.md").read_text()
-    metrics = _json(reported)
+    metrics = metrics_of(reported)
     assert f"{metrics['deep']['test']['ccc']:.3f}".replace("-", "−") in card
     for output in (
         "synthetic sound",
@@ -808,7 +485,7 @@ def test_the_model_has_a_card(reported: Run) -> None:
 
 
 def test_the_model_folder_says_how_good_the_model_is(reported: Run, tmp_path: Path) -> None:
-    metrics = _json(reported)
+    metrics = metrics_of(reported)
     quality = Predictor.load(reported.root).quality
     assert quality.ccc == metrics["deep"]["test"]["ccc"]
     assert quality.synthetic
@@ -817,7 +494,7 @@ def test_the_model_folder_says_how_good_the_model_is(reported: Run, tmp_path: Pa
     assert quality.sentence in first
     assert quality.warnings[0] in first
 
-    run = _copy(reported, tmp_path / "run")
+    run = copied(reported, tmp_path / "run")
     (run.model / "evaluation.json").delete()
     assert "not evaluated" in Predictor.load(run.root).quality.sentence
     write_report(run)
@@ -825,7 +502,7 @@ def test_the_model_folder_says_how_good_the_model_is(reported: Run, tmp_path: Pa
 
 
 def test_a_run_closes_with_four_lines(reported: Run) -> None:
-    metrics = _json(reported)
+    metrics = metrics_of(reported)
     head, *lines = closing_lines(metrics)
     assert [line.split("  ")[0] for line in lines] == [
         "deep model",

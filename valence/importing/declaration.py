@@ -33,6 +33,14 @@ PER_SECOND: Mapping[Unit, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
 
+def _require_expression(text: str | None) -> str | None:
+    try:
+        re.compile(text or "")
+    except re.error as cause:
+        raise ValueError(f"'{text}' is no regular expression: {cause}") from cause
+    return text
+
+
 class TableForm(Section):
     """The form of a table: how its text is divided into rows, columns and cells."""
 
@@ -98,14 +106,7 @@ class LabelsForm(TableForm):
 
     _id_can_be_filled = field_validator("id")(require_template)
 
-    @field_validator("begins", "line", "raters")
-    @classmethod
-    def _expression(cls, text: str | None) -> str | None:
-        try:
-            re.compile(text or "")
-        except re.error as cause:
-            raise ValueError(f"'{text}' is no regular expression: {cause}") from cause
-        return text
+    _expressions = field_validator("begins", "line", "raters")(_require_expression)
 
     @model_validator(mode="after")
     def _columns_make_sense(self) -> Self:
@@ -210,14 +211,7 @@ class Declaration(Section):
         None, description="join the files of a subject to one recording"
     )
 
-    @field_validator("id_parts")
-    @classmethod
-    def _is_expression(cls, text: str | None) -> str | None:
-        try:
-            re.compile(text or "")
-        except re.error as cause:
-            raise ValueError(f"'{text}' is no regular expression: {cause}") from cause
-        return text
+    _expression = field_validator("id_parts")(_require_expression)
 
     @model_validator(mode="after")
     def _can_join(self) -> Self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,16 +35,24 @@ class FeatureInput:
         Fingerprint of the name, the columns and the files that the model was made with.
     licence
         The bond of the features in words, or None if none is known.
+    stamps
+        Whether timestamps in the set's files name the start or the end of a segment.
     """
 
     set: str
     columns: tuple[str, ...]
     digest: str
     licence: str | None = None
+    stamps: Literal["start", "end"] = "start"
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON that `from_json` reads back."""
-        known = {"set": self.set, "columns": list(self.columns), "digest": self.digest}
+        known = {
+            "set": self.set,
+            "columns": list(self.columns),
+            "digest": self.digest,
+            "stamps": self.stamps,
+        }
         return known if self.licence is None else {**known, "licence": self.licence}
 
     @classmethod
@@ -59,13 +67,15 @@ class FeatureInput:
         columns = content["columns"]
         if not isinstance(columns, list) or not columns:
             raise TypeError("its columns are no list of names")
-        licence = content.get("licence")
+        licence, stamps = content.get("licence"), content["stamps"]
+        if stamps not in ("start", "end"):
+            raise ValueError(f"its timestamps name '{stamps}'")
         texts = [content["set"], content["digest"], *columns, licence or "none"]
         if not all(isinstance(text, str) and text for text in texts):
             raise TypeError("its set, digest or licence or the name of a column is no text")
         if len(set(columns)) != len(columns):
             raise ValueError("it names a column twice")
-        return cls(content["set"], tuple(columns), content["digest"], licence)
+        return cls(content["set"], tuple(columns), content["digest"], licence, stamps)
 
 
 class ValenceModel(nn.Module):

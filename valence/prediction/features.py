@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -11,9 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from valence.errors import FeatureError, UsageError
 from valence.model.network import FeatureInput
 from valence.segments.feature_sets import FeatureSet
-from valence.segments.feature_sets.files import SUFFIXES, read_columns
-from valence.segments.feature_sets.sets import FOLDER
-from valence.storage.filenames import normal
+from valence.segments.feature_sets.sets import FOLDER, files_of
 from valence.storage.location import Location
 
 Array = NDArray[np.float32]
@@ -73,52 +70,22 @@ def find_features(folder: Location, taken: FeatureInput, *, step_ms: int) -> Fea
     """
     inner = (folder / FOLDER / taken.set, folder / taken.set)
     chosen = next((each for each in inner if each.is_folder()), folder)
-    files: dict[str, list[Location]] = defaultdict(list)
-    if chosen.is_folder():
-        for file in chosen.entries():
-            if file.suffix in SUFFIXES:
-                files[normal(file.stem)].append(file)
+    files = files_of(chosen) if chosen.is_folder() else {}
     if not files:
         raise UsageError(
             f"'{folder}' holds no features. Expected a folder with <name>.csv or .parquet for each "
             f"recording: the columns timestamp and those of the set '{taken.set}', a row every "
             f"{step_ms} ms."
         )
-    found = {stem: tuple(each) for stem, each in files.items()}
-    return FeatureSet(taken.set, taken.columns, chosen, step_ms, found)
-
-
-def read_features(source: FeatureSet, stem: str, segments: int) -> tuple[Array, tuple[str, ...]]:
-    """Read the features of a new recording's segments, `[segments, columns]`, and remarks.
-
-    Parameters
-    ----------
-    source
-        The result of `find_features`.
-    stem
-        Stem of the recording's file.
-    segments
-        Number of its segments.
-
-    Raises
-    ------
-    FeatureError
-        If there is no file for the recording or two, or the file cannot be used or has other
-        columns than the model takes.
-    """
-    file = source.file(stem)
-    own = read_columns(file)
-    lacking = [name for name in source.columns if name not in set(own)]
-    surplus = [name for name in own if name not in set(source.columns)]
-    if lacking or surplus:
-        which = f"lacks '{lacking[0]}'" if lacking else f"also has '{surplus[0]}'"
-        raise FeatureError(
-            f"'{file}' has {len(own)} features and {which}. Expected the {len(source.columns)} "
-            f"columns of the set '{source.name}' that the model takes; make the file by the "
-            "program that made those of the training."
-        )
-    found = source.joined(stem, segments)
-    return found.value, found.remarks
+    return FeatureSet(
+        taken.set,
+        taken.columns,
+        chosen,
+        step_ms,
+        files,
+        first="the model's input",
+        stamps=taken.stamps,
+    )
 
 
 def given_features(features: ArrayLike) -> FeaturesOf:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from valence.corpus.annotations import read_annotation
 from valence.errors import CorpusError, FeatureError, UsageError
-from valence.prediction.features import read_features
 from valence.prediction.predictor import Stamps
 from valence.segments.feature_sets import FeatureSet
 from valence.storage.audio_suffixes import ALL_SUFFIXES
@@ -72,7 +71,8 @@ class PredictionTask:
         """
         self.features_file()
         assert self.features is not None, "the model takes features"
-        return read_features(self.features, self.audio.stem, segments)
+        found = self.features.joined(self.audio.stem, segments)
+        return found.value, found.remarks
 
     def features_file(self) -> Location:
         """Return the file of the recording's features.

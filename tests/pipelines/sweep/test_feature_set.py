@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import audmetric
 import numpy as np
@@ -93,6 +94,27 @@ def test_what_is_not_there_is_refused_before_anything_is_made(
     run[0].config_file.delete()
     with pytest.raises(MissingStageError, match="does not say which corpus"):
         plan_sweep(run[0], _config(), overwrite=False, features="own")
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_files_that_change_while_they_are_read_end_the_sweep(
+    ray_local: None, run: tuple[Run, Features], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.sweep import stage
+
+    whole = stage.rows_of_set
+
+    def changing(*given: Any, **more: Any) -> Any:
+        rows = whole(*given, **more)
+        file = tmp_path / "corpus/feature_segments/own/r01.csv"
+        file.write_text(file.read_text().replace("500,", "500,1", 1))
+        return rows
+
+    monkeypatch.setattr(stage, "rows_of_set", changing)
+    with pytest.raises(StaleError, match="were changed while they were read"):
+        run_sweep(run[0], _config(), features="own", console=RecordedConsole())
+    assert run[0].set_sweep("own").record() is None
 
 
 @pytest.mark.ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import unicodedata
 from pathlib import Path
@@ -130,11 +131,16 @@ def test_a_set_that_was_interrupted_is_refused(corpus: Location) -> None:
 
 def test_the_digest_follows_the_content_of_the_files_in_use(corpus: Location) -> None:
     chosen = open_set(corpus, "egemaps")
-    one, both = chosen.digest(["1"]), chosen.digest(["1", "2", "absent"])
-    assert one != both
+    one, both = chosen.digest("1"), chosen.digests(["2", "1"])
+    # sha256sum of the file.
+    content = (Path(corpus.path) / "feature_segments/egemaps/1.csv").read_bytes()
+    assert one == hashlib.sha256(content).hexdigest()
+    assert list(both) == ["1", "2"]
+    with pytest.raises(FeatureError, match="no file for the recording 'absent'"):
+        chosen.digests(["1", "absent"])
     _write(Path(corpus.path), "egemaps/2.csv", "timestamp,b,a\n500,2,1\n1000,4,4\n")
-    assert chosen.digest(["1"]) == one
-    assert chosen.digest(["1", "2"]) != both
+    assert chosen.digest("1") == one
+    assert chosen.digests(["1", "2"])["2"] != both["2"]
 
 
 def test_sequences_are_found_by_their_start(corpus: Location) -> None:

@@ -85,8 +85,8 @@ def read_set_sweeps(run: Run, features: str) -> tuple[tuple[SetSweep, ...], tupl
         record = stage.record()
         if record is None or record["status"] != "done":
             left_out.append(
-                f"The sweep of the feature set '{name}' is not finished: '{stage.command()}' goes "
-                "on with it."
+                f"The sweep of the feature set '{name}' is not finished: '{stage.command()}', "
+                "with the settings that it was begun with, goes on."
             )
         elif (
             record["made_of"].get("features") != features

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from valence.errors import FeatureError, UsageError
 from valence.formatting import plural, some
-from valence.provenance import fingerprint
 from valence.segments.feature_sets.files import (
     SUFFIXES,
     FeatureRows,
@@ -114,7 +113,9 @@ class FeatureSet:
     about
         Content of `set.json`; empty if there is none.
     first
-        Name of the file that the columns were read from.
+        Where the columns come from, in words: a file or a model.
+    stamps
+        The end of a segment that timestamps must name; None if a file may name either.
     """
 
     name: str
@@ -127,6 +128,7 @@ class FeatureSet:
     length: int = 1
     about: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     first: str = ""
+    stamps: Stamps | None = None
 
     def has(self, recording: str) -> bool:
         """Tell whether the set has a file for a recording."""
@@ -160,6 +162,13 @@ class FeatureSet:
         """
         assert self.length == 1, "the rows of a set of sequences describe no segments"
         file, rows = self._rows(recording)
+        if self.stamps not in (None, rows.stamps):
+            begin = {"start": 0, "end": self.step_ms}
+            raise FeatureError(
+                f"'{file}' begins at {begin[rows.stamps]} ms, and the files of {self.first} at "
+                f"{begin[self.stamps]} ms. Expected the same: its rows would be a segment off, or "
+                "its first row is missing. Write that row too, with empty values if there are none."
+            )
         found = np.full((segments, len(self.columns)), np.nan, np.float32)
         inside = rows.segment < segments
         found[rows.segment[inside]] = rows.value[inside]
@@ -207,13 +216,34 @@ class FeatureSet:
             )
         return files[0]
 
-    def digest(self, recordings: Iterable[str]) -> str:
-        """Compute a fingerprint of the content of the files of some recordings."""
-        chosen = sorted({name for name in map(normal, recordings) if name in self.files})
-        files = [file for name in chosen for file in self.files[name]]
+    def digest(self, recording: str) -> str:
+        """Compute the SHA-256 of the file of a recording.
+
+        Raises
+        ------
+        FeatureError
+            If there is no such file or two, or it cannot be read.
+        """
+        file = self.file(recording)
+        try:
+            return digest_of(file)
+        except OSError as error:
+            raise FeatureError(
+                f"'{file}' cannot be read: {error}. Expected the features of '{recording}'. Check "
+                "that it is there and may be read."
+            ) from error
+
+    def digests(self, recordings: Iterable[str]) -> dict[str, str]:
+        """Compute the SHA-256 of the file of each recording, by Id, sorted.
+
+        Raises
+        ------
+        FeatureError
+            As `digest`.
+        """
+        names = sorted(recordings)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = dict(zip([file.name for file in files], pool.map(_digest, files), strict=True))
-        return fingerprint({"files": found, "columns": self.columns, "length": self.length})
+            return dict(zip(names, pool.map(self.digest, names), strict=True))
 
     def _rows(self, recording: str) -> tuple[Location, FeatureRows]:
         """Read a recording's file, with its columns in the order of the set."""
@@ -226,10 +256,10 @@ class FeatureSet:
         if lacking or surplus:
             which = f"lacks '{lacking[0]}'" if lacking else f"also has '{surplus[0]}'"
             raise FeatureError(
-                f"'{file}' has {plural(len(rows.columns), 'feature')} and {which}; "
-                f"'{printable(self.first)}' of the set '{self.name}' has {len(self.columns)}. "
-                "Expected the same columns in each file; make the one that differs again, or "
-                "remove it if it belongs to no recording."
+                f"'{file}' has {plural(len(rows.columns), 'feature')} and {which}; {self.first} of "
+                f"the set '{self.name}' has {len(self.columns)}. Expected the same columns in "
+                "each file; make the one that differs again, or remove it if it belongs to no "
+                "recording."
             )
         order = [place[name] for name in self.columns]
         return file, replace(rows, columns=self.columns, value=rows.value[:, order])
@@ -260,11 +290,7 @@ def open_set(
             "of such a folder."
         )
     root = corpus / folder / name
-    files: dict[str, list[Location]] = defaultdict(list)
-    for file in root.entries():
-        if file.suffix in SUFFIXES:
-            files[normal(file.stem)].append(file)
-    about = _about(root)
+    files, about = files_of(root), _about(root)
     length = about.get("length") if folder == "feature_sequences" else 1
     if not isinstance(length, int) or length < 1:
         raise FeatureError(
@@ -283,11 +309,20 @@ def open_set(
         columns,
         root,
         step_ms,
-        {key: tuple(each) for key, each in files.items()},
+        files,
         length,
         about,
         first,
     )
+
+
+def files_of(folder: Location) -> dict[str, tuple[Location, ...]]:
+    """List the files of a set by the Id of their recording, in composed Unicode form (NFC)."""
+    files: dict[str, list[Location]] = defaultdict(list)
+    for file in folder.entries():
+        if file.suffix in SUFFIXES:
+            files[normal(file.stem)].append(file)
+    return {name: tuple(each) for name, each in files.items()}
 
 
 def open_any(corpus: Location, name: str, *, step_ms: int = 500) -> FeatureSet:
@@ -358,16 +393,7 @@ def _columns(files: list[Location]) -> tuple[tuple[str, ...], str]:
     errors = []
     for file in files:
         try:
-            return read_columns(file), file.name
+            return read_columns(file), f"'{printable(file.name)}'"
         except FeatureError as error:
             errors.append(error)
     raise errors[0]
-
-
-def _digest(file: Location) -> str:
-    try:
-        return digest_of(file)
-    except OSError as error:
-        raise FeatureError(
-            f"'{file}' cannot be read: {error}. Check that it is there and may be read."
-        ) from error

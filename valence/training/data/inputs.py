@@ -20,7 +20,7 @@ from valence.run import Run
 from valence.segments.feature_sets import FeatureSet, open_set
 from valence.segments.sequences import Span, total_length
 from valence.segments.store import SegmentStore
-from valence.training.data.set_note import SetNote, differing, digest, digests_of, survey
+from valence.training.data.set_note import SetNote, differing, digests_of, survey
 
 Inputs = NDArray[np.floating[Any]]
 
@@ -125,7 +125,7 @@ class SetInputs:
         """
         assert copy == 0, "augmented copies have no features"
         try:
-            if digest(self.source, recording) != self.note.files.get(recording):
+            if self.source.digest(recording) != self.note.files.get(recording):
                 raise FeatureError(f"'{self.source.file(recording)}' was changed")
             values = self.source.read(recording, self.lengths[recording])
         except FeatureError as error:

@@ -7,7 +7,6 @@ later that one of them was changed.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +22,11 @@ from valence.segments.feature_sets.files import Stamps
 from valence.segments.feature_sets.licence import licence_of
 from valence.storage.kept_file import KeptFile
 from valence.storage.location import Location
-from valence.storage.manifest import digest_of
 from valence.training.data.columns import ColumnMoments
 
 NOTE_FILE = "input.json"
 # 200 bytes for each of a million recordings.
 _MOST_BYTES = 2**28
-# Files that threads read at once; hashing releases Python's global lock.
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +47,8 @@ class SetNote:
         Facts about the set that a reader must know, such as missing values.
     licence
         The bond of the features in words, or None if none is known.
+    stamps
+        Whether timestamps name the start or the end of a segment.
     """
 
     set: str
@@ -60,12 +58,13 @@ class SetNote:
     standardizer: Standardizer
     remarks: tuple[str, ...] = ()
     licence: str | None = None
+    stamps: Stamps = "start"
 
     @property
     def features(self) -> FeatureInput:
         """Return the set as a model's file states it."""
         made_of = {"set": self.set, "columns": list(self.columns), "files": dict(self.files)}
-        return FeatureInput(self.set, self.columns, fingerprint(made_of), self.licence)
+        return FeatureInput(self.set, self.columns, fingerprint(made_of), self.licence, self.stamps)
 
     def is_of(self, source: FeatureSet, files: Mapping[str, str], segments: str) -> bool:
         """Tell whether this is the note of these files and segments."""
@@ -86,6 +85,7 @@ class SetNote:
             "standardizer": self.standardizer.to_json(),
             "remarks": list(self.remarks),
             "licence": self.licence,
+            "stamps": self.stamps,
         }
         (folder / NOTE_FILE).write_json({**content, "digest": fingerprint(content)})
 
@@ -118,6 +118,7 @@ class SetNote:
                 Standardizer.from_json(content["standardizer"]),
                 tuple(content["remarks"]),
                 content["licence"],
+                content["stamps"],
             )
         except (KeyError, TypeError, ModelError) as error:
             raise kept.damaged(str(error)) from error
@@ -139,27 +140,7 @@ def digests_of(source: FeatureSet, recordings: Collection[str]) -> dict[str, str
             f"'{source.root}/<Id>.csv' or .parquet for each. Make the features for them too, or "
             "take these recordings out of the corpus and preprocess again."
         )
-    names = sorted(recordings)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return dict(zip(names, pool.map(lambda name: digest(source, name), names), strict=True))
-
-
-def digest(source: FeatureSet, recording: str) -> str:
-    """Compute the SHA-256 of a recording's file.
-
-    Raises
-    ------
-    FeatureError
-        If there is no such file, or it cannot be read.
-    """
-    file = source.file(recording)
-    try:
-        return digest_of(file)
-    except OSError as error:
-        raise FeatureError(
-            f"'{file}' cannot be read: {error}. Expected the features of '{recording}'. Check that "
-            "it is there and may be read."
-        ) from error
+    return source.digests(recordings)
 
 
 def differing(note: SetNote, source: FeatureSet, files: Mapping[str, str]) -> str | None:
@@ -244,6 +225,7 @@ def survey(
         moments.standardizer(),
         (*_remarks(source, moments, rows, cells, affected), *remarks),
         licence,
+        next(iter(stamps.values())),
     )
 
 
