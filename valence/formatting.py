@@ -85,7 +85,8 @@ def raters_agree(agreement: Mapping[str, Any] | None, target: str) -> str:
         The target.
 
     >>> figures = {"ccc": 0.4, "ccc_others": 0.5}
-    >>> known = {"raters": 6, "step": 0.25, "as_rated": figures, "as_fused": figures}
+    >>> known = {"raters": 6, "step": 0.25, "recordings": 3, "recordings_rated": 4}
+    >>> known |= {"as_rated": figures, "as_fused": figures}
     >>> print(raters_agree({"valence": known}, "valence")[:67])
     Raters of valence agree at CCC 0.400 in pairs as they rated (6 rate
     """
@@ -93,15 +94,11 @@ def raters_agree(agreement: Mapping[str, Any] | None, target: str) -> str:
     if of is None:
         return ""
     rated, fused = of["as_rated"], of["as_fused"]
-    # Records of earlier versions count no recordings, or only those with a curve.
-    of_rated, of_fused = "", ""
-    if "recordings_rated" in of:
-        of_rated = f", {plural(of['recordings_rated'], 'recording')}"
-        of_fused = f" ({plural(of['recordings'], 'recording')})"
     return (
         f"Raters of {target} agree at CCC {number(rated['ccc'])} in pairs as they rated "
-        f"({plural(of['raters'], 'rater')}, steps of {of['step']:g} s{of_rated}), and at "
-        f"{number(fused['ccc'])} after the steps that precede fusing{of_fused}. "
+        f"({plural(of['raters'], 'rater')}, steps of {of['step']:g} s, "
+        f"{plural(of['recordings_rated'], 'recording')}), and at {number(fused['ccc'])} after the "
+        f"steps that precede fusing ({plural(of['recordings'], 'recording')}). "
         f"A rater and the mean of the others agree at {number(rated['ccc_others'])} and "
         f"{number(fused['ccc_others'])}."
     )

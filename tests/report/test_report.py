@@ -293,6 +293,8 @@ def test_the_agreement_of_raters_stands_beside_the_scores(reported: Run) -> None
     segments = evidence.stages["segments"]
     of = {
         "raters": 6,
+        "recordings": 3,
+        "recordings_rated": 4,
         "step": 0.25,
         "as_rated": {"ccc": 0.4012, "ccc_others": 0.55},
         "as_fused": {"ccc": 0.7, "ccc_others": None},
@@ -309,7 +311,7 @@ def test_the_agreement_of_raters_stands_beside_the_scores(reported: Run) -> None
     card = model_card(
         changed, find(changed), description, "not measured", parameters=1, quality=Quality()
     )
-    assert f"\n- {words} 0.25 s), and at 0.700 after the steps" in card
+    assert f"\n- {words} 0.25 s, 4 recordings), and at 0.700 after the steps" in card
     assert "agree at 0.550 and –." in card
 
 
