@@ -5,14 +5,16 @@ VENV := .venv
 RUN ?= runs/demo
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: demo test test-ray test-others test-rest test-all lint bench clean
+.PHONY: demo test test-ray test-others test-rest test-kills test-clusters test-all lint bench clean
+
+# Two processes at once, each of which tells what it has to tell when it ends.
+AT_ONCE := $(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 demo: $(VENV)/installed
 	$(VENV)/bin/valence demo --out $(RUN)
 
-# Two processes at once, each of which tells what it has to tell when it ends.
 test: lint
-	$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-ray test-others
+	$(AT_ONCE) test-ray test-others
 
 test-ray: $(VENV)/installed-dev
 	$(VENV)/bin/pytest -m 'ray and not cluster and not kills and not faults'
@@ -20,9 +22,16 @@ test-ray: $(VENV)/installed-dev
 test-others: $(VENV)/installed-dev
 	$(VENV)/bin/pytest -m 'not ray and not cluster and not kills'
 
-# One after another: a Ray of its own, often with several nodes, or processes that are killed.
 test-rest: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'cluster or kills or (ray and faults)'
+	$(AT_ONCE) test-kills test-clusters
+
+# Processes that are killed.
+test-kills: $(VENV)/installed-dev
+	$(VENV)/bin/pytest -m 'not cluster and (kills or (ray and faults))'
+
+# A Ray of its own for each test or few, often with several nodes.
+test-clusters: $(VENV)/installed-dev
+	$(VENV)/bin/pytest -m cluster
 
 test-all: test test-rest
 

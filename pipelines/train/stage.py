@@ -21,8 +21,9 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from pipelines.runtime.console import Console
+from pipelines.runtime.nodes import living_nodes
 from pipelines.runtime.ray_internals import (
-    WithoutInterruptHandler,
+    LeanTrainer,
     WorkerGroupStartupTimeoutError,
     error_of_worker,
 )
@@ -332,8 +333,8 @@ def _lost(run: Run, stage: Stage, record: Mapping[str, Any]) -> list[str]:
     return [f"'{run.model}' or what stands beside the state in '{stage.folder}' is lost or damaged"]
 
 
-class _Trainer(WithoutInterruptHandler, TorchTrainer):
-    """Ray's trainer, which leaves Ctrl-C to the program."""
+class _Trainer(LeanTrainer, TorchTrainer):
+    """Ray's trainer, with fewer processes, which leaves Ctrl-C to the program."""
 
 
 def _run_ray_train(
@@ -341,6 +342,9 @@ def _run_ray_train(
 ) -> None:
     # Poll the workers often: an epoch may be shorter than Ray's default of 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    if len(living_nodes()) == 1:
+        # Nobody announces that the only node will go, so the process that would listen is spared.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     placement = settings.placement
     record = stage.record()
     assert record is not None, "the stage has begun"

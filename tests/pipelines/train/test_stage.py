@@ -30,11 +30,11 @@ from valence.errors import (
 from valence.model.serialization import load_model
 from valence.run import Run
 from valence.segments.store import SegmentStore
-from valence.training.checkpoint import load_state, read_progress
+from valence.training.checkpoint import TrainingState, load_state, read_progress
 from valence.training.data.capacity import members
 from valence.training.data.in_memory import ResidentSource
 from valence.training.data.inputs import MelInputs
-from valence.training.loop import HISTORY_COLUMNS
+from valence.training.loop import HISTORY_COLUMNS, TrainingSpec, fit
 from valence.training.validation import evaluate
 
 pytestmark = [
@@ -221,11 +221,26 @@ def test_two_workers_train_as_one_does(
 ) -> None:
     # Dropout draws for each worker on its own.
     config = _set(train_config, "train.seeds=[3]", "model.dropout=0", "train.residency=host")
-    one, two = prepared_run("one"), prepared_run("two")
-    _train(one, config, console)
-    _train(two, _set(config, "train.workers=2"), console)
+    run = prepared_run("run")
+    _train(run, _set(config, "train.workers=2"), console)
     assert any("2 workers" in line for line in console.lines)
-    np.testing.assert_allclose(_values(two), _values(one), atol=2e-3)
+    np.testing.assert_allclose(_values(run), _values_alone(run, config), atol=2e-3)
+
+
+def _values_alone(run: Run, config: Config) -> np.ndarray:
+    """The history less its times of the same training in this process, without Ray."""
+    inputs, device = MelInputs(SegmentStore(run.folder("segments")), config), torch.device("cpu")
+    chosen = members(inputs.store, config)
+    source = ResidentSource(inputs, config, chosen, device=device, residency="host")
+    states: list[TrainingState] = []
+    fit(
+        TrainingSpec(config, {}, inputs.standardizer(), device),
+        source,
+        state=None,
+        save=lambda state, news: states.append(state),
+    )
+    columns = [column for column in HISTORY_COLUMNS if column != "seconds"]
+    return np.array([[row[column] for column in columns] for row in states[-1].history])
 
 
 @pytest.mark.parametrize("when", ["before", "between"])
@@ -293,7 +308,16 @@ def test_resources_that_other_work_holds_are_named(
     assert not (run.folder("train") / "claim.json").exists()
     # It goes on as soon as there is room.
     monkeypatch.undo()
-    assert _train(run, tiny_config, console)["epochs"] == 2
+    began: list[str] = []
+
+    def begin(settings: Any, stage: Any, state: Any, console: Any) -> None:
+        began.append(stage.record()["status"])
+        raise TrainingError("began")
+
+    monkeypatch.setattr("pipelines.train.stage._run_ray_train", begin)
+    with pytest.raises(TrainingError, match="began"):
+        _train(run, tiny_config, console)
+    assert began == ["running"]
 
 
 def test_a_history_that_cannot_be_written_says_what_to_do(
