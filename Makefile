@@ -7,14 +7,14 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 
 .PHONY: demo test test-ray test-others test-rest test-kills test-clusters test-all lint bench clean
 
-# Two processes at once, each of which tells what it has to tell when it ends.
-AT_ONCE := $(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+# Processes at once, each of which tells what it has to tell when it ends.
+AT_ONCE := $(MAKE) -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 demo: $(VENV)/installed
 	$(VENV)/bin/valence demo --out $(RUN)
 
-test: lint
-	$(AT_ONCE) test-ray test-others
+test: $(VENV)/installed-dev
+	$(AT_ONCE) lint test-ray test-others
 
 test-ray: $(VENV)/installed-dev
 	$(VENV)/bin/pytest -m 'ray and not cluster and not kills and not faults'

@@ -168,7 +168,15 @@ def _absolute(path: str | bytes | os.PathLike[str], folder: int = -1) -> str:
 
 
 class KillingServer:
-    """An S3 server in this process that can kill the sender of a request."""
+    """An S3 server in this process that can kill the sender of a request.
+
+    Attributes
+    ----------
+    endpoint
+        Host and port.
+    methods
+        Method of each request, in order.
+    """
 
     def __init__(self) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app
@@ -176,6 +184,7 @@ class KillingServer:
         self._serve = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
         self._victim, self._steps = 0, _Steps(0)
+        self.methods: list[str] = []
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
@@ -194,6 +203,7 @@ class KillingServer:
 
     def _answer(self, request: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         with self._lock:
+            self.methods.append(request["REQUEST_METHOD"])
             if _changes(request) and self._steps.take(request["PATH_INFO"]):
                 os.kill(self._victim, signal.SIGKILL)
                 start_response("503 Service Unavailable", [])

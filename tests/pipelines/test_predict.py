@@ -429,7 +429,7 @@ def test_two_calls_at_once_keep_the_rows_of_both(
     model: Location, audio: Path, tmp_path: Path
 ) -> None:
     script = (
-        "import sys\n"
+        "import sys, time\n"
         "from pathlib import Path\n"
         "from pipelines import predict as stage\n"
         "from pipelines.runtime.console import Console\n"
@@ -440,7 +440,7 @@ def test_two_calls_at_once_keep_the_rows_of_both(
         "def wait(self, **named):\n"
         "    check(self, **named)\n"
         "    Path(ready, str(id(audio))).touch()\n"
-        "    while len(list(Path(ready).iterdir())) < 2: pass\n"
+        "    while len(list(Path(ready).iterdir())) < 2: time.sleep(0.02)\n"
         "stage.Listing.check = wait\n"
         "stage.predict([audio], Location.parse(model), Location.parse(out), console=Console())\n"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.killing import killing_server
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.corpus.synthetic import write_corpus
@@ -237,10 +238,25 @@ def test_a_failed_upload_publishes_nothing(bucket: Location) -> None:
 
 
 def test_a_large_file_arrives_whole(bucket: Location) -> None:
-    content = np.random.default_rng(0).bytes(3 * 2**20 + 17)
+    # Large enough to be sent in parts.
+    content = np.random.default_rng(0).bytes(23 * 2**20 + 17)
     file = bucket / "large"
     file.write_bytes(content)
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(("query", "methods"), [("", ["PUT"]), ("&allow_delayed_open=false", None)])
+def test_a_small_file_is_sent_in_one_request(query: str, methods: list[str] | None) -> None:
+    """Unless the address says otherwise: pyarrow's own way takes several."""
+    with killing_server() as server:
+        place = Location.parse(
+            f"s3://key:secret@shared/file?endpoint_override={server.endpoint}&scheme=http"
+            f"&region=us-east-1{query}"
+        )
+        server.methods.clear()
+        place.write_bytes(b"small")
+        assert len(server.methods) > 1 if methods is None else server.methods == methods
+        assert place.read_bytes() == b"small"
 
 
 def test_a_corpus_is_written_read_and_checked_on_an_object_store(bucket: Location) -> None:

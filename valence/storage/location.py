@@ -103,7 +103,7 @@ class Location:
             local = Path(unquote(urlsplit(text).path) if text.startswith("file://") else text)
             return cls(fs.LocalFileSystem(), local.expanduser().absolute().as_posix())
         try:
-            filesystem, path = fs.FileSystem.from_uri(text.replace(" ", "%20"))
+            filesystem, path = fs.FileSystem.from_uri(_in_one_request(text.replace(" ", "%20")))
             if not path.strip("/"):
                 raise ValueError("it names no bucket")
         except (ValueError, OSError) as error:
@@ -495,3 +495,13 @@ def _is_abandoned(partial: Path) -> bool:
         except OSError:
             return time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS
     return True
+
+
+def _in_one_request(uri: str) -> str:
+    """Let S3 take a small file in one request, where pyarrow makes three by default.
+
+    With this setting pyarrow may report an error when the file is closed, not when it is opened.
+    """
+    if not uri.startswith("s3://") or "allow_delayed_open=" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"

@@ -371,7 +371,10 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 import ray
 store = 80 * 2**20
+# A crash is seen in three seconds, not fifteen.
+quick = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
 head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": store}
+head["_system_config"] = quick
 cluster = Cluster(initialize_head=True, head_node_args=head)
 lost = cluster.add_node(num_cpus=2, object_store_memory=store)
 cluster.add_node(num_cpus=1, object_store_memory=store)
