@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -33,6 +34,12 @@ def versions() -> dict[str, str]:
 
     The packages are not imported.
     """
+    return dict(_versions())
+
+
+# Reading the versions of all packages takes a tenth of a second, and each record states them.
+@cache
+def _versions() -> Mapping[str, str]:
     found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
     for name, distribution in [("valence", DISTRIBUTION), *((each, each) for each in _PACKAGES)]:
         try:
