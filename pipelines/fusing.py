@@ -14,7 +14,7 @@ from valence import figures
 from valence.config import FuseConfig
 from valence.corpus.muse import Corpus
 from valence.errors import UsageError
-from valence.formatting import number, plural, some
+from valence.formatting import number, plural, raters_agree, some
 from valence.fusion.gold_standard import Fused, fuse_traces
 from valence.fusion.record import write_fusion
 from valence.importing.layout import Labels
@@ -81,6 +81,9 @@ def fuse_corpus(
     agreement = write_fusion(out, found, settings, set_aside=fused.notes)
     _draw(out, found, settings.figures, console)
     for target, of in agreement.items():
+        if of["as_rated"]["ccc"] is None:
+            console.say(f"fuse: {raters_agree(agreement, target)}")
+            continue
         rated, ready = (number(of[key]["ccc"]) for key in ("as_rated", "as_fused"))
         console.say(
             f"fuse: {target}: {plural(of['raters'], 'rater')} agree at CCC {rated} as they rated "

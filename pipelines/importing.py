@@ -14,7 +14,7 @@ from pipelines.runtime.console import Console
 from valence.config import Target
 from valence.corpus.muse import Corpus, read_corpus
 from valence.errors import AnnotationError, AudioError, CorpusError, UsageError
-from valence.formatting import plural, some
+from valence.formatting import plural, sentence, some
 from valence.importing.declaration import Declaration
 from valence.importing.grid import end_of, require_units, to_grid
 from valence.importing.joining import join_subjects
@@ -292,8 +292,8 @@ def in_right_units(
     if not usable:
         raise CorpusError(
             "No recording has labels and sound that can be read. The first reason: "
-            f"{(aside or ['no Id has an audio file'])[0]}. Correct what it names, and run 'valence "
-            f"{command}' again."
+            f"{sentence((aside or ['no Id has an audio file'])[0])} Correct what it names, and run "
+            f"'valence {command}' again."
         )
     return usable
 

@@ -74,6 +74,15 @@ def plural(n: int, one: str, many: str | None = None) -> str:
     return f"{count(n)} {one if n == 1 else many or one + 's'}"
 
 
+def sentence(text: str) -> str:
+    """End a text with one point, so that a sentence can follow.
+
+    >>> sentence("it is empty"), sentence("It is empty. Restore it.")
+    ('it is empty.', 'It is empty. Restore it.')
+    """
+    return f"{text.rstrip('.')}."
+
+
 def raters_agree(agreement: Mapping[str, Any] | None, target: str) -> str:
     """Say how well the raters of a corpus agree on a target; `""` if that is not known.
 
@@ -94,6 +103,11 @@ def raters_agree(agreement: Mapping[str, Any] | None, target: str) -> str:
     if of is None:
         return ""
     rated, fused = of["as_rated"], of["as_fused"]
+    if rated["ccc"] is None:
+        return (
+            f"Nothing shows how well raters of {target} agree ({plural(of['raters'], 'rater')}, "
+            f"{plural(of['recordings_rated'], 'recording')}): no two vary in the same steps."
+        )
     return (
         f"Raters of {target} agree at CCC {number(rated['ccc'])} in pairs as they rated "
         f"({plural(of['raters'], 'rater')}, steps of {of['step']:g} s, "

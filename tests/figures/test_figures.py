@@ -60,7 +60,7 @@ def _tracks(n: int = 3) -> list[Track]:
     return tracks
 
 
-def _raters(steps: int = 40) -> Drawing:
+def _raters(steps: int = 40, name: str = "talk") -> Drawing:
     """Three raters, the second rates the wrong way round, and the third has a gap."""
     wave = 0.6 * np.sin(np.arange(steps) / 6)
     third = np.where(np.arange(steps) // 5 == 3, np.nan, wave + 0.2)
@@ -71,7 +71,7 @@ def _raters(steps: int = 40) -> Drawing:
         step=0.25,
         names=("ann", "bob", "cy"),
         contrary=["bob"],
-        name="talk",
+        name=name,
         target="valence",
         agreement=(-0.2, 0.9),
     )
@@ -148,6 +148,18 @@ def test_raters_are_drawn_as_rated_and_as_fused_and_the_contrary_one_stands_out(
     assert np.isnan(np.asarray(ready[1].get_ydata())).sum() == 5
     assert top.get_xlim() == (0, 10)
     assert "bob against the others" in _raters().alt
+
+
+def test_a_long_name_leaves_room_for_the_agreement_beside_it() -> None:
+    name = "2019-04-03_a_recording_with_a_name_as_archives_give_it_" * 3
+    figure = _raters(name=name).figure()
+    figure.draw_without_rendering()
+    top = figure.axes[0]
+    shown, beside = top.title, top._right_title  # type: ignore[attr-defined]
+    left = next(each for each in (top._left_title, shown) if each.get_text())  # type: ignore[attr-defined]
+    assert left.get_text().startswith("2019-04-03_a_recording")
+    assert left.get_window_extent().x1 < beside.get_window_extent().x0
+    assert name in _raters(name=name).alt
 
 
 def test_dense_raters_are_averaged_to_what_a_screen_shows() -> None:

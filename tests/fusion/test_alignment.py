@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -138,3 +140,26 @@ def test_recordings_of_one_value_each_show_no_delay() -> None:
     found = estimate_delays(group, limit=3, origin="fastest")
     assert {delay.steps for delay in found.values()} == {0}
     assert all(np.isnan(delay.correlation) for delay in found.values())
+
+
+def test_one_who_rated_the_first_half_is_not_turned_upside_down() -> None:
+    """A short course fits another part of the curve upside down about as well as its own part."""
+    t = np.arange(24) * 0.25
+    curve = np.round(-0.6 * np.sin(0.7 * (t + 0.125)), 5)
+    curve[3] = NAN
+    whole = [trace(curve, rater=name, step=0.25) for name in ("ann", "cy")]
+    (rated,) = gather([*whole, trace(curve[:12], rater="bob", step=0.25)])
+    found = estimate_delays([rated], limit=6, origin="fastest")
+    assert found["bob"].correlation > 0.95
+    assert max(abs(delay.steps) for delay in found.values()) <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_who_rates_the_wrong_way_round_for_a_minute_is_still_found(seed: int) -> None:
+    panel = simulated(seed)
+    against = panel.traces[CONTRARY]
+    stopped = np.where(np.arange(len(against.value)) < 60 / STEP, against.value, NAN)
+    others = [each for place, each in enumerate(panel.traces) if place != CONTRARY]
+    (rated,) = gather([*others, replace(against, value=stopped)])
+    found = estimate_delays([rated], limit=6, origin="fastest")
+    assert [name for name in found if found[name].correlation < 0] == [str(CONTRARY)]

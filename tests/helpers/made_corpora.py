@@ -6,10 +6,12 @@ on the scale of [-1, 1] at the middle of each sample, unless a function says oth
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import soundfile
@@ -56,18 +58,27 @@ def muse_toolbox(root: Path, ids: Sequence[str] = ("11", "32")) -> None:
         for target, sign in (("valence", 1), ("arousal", -1)):
             lines = rows(0.25, lambda t, v, sign=sign: f"{round(t * 1000)},{sign * v:.6f}")
             write_text(root / f"out/ewe/{target}/{name}.csv", "Time,value", *lines)
-    write_text(root / "metadata/partition.csv", "id,partition", f"{ids[0]},train", f"{ids[1]},test")
+    splits = zip(ids, ("train", "test", "devel"), strict=False)
+    write_text(root / "metadata/partition.csv", "id,partition", *map(",".join, splits))
 
 
-def muse_raw(root: Path) -> None:
-    write_audio(root / "11.wav")
+def muse_raw(root: Path, ids: Sequence[str] = ("11",)) -> None:
     lines = rows(0.5, lambda t, v: f"{t:.2f},{v:.4f},{v / 2:.4f},{-v:.4f}", stamps="end")
-    write_text(root / "raw/valence/11.csv", "timestamp,1,2,3", *lines)
+    for name in ids:
+        write_audio(root / f"{name}.wav")
+        write_text(root / f"raw/valence/{name}.csv", "timestamp,1,2,3", *lines)
 
 
-def darma(root: Path, *, magnitude: float = 100, raters: Sequence[str] = ("ann",)) -> None:
-    write_audio(root / "clips/talk.wav")
-    for rater in raters:
+def darma(
+    root: Path,
+    *,
+    magnitude: float = 100,
+    raters: Sequence[str] = ("ann",),
+    ids: Sequence[str] = ("talk",),
+) -> None:
+    for name in ids:
+        write_audio(root / f"clips/{name}.wav")
+    for rater, name in itertools.product(raters, ids):
         lines = rows(
             0.25,
             lambda t, v: f"{t:g},{v * magnitude:.3f},{-v * magnitude:.3f},0",
@@ -76,7 +87,7 @@ def darma(root: Path, *, magnitude: float = 100, raters: Sequence[str] = ("ann",
         # DARMA writes NaN for a bin without a sample.
         lines[3] = "1,NaN,NaN,NaN"
         write_text(
-            root / f"{rater}/talk.csv",
+            root / f"{rater}/{name}.csv",
             "Time of Rating,30-Nov-2026 10:00:00,,",
             "Multimedia File,talk.avi,,",
             f"Magnitude,{magnitude:g},,",
@@ -100,46 +111,51 @@ def _carma_head(low: float, high: float) -> list[str]:
     ]
 
 
-def carma(root: Path) -> None:
-    write_audio(root / "talk.wav")
+def carma(
+    root: Path, *, raters: Sequence[str] | None = None, ids: Sequence[str] = ("talk",)
+) -> None:
+    """A file for each recording; or one for each rater, in the rater's folder."""
     lines = rows(0.5, lambda t, v: f'"{t:g}","{50 + 50 * v:.4f}"', stamps="end")
-    write_text(root / "valence/talk.csv", *_carma_head(0, 100), *lines)
+    for name in ids:
+        write_audio(root / f"{name}.wav")
+        for folder in [""] if raters is None else [f"{rater}/" for rater in raters]:
+            write_text(root / f"valence/{folder}{name}.csv", *_carma_head(0, 100), *lines)
 
 
-def msp_conversation(root: Path, *, raters: Sequence[str] = ("001",)) -> None:
-    """Two parts of one conversation that begins at 100 s of its podcast."""
-    write_audio(root / "Audio/MSP-Conversation_0002.wav", seconds=2 * SECONDS + 1)
-    times = root / "Time_Labels"
-    write_text(times / "conversations.txt", f"MSP-Conversation_0002;100.0;{101 + 2 * SECONDS}")
-    write_text(
-        times / "conversation_parts.txt",
-        f"MSP-Conversation_0002_1;100.0;{100 + SECONDS}",
-        f"MSP-Conversation_0002_2;{101 + SECONDS};{101 + 2 * SECONDS}",
-    )
-    write_text(root / "partitions.txt", "MSP-Conversation_0002;Train")
+def msp_conversation(
+    root: Path, *, raters: Sequence[str] = ("001",), numbers: Sequence[str] = ("0002",)
+) -> None:
+    """Two parts of each conversation, which begins at 100 s of its podcast."""
+    times, end = root / "Time_Labels", 101 + 2 * SECONDS
+    names = [f"MSP-Conversation_{number}" for number in numbers]
+    write_text(times / "conversations.txt", *(f"{name};100.0;{end}" for name in names))
+    cuts = (f"1;100.0;{100 + SECONDS}", f"2;{101 + SECONDS};{end}")
+    parts = (f"{name}_{cut}" for name, cut in itertools.product(names, cuts))
+    write_text(times / "conversation_parts.txt", *parts)
+    splits = zip(names, ("Train", "Validation", "Test1"), strict=False)
+    write_text(root / "partitions.txt", *map(";".join, splits))
     generator = np.random.default_rng(7)
-    for part in (1, 2):
-        for rater in raters:
-            stamps = np.cumsum(generator.uniform(0.012, 0.022, 500))
-            lines = [f"{t:.4f},{100 * curve(t):.3f}" for t in stamps if t < SECONDS]
-            file = root / f"Annotations/Valence/MSP-Conversation_0002_{part}_{rater}.csv"
-            write_text(file, *_carma_head(-100, 100), *lines, end="\r\n")
-            write_text(root / f"Annotations/Dominance/{file.name}", *_carma_head(-100, 100), *lines)
+    for name in names:
+        write_audio(root / f"Audio/{name}.wav", seconds=2 * SECONDS + 1)
+    for name, part, rater in itertools.product(names, (1, 2), raters):
+        stamps = np.cumsum(generator.uniform(0.012, 0.022, round(100 * SECONDS)))
+        lines = [f"{t:.4f},{100 * curve(t):.3f}" for t in stamps if t < SECONDS]
+        file = root / f"Annotations/Valence/{name}_{part}_{rater}.csv"
+        write_text(file, *_carma_head(-100, 100), *lines, end="\r\n")
+        write_text(root / f"Annotations/Dominance/{file.name}", *_carma_head(-100, 100), *lines)
 
 
-def recola(root: Path) -> None:
-    write_audio(root / "RECOLA-Audio-recordings/P16.wav")
-    for target in ("valence", "arousal"):
-        lines = rows(0.04, lambda t, v: f"{t:.2f};{v:.3f};{v / 2:.3f};{-v:.3f};")
-        write_text(
-            root / f"RECOLA-Annotation/emotional_behaviour/{target}/P16.csv",
-            "time;FM1 ;FM2 ;FF1 ",
-            *lines,
-        )
+def recola(root: Path, ids: Sequence[str] = ("P16",)) -> None:
+    lines = rows(0.04, lambda t, v: f"{t:.2f};{v:.3f};{v / 2:.3f};{-v:.3f};")
+    for name in ids:
+        write_audio(root / f"RECOLA-Audio-recordings/{name}.wav")
+        for target in ("valence", "arousal"):
+            file = root / f"RECOLA-Annotation/emotional_behaviour/{target}/{name}.csv"
+            write_text(file, "time;FM1 ;FM2 ;FF1 ", *lines)
 
 
-def recola_gold(root: Path) -> None:
-    for name in ("train_1", "dev_1"):
+def recola_gold(root: Path, ids: Sequence[str] = ("train_1", "dev_1")) -> None:
+    for name in ids:
         write_audio(root / f"recordings_audio/{name}.wav")
         write_text(
             root / f"ratings_gold_standard/valence/{name}.arff",
@@ -154,62 +170,90 @@ def recola_gold(root: Path) -> None:
         )
 
 
-def sewa(root: Path) -> None:
-    for name in ("Train_DE_01", "Devel_HU_01"):
+def sewa(root: Path, ids: Sequence[str] = ("Train_DE_01", "Devel_HU_01")) -> None:
+    for name in ids:
         write_audio(root / f"audio/{name}.wav")
         lines = rows(0.1, lambda t, v, name=name: f"'{name}';{t:.1f};{-v:.6f};{v:.6f};0.1")
         write_text(root / f"labels/{name}.csv", "name;timestamp;arousal;valence;liking", *lines)
 
 
-def send(root: Path) -> None:
-    write_audio(root / "features/ID112_vid3.wav")
+def send(root: Path, splits: Mapping[str, str] = MappingProxyType({"112": "Train"})) -> None:
     lines = rows(0.5, lambda t, v: f"{t:g},{50 + 50 * v:.5f},3.2")
-    file = root / "ratings/Train/observer_EWE/results_112_3.csv"
-    write_text(file, "time,evaluatorWeightedEstimate,SDofEWE", *lines)
+    for person, split in splits.items():
+        write_audio(root / f"features/ID{person}_vid3.wav")
+        file = root / f"ratings/{split}/observer_EWE/results_{person}_3.csv"
+        write_text(file, "time,evaluatorWeightedEstimate,SDofEWE", *lines)
 
 
-def send_self(root: Path) -> None:
-    write_audio(root / "features/ID112_vid3.wav")
+def send_self(root: Path, splits: Mapping[str, str] = MappingProxyType({"112": "Valid"})) -> None:
     lines = rows(0.5, lambda t, v: f"{t:g}, {50 + 50 * v:.5f}")
-    write_text(root / "ratings/Valid/target/target_112_3_normal.csv", "time, rating", *lines)
+    for person, split in splits.items():
+        write_audio(root / f"features/ID{person}_vid3.wav")
+        file = root / f"ratings/{split}/target/target_{person}_3_normal.csv"
+        write_text(file, "time, rating", *lines)
 
 
-def k_emocon(root: Path) -> None:
+def _k_emocon(root: Path, kinds: Sequence[str], debates: int) -> None:
     """Ratings of 5 s that jump: 2 then 4 on the scale of 1 to 5."""
-    write_audio(root / "debate_audios/p1.p2.wav", seconds=12)
-    for who in (1, 2):
-        write_text(
-            root / f"emotion_annotations/aggregated_external_annotations/P{who}.external.csv",
-            "seconds,arousal,valence,cheerful,boredom",
-            "5,3,2,1,x",
-            "10,x,4,2,1",
-        )
+    for first in range(1, 2 * debates, 2):
+        write_audio(root / f"debate_audios/p{first}.p{first + 1}.wav", seconds=12)
+        for who, kind in itertools.product((first, first + 1), kinds):
+            file = root / f"emotion_annotations/{kind.format(who)}.csv"
+            header = "seconds,arousal,valence,cheerful,boredom"
+            write_text(file, header, "5,3,2,1,x", "10,x,4,2,1")
 
 
-def case(root: Path) -> None:
-    write_audio(root / "sub1.wav")
+def k_emocon(root: Path, debates: int = 1) -> None:
+    _k_emocon(root, ["aggregated_external_annotations/P{}.external"], debates)
+
+
+def k_emocon_self(root: Path, debates: int = 1) -> None:
+    _k_emocon(root, ["self_annotations/P{}.self"], debates)
+
+
+def k_emocon_partner(root: Path, debates: int = 1) -> None:
+    _k_emocon(root, ["partner_annotations/P{}.partner"], debates)
+
+
+def k_emocon_raters(root: Path, debates: int = 1) -> None:
+    kinds = [f"external_annotations/P{{}}.R{number}" for number in range(1, 6)]
+    _k_emocon(root, kinds, debates)
+
+
+def case(root: Path, subjects: int = 1) -> None:
     lines = rows(0.05, lambda t, v: f"{t:.3f}\t{round(26225 * v)}\t{round(-26225 * v)}")
-    write_text(root / "raw/annotations/sub1_joystick.txt", *lines)
+    for number in range(1, subjects + 1):
+        write_audio(root / f"sub{number}.wav")
+        write_text(root / f"raw/annotations/sub{number}_joystick.txt", *lines)
 
 
-def case_interpolated(root: Path) -> None:
-    write_audio(root / "sub_1.wav")
+def case_interpolated(root: Path, subjects: int = 1) -> None:
     lines = rows(0.05, lambda t, v: f"{t * 1000:.0f},{5 + 4.5 * v:.4f},{5 - 4.5 * v:.4f},10")
-    write_text(root / "interpolated/sub_1.csv", "jstime,valence,arousal,video", *lines)
+    for number in range(1, subjects + 1):
+        write_audio(root / f"sub_{number}.wav")
+        write_text(root / f"interpolated/sub_{number}.csv", "jstime,valence,arousal,video", *lines)
 
 
-def nova(root: Path, *, binary: bool = False) -> None:
-    write_audio(root / "001/expert.audio.wav")
+def nova(
+    root: Path,
+    *,
+    binary: bool = False,
+    raters: Sequence[str] = ("gold",),
+    sessions: Sequence[str] = ("001",),
+) -> None:
     values = [curve((number + 0.5) / 25) for number in range(round(SECONDS * 25))]
     kind = "BINARY" if binary else "ASCII"
-    for target, sign in (("valence", 1), ("arousal", -1)):
-        header = root / f"001/expert.{target}.gold.annotation"
+    signs = (("valence", 1), ("arousal", -1))
+    for session in sessions:
+        write_audio(root / f"{session}/expert.audio.wav")
+    for session, (target, sign), rater in itertools.product(sessions, signs, raters):
+        header = root / f"{session}/expert.{target}.{rater}.annotation"
         write_text(
             header,
             '<?xml version="1.0" ?>',
             '<annotation ssi-v="3">',
             f'    <info ftype="{kind}" size="{len(values)}" />',
-            '    <meta annotator="gold" />',
+            f'    <meta annotator="{rater}" />',
             f'    <scheme name="{target}" type="CONTINUOUS" sr="25" min="-1" max="1" />',
             "</annotation>",
         )
@@ -262,13 +306,17 @@ def audformat(root: Path) -> None:
     write_text(root / "db.files.csv", "file,speaker", *(f"audio/00{n}.wav,s{n}" for n in (1, 2, 3)))
 
 
-def iemocap(root: Path) -> None:
-    session = root / "Session1"
+def iemocap(root: Path, sessions: int = 1) -> None:
+    for number in range(1, sessions + 1):
+        _iemocap_session(root / f"Session{number}", f"Ses{number:02}F_impro01")
+
+
+def _iemocap_session(session: Path, dialog: str) -> None:
     lines = []
     values = {"F000": (1, 5), "M000": (3, 3), "M001": (5, 1)}
     for number, (turn, (valence, arousal)) in enumerate(values.items()):
-        name = f"Ses01F_impro01_{turn}"
-        write_audio(session / f"sentences/wav/Ses01F_impro01/{name}.wav", seconds=2, seed=number)
+        name = f"{dialog}_{turn}"
+        write_audio(session / f"sentences/wav/{dialog}/{name}.wav", seconds=2, seed=number)
         span = f"[{2 * number:.4f} - {2 * number + 2:.4f}]"
         lines += [
             f"{span}\t{name}\tneu\t[{valence:.4f}, {arousal:.4f}, 2.5000]",
@@ -277,7 +325,7 @@ def iemocap(root: Path) -> None:
             "",
         ]
     write_text(
-        session / "dialog/EmoEvaluation/Ses01F_impro01.txt",
+        session / f"dialog/EmoEvaluation/{dialog}.txt",
         "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]",
         "",
         *lines,
@@ -318,6 +366,8 @@ FORMS: dict[str, Callable[[Path], None]] = {
     "send": send,
     "send-self": send_self,
     "k-emocon": k_emocon,
+    "k-emocon-self": k_emocon_self,
+    "k-emocon-partner": k_emocon_partner,
     "case": case,
     "case-interpolated": case_interpolated,
     "nova": nova,
@@ -325,4 +375,15 @@ FORMS: dict[str, Callable[[Path], None]] = {
     "iemocap": iemocap,
     "msp-podcast": msp_podcast,
     "omg": omg,
+}
+
+# Forms with several raters, which are fused.
+RATED: dict[str, Callable[[Path], None]] = {
+    "muse-raw": muse_raw,
+    "darma": lambda root: darma(root, raters=("ann", "bob", "cy")),
+    "carma": lambda root: carma(root, raters=("ann", "bob", "cy")),
+    "msp-conversation": lambda root: msp_conversation(root, raters=("001", "002", "003")),
+    "recola": recola,
+    "k-emocon-raters": k_emocon_raters,
+    "nova": lambda root: nova(root, raters=("ann", "bob", "cy")),
 }

@@ -100,8 +100,8 @@ def test_the_record_says_where_each_file_comes_from(tmp_path: Path) -> None:
     ("sound", "labels", "words"),
     [
         ({}, _labels(math.nan, math.nan), "it has no label in 4 segments"),
-        ({"end": 0.4}, _labels(1), "it has no label in 0 segments"),
-        ({"start": 2.0}, _labels(math.nan, 1), "it has no label in 0 segments"),
+        ({"end": 0.4}, _labels(1), "Expected 0.5 s at least, the length of a segment"),
+        ({"start": 2.0}, _labels(math.nan, 1), "Expected 0.5 s at least, the length of a segment"),
         ({"start": 9.0}, _labels(1), r"lasts 2\.3 s, and a stretch begins at 9 s"),
         ({"channel": 1}, _labels(1), "has 1 channels, and channel 1 is named"),
     ],

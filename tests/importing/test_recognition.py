@@ -12,9 +12,7 @@ from valence.importing.recognition import choose_declaration, fitting_forms
 from valence.storage.location import Location
 
 
-@pytest.mark.parametrize(
-    ("form", "make"), [*made.FORMS.items(), ("recola", made.recola), ("muse-raw", made.muse_raw)]
-)
+@pytest.mark.parametrize(("form", "make"), [*made.FORMS.items(), *made.RATED.items()])
 def test_each_made_corpus_fits_its_form_and_no_other(form: str, make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path)
     assert [each.name for each in fitting_forms(Location.parse(tmp_path))] == [form]
@@ -45,3 +43,13 @@ def test_the_named_form_is_taken_without_a_look(tmp_path: Path) -> None:
     chosen = choose_declaration(Location.parse(tmp_path), "sewa", ("labels.delay=1",))
     assert chosen.name == "sewa"
     assert chosen.labels[0].delay == 1
+
+
+def test_a_second_form_is_found_behind_many_files_of_the_first(tmp_path: Path) -> None:
+    """MuSe-Toolbox keeps raw ratings and its results in one folder, all as `<target>/<Id>.csv`."""
+    made.muse_toolbox(tmp_path, ids=[str(number) for number in range(5)])
+    made.muse_raw(tmp_path, ids=("x",))
+    found = [each.name for each in fitting_forms(Location.parse(tmp_path))]
+    assert found == ["muse-raw", "muse-toolbox"]
+    with pytest.raises(UsageError, match=r"can be read in 2 forms: muse-raw .*; muse-toolbox"):
+        choose_declaration(Location.parse(tmp_path), None)

@@ -13,13 +13,14 @@ from pipelines.cli import app
 from pipelines.fusing import fuse_corpus
 from pipelines.importing import ImportOptions
 from tests.helpers.consoles import RecordedConsole
-from tests.helpers.made_corpora import muse_toolbox, write_audio, write_text
+from tests.helpers.made_corpora import RATED, darma, muse_toolbox, write_audio, write_text
 from tests.helpers.raters import CONTRARY, STEP, Panel, simulated
 from valence.config import Config, FuseConfig
 from valence.corpus.annotations import read_annotation
 from valence.errors import CorpusError, OutputError, UsageError
 from valence.fusion.record import read_agreement
 from valence.metrics import concordance
+from valence.segments.inspection import check_corpus
 from valence.storage.location import Location
 
 _OPTIONS = ImportOptions(assignments=("labels.scale=[-500,500]",))
@@ -204,6 +205,47 @@ def test_a_ready_gold_standard_is_sent_to_import(tmp_path: Path) -> None:
             Config().fuse,
             console=RecordedConsole(),
         )
+
+
+def test_a_single_rater_shows_no_agreement(tmp_path: Path) -> None:
+    darma(tmp_path / "alone")
+    console = RecordedConsole()
+    out = Location.parse(tmp_path / "corpus")
+    settings = FuseConfig(figures=0)
+    source = Location.parse(tmp_path / "alone")
+    fuse_corpus(source, out, ImportOptions(), settings, console=console)
+    said = "\n".join(console.lines)
+    assert "Nothing shows how well raters of valence agree (1 rater, 1 recording)" in said
+    assert "agree at CCC" not in said
+    checked = CliRunner().invoke(app, ["check", str(out)])
+    assert "Nothing shows how well raters of valence agree" in checked.output
+
+
+def test_a_part_is_never_all_of_it(tmp_path: Path) -> None:
+    root = tmp_path / "raters"
+    write_audio(root / "1.wav", seconds=400)
+    wave = 100 * np.sin(np.arange(1600) / 9)
+    late = np.where(np.arange(1600) < 3, np.nan, wave)
+    _write_raters(root / "valence/1.csv", np.array([wave, late]))
+    console = RecordedConsole()
+    out, settings = Location.parse(tmp_path / "corpus"), FuseConfig(figures=0)
+    fuse_corpus(Location.parse(root), out, _OPTIONS, settings, console=console)
+    assert any("cover a part of it: '1' (99%)" in line for line in console.lines)
+
+
+@pytest.mark.parametrize("form", sorted(RATED))
+def test_each_form_with_raters_is_recognised_fused_and_checked(form: str, tmp_path: Path) -> None:
+    RATED[form](tmp_path / "source")
+    console = RecordedConsole()
+    source, out = Location.parse(tmp_path / "source"), Location.parse(tmp_path / "corpus")
+    corpus = fuse_corpus(source, out, ImportOptions(), FuseConfig(figures=1), console=console)
+    assert f"in the form {form} " in console.lines[0]
+    short = Config.resolve(Config(), assignments=["sequence.length=4"])
+    assert {finding.problem for finding in check_corpus(corpus, short)} == {None}
+    assert all(np.isfinite(_labels(out, each.id)).any() for each in corpus.recordings)
+    agreement, _ = read_agreement(out)
+    assert agreement is not None
+    assert agreement["valence"]["raters"] >= 3
 
 
 def test_one_value_a_recording_is_weighed_over_the_corpus(tmp_path: Path) -> None:

@@ -560,7 +560,31 @@ def test_copies_stand_alone(tmp_path: Path) -> None:
 def test_ids_that_decide_the_protocol_are_remarked_on(tmp_path: Path) -> None:
     made.muse_toolbox(tmp_path / "source", ids=("1_train", "2"))
     _, lines = _import(tmp_path / "source", tmp_path / "out")
-    assert any("1 Ids ('1_train' first) end in _train" in line for line in lines)
+    assert any("1 Id ('1_train' first) ends in _train" in line for line in lines)
+
+
+def test_names_with_blanks_at_their_ends_are_found(tmp_path: Path) -> None:
+    made.muse_toolbox(tmp_path / "source", ids=(" 1", "2 "))
+    corpus, _ = _import(tmp_path / "source", tmp_path / "out")
+    assert [each.id for each in corpus.recordings] == ["1", "2"]
+    assert {each.partition for each in corpus.recordings} == {"train", "test"}
+
+
+def test_what_is_wrong_is_said_in_whole_sentences(tmp_path: Path) -> None:
+    made.carma(tmp_path / "source")
+    sound = tmp_path / "source/talk.wav"
+    made.write_audio(sound, seconds=0.3)
+    with pytest.raises(CorpusError, match=r"lasts 0.3 s. Expected 0.5 s at least") as short:
+        _import(tmp_path / "source", tmp_path / "out")
+    sound.write_bytes(b"")
+    with pytest.raises(CorpusError, match="is empty") as empty:
+        _import(tmp_path / "source", tmp_path / "out2")
+    for refused in (short, empty):
+        assert ".." not in str(refused.value).replace(str(tmp_path), "")
+    options = ImportOptions(audio=Location.parse(tmp_path / "no"))
+    source, out = Location.parse(tmp_path / "source"), Location.parse(tmp_path / "out3")
+    with pytest.raises(CorpusError, match=r"no such folder.*holds its sound \(--audio DIR\)"):
+        import_corpus(source, out, options, console=RecordedConsole())
 
 
 def test_check_names_the_import_that_reads_a_folder(tmp_path: Path) -> None:

@@ -313,6 +313,10 @@ def test_the_agreement_of_raters_stands_beside_the_scores(reported: Run) -> None
     )
     assert f"\n- {words} 0.25 s, 4 recordings), and at 0.700 after the steps" in card
     assert "agree at 0.550 and –." in card
+    # A single rater agrees with nobody.
+    of |= {"raters": 1, "as_rated": {"ccc": None, "ccc_others": None}}
+    assert "Raters among each other" not in _headline(changed)
+    assert f"Nothing shows how well raters of {target} agree (1 rater," in _headline(changed)
 
 
 def _headline(evidence: Evidence) -> str:

@@ -25,6 +25,9 @@ from valence.formatting import number, plural
 Values = NDArray[np.floating]
 # More steps than a screen has points are averaged, so that many dense traces are drawn quickly.
 _MOST_POINTS = 2000
+# Bold letters of a title that fit on an inch, and those that the text beside a name takes.
+_LETTERS_PER_INCH = 11
+_LETTERS_BESIDE = 32
 
 
 def raters(
@@ -86,7 +89,7 @@ def raters(
         bottom.plot(seconds, fused, color=BLUE, linewidth=2.2)
         top.set_ylim(-1.05, 1.05)
         top.set_xlim(0, max(rated.shape[1], 1) * step)
-        _title(top, name, f"as rated, CCC of pairs {number(agreement[0])}")
+        _title(top, _shown(name, width), f"as rated, CCC of pairs {number(agreement[0])}")
         _title(bottom, "", f"after all steps, CCC of pairs {number(agreement[1])}")
         handles = [Line2D([], [], color=MUTED, linewidth=0.8, label="rater")]
         if odd:
@@ -112,6 +115,12 @@ def raters(
         f"{number(agreement[1])} after all steps. {spread}"
     )
     return Drawing(f"{target}-{name}", alt, draw)
+
+
+def _shown(name: str, width: float) -> str:
+    """Cut a name so that it leaves room for the text to the right of it."""
+    most = round(_LETTERS_PER_INCH * width) - _LETTERS_BESIDE
+    return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _title(axes: Axes, left: str, right: str) -> None:

@@ -29,6 +29,8 @@ _LEAST_OVERLAP = 0.5
 _FEWEST_STEPS = 3
 # Two correlations that differ by less than this are the same: they come out of a Fourier transform.
 _EQUAL = 1e-9
+# The sign of two correlations that differ by less than this is decided by the smaller delay.
+_ABOUT_EQUAL = 0.02
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,8 @@ def estimate_delays(
     """Estimate the delay of each rater over all recordings of a group.
 
     Each rater in turn is moved to where the correlation with the mean of the others, all
-    standardised, is largest; this is repeated until nobody moves. The sign of the correlation does
-    not matter to the rater's own delay, but one who correlates negatively takes no part in the
-    mean.
+    standardised, is largest by its size; this is repeated until nobody moves. A rater who
+    correlates negatively has a delay as well, but takes no part in the mean.
 
     Parameters
     ----------
@@ -174,15 +175,30 @@ def _reference(
 
 
 def _best(curve: Sequence[Values], reference: Sequence[Values], most: int) -> Delay:
-    """Find the delay with the largest absolute correlation; among equals, the smallest delay."""
-    lags = np.arange(-most, most + 1)
+    """Find the delay with the largest absolute correlation; among equals, the smallest delay.
+
+    If the best positive and the best negative correlation are about the same, the sign with the
+    smaller delay is right: a short or a regular curve fits upside down at some delay as well.
+    """
     correlation = lagged_correlation(curve, reference, most)
-    size = np.abs(correlation)
-    if not np.isfinite(size).any():
+    found = [_peak(sign * correlation, sign) for sign in (1, -1)]
+    known = [each for each in found if each is not None]
+    if not known:
         return Delay(0, np.nan, False)
-    largest = np.flatnonzero(size >= np.nanmax(size) - _EQUAL)
+    largest = max(abs(each.correlation) for each in known)
+    near = [each for each in known if abs(each.correlation) >= largest - _ABOUT_EQUAL]
+    return min(near, key=lambda each: abs(each.steps))
+
+
+def _peak(correlation: NDArray[np.float64], sign: int) -> Delay | None:
+    """Find the largest correlation above 0 in those of all lags, the smallest delay of equals."""
+    if not np.nanmax(correlation, initial=0.0) > 0:
+        return None
+    lags = np.arange(len(correlation)) - len(correlation) // 2
+    largest = np.flatnonzero(correlation >= np.nanmax(correlation) - _EQUAL)
     place = int(largest[np.argmin(np.abs(lags[largest]))])
-    return Delay(int(lags[place]), float(correlation[place]), at_limit=place in (0, 2 * most))
+    at_limit = place in (0, len(correlation) - 1)
+    return Delay(int(lags[place]), sign * float(correlation[place]), at_limit=at_limit)
 
 
 def lagged_correlation(

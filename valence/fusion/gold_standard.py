@@ -288,7 +288,12 @@ class _Weighed:
                     f"rater '{part.name}' fits best at the limit of fuse.delay_limit = "
                     f"{self.settings.delay_limit:g} s, and may be later or earlier still"
                 )
-        ragged = [f"'{p.name}' ({p.coverage:.0%})" for p in parts if p.coverage < 1]
+        # Rounded down: 100 % would contradict that a part is missing.
+        ragged = [
+            f"'{part.name}' ({math.floor(100 * part.coverage)}%)"
+            for part in parts
+            if part.coverage < 1
+        ]
         if ragged:
             yield f"raters who cover a part of it: {', '.join(ragged)}"
         if clipped:

@@ -19,6 +19,7 @@ from valence.config import Target
 from valence.corpus.annotations import STEP_MS
 from valence.corpus.muse import subject_of
 from valence.errors import AudioError, CorpusError
+from valence.formatting import plural, sentence
 from valence.importing.grid import SEGMENT_SECONDS
 from valence.importing.record import checksum, require_free, require_own, write_record
 from valence.importing.recordings import SourceRecording
@@ -127,8 +128,8 @@ def write_corpus(
     if not used:
         raise CorpusError(
             f"None of {len(recordings)} recordings can be used. The first reason: "
-            f"{(aside or ['no recording has labels'])[0]}. Correct what it names, and run 'valence "
-            f"{record['command']}' again."
+            f"{sentence((aside or ['no recording has labels'])[0])} Correct what it names, and run "
+            f"'valence {record['command']}' again."
         )
     for path, text in _tables(used).items():
         _write_text(out, path, text, written)
@@ -156,6 +157,11 @@ def _write_recording(
     """
     length = length or measure(recording.sounds)
     segments = segments_of(length.total)
+    if segments == 0:
+        raise AudioError(
+            f"it lasts {length.total:g} s. Expected {SEGMENT_SECONDS:g} s at least, the length of "
+            "a segment; leave it out."
+        )
     known = {
         target: each for target, each in labels.items() if np.isfinite(each.value[:segments]).any()
     }
@@ -266,8 +272,10 @@ def _about_suffixes(used: Mapping[str, SourceRecording]) -> list[str]:
     ending = [name for name in used if subject_of(name) != name]
     if not ending:
         return []
+    verb = "ends" if len(ending) == 1 else "end"
     return [
-        f"{len(ending)} Ids ('{ending[0]}' first) end in _train, _devel or _test, which divides "
+        f"{plural(len(ending), 'Id')} ('{ending[0]}' first) {verb} in _train, _devel or _test, "
+        "which divides "
         "the corpus as in the study; --set split.protocol=partition follows metadata/partition.csv"
     ]
 

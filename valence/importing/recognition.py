@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
 from valence.errors import CorpusError, UsageError
 from valence.importing.declaration import (
     Declaration,
@@ -16,15 +19,17 @@ from valence.importing.sources.patterns import Tree, list_tree
 from valence.importing.traces import label_files
 from valence.storage.location import Location
 
-# A form is recognised by its first files; a single one may be damaged.
-_LOOKED_AT = 3
+# A form is recognised by the first files; a single one may be damaged. Folders may hold files of
+# several forms, so the first file of each further folder is looked at too.
+_FIRST_FILES = 3
+_MOST_FILES = 24
 
 
 def fitting_forms(source: Location, *, most: int | None = None) -> tuple[Declaration, ...]:
     """Find the shipped forms whose files a folder holds.
 
-    A form fits if one of its first files has the path, the columns, the head and the step that the
-    form names.
+    A form fits if one of its first files, or the first one of a folder, has the path, the columns,
+    the head and the step that the form names.
 
     Parameters
     ----------
@@ -93,10 +98,19 @@ def _fits(tree: Tree, declaration: Declaration) -> bool:
         return False
 
 
+def _first_files(
+    files: Iterable[tuple[Location, Mapping[str, str]]],
+) -> Iterator[tuple[Location, Mapping[str, str]]]:
+    """Take the first files, and the first one of each further folder."""
+    seen: set[Location] = set()
+    for number, (file, fields) in enumerate(files):
+        if number < _FIRST_FILES or file.parent not in seen:
+            yield file, fields
+        seen.add(file.parent)
+
+
 def _group_fits(tree: Tree, form: LabelsForm) -> bool:
-    for number, (file, fields) in enumerate(label_files(tree, form)):
-        if number == _LOOKED_AT:
-            break
+    for file, fields in islice(_first_files(label_files(tree, form)), _MOST_FILES):
         match form.reader:
             case "nova":
                 fits = is_nova(file)

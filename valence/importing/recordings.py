@@ -75,7 +75,7 @@ def find_recordings(
         cannot be read as declared.
     """
     tree = list_tree(source)
-    sound_tree = tree if audio is None else list_tree(audio)
+    sound_tree = tree if audio is None else list_tree(audio, holds="sound (--audio DIR)")
     noted = [] if remarks is None else remarks
     sound_paths = frozenset(sound_tree.paths)
     facts = _facts(tree, declaration, apart=audio is not None)
@@ -145,7 +145,7 @@ class _AudioFinder:
                 if f"{point}{ending}".lower() not in ALL_SUFFIXES:
                     continue
                 if match := compiled.fullmatch(normal(stem)):
-                    index[tuple(sorted(match.groupdict().items()))].append(tree.root / path)
+                    index[_key(match.groupdict())].append(tree.root / path)
             self._found.append(index)
         self._names = [sorted(compile_pattern(pattern).groupindex) for pattern in patterns]
 
@@ -160,7 +160,7 @@ class _AudioFinder:
         fitting: set[Location] = set()
         for names, index in zip(self._names, self._found, strict=True):
             if all(name in parts for name in names):
-                fitting.update(index.get(tuple((name, parts[name]) for name in names), ()))
+                fitting.update(index.get(_key({name: parts[name] for name in names}), ()))
         if not fitting:
             return None
         ranks = {file: ALL_SUFFIXES.index(file.suffix) for file in fitting}
@@ -175,6 +175,11 @@ class _AudioFinder:
                 "fits one of them (audio = [...] in a declaration)."
             )
         return best[0]
+
+
+def _key(parts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Make a key of named parts; blanks around a name do not count, as in an Id."""
+    return tuple(sorted((name, text.strip()) for name, text in parts.items()))
 
 
 def _facts(tree: Tree, declaration: Declaration, *, apart: bool) -> Facts:

@@ -63,7 +63,10 @@ def read_traces(
                     # A table of a database has a cell for each rater, also for those who saw
                     # other files.
                     if form.reader != "audformat" or trace.rater is None:
-                        kept.append(f"'{file}' has no value of {trace.target} for '{trace.id}'")
+                        kept.append(
+                            f"'{file}' has no value of {trace.target} for '{trace.id}'. Expected "
+                            "one at least; fill it in, or leave it out."
+                        )
                     continue
                 read += 1
                 if moved and trace.id in stretches:

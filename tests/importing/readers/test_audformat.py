@@ -200,3 +200,29 @@ def test_a_header_of_another_shape_is_refused(
     (tmp_path / "db.yaml").write_text(_HEADER.replace(part, other, 1))
     with pytest.raises(CorpusError, match=words):
         _traces(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("end,valence", "end,val", r"the columns val, and none is called 'valence'.*header names"),
+        (
+            "00:00:03.500000",
+            "00:00:02.500000",
+            r"span ends at 2.5 s and begins at 2.5 s.*end after",
+        ),
+        ("00:00:03.500000", "00:00:01", r"(line 3|row 2): the span ends at 1 s and begins at 2.5"),
+    ],
+)
+def test_tables_that_contradict_the_header_or_time_are_refused(
+    old: str, new: str, words: str, packed: bool, tmp_path: Path
+) -> None:
+    made.audformat(tmp_path)
+    file = tmp_path / "db.seg.train.csv"
+    file.write_text(file.read_text().replace(old, new))
+    if packed:
+        _write_parquet(tmp_path)
+        file.unlink()
+    with pytest.raises(CorpusError, match=words):
+        _traces(tmp_path)

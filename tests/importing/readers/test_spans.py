@@ -117,9 +117,29 @@ def test_a_first_bin_that_ends_soon_begins_with_the_recording(tmp_path: Path) ->
 
 def test_irregular_times_may_stand_twice(tmp_path: Path) -> None:
     # CARMA's own example begins with 0, 0, 0.
-    _, start, end, _ = _spans(tmp_path, [0, 0, 0, 0.151, 0.2545, 0.405])
+    _, start, end, remarks = _spans(tmp_path, [0, 0, 0, 0.151, 0.2545, 0.405])
     assert start[:3] == [0, 0, 0]
     assert end[:2] == [0, 0]
+    expected = "'1.csv' has 2 times that stand twice (0 s in line 3 first); all values count"
+    assert remarks == (expected,)
+    assert _spans(tmp_path, [0, 0.151, 0.2545, 0.405])[3] == ()
+
+
+def test_times_before_the_begin_are_remarked_on(tmp_path: Path) -> None:
+    expected = ("'1.csv' has 2 times before the begin (-1 s in line 2 first), where no segment is",)
+    assert _spans(tmp_path, [-1, -0.5, 0, 0.5])[3] == expected
+    assert _spans(tmp_path, [-1, -0.5, 0, 0.5], step=[0.5])[3] == expected
+    # A delay moves samples before the begin as it should.
+    assert _spans(tmp_path, [0, 0.5, 1], delay=1.0)[3] == ()
+    file = tmp_path / "2.csv"
+    file.write_text("a,b,v\n0,1,0\n-3,-2,0\n")
+    form = LabelsForm.model_validate(
+        {"files": ["{id}.csv"], "valence": "v", "start": "a", "end": "b"}
+    )
+    table = read_named_table(Location.parse(file), form)
+    _, _, remarks = read_spans(table, form, table.rows)
+    (remark,) = remarks
+    assert remark.startswith("'2.csv' has 1 time before the begin (-3 s in line 3 first)")
 
 
 def test_rows_out_of_order_are_sorted_with_a_remark(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,7 @@ def read_audformat_traces(file: Location, form: LabelsForm) -> Iterator[Trace]:
             continue
         found = True
         rows = read_rows(file, header, table)
+        _require_columns(rows, table, chosen)
         for name, target in chosen.items():
             rater = columns[name].get("rater_id")
             rater = None if rater is None else str(rater)
@@ -167,6 +168,17 @@ def _ids(file: Location, header: Mapping[str, Any]) -> dict[str, str]:
     if len(set(names.values())) < len(names):
         names = {path: normal(path).replace("/", "_") for path in paths}
     return {path: recording_id(name, file) for path, name in names.items()}
+
+
+def _require_columns(rows: tuple[Row, ...], table: str, names: Iterable[str]) -> None:
+    """Refuse a table that lacks a column which the header gives it."""
+    for row in rows[:1]:
+        if lacking := [name for name in names if name not in row.cells]:
+            raise AnnotationError(
+                f"{row.place}: the table {table} has the columns {', '.join(row.cells) or '(none)'}"
+                f", and none is called '{lacking[0]}'. Expected it, because the header names it; "
+                "correct one of the two."
+            )
 
 
 def _traces(

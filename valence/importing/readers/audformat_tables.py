@@ -120,12 +120,23 @@ def read_rows(file: Location, header: Mapping[str, Any], table: str) -> tuple[Ro
         )
     segmented = header["tables"][table].get("type") == "segmented"
     read = [_read(each, segmented, _version(each)) for each in present]
+    _require_spans(read[0])
     if len(read) == 2 and _content(read[0]) != _content(read[1]):
         raise AnnotationError(
             f"'{plain}' and '{packed.name}' hold different rows, so one of them was changed. "
             "Expected the same in both; remove the one that is out of date."
         )
     return read[0]
+
+
+def _require_spans(rows: tuple[Row, ...]) -> None:
+    """Refuse a span that ends before or where it begins; an empty end is that of the file."""
+    for row in rows:
+        if row.end <= row.start:
+            raise AnnotationError(
+                f"{row.place}: the span ends at {row.end:g} s and begins at {row.start:g} s. "
+                "Expected an end after the begin; correct that row."
+            )
 
 
 def _content(rows: tuple[Row, ...]) -> list[tuple[str, float, float, tuple[tuple[str, str], ...]]]:

@@ -258,7 +258,7 @@ def _read_lines(file: Location, text: str, form: LabelsForm) -> NamedTable:
     names = tuple(whole.groupindex)
     rows = []
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
-        if not begins.match(line):
+        if not (begins.match(line) or begins.match(line.strip())):
             continue
         found = whole.fullmatch(line.strip())
         if found is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
@@ -172,7 +173,8 @@ def _data(file: Location, *, binary: bool) -> tuple[NDArray[np.float64], NDArray
             row = None
         if row is None or len(cells) > 2:
             raise AnnotationError(
-                f"'{file}', line {number}: '{line.strip()}' was found. Expected score;confidence "
+                f"'{file}', line {number}: {reprlib.repr(line.strip())} was found. Expected "
+                "score;confidence "
                 "with decimal points; correct that line."
             )
         rows.append(row)

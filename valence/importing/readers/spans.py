@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from valence.corpus.csv_tables import Row
 from valence.errors import AnnotationError
+from valence.formatting import plural
 from valence.importing.declaration import PER_SECOND, LabelsForm, Stamps
 from valence.importing.readers.columns import NamedTable
 
@@ -59,6 +60,7 @@ def read_spans(
     ordered = [rows[place] for place in order]
     time = time[order]
     step = _step(table, form, ordered, time)
+    remarks += _about_times(table, ordered, time)
     start, end = _irregular(time, form.stamps) if step is None else _regular(time, step, form)
     if form.stamps == "end":
         # A first bin that ends soon after the begin was cut there; it does not begin before it.
@@ -110,8 +112,37 @@ def _read_stated(
                 f"{begin:g} s. Expected an end after the begin; correct that line."
             )
     order = np.argsort(start, kind="stable")
+    remarks = _about_begins(table, [rows[place] for place in order], start[order])
     end = np.where(np.isnan(end), np.inf, end)
-    return order, (start[order] - form.delay, end[order] - form.delay), ()
+    return order, (start[order] - form.delay, end[order] - form.delay), remarks
+
+
+def _about_times(
+    table: NamedTable, rows: Sequence[Row], time: NDArray[np.float64]
+) -> tuple[str, ...]:
+    """Remark on ascending times that are accepted, and are not as they should be."""
+    twice = np.flatnonzero(np.diff(time) == 0)
+    remarks = _about_begins(table, rows, time)
+    if twice.size:
+        remarks += (
+            f"'{table.table.file.name}' has {plural(twice.size, 'time')} that "
+            f"{'stands' if twice.size == 1 else 'stand'} twice ({time[twice[0]]:g} s in line "
+            f"{rows[twice[0] + 1][0]} first); all values count",
+        )
+    return remarks
+
+
+def _about_begins(
+    table: NamedTable, rows: Sequence[Row], time: NDArray[np.float64]
+) -> tuple[str, ...]:
+    """Remark on times before the begin of the recording, where no segment is."""
+    if not np.any(time < 0):
+        return ()
+    before = int(np.count_nonzero(time < 0))
+    return (
+        f"'{table.table.file.name}' has {plural(before, 'time')} before the begin ({time[0]:g} s "
+        f"in line {rows[0][0]} first), where no segment is",
+    )
 
 
 def _no_time(table: NamedTable, row: Row, name: str) -> AnnotationError:

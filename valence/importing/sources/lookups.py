@@ -33,9 +33,10 @@ def read_partition(
     for recording, text in read_property(tree, form, "partition", parts, remarks).items():
         known = words.get(text.casefold())
         if known is None:
+            where = f" by '{form.file}'" if form.file else ""
             raise CorpusError(
-                f"'{tree.root}': recording '{recording}' is given the partition '{text}'. Expected "
-                "train, devel or test; name the word in a declaration (partition.words)."
+                f"'{tree.root}': recording '{recording}' is given the partition '{text}'{where}. "
+                "Expected train, devel or test; name the word in a declaration (partition.words)."
             )
         partition[recording] = known
     return partition

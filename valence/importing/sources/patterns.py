@@ -48,7 +48,7 @@ class Tree:
                 yield self.root / path, found.groupdict()
 
 
-def list_tree(root: Location, *, most: int | None = None) -> Tree:
+def list_tree(root: Location, *, most: int | None = None, holds: str = "labels") -> Tree:
     """List the files below a folder, without hidden ones and without names that are not UTF-8.
 
     Parameters
@@ -57,6 +57,8 @@ def list_tree(root: Location, *, most: int | None = None) -> Tree:
         The folder.
     most
         The number of files at which the listing ends; None if it has no end.
+    holds
+        The content of the folder, for messages.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def list_tree(root: Location, *, most: int | None = None) -> Tree:
         found = "it is a file" if root.exists() else "there is no such folder"
         raise CorpusError(
             f"'{root}' cannot be imported: {found}. Expected the folder of a corpus; give the "
-            "folder that holds its labels."
+            f"folder that holds its {holds}."
         )
     try:
         walk = _walk_local(root) if root.local is not None else _walk_remote(root)

@@ -47,7 +47,7 @@ def headline(evidence: Evidence, findings: Findings) -> Section:
                 detail = f"baseline, {_ci(baseline, unit)}" if known else "baseline, CCC"
                 tiles.append(Tile(title, number(baseline["ccc"]), detail))
     raters = (evidence.agreement or {}).get(evidence.target)
-    if raters is not None:
+    if raters is not None and raters["as_rated"]["ccc"] is not None:
         detail = f"mean CCC of pairs of {plural(raters['raters'], 'rater')}, as rated"
         tiles.append(Tile("Raters among each other", number(raters["as_rated"]["ccc"]), detail))
     if evidence.protocol == "paper":
