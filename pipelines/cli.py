@@ -446,6 +446,25 @@ def export(
             "--onnx", metavar="FILE", help="Write the model for ONNX Runtime to this file."
         ),
     ] = None,
+    audonnx: Annotated[
+        str | None,
+        typer.Option(
+            "--audonnx", metavar="DIR", help="Write the model for audonnx to this folder."
+        ),
+    ] = None,
+    input_: Annotated[
+        Literal["samples", "mel", "set"],
+        typer.Option(
+            "--input", help="With --onnx: what the graph takes; set: features, not sound."
+        ),
+    ] = "samples",
+    regressor: Annotated[
+        Literal["best"] | None,
+        typer.Option(
+            "--regressor",
+            help="With --onnx or --audonnx: the sweep's best regressor predicts.",
+        ),
+    ] = None,
     split: Annotated[
         list[str] | None,
         typer.Option(
@@ -466,14 +485,19 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export a run for other programs: the study's `.npz` files, or the model as ONNX."""
-    from pipelines.exporting import NpzOptions
+    from pipelines.exporting import ModelOptions, NpzOptions
     from pipelines.exporting import export as write
 
     folder = None if npz is None else Location.parse(npz)
     write(
         Run.at(run),
         npz=None if folder is None else NpzOptions(folder, split or (), stride, yes),
-        onnx=None if onnx is None else Location.parse(onnx),
+        model=ModelOptions(
+            None if onnx is None else Location.parse(onnx),
+            None if audonnx is None else Location.parse(audonnx),
+            input_,
+            regressor,
+        ),
         console=Console(),
     )
 

@@ -38,43 +38,81 @@ class NpzOptions:
     agreed: bool = False
 
 
-def export(run: Run, *, npz: NpzOptions | None, onnx: Location | None, console: Console) -> None:
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options of `valence export --onnx` and `--audonnx`.
+
+    Attributes
+    ----------
+    onnx
+        The file for ONNX Runtime, if it is written.
+    audonnx
+        The folder for audonnx, if it is written.
+    takes
+        The input of the file for ONNX Runtime.
+    regressor
+        The predictor in place of the deep model's own head.
+    """
+
+    onnx: Location | None = None
+    audonnx: Location | None = None
+    takes: Literal["samples", "mel", "set"] = "samples"
+    regressor: Literal["best"] | None = None
+
+
+def export(run: Run, *, npz: NpzOptions | None, model: ModelOptions, console: Console) -> None:
     """Write the exports that are named.
 
     Parameters
     ----------
     run
-        A finished run, or one whose stages up to the training are finished.
+        A run whose stages up to the training are finished, and the sweep for its regressor.
     npz
         Where and how the study's sequence files are written, if they are.
-    onnx
-        The file of the model for ONNX Runtime, if it is written.
+    model
+        Where and how the model is written.
     console
         Progress output.
 
     Raises
     ------
     UsageError
-        If no export is named, a split is unknown, or a package is missing.
+        If no export is named, a split is unknown, a package is missing, or the model or its
+        regressor cannot be exported.
     ConfigError, MissingStageError, DamagedError, ModelError
         If the run cannot be exported.
     """
-    # No export reads the features or the sweep's records.
+    # No export reads the features.
     config = require_own_config(run, before="features")
-    if npz is None and onnx is None:
-        raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
-    if onnx is not None:
-        _export_model(run, onnx, console)
+    if npz is None and model.onnx is None and model.audonnx is None:
+        raise UsageError(
+            "Nothing to export was named. Add --npz DIR, --onnx FILE or --audonnx DIR."
+        )
+    if model.onnx is not None or model.audonnx is not None:
+        _export_model(run, model, console)
     if npz is not None:
         _export_segments(run, config, npz, console)
 
 
-def _export_model(run: Run, file: Location, console: Console) -> None:
-    from valence.model.onnx_export import export_onnx
-    from valence.model.serialization import load_own_model
+def _export_model(run: Run, options: ModelOptions, console: Console) -> None:
+    from valence.model.onnx.audonnx import export_audonnx
+    from valence.model.onnx.export import export_onnx
+    from valence.model.onnx.network import own_head
+    from valence.model.onnx.regressors import regressor_head
+    from valence.prediction.predictor import Predictor
 
-    export_onnx(file, *load_own_model(run))
-    console.say(f"export: {file}")
+    predictor = Predictor.load(run, regressor=options.regressor, device="cpu")
+    model, description, best = predictor.model, predictor.description, predictor.regressor
+    head = own_head(model)
+    if best is not None:
+        about = {"steps": best.about["steps"], "sha256": best.about["sha256"]}
+        head = regressor_head(best.pipeline, target=best.about["target"], about=about)
+    if options.audonnx is not None:
+        export_audonnx(options.audonnx, model, description, head)
+        console.say(f"export: {options.audonnx}")
+    if options.onnx is not None:
+        export_onnx(options.onnx, model, description, takes=options.takes, head=head)
+        console.say(f"export: {options.onnx}")
 
 
 def _export_segments(run: Run, config: Config, options: NpzOptions, console: Console) -> None:

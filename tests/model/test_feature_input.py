@@ -189,11 +189,11 @@ def test_the_card_says_what_the_model_takes(folder: Location) -> None:
 def test_onnx_runtime_computes_what_torch_computes(folder: Location, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
-    from valence.model.onnx_export import export_onnx
+    from valence.model.onnx.export import export_onnx
 
     model, description = load_model(folder)
     file = Location.parse(tmp_path / "model.onnx")
-    export_onnx(file, model, description)
+    export_onnx(file, model, description, takes="set")
     session = onnxruntime.InferenceSession(str(file))
     (given,) = session.get_inputs()
     assert (given.name, given.shape) == ("set", ["batch", "segments", 5])

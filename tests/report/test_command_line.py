@@ -112,7 +112,7 @@ def test_the_exported_graph_says_what_the_features_of_the_run_say(
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     file = tmp_path / "model.onnx"
-    done = valence("export", run.root, "--onnx", file)
+    done = valence("export", run.root, "--onnx", file, "--input", "mel")
     assert done.returncode == 0, done.stderr
     session = onnxruntime.InferenceSession(str(file))
     features = read_features(run.folder("features")).of("test")
@@ -127,7 +127,10 @@ def test_the_exported_graph_says_what_the_features_of_the_run_say(
         assert (prediction.shape, attention.shape) == ((1, 1), (1, segments))
 
     nothing = valence("export", run.root)
-    assert (nothing.returncode, "Add --npz DIR or --onnx FILE" in nothing.stderr) == (2, True)
+    assert (
+        nothing.returncode,
+        "Add --npz DIR, --onnx FILE or --audonnx DIR" in nothing.stderr,
+    ) == (2, True)
 
 
 def test_a_model_of_another_run_is_neither_exported_nor_used(

@@ -12,7 +12,7 @@ import torch
 from valence.audio.standardization import Scope, Standardizer
 from valence.config import Config
 from valence.model.network import ValenceModel
-from valence.model.onnx_export import export_onnx
+from valence.model.onnx.export import export_onnx
 from valence.model.serialization import export_model, load_model
 from valence.storage.location import Location
 
@@ -52,7 +52,7 @@ def test_onnx_runtime_computes_what_torch_computes(
     export_model(folder, made, config, {})
     model, description = load_model(folder)
     file = Location.parse(tmp_path / "model.onnx")
-    export_onnx(file, model, description)
+    export_onnx(file, model, description, takes="mel")
     session = onnxruntime.InferenceSession(str(file))
 
     assert [each.name for each in session.get_inputs()] == ["mel"]
@@ -77,7 +77,7 @@ def test_the_file_says_how_its_input_is_made(tmp_path: Path, tiny_config: Config
     folder = Location.parse(tmp_path / "model")
     export_model(folder, model, tiny_config, {})
     file = Location.parse(tmp_path / "model.onnx")
-    export_onnx(file, *load_model(folder))
+    export_onnx(file, *load_model(folder), takes="mel")
     metadata = onnxruntime.InferenceSession(str(file)).get_modelmeta().custom_metadata_map
     about = json.loads(metadata["valence"])
     assert about["targets"] == ["valence"]
