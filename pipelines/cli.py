@@ -453,16 +453,18 @@ def export(
         ),
     ] = None,
     input_: Annotated[
-        Literal["samples", "mel", "set"],
+        Literal["samples", "mel", "set"] | None,
         typer.Option(
-            "--input", help="With --onnx: what the graph takes; set: features, not sound."
+            "--input",
+            help="With --onnx: the input of the file: sound (samples, the default), mel, or set: "
+            "features.",
         ),
-    ] = "samples",
+    ] = None,
     regressor: Annotated[
         Literal["best"] | None,
         typer.Option(
             "--regressor",
-            help="With --onnx or --audonnx: the sweep's best regressor predicts.",
+            help="With --onnx or --audonnx: predict with the sweep's best regressor.",
         ),
     ] = None,
     split: Annotated[

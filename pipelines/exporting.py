@@ -49,14 +49,14 @@ class ModelOptions:
     audonnx
         The folder for audonnx, if it is written.
     takes
-        The input of the file for ONNX Runtime.
+        The input of the file for ONNX Runtime; None for samples. audonnx always gets samples.
     regressor
         The predictor in place of the deep model's own head.
     """
 
     onnx: Location | None = None
     audonnx: Location | None = None
-    takes: Literal["samples", "mel", "set"] = "samples"
+    takes: Literal["samples", "mel", "set"] | None = None
     regressor: Literal["best"] | None = None
 
 
@@ -84,11 +84,23 @@ def export(run: Run, *, npz: NpzOptions | None, model: ModelOptions, console: Co
     """
     # No export reads the features.
     config = require_own_config(run, before="features")
-    if npz is None and model.onnx is None and model.audonnx is None:
+    exported = model.onnx is not None or model.audonnx is not None
+    if npz is None and not exported:
         raise UsageError(
             "Nothing to export was named. Add --npz DIR, --onnx FILE or --audonnx DIR."
         )
-    if model.onnx is not None or model.audonnx is not None:
+    if model.takes is not None and model.onnx is None:
+        raise UsageError(
+            f"--input {model.takes} was given without --onnx. Expected the file whose input it "
+            "chooses: a folder for audonnx always takes samples. Add --onnx FILE, or leave out "
+            "--input."
+        )
+    if model.regressor is not None and not exported:
+        raise UsageError(
+            "--regressor was given without --onnx or --audonnx. The study's files hold no "
+            "predictor. Add one of the two, or leave out --regressor."
+        )
+    if exported:
         _export_model(run, model, console)
     if npz is not None:
         _export_segments(run, config, npz, console)
@@ -111,7 +123,7 @@ def _export_model(run: Run, options: ModelOptions, console: Console) -> None:
         export_audonnx(options.audonnx, model, description, head)
         console.say(f"export: {options.audonnx}")
     if options.onnx is not None:
-        export_onnx(options.onnx, model, description, takes=options.takes, head=head)
+        export_onnx(options.onnx, model, description, takes=options.takes or "samples", head=head)
         console.say(f"export: {options.onnx}")
 
 

@@ -9,16 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
 
 from tests.helpers.hearing import SR, make_predictor, small_config, speech
 from valence.audio.standardization import Scope, Standardizer
 from valence.errors import AudioError, UsageError
+from valence.model.inference import sequence_outputs
 from valence.model.network import FeatureInput, ValenceModel
 from valence.model.onnx import timeline
 from valence.model.onnx.export import export_onnx
+from valence.model.onnx.regressors import regressor_head
 from valence.model.serialization import export_model
 from valence.prediction.predictor import Predictor
 from valence.storage.location import Location
+from valence.sweep.kept.serialization import Regressor
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
 pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
@@ -195,6 +201,35 @@ def test_loud_and_faint_recordings_give_the_same(session: Session) -> None:
     for factor in (1e-30, 1e-3, 3e4, 1e30):
         found = _timeline(session, (y * np.float32(factor)))
         np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_a_regressor_predicts_the_timeline_from_the_features(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    """Through samples and through mel, with a regressor whose values differ from the head's."""
+    mel = predictor.mel(speech(60, seed=4))
+    outputs = sequence_outputs(predictor.model, mel, np.arange(len(mel) - 12), 12)
+    wanted = np.sin(np.arange(len(outputs.feature)) / 9)
+    pipeline = Pipeline([("scale", StandardScaler()), ("svr", SVR(C=3.0))])
+    pipeline.fit(outputs.feature.astype(np.float64), wanted)
+    about = {"columns": 32, "target": "arousal", "steps": {}}
+    best = Predictor(predictor.model, predictor.description, Regressor(pipeline, about))
+    head = regressor_head(pipeline, target="arousal", about={"steps": "a scaler and an SVR"})
+    file = Location.parse(tmp_path / "model.onnx")
+    export_onnx(file, predictor.model, predictor.description, takes="samples", head=head)
+    session = onnxruntime.InferenceSession(str(file))
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map["valence"])
+    assert metadata["targets"] == ["arousal"]
+    assert metadata["regressor"] == {"steps": "a scaler and an SVR"}
+    y = speech(20)
+    expected = best(y, sr=SR).values
+    assert np.abs(expected - predictor(y, sr=SR).values).max() > 0.05
+    np.testing.assert_allclose(_timeline(session, y)[0], expected, atol=1e-3)
+
+    export_onnx(file, predictor.model, predictor.description, takes="mel", head=head)
+    given = mel[None, 5:17].astype(np.float32)
+    found = onnxruntime.InferenceSession(str(file)).run(["prediction"], {"mel": given})[0]
+    np.testing.assert_allclose(found[:, 0], pipeline.predict(outputs.feature[5:6]), atol=1e-3)
 
 
 def test_a_model_that_takes_features_has_no_ears(tmp_path: Path) -> None:

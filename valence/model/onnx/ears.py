@@ -1,8 +1,10 @@
 """Add to a graph what turns samples into log-mel: levelling, STFT, mel bands, decibels.
 
 The values are those of `valence.audio.segmentation.normalize` and `valence.audio.mel.log_mel`. ONNX
-has an operator STFT, but ONNX Runtime computes it on the CPU a hundred times slower than these few
-matrix products, and on a GPU not at all.
+has an operator STFT, but runtimes lack it for some devices. On a CPU, ONNX Runtime 1.32 takes twice
+the time of these two matrix products for 1024 points. For 1000 points it takes ten times as long,
+and a band is wrong by up to 0.4 dB. A convolution with the whole Fourier basis takes four times as
+long for both.
 """
 
 from __future__ import annotations
