@@ -207,3 +207,9 @@ def test_onnx_runtime_computes_what_torch_computes(folder: Location, tmp_path: P
             np.testing.assert_allclose(prediction, model(values), atol=1e-5)
         np.testing.assert_allclose(features, deep, atol=1e-5)
         np.testing.assert_allclose(attention, weights, atol=1e-5)
+    # NaN is a missing value, and an infinite one is no value.
+    infinite = _values(2, 7, seed=7).numpy()
+    infinite[1, 3, 2] = -np.inf
+    for found in session.run(None, {"set": infinite}):
+        assert np.isfinite(found[0]).all()
+        assert np.isnan(found[1]).all()

@@ -7,6 +7,7 @@ from typing import Literal
 from valence.errors import UsageError
 from valence.model.network import ValenceModel
 from valence.model.onnx.graph import Graph, Shape, new_graph
+from valence.model.onnx.marks import marked, not_finite
 from valence.model.onnx.network import Head, attend, encode, own_head, recur
 from valence.model.onnx.timeline import add_timeline
 from valence.model.serialization import ModelDescription
@@ -33,7 +34,8 @@ def export_onnx(
     levelled segments, as `valence.audio.mel` computes it. With `set`, for a model that takes a set
     of features, it is `set`, float32 `[batch, segments, columns]`, NaN where there is no value. The
     outputs of both are those of one sequence: `prediction` `[batch, targets]`, `features` `[batch,
-    feature_size]` and `attention` `[batch, segments]`.
+    feature_size]` and `attention` `[batch, segments]`. All are NaN for a sequence that holds an
+    infinite value, or NaN in mel.
 
     The file's metadata hold the configuration under `valence`, and the set and its columns if the
     model takes one.
@@ -115,11 +117,14 @@ def _add_sequence(graph: Graph, model: ValenceModel, inputs: str, head: Head) ->
     )
     x = graph.add("Transpose", encoded, perm=[1, 0, 2])
     features, attention = attend(graph, model, *recur(graph, model, x, model.lstm))
-    return {
+    found = {
         "prediction": head.add(graph, features),
         "features": features,
         "attention": attention,
     }
+    axes = 2 + len(model.input_shape)
+    bad = not_finite(graph, inputs, axes=axes, nan=not model.takes_features)
+    return marked(graph, found, graph.add("Reshape", bad, graph.whole(-1, 1)))
 
 
 def _require_input(description: ModelDescription, takes: Input) -> None:

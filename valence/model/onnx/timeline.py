@@ -15,6 +15,7 @@ import torch
 from valence.model.network import ValenceModel
 from valence.model.onnx.ears import level, log_mel
 from valence.model.onnx.graph import Graph, even_blocks
+from valence.model.onnx.marks import marked, not_finite
 from valence.model.onnx.network import Head, attend, encode, recur, values_of
 from valence.model.serialization import ModelSections
 
@@ -58,6 +59,7 @@ def add_timeline(
     length]`. All values of a recording are NaN if one of its samples is not finite, or if all are
     zero. A recording without a whole segment is an error of the node that is named for it.
     """
+    audio = _required(graph, audio, config.preprocess.segment_samples)
     sizes = _sizes(graph, config, audio)
     projected = _segments(graph, model, config, audio, sizes)
     names = ("features", "prediction", "attention")
@@ -65,20 +67,25 @@ def add_timeline(
         zip(names, _sequences(graph, model, projected, sizes, head), strict=True),
     )
     found["timeline"] = _averaged(graph, found["prediction"], sizes)
-    bad = _refused(graph, audio)
-    nothing = graph.real(np.nan)
-    return {name: graph.add("Where", bad, nothing, value) for name, value in found.items()}
+    return marked(graph, found, _refused(graph, audio))
+
+
+def _required(graph: Graph, audio: str, samples: int) -> str:
+    """Return the recordings, or end the run where they hold less than a segment.
+
+    There is no operator that refuses. The only index into one value is 0, and any other ends the
+    run with a message that names the node. All else waits for what the node gives.
+    """
+    size = graph.size(audio, 1)
+    short = graph.cast(graph.add("Less", size, graph.whole(samples)), "INT64")
+    name = f"at_least_one_segment_of_{samples}_samples"
+    size = graph.add("Gather", size, short, axis=0, name=name)
+    return graph.slice(audio, graph.whole(0), size, axis=1)
 
 
 def _sizes(graph: Graph, config: ModelSections, audio: str) -> Sizes:
-    samples = config.preprocess.segment_samples
-    segments = graph.add("Div", graph.size(audio, 1), graph.whole(samples))
-    # There is no operator that refuses. The only index into one value is 0, and any other ends the
-    # run with a message that names the node.
-    none = graph.cast(graph.add("Equal", segments, graph.whole(0)), "INT64")
-    segments = graph.add(
-        "Gather", segments, none, axis=0, name=f"at_least_one_segment_of_{samples}_samples"
-    )
+    segment = graph.whole(config.preprocess.segment_samples)
+    segments = graph.add("Div", graph.size(audio, 1), segment)
     length = graph.add("Min", segments, graph.whole(config.sequence.length))
     others = graph.add("Sub", segments, length)
     sequences = graph.add("Add", others, graph.whole(1))
@@ -86,16 +93,12 @@ def _sizes(graph: Graph, config: ModelSections, audio: str) -> Sizes:
 
 
 def _refused(graph: Graph, audio: str) -> str:
-    """Return which recordings a prediction refuses, bool `[batch, 1, 1]`.
-
-    ONNX Runtime's LSTM and MaxPool turn NaN into ordinary numbers, so outputs would not show them.
-    """
-    odd = graph.add("Or", graph.add("IsNaN", audio), graph.add("IsInf", audio))
-    odd = graph.add("ReduceMax", graph.cast(odd, "FLOAT"), axes=[1], keepdims=1)
-    not_finite = graph.add("Greater", odd, graph.real(0))
+    """Return which recordings a prediction refuses, bool `[batch, 1, 1]`."""
     loudest = graph.add("ReduceMax", graph.add("Abs", audio), axes=[1], keepdims=1)
     silent = graph.add("Equal", loudest, graph.real(0))
-    return graph.add("Unsqueeze", graph.add("Or", not_finite, silent), graph.whole(2))
+    return graph.add(
+        "Unsqueeze", graph.add("Or", not_finite(graph, audio, axes=2), silent), graph.whole(2)
+    )
 
 
 def _segments(
