@@ -10,8 +10,7 @@ import importlib
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -35,7 +34,7 @@ from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
 from pipelines.runtime.stopping import Stopping, exit_status, in_words
 from pipelines.runtime.terminal import leave_quietly, prepare_streams, read_no_more
-from valence.chain import require_chain, require_own_config
+from valence.chain import require_own_config
 from valence.config import Config
 from valence.errors import CorpusError, UsageError, ValenceError
 from valence.run import Run
@@ -43,7 +42,7 @@ from valence.stage import StageName
 from valence.storage.location import Location
 
 if TYPE_CHECKING:
-    from pipelines.importing import ImportOptions
+    from pipelines.corpora.importing import ImportOptions
 
 
 class _Raised(Exception):
@@ -70,8 +69,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-Exported = Literal["train", "validation", "test", "unlabelled"]
 
 # The embedded corpus and its settings: small enough for a coffee break on a laptop.
 _DEMO_SUBJECTS = 12
@@ -173,8 +170,8 @@ def check(
     debug: Debug = False,
 ) -> None:
     """Check a corpus: list its recordings, their faults and the totals."""
-    from pipelines.check import check as print_check
-    from pipelines.importing import hint_of_import
+    from pipelines.corpora.check import check as print_check
+    from pipelines.corpora.importing import hint_of_import
     from valence.corpus.muse import read_corpus
 
     resolved = _resolve(None, StageOptions(config, preset, set_))
@@ -195,7 +192,7 @@ def import_(
     options: SourceOptions,
 ) -> None:
     """Make a corpus in the MuSe layout from one in another form."""
-    from pipelines.importing import import_corpus
+    from pipelines.corpora.importing import import_corpus
 
     import_corpus(
         Location.parse(source), Location.parse(out), _import_options(options), console=Console()
@@ -215,7 +212,7 @@ def fuse(
     options: SourceOptions,
 ) -> None:
     """Fuse the traces of several raters to one curve, and make a corpus of it."""
-    from pipelines.fusing import fuse_corpus
+    from pipelines.corpora.fusing import fuse_corpus
 
     resolved = _resolve(None, StageOptions(config, None, set_))
     fuse_corpus(
@@ -449,6 +446,27 @@ def export(
             "--onnx", metavar="FILE", help="Write the model for ONNX Runtime to this file."
         ),
     ] = None,
+    audonnx: Annotated[
+        str | None,
+        typer.Option(
+            "--audonnx", metavar="DIR", help="Write the model for audonnx to this folder."
+        ),
+    ] = None,
+    input_: Annotated[
+        Literal["samples", "mel", "set"] | None,
+        typer.Option(
+            "--input",
+            help="With --onnx: the input of the file: sound (samples, the default), mel, or set: "
+            "features.",
+        ),
+    ] = None,
+    regressor: Annotated[
+        Literal["best"] | None,
+        typer.Option(
+            "--regressor",
+            help="With --onnx or --audonnx: predict with the sweep's best regressor.",
+        ),
+    ] = None,
     split: Annotated[
         list[str] | None,
         typer.Option(
@@ -469,39 +487,21 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export a run for other programs: the study's `.npz` files, or the model as ONNX."""
-    target = Run.at(run)
-    # Neither export reads the features or the sweep.
-    config = require_own_config(target, before="features")
-    console = Console()
-    if npz is None and onnx is None:
-        raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
-    if onnx is not None:
-        from valence.model.onnx_export import export_onnx
-        from valence.model.serialization import load_own_model
+    from pipelines.exporting import ModelOptions, NpzOptions
+    from pipelines.exporting import export as write
 
-        export_onnx(Location.parse(onnx), *load_own_model(target))
-        console.say(f"export: {onnx}")
-    if npz is not None:
-        from valence.segments.npz import plan_npz, write_npz
-        from valence.segments.store import SegmentStore
-
-        require_chain(target, "segments")
-        store, folder = SegmentStore(target.folder("segments")), Location.parse(npz)
-        splits = _exported(split or get_args(Exported))
-        plan = plan_npz(store, config, splits=splits, stride=stride or config.sequence.stride)
-        plan.refuse_if_large(folder, agreed=yes)
-        console.say(f"export: {plan.files} files, {plan.size / 1e9:.2f} GB, to '{folder}'")
-        with console.bar("export", plan.files) as bar:
-            for files in write_npz(store, config, plan, folder):
-                bar.advance(files)
-
-
-def _exported(names: Sequence[str]) -> list[Exported]:
-    known: tuple[Exported, ...] = get_args(Exported)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UsageError(f"--split {unknown[0]} was found. Expected one of {', '.join(known)}.")
-    return [name for name in known if name in names]
+    folder = None if npz is None else Location.parse(npz)
+    write(
+        Run.at(run),
+        npz=None if folder is None else NpzOptions(folder, split or (), stride, yes),
+        model=ModelOptions(
+            None if onnx is None else Location.parse(onnx),
+            None if audonnx is None else Location.parse(audonnx),
+            input_,
+            regressor,
+        ),
+        console=Console(),
+    )
 
 
 def _all_stages(
@@ -559,7 +559,7 @@ def _resolve_existing(run: Run, stage: StageName, options: StageOptions) -> Conf
 
 def _import_options(options: SourceOptions) -> ImportOptions:
     """Turn the words of the command line into the options of an import."""
-    from pipelines.importing import ImportOptions
+    from pipelines.corpora.importing import ImportOptions
 
     return ImportOptions(
         options.form,

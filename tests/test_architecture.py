@@ -38,11 +38,13 @@ _ARROWS: dict[str, set[str]] = {
     },
     # The stages may use all of the science, and the plumbing; they meet through files alone.
     "pipelines/runtime": set(),
+    "pipelines/corpora": {"pipelines/runtime"},
     "pipelines/preprocess": {"pipelines/runtime"},
     "pipelines/train": {"pipelines/runtime"},
     "pipelines/sweep": {"pipelines/runtime"},
     "pipelines": {
-        *("pipelines/runtime", "pipelines/preprocess", "pipelines/train", "pipelines/sweep"),
+        *("pipelines/runtime", "pipelines/corpora", "pipelines/preprocess", "pipelines/train"),
+        "pipelines/sweep",
     },
 }
 # Commands that lie in `pipelines/` itself, each a stage of its own.

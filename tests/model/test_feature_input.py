@@ -189,11 +189,11 @@ def test_the_card_says_what_the_model_takes(folder: Location) -> None:
 def test_onnx_runtime_computes_what_torch_computes(folder: Location, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
-    from valence.model.onnx_export import export_onnx
+    from valence.model.onnx.export import export_onnx
 
     model, description = load_model(folder)
     file = Location.parse(tmp_path / "model.onnx")
-    export_onnx(file, model, description)
+    export_onnx(file, model, description, takes="set")
     session = onnxruntime.InferenceSession(str(file))
     (given,) = session.get_inputs()
     assert (given.name, given.shape) == ("set", ["batch", "segments", 5])
@@ -207,3 +207,9 @@ def test_onnx_runtime_computes_what_torch_computes(folder: Location, tmp_path: P
             np.testing.assert_allclose(prediction, model(values), atol=1e-5)
         np.testing.assert_allclose(features, deep, atol=1e-5)
         np.testing.assert_allclose(attention, weights, atol=1e-5)
+    # NaN is a missing value, and an infinite one is no value.
+    infinite = _values(2, 7, seed=7).numpy()
+    infinite[1, 3, 2] = -np.inf
+    for found in session.run(None, {"set": infinite}):
+        assert np.isfinite(found[0]).all()
+        assert np.isnan(found[1]).all()

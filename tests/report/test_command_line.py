@@ -16,6 +16,7 @@ import torch
 
 from pipelines.cli import main
 from valence.model.serialization import export_model, load_model
+from valence.prediction.predictor import Predictor
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.sweep.features import read_features
@@ -112,7 +113,7 @@ def test_the_exported_graph_says_what_the_features_of_the_run_say(
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
     file = tmp_path / "model.onnx"
-    done = valence("export", run.root, "--onnx", file)
+    done = valence("export", run.root, "--onnx", file, "--input", "mel")
     assert done.returncode == 0, done.stderr
     session = onnxruntime.InferenceSession(str(file))
     features = read_features(run.folder("features")).of("test")
@@ -127,7 +128,49 @@ def test_the_exported_graph_says_what_the_features_of_the_run_say(
         assert (prediction.shape, attention.shape) == ((1, 1), (1, segments))
 
     nothing = valence("export", run.root)
-    assert (nothing.returncode, "Add --npz DIR or --onnx FILE" in nothing.stderr) == (2, True)
+    assert (
+        nothing.returncode,
+        "Add --npz DIR, --onnx FILE or --audonnx DIR" in nothing.stderr,
+    ) == (2, True)
+
+
+def test_the_exported_graph_hears_what_a_prediction_hears(
+    valence: Valence, run: Run, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+    mixed = Run.at(str(tmp_path / "run"))
+    shutil.copytree(run.root.local, mixed.root.local)
+    y, sr = soundfile.read(f"{run.record()['corpus']}/raw_data/audio/06.wav", dtype="float32")
+    for options in ((), ("--regressor", "best")):
+        predictor = Predictor.load(mixed, regressor="best" if options else None)
+        file, folder = tmp_path / "model.onnx", tmp_path / "audonnx"
+        done = valence("export", mixed.root, "--onnx", file, "--audonnx", folder, *options)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.splitlines() == [f"export: {folder}", f"export: {file}"]
+        for each in (file, folder / "model.onnx"):
+            session = onnxruntime.InferenceSession(str(each))
+            (found,) = session.run(["timeline"], {"audio": y[None]})
+            np.testing.assert_allclose(found[0], predictor(y, sr=sr).values, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--npz", "npz", "--input", "mel"), "--input mel was given without --onnx"),
+        (("--audonnx", "folder", "--input", "mel"), "--input mel was given without --onnx"),
+        (("--npz", "npz", "--regressor", "best"), "without --onnx or --audonnx"),
+        (("--onnx", "file", "--input", "set"), "The model takes sound"),
+    ],
+)
+def test_options_of_another_export_are_refused(
+    valence: Valence, run: Run, options: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    words = [
+        str(tmp_path / word) if word in ("npz", "folder", "file") else word for word in options
+    ]
+    refused = valence("export", run.root, *words)
+    assert (refused.returncode, says in refused.stderr) == (2, True), refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_of_another_run_is_neither_exported_nor_used(

@@ -62,7 +62,7 @@ def log_mel(segments: NDArray[np.float32], config: MelConfig, *, sr: int) -> NDA
     n, samples = segments.shape
     n_fft, hop_length, n_frames = config.n_fft, config.hop_length, config.n_frames
     assert samples <= (n_frames - 1) * hop_length, "the frames hold the segment"
-    window, filters = _window(n_fft), _filters(sr, n_fft, config.n_mels)
+    window, filters = hann(n_fft), _filters(sr, n_fft, config.n_mels)
     size = max(1, min(n, _CHUNK_SEGMENTS))
     padded = np.zeros((size, (n_frames - 1) * hop_length + n_fft), np.float32)
     row, sample = padded.strides
@@ -145,7 +145,12 @@ def mel_filters(*, sr: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=8)
-def _window(n_fft: int) -> NDArray[np.float32]:
+def hann(n_fft: int) -> NDArray[np.float32]:
+    """Compute the periodic Hann window, float32 `[n_fft]`.
+
+    >>> hann(4).tolist()
+    [0.0, 0.5, 1.0, 0.5]
+    """
     angle = 2 * np.pi * np.arange(n_fft) / n_fft
     window: NDArray[np.float32] = (0.5 - 0.5 * np.cos(angle)).astype(np.float32)
     return window

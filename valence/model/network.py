@@ -191,12 +191,12 @@ class ValenceModel(nn.Module):
         The result is `[n, 8 * lstm_hidden]`, the forward direction first. It does not depend on
         other segments, so overlapping sequences share it.
         """
-        ahead, behind = self._first_layer()
+        ahead, behind = self.first_layer()
         weight = torch.cat([ahead[0], behind[0]])
         bias = torch.cat([ahead[2] + ahead[3], behind[2] + behind[3]])
         return F.linear(encoded, weight, bias)
 
-    def _first_layer(self) -> tuple[list[Tensor], list[Tensor]]:
+    def first_layer(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return, for each direction, the weights and then the biases of inputs and states."""
         first = self.lstm[0]
         assert isinstance(first, nn.LSTM)
@@ -205,7 +205,7 @@ class ValenceModel(nn.Module):
 
     def embed_projected(self, projected: Tensor) -> tuple[Tensor, Tensor]:
         """Compute `embed` from the values of `project`, `[batch, length, 8 * lstm_hidden]`."""
-        ahead_weights, behind_weights = self._first_layer()
+        ahead_weights, behind_weights = self.first_layer()
         forwards, backwards = projected.transpose(0, 1).chunk(2, dim=-1)
         ahead = _recur(forwards, ahead_weights[1])
         behind = _recur(backwards.flip(0), behind_weights[1])

@@ -14,7 +14,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from pipelines import cli
-from pipelines.importing import ImportOptions, hint_of_import, import_corpus
+from pipelines.corpora.importing import ImportOptions, hint_of_import, import_corpus
 from tests.helpers import made_corpora as made
 from tests.helpers.consoles import RecordedConsole
 from valence.config import Config

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from pipelines.importing import Gathered, ImportOptions, gather, tell_of_corpus
+from pipelines.corpora.importing import Gathered, ImportOptions, gather, tell_of_corpus
 from pipelines.runtime.console import Console
 from valence import figures
 from valence.config import FuseConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.check import listing
+from pipelines.corpora.check import listing
 from valence.segments.inspection import Finding
 
 _REASON = (

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import app
-from pipelines.fusing import fuse_corpus
-from pipelines.importing import ImportOptions
+from pipelines.corpora.fusing import fuse_corpus
+from pipelines.corpora.importing import ImportOptions
 from tests.helpers.consoles import RecordedConsole
 from tests.helpers.made_corpora import RATED, darma, muse_toolbox, write_audio, write_text
 from tests.helpers.raters import CONTRARY, STEP, Panel, simulated

@@ -12,7 +12,7 @@ import torch
 from valence.audio.standardization import Scope, Standardizer
 from valence.config import Config
 from valence.model.network import ValenceModel
-from valence.model.onnx_export import export_onnx
+from valence.model.onnx.export import export_onnx
 from valence.model.serialization import export_model, load_model
 from valence.storage.location import Location
 
@@ -52,7 +52,7 @@ def test_onnx_runtime_computes_what_torch_computes(
     export_model(folder, made, config, {})
     model, description = load_model(folder)
     file = Location.parse(tmp_path / "model.onnx")
-    export_onnx(file, model, description)
+    export_onnx(file, model, description, takes="mel")
     session = onnxruntime.InferenceSession(str(file))
 
     assert [each.name for each in session.get_inputs()] == ["mel"]
@@ -77,9 +77,31 @@ def test_the_file_says_how_its_input_is_made(tmp_path: Path, tiny_config: Config
     folder = Location.parse(tmp_path / "model")
     export_model(folder, model, tiny_config, {})
     file = Location.parse(tmp_path / "model.onnx")
-    export_onnx(file, *load_model(folder))
+    export_onnx(file, *load_model(folder), takes="mel")
     metadata = onnxruntime.InferenceSession(str(file)).get_modelmeta().custom_metadata_map
     about = json.loads(metadata["valence"])
     assert about["targets"] == ["valence"]
     assert about["config"]["mel"]["n_frames"] == 34
     assert about["config"]["preprocess"]["level_dbfs"] == -3.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_mel_that_is_not_finite_marks_its_sequence_alone(
+    tmp_path: Path, tiny_config: Config, value: float
+) -> None:
+    """By themselves, two layers of pooling would leave nothing of it."""
+    torch.manual_seed(3)
+    model = ValenceModel(
+        tiny_config.model, n_mels=128, n_frames=34, standardizer=_standardizer("global", 128)
+    ).eval()
+    folder, file = Location.parse(tmp_path / "model"), Location.parse(tmp_path / "model.onnx")
+    export_model(folder, model, tiny_config, {})
+    export_onnx(file, *load_model(folder), takes="mel")
+    mel = (20 * torch.randn(3, 6, 128, 34) - 25).numpy()
+    session = onnxruntime.InferenceSession(str(file))
+    expected = session.run(None, {"mel": mel})
+    assert all(np.isfinite(each).all() for each in expected)
+    mel[1, 4, 60, 20] = value
+    for found, before in zip(session.run(None, {"mel": mel}), expected, strict=True):
+        assert np.isnan(found[1]).all()
+        np.testing.assert_array_equal(found[[0, 2]], before[[0, 2]])

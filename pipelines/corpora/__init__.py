@@ -1,0 +1,1 @@
+"""Check, import and fuse corpora."""
