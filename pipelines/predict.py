@@ -25,9 +25,12 @@ from valence.errors import AudioError, CorpusError, ModelError, OutputError, Sta
 from valence.formatting import plural, some
 from valence.model.serialization import model_folder
 from valence.prediction.features import find_features
-from valence.prediction.files import WEIGHTING, PredictionOutcome, listed_row, predict_task
+from valence.prediction.files import WEIGHTING, listed_row, predict_task
 from valence.prediction.inputs import PredictionTask, find_audio, make_tasks
 from valence.prediction.listing import Listing
+from valence.prediction.outcome import PredictionOutcome
+from valence.prediction.outputs.predicted import Output
+from valence.prediction.outputs.registry import chosen_outputs
 from valence.prediction.predictor import Predictor
 from valence.storage.filenames import printable
 from valence.storage.location import Location
@@ -48,6 +51,7 @@ def predict(
     labels_range: tuple[float, float] | None = None,
     features: Location | None = None,
     regressor: Literal["best"] | None = None,
+    outputs: Sequence[str] = (),
     address: str | None = None,
     overwrite: bool = False,
     console: Console,
@@ -77,6 +81,8 @@ def predict(
         them, for a model that takes a set of features.
     regressor
         `"best"`: predict with the sweep's best regressor instead of the deep model.
+    outputs
+        Names of further outputs (`valence.prediction.outputs.registry.OUTPUTS`) for each recording.
     address
         Ray cluster to work on, even if the recordings are short; the environment's `RAY_ADDRESS`
         has the same effect.
@@ -92,8 +98,8 @@ def predict(
     Raises
     ------
     UsageError
-        If an argument matches no file; or if the model takes a set of features and none are given,
-        or it takes none and some are.
+        If an argument matches no file; if an output is not known; or if the model takes a set of
+        features and none are given, or it takes none and some are.
     ModelError
         If the model or the regressor is missing or damaged.
     CorpusError
@@ -106,6 +112,7 @@ def predict(
     ClusterError
         If the cluster cannot be reached.
     """
+    chosen = chosen_outputs(outputs)
     tasks = make_tasks(find_audio(audio), labels, scale=labels_range)
     predictor = Predictor.load(model, regressor=regressor)
     predictor.require_input(given=features is not None)
@@ -113,7 +120,7 @@ def predict(
     if features is not None and taken is not None:
         source = find_features(features, taken, step_ms=step_ms)
         tasks = [replace(task, features=source) for task in tasks]
-    plan = PredictionPlan(tuple(tasks), model, regressor, out, overwrite)
+    plan = PredictionPlan(tuple(tasks), model, regressor, out, chosen, overwrite)
     for line in predictor.quality.lines:
         console.say(f"model: {line}")
     finished = _Finished(plan, predictor)
@@ -153,6 +160,8 @@ class PredictionPlan:
         `"best"` for the sweep's best regressor, None for the deep model.
     out
         Folder of the results.
+    outputs
+        Further outputs for each recording.
     overwrite
         Whether to replace files of another model or sound.
     """
@@ -161,7 +170,15 @@ class PredictionPlan:
     model: Location
     regressor: Literal["best"] | None
     out: Location
+    outputs: tuple[Output, ...]
     overwrite: bool
+
+    def predict(self, predictor: Predictor, number: int) -> PredictionOutcome:
+        """Predict the recording of this number, and write its files."""
+        task = self.tasks[number]
+        return predict_task(
+            predictor, task, self.out, outputs=self.outputs, overwrite=self.overwrite
+        )
 
 
 class _Finished:
@@ -226,8 +243,8 @@ def _outcomes(
     if not named and not _is_much(plan.tasks):
         # One thread, like an actor: a second gains little, and would add sums in another order.
         torch.set_num_threads(1)
-        for task in plan.tasks:
-            yield predict_task(predictor, task, plan.out, overwrite=plan.overwrite)
+        for number in range(len(plan.tasks)):
+            yield plan.predict(predictor, number)
         return
     with ray_session(address):
         yield from _on_ray(plan, console)
@@ -261,11 +278,8 @@ class _Worker:
         return {"outcome": [pickle.dumps(self._predict(number)) for number in batch["number"]]}
 
     def _predict(self, number: int) -> PredictionOutcome | OutputError | ModelError:
-        plan = self._plan
         try:
-            return predict_task(
-                self._predictor, plan.tasks[number], plan.out, overwrite=plan.overwrite
-            )
+            return self._plan.predict(self._predictor, number)
         except (OutputError, ModelError) as error:
             # If raised, it would come back as an error of Ray's, with a traceback.
             return error

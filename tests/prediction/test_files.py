@@ -22,9 +22,11 @@ from valence.errors import UsageError
 from valence.model.network import ValenceModel
 from valence.model.quality import Quality
 from valence.model.serialization import export_model
-from valence.prediction.files import PredictionOutcome, listed_row, predict_task, standing_rows
+from valence.prediction.files import listed_row, predict_task
 from valence.prediction.inputs import find_audio, make_tasks
+from valence.prediction.outcome import PredictionOutcome
 from valence.prediction.predictor import Predictor, Timeline
+from valence.prediction.standing import standing_rows
 from valence.storage.location import Location
 
 SR = 16_000
@@ -295,7 +297,7 @@ def test_what_nobody_foresaw_is_set_aside_with_its_name(
     predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
-    monkeypatch.setattr("valence.prediction.files.timeline", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("valence.prediction.outputs.figure.timeline", lambda *_, **__: 1 / 0)
     outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
     assert outcome.status == "failed"
     assert "not foreseen: ZeroDivisionError" in outcome.reason

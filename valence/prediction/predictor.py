@@ -83,6 +83,12 @@ class Timeline:
         Length of a segment in seconds.
     remarks
         Unusual properties of the sound, and differences from the training sound.
+    speech
+        Share of each segment in which somebody speaks, from 0 to 1, float32 `[n]`; None where that
+        was not asked for.
+    speech_by
+        The method that found the speech, such as `"silero-vad 6.2.3"` or `"energy"`; `""` if
+        `speech` is None.
     """
 
     time: NDArray[np.float64]
@@ -92,6 +98,8 @@ class Timeline:
     envelope: Array
     step: float = 0.5
     remarks: tuple[str, ...] = ()
+    speech: Array | None = None
+    speech_by: str = ""
 
     def __len__(self) -> int:
         return len(self.time)
