@@ -99,6 +99,8 @@ def timeline(
                 handles.insert(0, Line2D([], [], color=INK, linewidth=1.2, label="annotated"))
             held = np.append(values[:, column], values[-1, column])
             axes.plot(edges, held, drawstyle="steps-post", color=colour, linewidth=1.8)
+            if target not in annotated and np.isnan(held).all():
+                axes.set_ylim(-1, 1)
             axes.set_ylabel(target)
             axes.set_xlim(float(edges[0]), float(edges[-1]))
             if len(handles) > 1:
