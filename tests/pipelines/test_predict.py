@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from pipelines import predict as stage
 from pipelines.cli import app
 from pipelines.runtime.console import Console
 from tests.helpers.processes import kill_with_descendants, wait_for
+from valence.audio.speech import LEAST_SHARE
 from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.errors import CorpusError, ModelError, StaleError, UsageError, ValenceError
@@ -606,5 +608,7 @@ def test_options_that_cannot_be_are_refused_before_anything_is_done(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_knows_the_formats_that_there_are() -> None:
+def test_the_command_knows_the_formats_and_the_share_that_there_are() -> None:
     assert {each.value for each in cli._Format} == OUTPUTS.keys() - {"page"}
+    options = inspect.signature(cli.predict).parameters
+    assert options["speech_share"].default == LEAST_SHARE

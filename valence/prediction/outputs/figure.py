@@ -17,7 +17,9 @@ def render(predicted: Predicted) -> bytes:
     caption = [*predicted.quality.lines, *(f"Sound: {remark}." for remark in drawn.remarks)]
     if silent is not None and silent.any():
         empty = ", so values are left out" if outcome.masked else ""
-        caption.append(f"Grey: nobody speaks, judged by {drawn.speech_by}{empty}.")
+        spoken = [f"{of} {value:.2f}" for of, value in (outcome.ccc_speech or {}).items()]
+        scores = f" CCC where somebody speaks: {', '.join(spoken)}." if spoken else ""
+        caption.append(f"Grey: nobody speaks, judged by {drawn.speech_by}{empty}.{scores}")
     return timeline(
         drawn.time,
         drawn.values,
