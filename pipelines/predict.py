@@ -20,14 +20,26 @@ from pipelines.runtime.addresses import cluster_address
 from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
 from valence.audio.decoding import read_header
+from valence.audio.speech import DEFAULT, SpeechSettings, speech_method
 from valence.config import ClusterConfig
-from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
+from valence.errors import (
+    AudioError,
+    CorpusError,
+    ModelError,
+    OutputError,
+    StaleError,
+    UsageError,
+    ValenceError,
+)
 from valence.formatting import plural, some
 from valence.model.serialization import model_folder
 from valence.prediction.features import find_features
-from valence.prediction.files import WEIGHTING, PredictionOutcome, listed_row, predict_task
+from valence.prediction.files import WEIGHTING, listed_row, predict_task
 from valence.prediction.inputs import PredictionTask, find_audio, make_tasks
 from valence.prediction.listing import Listing
+from valence.prediction.outcome import PredictionOutcome
+from valence.prediction.outputs.predicted import Output
+from valence.prediction.outputs.registry import chosen_outputs
 from valence.prediction.predictor import Predictor
 from valence.storage.filenames import printable
 from valence.storage.location import Location
@@ -48,6 +60,8 @@ def predict(
     labels_range: tuple[float, float] | None = None,
     features: Location | None = None,
     regressor: Literal["best"] | None = None,
+    outputs: Sequence[str] = (),
+    speech: SpeechSettings = DEFAULT,
     address: str | None = None,
     overwrite: bool = False,
     console: Console,
@@ -77,6 +91,10 @@ def predict(
         them, for a model that takes a set of features.
     regressor
         `"best"`: predict with the sweep's best regressor instead of the deep model.
+    outputs
+        Names of further outputs (`valence.prediction.outputs.registry.OUTPUTS`) for each recording.
+    speech
+        How speech is found, and whether values are left out where nobody speaks.
     address
         Ray cluster to work on, even if the recordings are short; the environment's `RAY_ADDRESS`
         has the same effect.
@@ -92,8 +110,8 @@ def predict(
     Raises
     ------
     UsageError
-        If an argument matches no file; or if the model takes a set of features and none are given,
-        or it takes none and some are.
+        If an argument matches no file; if an output is not known; or if the model takes a set of
+        features and none are given, or it takes none and some are.
     ModelError
         If the model or the regressor is missing or damaged.
     CorpusError
@@ -106,6 +124,9 @@ def predict(
     ClusterError
         If the cluster cannot be reached.
     """
+    chosen = chosen_outputs(outputs)
+    # Every machine must find speech in the same way, so the method is chosen here.
+    speech = replace(speech, by=speech_method(speech.by))
     tasks = make_tasks(find_audio(audio), labels, scale=labels_range)
     predictor = Predictor.load(model, regressor=regressor)
     predictor.require_input(given=features is not None)
@@ -113,7 +134,7 @@ def predict(
     if features is not None and taken is not None:
         source = find_features(features, taken, step_ms=step_ms)
         tasks = [replace(task, features=source) for task in tasks]
-    plan = PredictionPlan(tuple(tasks), model, regressor, out, overwrite)
+    plan = PredictionPlan(tuple(tasks), model, regressor, out, chosen, speech, overwrite)
     for line in predictor.quality.lines:
         console.say(f"model: {line}")
     finished = _Finished(plan, predictor)
@@ -153,6 +174,10 @@ class PredictionPlan:
         `"best"` for the sweep's best regressor, None for the deep model.
     out
         Folder of the results.
+    outputs
+        Further outputs for each recording.
+    speech
+        How speech is found, and what happens where nobody speaks.
     overwrite
         Whether to replace files of another model or sound.
     """
@@ -161,7 +186,21 @@ class PredictionPlan:
     model: Location
     regressor: Literal["best"] | None
     out: Location
+    outputs: tuple[Output, ...]
+    speech: SpeechSettings
     overwrite: bool
+
+    def predict(self, predictor: Predictor, number: int) -> PredictionOutcome:
+        """Predict the recording of this number, and write its files."""
+        task = self.tasks[number]
+        return predict_task(
+            predictor,
+            task,
+            self.out,
+            outputs=self.outputs,
+            speech=self.speech,
+            overwrite=self.overwrite,
+        )
 
 
 class _Finished:
@@ -226,8 +265,8 @@ def _outcomes(
     if not named and not _is_much(plan.tasks):
         # One thread, like an actor: a second gains little, and would add sums in another order.
         torch.set_num_threads(1)
-        for task in plan.tasks:
-            yield predict_task(predictor, task, plan.out, overwrite=plan.overwrite)
+        for number in range(len(plan.tasks)):
+            yield plan.predict(predictor, number)
         return
     with ray_session(address):
         yield from _on_ray(plan, console)
@@ -260,13 +299,10 @@ class _Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         return {"outcome": [pickle.dumps(self._predict(number)) for number in batch["number"]]}
 
-    def _predict(self, number: int) -> PredictionOutcome | OutputError | ModelError:
-        plan = self._plan
+    def _predict(self, number: int) -> PredictionOutcome | ValenceError:
         try:
-            return predict_task(
-                self._predictor, plan.tasks[number], plan.out, overwrite=plan.overwrite
-            )
-        except (OutputError, ModelError) as error:
+            return self._plan.predict(self._predictor, number)
+        except (OutputError, ModelError, UsageError) as error:
             # If raised, it would come back as an error of Ray's, with a traceback.
             return error
 
@@ -311,7 +347,7 @@ def _line(outcome: PredictionOutcome) -> str:
         case "ok":
             remark = ", shorter than a sequence" if outcome.short else ""
             odd = f" ({outcome.reason})" if outcome.reason else ""
-            scores = "".join(f", {of} CCC {ccc:.3f}" for of, ccc in (outcome.ccc or {}).items())
+            scores = "".join(_score(outcome, target) for target in outcome.ccc or {})
             sound = f"; {'; '.join(outcome.remarks)}" if outcome.remarks else ""
             return (
                 f"{name}: {outcome.rows} rows, {outcome.sound_seconds:g} s of sound in "
@@ -323,6 +359,13 @@ def _line(outcome: PredictionOutcome) -> str:
             return f"{name}: left as it is: {outcome.reason}"
         case "failed":
             return f"{name}: set aside. {outcome.reason}"
+
+
+def _score(outcome: PredictionOutcome, target: str) -> str:
+    """Say the agreement on a target, and beside it the agreement where somebody speaks."""
+    spoken = (outcome.ccc_speech or {}).get(target)
+    beside = "" if spoken is None else f" ({spoken:.3f} where somebody speaks)"
+    return f", {target} CCC {(outcome.ccc or {})[target]:.3f}{beside}"
 
 
 def _say_totals(console: Console, finished: _Finished, out: Location) -> None:

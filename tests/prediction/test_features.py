@@ -219,6 +219,7 @@ def test_features_that_begin_as_those_of_the_training_did_not_are_set_aside(
     assert "begins at 500 ms, and the files of the model's input at 0 ms" in rows[0]["reason"]
 
 
+@pytest.mark.usefixtures("speech_by_energy")
 def test_features_of_other_length_are_remarked(
     model: Location, audio: Path, features: Location, tmp_path: Path
 ) -> None:

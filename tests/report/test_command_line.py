@@ -92,9 +92,10 @@ def test_a_prediction_with_labels(valence: Valence, run: Run, tmp_path: Path) ->
     shutil.copy(f"{corpus}/raw_data/audio/06.wav", audio)
     (audio / "memo.m4a").write_bytes(bytes(2000))
     out = tmp_path / "out"
-    done = valence("predict", audio, "--model", run.root, "--out", out, "--labels", corpus)
+    options = ["--labels", corpus, "--speech", "energy"]
+    done = valence("predict", audio, "--model", run.root, "--out", out, *options)
     assert done.returncode == 0, done.stderr
-    assert pd.read_csv(out / "06.csv").columns.tolist() == ["timestamp", "valence"]
+    assert pd.read_csv(out / "06.csv").columns.tolist() == [*("timestamp", "valence", "speech")]
     assert "memo: set aside" in done.stderr
     assert "1 predicted" in done.stderr
     assert (out / "06.png").exists()

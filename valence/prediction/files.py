@@ -1,4 +1,4 @@
-"""Write the files of a predicted recording: CSV, Parquet and a figure, each made once."""
+"""Write the files of a predicted recording, each made once: Parquet, CSV, figure and more."""
 
 from __future__ import annotations
 
@@ -7,42 +7,35 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from valence.audio.decoding import Witness, checksum, on_disk
+from valence.audio.speech import DEFAULT, SpeechSettings, silent_steps, speech_method
 from valence.corpus.annotations import join_annotation, read_annotation
 from valence.corpus.labels import digest_of_labels
-from valence.errors import (
-    AudioError,
-    CorpusError,
-    OutputError,
-    PredictionError,
-    ValenceError,
-    first_line,
-)
-from valence.figures import timeline
+from valence.errors import AudioError, CorpusError, OutputError, PredictionError, ValenceError
 from valence.metrics import ConstantWarning, concordance
 from valence.prediction.inputs import PredictionTask
+from valence.prediction.outcome import PredictionOutcome
+from valence.prediction.outputs.predicted import Output, Predicted
+from valence.prediction.outputs.registry import ALWAYS, OUTPUTS
 from valence.prediction.predictor import Predictor, Stamps, Timeline
+from valence.prediction.standing import METADATA, read_about, states_of, why_kept
 from valence.provenance import fingerprint
 from valence.storage.filenames import normal, printable
-from valence.storage.kept_file import parse_json
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of
-from valence.storage.seal import read_sealed, write_sealed
-
-Status = Literal["ok", "skipped", "stale", "failed"]
+from valence.storage.seal import write_sealed
 
 # The version of these files' content. Raise it when the same input gives other files.
-_FORMAT = 4
-_METADATA = b"valence"
+_FORMAT = 5
 
 _OTHER = "files of another model, sound, annotation or version of this program stand there"
 
@@ -52,53 +45,14 @@ WEIGHTING = (
 )
 
 
-@dataclass(frozen=True)
-class PredictionOutcome:
-    """The result of predicting one recording.
-
-    Attributes
-    ----------
-    name, audio
-        Name and audio file of the task.
-    status
-        `ok`: it was predicted; `skipped`: its files existed already; `stale`: files of another
-        model or sound exist and may not be replaced; `failed`: its own file cannot be predicted.
-    reason
-        Why there is no prediction, why existing files are stale, or what was unusual.
-    rows
-        Rows of its timeline.
-    short
-        Whether the recording is shorter than a sequence.
-    sound_seconds, seconds
-        Length of the predicted sound, and how long the prediction took.
-    ccc
-        Agreement with the annotation, by target, or None without an annotation.
-    remarks
-        Facts about the sound that a reader must know, such as a rate below the model's.
-    timestamp
-        Which end of a segment the table's `timestamp` names. With labels it is the end that they
-        name. Without labels it is the start, and the column `end` names the end.
-    """
-
-    name: str
-    audio: str
-    status: Status
-    reason: str = ""
-    rows: int = 0
-    short: bool = False
-    sound_seconds: float = 0.0
-    seconds: float = 0.0
-    ccc: Mapping[str, float] | None = None
-    remarks: Sequence[str] = ()
-    timestamp: Stamps = "start"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a dictionary for JSON; `PredictionOutcome(**content)` reads it back."""
-        return {**asdict(self), "remarks": list(self.remarks)}
-
-
 def predict_task(
-    predictor: Predictor, task: PredictionTask, out: Location, *, overwrite: bool = False
+    predictor: Predictor,
+    task: PredictionTask,
+    out: Location,
+    *,
+    outputs: Sequence[Output] = (),
+    speech: SpeechSettings = DEFAULT,
+    overwrite: bool = False,
 ) -> PredictionOutcome:
     """Predict a recording and write its files, unless the same files exist already.
 
@@ -110,8 +64,14 @@ def predict_task(
         The recording.
     out
         Folder of the files.
+    outputs
+        Outputs to write beside the Parquet, the CSV and the figure. Where only these are missing,
+        the recording is predicted again.
+    speech
+        How speech is found, and whether values are left out where nobody speaks.
     overwrite
-        Whether files of another model, regressor, sound or annotation may be replaced.
+        Whether files of another model, regressor, sound or annotation may be replaced, and files
+        that somebody has changed.
 
     Raises
     ------
@@ -121,7 +81,8 @@ def predict_task(
         If the model cannot be used on any recording.
     """
     try:
-        return _predict(predictor, task, out, overwrite=overwrite)
+        speech = replace(speech, by=speech_method(speech.by))
+        return _predict(predictor, task, out, outputs=outputs, speech=speech, overwrite=overwrite)
     except CorpusError as error:
         reason = str(error)
     except ValenceError:
@@ -136,101 +97,141 @@ def predict_task(
 
 
 def _predict(
-    predictor: Predictor, task: PredictionTask, out: Location, *, overwrite: bool
+    predictor: Predictor,
+    task: PredictionTask,
+    out: Location,
+    *,
+    outputs: Sequence[Output],
+    speech: SpeechSettings,
+    overwrite: bool,
 ) -> PredictionOutcome:
     began = time.monotonic()
     known: dict[str, Any] = {"name": task.name, "audio": str(task.audio)}
     with on_disk(task.audio) as path:
         witness = Witness.of(path, task.audio)
         predictor.require_input(given=task.features is not None)
-        made_of = _made_of(predictor, task, path)
-        before = _read_about(out, task.name)
+        made_of = _made_of(predictor, task, path, speech)
+        before = read_about(out, task.name)
+        states = states_of(out, task.name, before, OUTPUTS.values())
         if before is not None and before.get("made_of") == made_of:
             # The figure states the model's quality, which a later evaluation can change.
             quality = json.loads(json.dumps(predictor.quality.to_json()))
-            if before["whole"] and before.get("quality") == quality:
+            whole = before["whole"] and before.get("quality") == quality
+            if whole and all(states[output.suffix] == "intact" for output in outputs):
                 return PredictionOutcome(**{**before["outcome"], "status": "skipped"})
         elif before is not None and not overwrite:
-            return PredictionOutcome(**known, status="stale", reason=before.get("why_not", _OTHER))
+            reason = before.get("why_not") or _why_other(before, speech)
+            return PredictionOutcome(**known, status="stale", reason=reason)
+        taken = [output for output in outputs if states[output.suffix] in ("changed", "foreign")]
+        if taken and not overwrite:
+            reason = why_kept(task.name, taken[0].suffix, states[taken[0].suffix])
+            return PredictionOutcome(**known, status="stale", reason=reason)
         features = None if task.features is None else task.read_features
-        predicted = predictor.predict_path(path, name=task.audio, features=features)
+        timeline = predictor.predict_path(
+            path, name=task.audio, features=features, speech=speech.by
+        )
+        silent = silent_steps(timeline.speech, speech.least_share)
+        assert silent is not None, "speech was looked for"
+        if silent.all():
+            nobody = f"no speech was found in it (by {timeline.speech_by})"
+            timeline = replace(timeline, remarks=(*timeline.remarks, nobody))
+        annotation, remarks, stamps = _read_labels(task, len(timeline), predictor)
+        outcome = PredictionOutcome(
+            **known,
+            status="ok",
+            reason="; ".join(remarks),
+            rows=len(timeline),
+            short=timeline.short,
+            sound_seconds=len(timeline) * predictor.config.preprocess.segment_seconds,
+            seconds=time.monotonic() - began,
+            ccc=_agreement(timeline, annotation) or None,
+            remarks=timeline.remarks,
+            timestamp=stamps or "start",
+            ccc_speech=_agreement(timeline, annotation, but=silent) or None,
+            spoken=int((~silent).sum()),
+            speech_by=timeline.speech_by,
+            masked=speech.mask,
+        )
+        if speech.mask:
+            timeline = replace(
+                timeline, values=np.where(silent[:, None], np.float32(np.nan), timeline.values)
+            )
+        predicted = Predicted(
+            *(task.name, task.audio, path, timeline, annotation, stamps, outcome),
+            predictor.quality,
+            speech.least_share,
+        )
+        # Files of an earlier call that nobody has changed are made anew too, so that none tells
+        # of another prediction than the table.
+        chosen = [
+            output
+            for output in OUTPUTS.values()
+            if output in outputs or states[output.suffix] == "intact"
+        ]
+        content = {each.suffix: each.render(predicted) for each in (*ALWAYS, *chosen)}
         witness.require_unchanged()
-    annotation, remarks, stamps = _read_labels(task, len(predicted), predictor)
-    step = predictor.config.preprocess.segment_seconds
-    outcome = PredictionOutcome(
-        **known,
-        status="ok",
-        reason="; ".join(remarks),
-        rows=len(predicted),
-        short=predicted.short,
-        sound_seconds=len(predicted) * step,
-        seconds=time.monotonic() - began,
-        ccc=_agreement(predicted, annotation) or None,
-        remarks=predicted.remarks,
-        timestamp=stamps or "start",
-    )
-    _write(out, outcome, predicted, annotation, made_of, stamps=stamps, predictor=predictor)
+    noted = (before or {}).get("beside") or {}
+    # The digest of a file that somebody has changed stays noted, so that it is known as changed.
+    kept = {
+        suffix: noted[suffix]
+        for suffix, state in states.items()
+        if state == "changed" and suffix not in content
+    }
+    _write(out, predicted, content, kept, made_of, predictor=predictor)
     return outcome
 
 
 def _write(
     out: Location,
-    outcome: PredictionOutcome,
-    predicted: Timeline,
-    annotation: Mapping[str, NDArray[np.float32]],
+    predicted: Predicted,
+    content: Mapping[str, bytes],
+    kept: Mapping[str, str],
     made_of: str,
     *,
-    stamps: Stamps | None,
     predictor: Predictor,
 ) -> None:
-    quality = predictor.quality
-    notes = [f"CCC {value:.2f}" for value in (outcome.ccc or {}).values()]
-    if predicted.short:
-        notes.append(f"shorter than a sequence: one prediction of {outcome.sound_seconds:g} s")
-    drawing = timeline(
-        predicted.time,
-        predicted.values,
-        targets=predicted.targets,
-        envelope=(predicted.envelope[0], predicted.envelope[1]),
-        name=printable(outcome.name),
-        step=predicted.step,
-        note=", ".join(notes),
-        caption=[*quality.lines, *(f"Sound: {remark}." for remark in predicted.remarks)],
-        annotation=annotation,
-    ).png()
-    frame = predicted.to_frame(stamps=stamps)
+    """Write the Parquet, and the `content` of the files beside it by their suffix.
+
+    `kept` holds the noted digests of files beside it that are left as they are.
+    """
+    outcome = predicted.outcome
+    frame = predicted.timeline.to_frame(stamps=predicted.stamps)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     # The duration is left out, so that the same input gives the same bytes.
     repeatable = replace(outcome, seconds=0.0).to_json()
-    text = frame.to_csv(index=False)
-    parquet, csv, png = _files(out, outcome.name)
     about = {
         "format": _FORMAT,
         "made_of": made_of,
         **_predictor_of(predictor),
         "outcome": repeatable,
         "weighting": WEIGHTING,
-        "quality": quality.to_json(),
+        "quality": predictor.quality.to_json(),
+        "speech": {
+            "by": outcome.speech_by,
+            "least_share": predicted.least_speech,
+            "masked": outcome.masked,
+        },
         "beside": {
-            suffix: hashlib.sha256(content).hexdigest()
-            for suffix, content in ((csv.suffix, text.encode()), (png.suffix, drawing))
+            **{suffix: hashlib.sha256(each).hexdigest() for suffix, each in content.items()},
+            **kept,
         },
     }
+    files = {suffix: out / f"{outcome.name}{suffix}" for suffix in content}
     try:
         # The Parquet is written first, because it marks the files beside it as this program's:
         # another program's table of that name is never taken for one. The old files beside it are
         # deleted before, because a new Parquet does not describe them.
-        csv.delete()
-        png.delete()
-        with parquet.writer() as target:
+        for file in files.values():
+            file.delete()
+        with (out / f"{outcome.name}.parquet").writer() as target:
             write_sealed(
                 target,
                 table.replace_schema_metadata(
-                    {**(table.schema.metadata or {}), _METADATA: json.dumps(about)}
+                    {**(table.schema.metadata or {}), METADATA: json.dumps(about)}
                 ),
             )
-        csv.write_text(text)
-        png.write_bytes(drawing)
+        for suffix, file in files.items():
+            file.write_bytes(content[suffix])
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise PredictionError(
@@ -241,11 +242,6 @@ def _write(
             f"'{out}' could not be written: {error}. What was finished is there; make room or "
             "restore the access, and run the command again to go on."
         ) from error
-
-
-def _files(out: Location, name: str) -> tuple[Location, Location, Location]:
-    parquet, csv, png = (out / f"{name}{suffix}" for suffix in (".parquet", ".csv", ".png"))
-    return parquet, csv, png
 
 
 def listed_row(outcome: PredictionOutcome, predictor: Predictor) -> dict[str, Any]:
@@ -264,71 +260,15 @@ def _predictor_of(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def standing_rows(out: Location, *, but: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Rebuild the rows of `prediction.json` from the files in `out`, sorted by name.
-
-    The model and the regressor are None where an older version made the files. Incomplete files
-    and files of other programs give no row. Files of the names in `but` are not read.
-    """
-    rows = []
-    for file in sorted(out.files(), key=lambda each: each.name):
-        if file.suffix != ".parquet":
-            continue
-        name = file.name.removesuffix(".parquet")
-        about = None if name in but else _read_about(out, name)
-        if about is None or not about["whole"]:
-            continue
-        quality = about.get("quality") or {}
-        warnings = (f"Warning: {warning}" for warning in quality.get("warnings", ()))
-        rows.append(
-            {
-                **about["outcome"],
-                "model": about.get("model"),
-                "regressor": about.get("regressor"),
-                "quality": " ".join((quality.get("sentence", ""), *warnings)).strip(),
-            }
-        )
-    return rows
+def _why_other(before: Mapping[str, Any], speech: SpeechSettings) -> str:
+    """Say why files of another input stand there, and in which way their speech was found."""
+    by = (before.get("speech") or {}).get("by", speech.by)
+    if by == speech.by:
+        return _OTHER
+    return f"{_OTHER}; their speech was found by '{by}', and here by '{speech.by}' (--speech)"
 
 
-def _read_about(out: Location, name: str) -> dict[str, Any] | None:
-    """Read the metadata that an earlier prediction stored, or None if it left no file.
-
-    `whole` says whether all files are still as they were written; older versions stored no digests.
-    If the files are not known to be this program's, `made_of` is absent and `why_not` gives the
-    reason.
-    """
-    parquet, csv, png = _files(out, name)
-    found = [file.exists() for file in (parquet, csv, png)]
-    if not any(found):
-        return None
-    if not found[0]:
-        other = csv if found[1] else png
-        why_not = f"'{other.name}' stands there without the '{parquet.name}' that says what made it"
-        return {"whole": False, "why_not": why_not}
-    try:
-        with parquet.open() as source:
-            about: dict[str, Any] = parse_json(read_sealed(source).schema.metadata[_METADATA])
-        PredictionOutcome(**about["outcome"])
-        beside = about.get("beside", {})
-        # Renamed files still hold the old name, in the table and in the figure.
-        whole = all(found) and about["outcome"]["name"] == name
-        whole = whole and all(
-            file.suffix not in beside or digest_of(file) == beside[file.suffix]
-            for file in (csv, png)
-        )
-        return {**about, "whole": whole, "made_of": about["made_of"]}
-    # Another program may own these files, so they are replaced only with `overwrite`.
-    except (KeyError, TypeError):
-        why_not = "was not written by this program"
-    except ValueError as error:
-        why_not = f"is damaged, or was not written by this program ({first_line(error)})"
-    except OSError as error:
-        why_not = f"cannot be read ({first_line(error)})"
-    return {"whole": False, "why_not": f"'{parquet.name}' {why_not}"}
-
-
-def _made_of(predictor: Predictor, task: PredictionTask, path: Path) -> str:
+def _made_of(predictor: Predictor, task: PredictionTask, path: Path, speech: SpeechSettings) -> str:
     return fingerprint(
         {
             "format": _FORMAT,
@@ -338,6 +278,7 @@ def _made_of(predictor: Predictor, task: PredictionTask, path: Path) -> str:
             "audio": _checksum(path, task),
             "labels": {name: digest_of_labels(file) for name, file in task.labels.items()},
             "stamps": task.stamps,
+            "speech": asdict(speech),
             # Left out without a scale, so that the fingerprints of older predictions stay valid.
             **({} if task.scale is None else {"scale": task.scale}),
             **({} if task.features is None else {"features": digest_of(task.features_file())}),
@@ -393,12 +334,20 @@ def _read_labels(
 
 
 def _agreement(
-    predicted: Timeline, annotation: Mapping[str, NDArray[np.float32]]
+    predicted: Timeline,
+    annotation: Mapping[str, NDArray[np.float32]],
+    *,
+    but: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
+    """Compute the CCC of each annotated target, without the steps in `but`; none without steps."""
     scores = {}
     for column, target in enumerate(predicted.targets):
         if target in annotation:
             known = np.isfinite(annotation[target])
+            if but is not None:
+                known &= ~but
+            if not known.any():
+                continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConstantWarning)
                 scores[target] = concordance(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from valence.errors import OutputError, StaleError
-from valence.prediction.files import standing_rows
+from valence.prediction.standing import standing_rows
 from valence.provenance import fingerprint
 from valence.storage.kept_file import parse_json, require_table, unreadable
 from valence.storage.location import Location

@@ -1,0 +1,1 @@
+"""Render a prediction's files."""
