@@ -413,6 +413,10 @@ def predict(
             "--regressor", help="Predict with the sweep's best regressor instead of the deep model."
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Write a page that plays the sound under the curve, as HTML."),
+    ] = False,
     address: Address = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
@@ -428,6 +432,7 @@ def predict(
         labels_range=labels_range,
         features=None if features is None else Location.parse(features),
         regressor=regressor,
+        outputs=["page"] if page else [],
         address=address,
         overwrite=overwrite,
         console=Console(),

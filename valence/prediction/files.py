@@ -135,7 +135,16 @@ def _predict(
             timestamp=stamps or "start",
         )
         predicted = Predicted(
-            task.name, task.audio, path, timeline, annotation, stamps, outcome, predictor.quality
+            name=task.name,
+            audio=task.audio,
+            path=path,
+            timeline=timeline,
+            annotation=annotation,
+            stamps=stamps,
+            outcome=outcome,
+            quality=predictor.quality,
+            channel=predictor.config.preprocess.channel,
+            out=out,
         )
         # Files of an earlier call that nobody has changed are made anew too, so that none tells
         # of another prediction than the table.

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from valence.audio.mixing import Channel
 from valence.model.quality import Quality
 from valence.prediction.outcome import PredictionOutcome
 from valence.prediction.predictor import Stamps, Timeline
@@ -37,6 +38,10 @@ class Predicted:
         The result, as `prediction.json` lists it.
     quality
         The known quality of the model.
+    channel
+        The channel that the model was given: a number, or `"mean"`.
+    out
+        Folder of the outputs, for links from them; None if it is not known.
     """
 
     name: str
@@ -47,6 +52,8 @@ class Predicted:
     stamps: Stamps | None
     outcome: PredictionOutcome
     quality: Quality
+    channel: Channel = "mean"
+    out: Location | None = None
 
 
 @dataclass(frozen=True)

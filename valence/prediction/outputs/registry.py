@@ -9,11 +9,12 @@ from valence.errors import UsageError
 from valence.formatting import some
 from valence.prediction.outputs import figure, table
 from valence.prediction.outputs.predicted import Output
+from valence.prediction.page import render as page
 
 # Every prediction writes these beside its Parquet.
 ALWAYS = (Output(".csv", table.render), Output(".png", figure.render))
 # These are written where their names are given.
-OUTPUTS: Mapping[str, Output] = MappingProxyType({})
+OUTPUTS: Mapping[str, Output] = MappingProxyType({"page": Output(".html", page.render)})
 
 
 def chosen_outputs(names: Iterable[str]) -> tuple[Output, ...]:
