@@ -25,6 +25,7 @@ from valence.model.serialization import export_model
 from valence.prediction.files import listed_row, predict_task
 from valence.prediction.inputs import find_audio, make_tasks
 from valence.prediction.outcome import PredictionOutcome
+from valence.prediction.outputs.registry import chosen_outputs
 from valence.prediction.predictor import Predictor, Timeline
 from valence.prediction.standing import standing_rows
 from valence.storage.location import Location
@@ -187,7 +188,7 @@ def test_what_an_interrupted_writer_left_is_made_again(
     (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
     out = Location.parse(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(Location, "write_text", _interrupted)
+        patch.setattr(Location, "write_bytes", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             predict_task(predictor, task, out)
     assert [file.name for file in out.files()] == ["talk.parquet"]
@@ -640,3 +641,115 @@ def test_labels_in_another_unicode_form_are_joined_with_a_remark(
     outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
     assert "another Unicode form" in outcome.reason
     assert set(outcome.ccc or {}) == {"valence"}
+
+
+FORMATS = ("eaf", "textgrid", "audacity", "audformat")
+NAMES = {"talk.eaf", "talk.TextGrid", "talk.labels.txt", "talk.audformat.csv"}
+
+
+def test_formats_add_files_and_change_no_other(predictor: Predictor, tmp_path: Path) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    plain, more = tmp_path / "plain", tmp_path / "more"
+    predict_task(predictor, task, Location.parse(plain))
+    outputs = chosen_outputs(FORMATS)
+    assert predict_task(predictor, task, Location.parse(more), outputs=outputs).status == "ok"
+    assert {file.name for file in more.iterdir()} - {f.name for f in plain.iterdir()} == NAMES
+    for name in ("talk.csv", "talk.png"):
+        assert (plain / name).read_bytes() == (more / name).read_bytes()
+    csv = pd.read_csv(more / "talk.csv")
+    table = pd.read_csv(more / "talk.audformat.csv")
+    assert table["valence"].tolist() == csv["valence"].tolist()
+    again = predict_task(predictor, task, Location.parse(more), outputs=outputs)
+    assert again.status == "skipped"
+
+
+def test_a_format_asked_for_later_is_added(predictor: Predictor, tmp_path: Path) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out, folder = Location.parse(tmp_path / "out"), tmp_path / "out"
+    predict_task(predictor, task, out)
+    csv = (folder / "talk.csv").read_bytes()
+    for name in FORMATS:
+        assert predict_task(predictor, task, out, outputs=chosen_outputs([name])).status == "ok"
+    assert {file.name for file in folder.iterdir()} >= NAMES
+    assert (folder / "talk.csv").read_bytes() == csv
+    # All are known as this program's, whatever the last call asked for.
+    all_of_them = chosen_outputs(FORMATS)
+    assert predict_task(predictor, task, out, outputs=all_of_them).status == "skipped"
+    (folder / "talk.eaf").unlink()
+    assert predict_task(predictor, task, out).status == "skipped"
+    assert predict_task(predictor, task, out, outputs=all_of_them).status == "ok"
+    assert (folder / "talk.eaf").exists()
+
+
+def test_the_work_of_an_annotator_stays(
+    predictor: Predictor, tiny_config: Config, tmp_path: Path
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out, folder = Location.parse(tmp_path / "out"), tmp_path / "out"
+    eaf, grid = chosen_outputs(["eaf"]), chosen_outputs(["textgrid"])
+    predict_task(predictor, task, out, outputs=eaf)
+    written = (folder / "talk.eaf").read_bytes()
+    (folder / "talk.eaf").write_text("edited")
+    # It costs the other files nothing.
+    assert predict_task(predictor, task, out).status == "skipped"
+    assert predict_task(predictor, task, out, outputs=grid).status == "ok"
+    assert (folder / "talk.eaf").read_text() == "edited"
+    refused = predict_task(predictor, task, out, outputs=eaf)
+    assert refused.status == "stale"
+    assert refused.reason == "'talk.eaf' has been changed since this program wrote it"
+    assert (folder / "talk.eaf").read_text() == "edited"
+    # Another model replaces what is this program's own, and the rest only where it is asked for.
+    other = _predictor(tmp_path / "other", tiny_config, seed=5)
+    before = (folder / "talk.TextGrid").read_bytes()
+    assert predict_task(other, task, out, overwrite=True).status == "ok"
+    assert (folder / "talk.eaf").read_text() == "edited"
+    assert (folder / "talk.TextGrid").read_bytes() != before
+    assert predict_task(predictor, task, out, outputs=eaf, overwrite=True).status == "ok"
+    assert (folder / "talk.eaf").read_bytes() == written
+    assert (folder / "talk.TextGrid").read_bytes() == before
+
+
+@pytest.mark.parametrize("predicted_before", [False, True])
+def test_a_file_of_an_annotator_is_never_taken_for_one_of_this_program(
+    predictor: Predictor, tmp_path: Path, predicted_before: bool
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out, mine = Location.parse(tmp_path / "out"), tmp_path / "out" / "talk.TextGrid"
+    if predicted_before:
+        predict_task(predictor, task, out)
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    outputs = chosen_outputs(["textgrid", "eaf"])
+    refused = predict_task(predictor, task, out, outputs=outputs)
+    assert refused.status == "stale"
+    assert refused.reason == "'talk.TextGrid' stands there, and this program has not written it"
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "out" / "talk.eaf").exists()
+    assert predict_task(predictor, task, out, outputs=outputs, overwrite=True).status == "ok"
+    assert mine.read_text().startswith("File type")
+
+
+def test_what_a_writer_of_formats_left_is_made_again(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out, outputs = Location.parse(tmp_path / "out"), chosen_outputs(FORMATS)
+    whole = Location.write_bytes
+
+    def interrupted(self: Location, content: bytes) -> None:
+        if self.name.endswith(".TextGrid"):
+            raise KeyboardInterrupt
+        whole(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Location, "write_bytes", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict_task(predictor, task, out, outputs=outputs)
+    assert (tmp_path / "out" / "talk.eaf").exists()
+    assert predict_task(predictor, task, out, outputs=outputs).status == "ok"
+    assert predict_task(predictor, task, out, outputs=outputs).status == "skipped"
+
+
+def test_a_format_that_is_not_known_is_named() -> None:
+    with pytest.raises(UsageError, match=r"'elan', 'praat' is not known\. Expected one of eaf, "):
+        chosen_outputs(["praat", "eaf", "elan"])

@@ -7,14 +7,22 @@ from types import MappingProxyType
 
 from valence.errors import UsageError
 from valence.formatting import some
-from valence.prediction.outputs import figure, table
+from valence.prediction.outputs import audacity, audformat_table, elan, figure, table, textgrid
 from valence.prediction.outputs.predicted import Output
 from valence.prediction.page import render as page
 
 # Every prediction writes these beside its Parquet.
 ALWAYS = (Output(".csv", table.render), Output(".png", figure.render))
 # These are written where their names are given.
-OUTPUTS: Mapping[str, Output] = MappingProxyType({"page": Output(".html", page.render)})
+OUTPUTS: Mapping[str, Output] = MappingProxyType(
+    {
+        "page": Output(".html", page.render),
+        "eaf": Output(".eaf", elan.render),
+        "textgrid": Output(".TextGrid", textgrid.render),
+        "audacity": Output(".labels.txt", audacity.render),
+        "audformat": Output(".audformat.csv", audformat_table.render),
+    }
+)
 
 
 def chosen_outputs(names: Iterable[str]) -> tuple[Output, ...]:
