@@ -63,9 +63,9 @@ def test_means_of_neighbours_leave_nan_out() -> None:
 def test_an_axis_holds_all_that_is_shown_and_a_flat_curve_looks_flat() -> None:
     scale = Scale.of(np.array([-0.3, np.nan]), np.array([0.7]))
     assert (scale.low, scale.high) == pytest.approx((-0.38, 0.78))
-    assert [tick.text for tick in scale.ticks()] == ["0.0", "0.5"]
+    assert [tick.text for tick in scale.ticks()] == ["−0.2", "0.0", "0.2", "0.4", "0.6"]
     assert [tick.place for tick in scale.ticks()] == pytest.approx(
-        [100 * 0.78 / 1.16, 100 * 0.28 / 1.16], abs=0.01
+        [100 * (0.78 - value) / 1.16 for value in (-0.2, 0, 0.2, 0.4, 0.6)], abs=0.01
     )
     flat = Scale.of(np.full(3, 0.5))
     assert flat.high - flat.low > 0.2

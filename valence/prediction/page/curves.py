@@ -65,7 +65,7 @@ class Scale:
 
     def ticks(self) -> tuple[Tick, ...]:
         """Choose round values to mark."""
-        found = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
+        found = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
         digits = 1 if np.allclose(found, np.round(found, 1)) else 2
         return tuple(
             Tick(round(float(place) / HEIGHT * 100, 2), number(float(value), digits))
