@@ -45,5 +45,5 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/pip
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/pip
-	$(VENV)/bin/pip install --quiet --prefer-binary -e '.[dev,onnx,opensmile,sklearnex]'
+	$(VENV)/bin/pip install --quiet --prefer-binary -e '.[dev,onnx,opensmile,sklearnex,speech]'
 	touch $@ $(VENV)/installed

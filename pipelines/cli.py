@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
@@ -69,6 +70,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class _Format(StrEnum):
+    """The forms of `valence predict --format`; Typer takes no list of literals."""
+
+    EAF = "eaf"
+    TEXTGRID = "textgrid"
+    AUDACITY = "audacity"
+    AUDFORMAT = "audformat"
 
 
 Exported = Literal["train", "validation", "test", "unlabelled"]
@@ -417,12 +427,39 @@ def predict(
         bool,
         typer.Option("--page", help="Write a page that plays the sound under the curve, as HTML."),
     ] = False,
+    formats: Annotated[
+        list[_Format] | None,
+        typer.Option(
+            "--format",
+            help="Also write ELAN, Praat TextGrid, Audacity labels or an audformat table; "
+            "repeatable.",
+        ),
+    ] = None,
+    speech: Annotated[
+        Literal["auto", "silero", "energy"],
+        typer.Option(
+            "--speech",
+            help="Find speech by Silero VAD or by energy; auto: Silero where it is installed.",
+        ),
+    ] = "auto",
+    speech_share: Annotated[
+        float,
+        typer.Option(
+            "--speech-share",
+            metavar="SHARE",
+            help="A half second with less speech than this share counts as silent.",
+        ),
+    ] = 0.1,
+    mask_silence: Annotated[
+        bool, typer.Option("--mask-silence", help="Leave out the values of silent half seconds.")
+    ] = False,
     address: Address = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Predict valence over time; write a table and a picture for every recording."""
     from pipelines.predict import predict as stage
+    from valence.audio.speech import SpeechSettings
 
     stage(
         audio,
@@ -432,7 +469,8 @@ def predict(
         labels_range=labels_range,
         features=None if features is None else Location.parse(features),
         regressor=regressor,
-        outputs=["page"] if page else [],
+        outputs=[*(["page"] if page else []), *(formats or ())],
+        speech=SpeechSettings(speech, speech_share, mask_silence),
         address=address,
         overwrite=overwrite,
         console=Console(),

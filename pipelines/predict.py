@@ -20,8 +20,17 @@ from pipelines.runtime.addresses import cluster_address
 from pipelines.runtime.console import Console
 from pipelines.runtime.session import ray_session
 from valence.audio.decoding import read_header
+from valence.audio.speech import DEFAULT, SpeechSettings, speech_method
 from valence.config import ClusterConfig
-from valence.errors import AudioError, CorpusError, ModelError, OutputError, StaleError
+from valence.errors import (
+    AudioError,
+    CorpusError,
+    ModelError,
+    OutputError,
+    StaleError,
+    UsageError,
+    ValenceError,
+)
 from valence.formatting import plural, some
 from valence.model.serialization import model_folder
 from valence.prediction.features import find_features
@@ -53,6 +62,7 @@ def predict(
     features: Location | None = None,
     regressor: Literal["best"] | None = None,
     outputs: Sequence[str] = (),
+    speech: SpeechSettings = DEFAULT,
     address: str | None = None,
     overwrite: bool = False,
     console: Console,
@@ -84,6 +94,8 @@ def predict(
         `"best"`: predict with the sweep's best regressor instead of the deep model.
     outputs
         Names of further outputs (`valence.prediction.outputs.registry.OUTPUTS`) for each recording.
+    speech
+        How speech is found, and whether values are left out where nobody speaks.
     address
         Ray cluster to work on, even if the recordings are short; the environment's `RAY_ADDRESS`
         has the same effect.
@@ -114,6 +126,8 @@ def predict(
         If the cluster cannot be reached.
     """
     chosen = chosen_outputs(outputs)
+    # Every machine must find speech in the same way, so the method is chosen here.
+    speech = replace(speech, by=speech_method(speech.by))
     tasks = make_tasks(find_audio(audio), labels, scale=labels_range)
     predictor = Predictor.load(model, regressor=regressor)
     predictor.require_input(given=features is not None)
@@ -121,7 +135,7 @@ def predict(
     if features is not None and taken is not None:
         source = find_features(features, taken, step_ms=step_ms)
         tasks = [replace(task, features=source) for task in tasks]
-    plan = PredictionPlan(tuple(tasks), model, regressor, out, chosen, overwrite)
+    plan = PredictionPlan(tuple(tasks), model, regressor, out, chosen, speech, overwrite)
     for line in predictor.quality.lines:
         console.say(f"model: {line}")
     finished = _Finished(plan, predictor)
@@ -167,6 +181,8 @@ class PredictionPlan:
         Folder of the results.
     outputs
         Further outputs for each recording.
+    speech
+        How speech is found, and what happens where nobody speaks.
     overwrite
         Whether to replace files of another model or sound.
     """
@@ -176,13 +192,19 @@ class PredictionPlan:
     regressor: Literal["best"] | None
     out: Location
     outputs: tuple[Output, ...]
+    speech: SpeechSettings
     overwrite: bool
 
     def predict(self, predictor: Predictor, number: int) -> PredictionOutcome:
         """Predict the recording of this number, and write its files."""
         task = self.tasks[number]
         return predict_task(
-            predictor, task, self.out, outputs=self.outputs, overwrite=self.overwrite
+            predictor,
+            task,
+            self.out,
+            outputs=self.outputs,
+            speech=self.speech,
+            overwrite=self.overwrite,
         )
 
 
@@ -282,10 +304,10 @@ class _Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         return {"outcome": [pickle.dumps(self._predict(number)) for number in batch["number"]]}
 
-    def _predict(self, number: int) -> PredictionOutcome | OutputError | ModelError:
+    def _predict(self, number: int) -> PredictionOutcome | ValenceError:
         try:
             return self._plan.predict(self._predictor, number)
-        except (OutputError, ModelError) as error:
+        except (OutputError, ModelError, UsageError) as error:
             # If raised, it would come back as an error of Ray's, with a traceback.
             return error
 
@@ -330,7 +352,7 @@ def _line(outcome: PredictionOutcome) -> str:
         case "ok":
             remark = ", shorter than a sequence" if outcome.short else ""
             odd = f" ({outcome.reason})" if outcome.reason else ""
-            scores = "".join(f", {of} CCC {ccc:.3f}" for of, ccc in (outcome.ccc or {}).items())
+            scores = "".join(_score(outcome, target) for target in outcome.ccc or {})
             sound = f"; {'; '.join(outcome.remarks)}" if outcome.remarks else ""
             return (
                 f"{name}: {outcome.rows} rows, {outcome.sound_seconds:g} s of sound in "
@@ -342,6 +364,13 @@ def _line(outcome: PredictionOutcome) -> str:
             return f"{name}: left as it is: {outcome.reason}"
         case "failed":
             return f"{name}: set aside. {outcome.reason}"
+
+
+def _score(outcome: PredictionOutcome, target: str) -> str:
+    """Say the agreement on a target, and beside it the agreement where somebody speaks."""
+    spoken = (outcome.ccc_speech or {}).get(target)
+    beside = "" if spoken is None else f" ({spoken:.3f} where somebody speaks)"
+    return f", {target} CCC {(outcome.ccc or {})[target]:.3f}{beside}"
 
 
 def _say_totals(console: Console, finished: _Finished, out: Location) -> None:

@@ -52,6 +52,7 @@ _WITHOUT_TORCH = {
     "audio.augmentation",
     "audio.decoding",
     "audio.mel",
+    "audio.speech",
     "audio.standardization",
     "config",
     "corpus.annotations",

@@ -15,7 +15,9 @@ import pytest
 from matplotlib._pylab_helpers import Gcf
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from numpy.typing import NDArray
 from PIL import Image
 
 from valence import figures
@@ -114,7 +116,34 @@ _DRAWINGS: dict[str, Callable[[], Drawing]] = {
         name="talk",
         annotation={"valence": np.full(5, 0.1)},
     ),
+    "masked": lambda: _masked(),
+    "silent": lambda: _masked(np.ones(5, bool)),
 }
+
+
+def _masked(silent: NDArray[np.bool_] | None = None) -> figures.Drawing:
+    """A prediction of five steps whose values are left out where nobody speaks."""
+    silent = np.array([True, True, False, False, True]) if silent is None else silent
+    return figures.timeline(
+        np.arange(5) * 0.5,
+        np.where(silent, np.nan, 0.25)[:, None],
+        targets=("valence",),
+        envelope=(np.full(5, -0.5), np.full(5, 0.5)),
+        name="talk",
+        silent=silent,
+    )
+
+
+def test_silence_is_grey_and_has_no_curve() -> None:
+    wave, curve = _masked().figure().axes
+    for axes in (wave, curve):
+        spans = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+        ends = [(span.get_x(), span.get_x() + span.get_width()) for span in spans]
+        assert ends == [(0, 1), (2, 2.5)]
+    held = np.asarray(curve.get_lines()[-1].get_ydata())
+    np.testing.assert_array_equal(np.isnan(held), [True, True, False, False, True, True])
+    assert "valence from 0.25 to 0.25" in _masked().alt
+    assert "valence without values" in _masked(np.ones(5, bool)).alt
 
 
 @pytest.mark.parametrize("name", _DRAWINGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -18,10 +19,14 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from typer.testing import CliRunner
 
+from pipelines import cli
 from pipelines import predict as stage
+from pipelines.cli import app
 from pipelines.runtime.console import Console
 from tests.helpers.processes import kill_with_descendants, wait_for
+from valence.audio.speech import LEAST_SHARE
 from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.errors import CorpusError, ModelError, StaleError, UsageError, ValenceError
@@ -29,6 +34,7 @@ from valence.model.network import ValenceModel
 from valence.model.quality import write_evaluation
 from valence.model.serialization import export_model, read_description
 from valence.prediction.averaging import OverlapAverage
+from valence.prediction.outputs.registry import OUTPUTS
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
@@ -551,3 +557,58 @@ def test_one_bad_name_costs_no_other(
     (long,) = (name for name in rows if name.startswith("nnn"))
     for name in (long, "two\nlines \x1b[2J"):
         assert len(pd.read_csv((out / f"{name}.csv").path)) == 66
+
+
+@pytest.mark.usefixtures("speech_by_energy")
+def test_the_command_writes_formats_and_masks_silence(
+    model: Location, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    y = 0.1 * rng.standard_normal(12 * SR)
+    y[2 * SR : 6 * SR] = 0
+    soundfile.write(tmp_path / "talk.wav", y, SR, subtype="FLOAT")
+    labels = "".join(f"{500 * i},{i % 5 / 10}\n" for i in range(24))
+    (tmp_path / "labels.csv").write_text(f"timestamp,value\n{labels}")
+    out = tmp_path / "out"
+    options = ["--model", str(model), "--out", str(out), "--labels", str(tmp_path / "labels.csv")]
+    options += ["--format", "eaf", "--format", "textgrid", "--format", "audacity"]
+    options += ["--format", "audformat", "--mask-silence", "--speech-share", "0.2"]
+    done = CliRunner().invoke(app, ["predict", str(tmp_path / "talk.wav"), *options])
+    assert done.exit_code == 0, done.output
+    assert sorted(file.name for file in out.iterdir() if not file.name.startswith(".")) == [
+        "prediction.json",
+        *sorted(f"talk.{end}" for end in ("TextGrid", "audformat.csv", "csv", "eaf")),
+        *("talk.labels.txt", "talk.parquet", "talk.png"),
+    ]
+    assert pd.read_csv(out / "talk.csv")["valence"].isna().sum() == 8
+    (row,) = json.loads((out / "prediction.json").read_text())["recordings"]
+    assert (row["speech_by"], row["spoken"], row["masked"]) == ("energy", 16, True)
+    assert {"ccc", "ccc_speech"} <= row.keys()
+    ccc, spoken = row["ccc"]["valence"], row["ccc_speech"]["valence"]
+    said = f"valence CCC {ccc:.3f} ({spoken:.3f} where somebody speaks)"
+    assert said in done.output
+
+
+@pytest.mark.usefixtures("speech_by_energy")
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--format", "elan", "eaf"),
+        ("--speech-share", "1.5", "The least share of speech was given as 1.5"),
+        ("--speech", "silero", "which is not installed"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_done(
+    model: Location, audio: Path, tmp_path: Path, option: str, value: str, says: str
+) -> None:
+    arguments = ["predict", str(audio), "--model", str(model), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*arguments, option, value])
+    assert done.exit_code != 0
+    assert says in done.output + str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_knows_the_formats_and_the_share_that_there_are() -> None:
+    assert {each.value for each in cli._Format} == OUTPUTS.keys() - {"page"}
+    options = inspect.signature(cli.predict).parameters
+    assert options["speech_share"].default == LEAST_SHARE

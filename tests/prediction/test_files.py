@@ -16,9 +16,11 @@ import pytest
 import soundfile
 import torch
 
+from valence.audio.speech import SpeechSettings
 from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.errors import UsageError
+from valence.metrics import concordance
 from valence.model.network import ValenceModel
 from valence.model.quality import Quality
 from valence.model.serialization import export_model
@@ -31,6 +33,8 @@ from valence.prediction.standing import standing_rows
 from valence.storage.location import Location
 
 SR = 16_000
+
+pytestmark = pytest.mark.usefixtures("speech_by_energy")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,7 @@ def test_csv_parquet_and_figure(predictor: Predictor, tmp_path: Path) -> None:
     assert (outcome.status, outcome.rows, outcome.short) == ("ok", 27, False)
     assert sorted(file.name for file in out.iterdir()) == ["talk.csv", "talk.parquet", "talk.png"]
     csv = pd.read_csv(out / "talk.csv")
-    assert csv.columns.tolist() == ["timestamp", "valence", "end"]
+    assert csv.columns.tolist() == ["timestamp", "valence", "end", "speech"]
     assert csv["timestamp"].tolist() == [500 * i for i in range(27)]
     assert csv["end"].tolist() == [500 * (i + 1) for i in range(27)]
     expected = predictor.predict_file(task.audio).to_frame()
@@ -316,7 +320,7 @@ def test_what_cannot_be_predicted_is_set_aside(predictor: Predictor, tmp_path: P
     assert "shorter than 0.5 s" in blink.reason
     assert (short.status, short.short, short.rows) == ("ok", True, 6)
     marked = pd.read_csv(out / "short.csv")
-    assert marked.columns.tolist() == ["timestamp", "valence", "end", "short"]
+    assert marked.columns.tolist() == ["timestamp", "valence", "end", "speech", "short"]
     assert marked["short"].all()
     assert text.status == "failed"
     assert "text.wav" in text.reason
@@ -554,7 +558,7 @@ def test_timestamps_follow_the_labels(
     for task in tasks:
         assert predict_task(predictor, task, Location.parse(out)).timestamp == stamps
         csv = pd.read_csv(out / f"{task.name}.csv")
-        assert csv.columns.tolist() == ["timestamp", "valence"]
+        assert csv.columns.tolist() == ["timestamp", "valence", "speech"]
         assert csv["timestamp"].tolist() == [first + 500 * i for i in range(24)]
         assert pd.read_parquet(out / f"{task.name}.parquet")["timestamp"].tolist()[0] == first
     merged = pd.read_csv(labels).merge(pd.read_csv(out / "talk.csv"), on="timestamp")
@@ -575,7 +579,7 @@ def test_labels_of_two_conventions_leave_both_ends_named(
     for task in tasks:
         predict_task(predictor, task, Location.parse(tmp_path / "out"))
         csv = pd.read_csv(tmp_path / "out" / f"{task.name}.csv")
-        first_rows.append(csv.drop(columns="valence").iloc[0].to_dict())
+        first_rows.append(csv.drop(columns=["valence", "speech"]).iloc[0].to_dict())
     assert first_rows == [{"timestamp": 0}, {"timestamp": 500}, {"timestamp": 0, "end": 500}]
 
 
@@ -627,7 +631,7 @@ def test_what_is_remarked_of_the_sound_stands_in_every_file(
     outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
     assert outcome.to_json()["remarks"] == ["its channels were mixed"]
     csv = pd.read_csv(tmp_path / "out" / "talk.csv")
-    assert csv.columns.tolist() == ["timestamp", "valence", "end", "remarks"]
+    assert csv.columns.tolist() == ["timestamp", "valence", "end", "speech", "remarks"]
     about = json.loads(pq.read_schema(tmp_path / "out" / "talk.parquet").metadata[b"valence"])
     assert about["outcome"]["remarks"] == ["its channels were mixed"]
 
@@ -753,3 +757,117 @@ def test_what_a_writer_of_formats_left_is_made_again(
 def test_a_format_that_is_not_known_is_named() -> None:
     with pytest.raises(UsageError, match=r"'elan', 'praat' is not known\. Expected one of eaf, "):
         chosen_outputs(["praat", "eaf", "elan"])
+
+
+def _half_silent(file: Path) -> Path:
+    """Write twelve seconds of noise of which the third to the sixth are silent."""
+    rng = np.random.default_rng(1)
+    y = 0.1 * rng.standard_normal(12 * SR)
+    y[2 * SR : 6 * SR] = 0
+    soundfile.write(file, y, SR, subtype="FLOAT")
+    return file
+
+
+# The eight silent steps, by hand.
+SILENT = np.repeat([False, True, False], [4, 8, 12])
+
+
+def test_speech_is_a_column_and_its_method_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    (task,) = make_tasks([Location.parse(_half_silent(tmp_path / "talk.wav"))])
+    outcome = predict_task(predictor, task, Location.parse(tmp_path / "out"))
+    assert (outcome.spoken, outcome.speech_by, outcome.masked) == (16, "energy", False)
+    csv = pd.read_csv(tmp_path / "out" / "talk.csv")
+    assert (csv["speech"] < 0.1).tolist() == SILENT.tolist()
+    assert csv["valence"].notna().all()
+    parquet = tmp_path / "out" / "talk.parquet"
+    np.testing.assert_allclose(pd.read_parquet(parquet)["speech"], csv["speech"], atol=1e-6)
+    about = json.loads(pq.read_schema(parquet).metadata[b"valence"])
+    assert about["speech"] == {"by": "energy", "least_share": 0.1, "masked": False}
+    with pytest.raises(UsageError, match="silero-vad and onnxruntime"):
+        predict_task(predictor, task, Location.parse(tmp_path), speech=SpeechSettings("silero"))
+
+
+def test_silence_is_masked_in_every_file(predictor: Predictor, tmp_path: Path) -> None:
+    (task,) = make_tasks([Location.parse(_half_silent(tmp_path / "talk.wav"))])
+    whole, masked = tmp_path / "whole", tmp_path / "masked"
+    outputs, mask = chosen_outputs(FORMATS), SpeechSettings(mask=True)
+    predict_task(predictor, task, Location.parse(whole), outputs=outputs)
+    out = Location.parse(masked)
+    outcome = predict_task(predictor, task, out, outputs=outputs, speech=mask)
+    assert (outcome.status, outcome.masked, outcome.rows) == ("ok", True, 24)
+    before, after = pd.read_csv(whole / "talk.csv"), pd.read_csv(masked / "talk.csv")
+    assert after["valence"].isna().tolist() == SILENT.tolist()
+    assert after["valence"][~SILENT].tolist() == before["valence"][~SILENT].tolist()
+    pd.testing.assert_frame_equal(after.drop(columns="valence"), before.drop(columns="valence"))
+    assert pq.read_table(masked / "talk.parquet")["valence"].null_count == 8
+    assert pd.read_csv(masked / "talk.audformat.csv")["valence"].isna().sum() == 8
+    eaf = (masked / "talk.eaf").read_text()
+    assert (whole / "talk.eaf").read_text().count('TIME_VALUE="3000"') == 2
+    assert 'TIME_VALUE="3000"' not in eaf
+    # The same files without the mask are other files.
+    assert predict_task(predictor, task, out, speech=mask).status == "skipped"
+    assert predict_task(predictor, task, out).status == "stale"
+
+
+def test_scores_without_silence_stand_beside_the_full_ones(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    audio = Location.parse(_half_silent(tmp_path / "talk.wav"))
+    predicted = predictor.predict_file(audio).to_frame()["valence"].to_numpy()
+    # The annotation is the prediction itself where somebody speaks, and its mirror elsewhere.
+    labels = np.where(SILENT, 2 * predicted.mean() - predicted, predicted) + np.where(
+        SILENT, 0.3, 0
+    )
+    file = _write_labels(tmp_path / "labels.csv", labels.tolist())
+    (task,) = make_tasks([audio], Location.parse(file))
+    for name, mask in (("plain", False), ("masked", True)):
+        out = Location.parse(tmp_path / name)
+        outcome = predict_task(predictor, task, out, speech=SpeechSettings(mask=mask))
+        # Masking changes the files, and neither score.
+        assert outcome.ccc == {"valence": pytest.approx(concordance(labels, predicted), abs=1e-4)}
+        assert outcome.ccc["valence"] < 0.5
+        assert outcome.ccc_speech == {"valence": pytest.approx(1, abs=1e-3)}
+        (row,) = standing_rows(out)
+        assert (row["ccc"], row["ccc_speech"]) == (outcome.ccc, outcome.ccc_speech)
+
+
+def test_the_least_share_is_a_setting(predictor: Predictor, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    # A quarter of every second step is noise.
+    y = 0.1 * rng.standard_normal((12, SR))
+    y[:, SR // 2 + SR // 8 :] = 0
+    soundfile.write(tmp_path / "talk.wav", y.ravel(), SR, subtype="FLOAT")
+    (task,) = make_tasks([Location.parse(tmp_path / "talk.wav")])
+    for share, spoken in ((0.1, 24), (0.4, 12), (1.0, 12)):
+        speech = SpeechSettings(least_share=share)
+        out = Location.parse(tmp_path / str(share))
+        assert predict_task(predictor, task, out, speech=speech).spoken == spoken
+
+
+def test_a_recording_in_which_nobody_speaks(predictor: Predictor, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    soundfile.write(tmp_path / "talk.wav", 1e-5 * rng.standard_normal(12 * SR), SR, subtype="FLOAT")
+    labels = _write_labels(tmp_path / "labels.csv", [i / 24 for i in range(24)])
+    (task,) = make_tasks([Location.parse(tmp_path / "talk.wav")], Location.parse(labels))
+    out = Location.parse(tmp_path / "out")
+    outputs = chosen_outputs(FORMATS)
+    outcome = predict_task(predictor, task, out, outputs=outputs, speech=SpeechSettings(mask=True))
+    assert (outcome.status, outcome.spoken, outcome.ccc_speech) == ("ok", 0, None)
+    assert outcome.ccc is not None
+    assert outcome.remarks == ("no speech was found in it (by energy)",)
+    csv = pd.read_csv(tmp_path / "out" / "talk.csv")
+    assert csv["valence"].isna().all()
+    assert (csv["remarks"] == "no speech was found in it (by energy)").all()
+    assert (tmp_path / "out" / "talk.labels.txt").read_bytes() == b""
+
+
+def test_files_whose_speech_was_found_otherwise_say_so(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    predict_task(predictor, task, out)
+    monkeypatch.setattr("valence.prediction.files.speech_method", lambda _: "silero-vad 6.2.3")
+    outcome = predict_task(predictor, task, out)
+    assert outcome.status == "stale"
+    assert "found by 'energy', and here by 'silero-vad 6.2.3' (--speech)" in outcome.reason

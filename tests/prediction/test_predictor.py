@@ -157,7 +157,9 @@ def test_rate_channels_and_level_do_not_matter(predictor: Predictor, tmp_path: P
     soundfile.write(file, np.stack([y, y], axis=1), 44_100)
     from_file = predictor.predict_file(Location.parse(file))
     np.testing.assert_allclose(from_file.values, ours.values, atol=1e-2)
-    assert from_file.to_frame().columns.tolist() == ["timestamp", "valence", "end", "remarks"]
+    assert from_file.to_frame().columns.tolist() == [
+        *("timestamp", "valence", "end", "speech", "remarks")
+    ]
     assert "2 channels" in from_file.to_frame()["remarks"][0]
     assert from_file.to_frame()["timestamp"].tolist()[:3] == [0, 500, 1000]
 
@@ -295,7 +297,7 @@ def test_two_targets(tmp_path: Path, tiny_config: Config) -> None:
     config = Config.resolve(tiny_config, assignments=['model.targets=["valence","arousal"]'])
     predictor = Predictor.load(_export(tmp_path, config))
     frame = predictor(_speech(12), sr=SR).to_frame()
-    assert frame.columns.tolist() == ["timestamp", "valence", "arousal", "end"]
+    assert frame.columns.tolist() == ["timestamp", "valence", "arousal", "end", "speech"]
     assert abs(frame["valence"] - frame["arousal"]).min() > 0
 
 

@@ -93,7 +93,7 @@ def test_a_prediction_with_labels(valence: Valence, run: Run, tmp_path: Path) ->
     out = tmp_path / "out"
     done = valence("predict", audio, "--model", run.root, "--out", out, "--labels", corpus)
     assert done.returncode == 0, done.stderr
-    assert pd.read_csv(out / "06.csv").columns.tolist() == ["timestamp", "valence"]
+    assert pd.read_csv(out / "06.csv").columns.tolist() == [*("timestamp", "valence", "speech")]
     assert "memo: set aside" in done.stderr
     assert "1 predicted" in done.stderr
     assert (out / "06.png").exists()

@@ -42,6 +42,7 @@ def timeline(
     note: str = "",
     caption: Sequence[str] = (),
     annotation: Mapping[str, Values] | None = None,
+    silent: NDArray[np.bool_] | None = None,
 ) -> Drawing:
     """Draw the predicted values over the time of a recording.
 
@@ -50,7 +51,7 @@ def timeline(
     seconds
         Start of every row in seconds, `[n]`.
     values
-        Predictions, `[n, targets]`.
+        Predictions, `[n, targets]`, NaN where a row has none.
     targets
         Names of the columns of `values`.
     envelope
@@ -65,9 +66,12 @@ def timeline(
         Lines in small print below the curves, such as the quality of the model.
     annotation
         Annotated values by target, `[n]`, NaN where a row has none.
+    silent
+        Whether nobody speaks in a row, bool `[n]`; such rows are grey.
     """
     edges = np.append(seconds, seconds[-1] + step)
     annotated = annotation or {}
+    grey = [] if silent is None else _stretches(silent, edges)
 
     def draw(width: float) -> Figure:
         panels = 1 + len(targets)
@@ -83,6 +87,9 @@ def timeline(
         wave.set_title(name)
         wave.set_title(note, loc="right", fontweight="normal", color=MUTED)
         quiet_grid(wave)
+        for axes in (wave, *curves):
+            for start, end in grey:
+                axes.axvspan(start, end, color=GRID, alpha=0.6, linewidth=0, zorder=0)
         for column, (axes, target) in enumerate(zip(curves, targets, strict=True)):
             colour = _COLOURS[target]
             handles = [Line2D([], [], color=colour, label="predicted")]
@@ -92,6 +99,8 @@ def timeline(
                 handles.insert(0, Line2D([], [], color=INK, linewidth=1.2, label="annotated"))
             held = np.append(values[:, column], values[-1, column])
             axes.plot(edges, held, drawstyle="steps-post", color=colour, linewidth=1.8)
+            if target not in annotated and np.isnan(held).all():
+                axes.set_ylim(-1, 1)
             axes.set_ylabel(target)
             axes.set_xlim(float(edges[0]), float(edges[-1]))
             if len(handles) > 1:
@@ -107,14 +116,26 @@ def timeline(
             figure.set_figheight(figure.get_figheight() + _LINE_INCHES * len(lines))
         return figure
 
-    ranges = "; ".join(
-        f"{target} from {values[:, k].min():.2f} to {values[:, k].max():.2f}, mean "
-        f"{values[:, k].mean():.2f}"
-        for k, target in enumerate(targets)
-    )
+    ranges = "; ".join(_range(target, values[:, k]) for k, target in enumerate(targets))
     alt = f"Predicted timeline of {name}, {edges[-1]:g} s: {ranges}. {note}".strip()
     alt = " ".join([alt, *caption])
     return Drawing(name, alt, draw)
+
+
+def _range(target: str, values: Values) -> str:
+    """Say in words between which values a curve runs."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return f"{target} without values"
+    return f"{target} from {known.min():.2f} to {known.max():.2f}, mean {known.mean():.2f}"
+
+
+def _stretches(chosen: NDArray[np.bool_], edges: Values) -> list[tuple[float, float]]:
+    """List the ends of the stretches of chosen rows, in the unit of `edges`, `[n + 1]`."""
+    changes = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
+    return [
+        (float(edges[a]), float(edges[b])) for a, b in zip(changes[::2], changes[1::2], strict=True)
+    ]
 
 
 def _pooled(envelope: tuple[Values, Values]) -> tuple[Values, Values]:

@@ -8,7 +8,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from valence.audio.decoding import Witness, checksum, on_disk
+from valence.audio.speech import DEFAULT, SpeechSettings, silent_steps, speech_method
 from valence.corpus.annotations import join_annotation, read_annotation
 from valence.corpus.labels import digest_of_labels
 from valence.errors import AudioError, CorpusError, OutputError, PredictionError, ValenceError
@@ -34,7 +35,7 @@ from valence.storage.manifest import digest_of
 from valence.storage.seal import write_sealed
 
 # The version of these files' content. Raise it when the same input gives other files.
-_FORMAT = 4
+_FORMAT = 5
 
 _OTHER = "files of another model, sound, annotation or version of this program stand there"
 
@@ -50,6 +51,7 @@ def predict_task(
     out: Location,
     *,
     outputs: Sequence[Output] = (),
+    speech: SpeechSettings = DEFAULT,
     overwrite: bool = False,
 ) -> PredictionOutcome:
     """Predict a recording and write its files, unless the same files exist already.
@@ -65,6 +67,8 @@ def predict_task(
     outputs
         Outputs to write beside the Parquet, the CSV and the figure. Where only these are missing,
         the recording is predicted again.
+    speech
+        How speech is found, and whether values are left out where nobody speaks.
     overwrite
         Whether files of another model, regressor, sound or annotation may be replaced, and files
         that somebody has changed.
@@ -77,7 +81,8 @@ def predict_task(
         If the model cannot be used on any recording.
     """
     try:
-        return _predict(predictor, task, out, outputs=outputs, overwrite=overwrite)
+        speech = replace(speech, by=speech_method(speech.by))
+        return _predict(predictor, task, out, outputs=outputs, speech=speech, overwrite=overwrite)
     except CorpusError as error:
         reason = str(error)
     except ValenceError:
@@ -97,6 +102,7 @@ def _predict(
     out: Location,
     *,
     outputs: Sequence[Output],
+    speech: SpeechSettings,
     overwrite: bool,
 ) -> PredictionOutcome:
     began = time.monotonic()
@@ -104,7 +110,7 @@ def _predict(
     with on_disk(task.audio) as path:
         witness = Witness.of(path, task.audio)
         predictor.require_input(given=task.features is not None)
-        made_of = _made_of(predictor, task, path)
+        made_of = _made_of(predictor, task, path, speech)
         before = read_about(out, task.name)
         states = states_of(out, task.name, before, OUTPUTS.values())
         if before is not None and before.get("made_of") == made_of:
@@ -114,13 +120,21 @@ def _predict(
             if whole and all(states[output.suffix] == "intact" for output in outputs):
                 return PredictionOutcome(**{**before["outcome"], "status": "skipped"})
         elif before is not None and not overwrite:
-            return PredictionOutcome(**known, status="stale", reason=before.get("why_not", _OTHER))
+            reason = before.get("why_not") or _why_other(before, speech)
+            return PredictionOutcome(**known, status="stale", reason=reason)
         taken = [output for output in outputs if states[output.suffix] in ("changed", "foreign")]
         if taken and not overwrite:
             reason = why_kept(task.name, taken[0].suffix, states[taken[0].suffix])
             return PredictionOutcome(**known, status="stale", reason=reason)
         features = None if task.features is None else task.read_features
-        timeline = predictor.predict_path(path, name=task.audio, features=features)
+        timeline = predictor.predict_path(
+            path, name=task.audio, features=features, speech=speech.by
+        )
+        silent = silent_steps(timeline.speech, speech.least_share)
+        assert silent is not None, "speech was looked for"
+        if silent.all():
+            nobody = f"no speech was found in it (by {timeline.speech_by})"
+            timeline = replace(timeline, remarks=(*timeline.remarks, nobody))
         annotation, remarks, stamps = _read_labels(task, len(timeline), predictor)
         outcome = PredictionOutcome(
             **known,
@@ -133,7 +147,15 @@ def _predict(
             ccc=_agreement(timeline, annotation) or None,
             remarks=timeline.remarks,
             timestamp=stamps or "start",
+            ccc_speech=_agreement(timeline, annotation, but=silent) or None,
+            spoken=int((~silent).sum()),
+            speech_by=timeline.speech_by,
+            masked=speech.mask,
         )
+        if speech.mask:
+            timeline = replace(
+                timeline, values=np.where(silent[:, None], np.float32(np.nan), timeline.values)
+            )
         predicted = Predicted(
             name=task.name,
             audio=task.audio,
@@ -145,6 +167,7 @@ def _predict(
             quality=predictor.quality,
             channel=predictor.config.preprocess.channel,
             out=out,
+            least_speech=speech.least_share,
         )
         # Files of an earlier call that nobody has changed are made anew too, so that none tells
         # of another prediction than the table.
@@ -191,6 +214,11 @@ def _write(
         "outcome": repeatable,
         "weighting": WEIGHTING,
         "quality": predictor.quality.to_json(),
+        "speech": {
+            "by": outcome.speech_by,
+            "least_share": predicted.least_speech,
+            "masked": outcome.masked,
+        },
         "beside": {
             **{suffix: hashlib.sha256(each).hexdigest() for suffix, each in content.items()},
             **kept,
@@ -240,7 +268,15 @@ def _predictor_of(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _made_of(predictor: Predictor, task: PredictionTask, path: Path) -> str:
+def _why_other(before: Mapping[str, Any], speech: SpeechSettings) -> str:
+    """Say why files of another input stand there, and in which way their speech was found."""
+    by = (before.get("speech") or {}).get("by", speech.by)
+    if by == speech.by:
+        return _OTHER
+    return f"{_OTHER}; their speech was found by '{by}', and here by '{speech.by}' (--speech)"
+
+
+def _made_of(predictor: Predictor, task: PredictionTask, path: Path, speech: SpeechSettings) -> str:
     return fingerprint(
         {
             "format": _FORMAT,
@@ -250,6 +286,7 @@ def _made_of(predictor: Predictor, task: PredictionTask, path: Path) -> str:
             "audio": _checksum(path, task),
             "labels": {name: digest_of_labels(file) for name, file in task.labels.items()},
             "stamps": task.stamps,
+            "speech": asdict(speech),
             # Left out without a scale, so that the fingerprints of older predictions stay valid.
             **({} if task.scale is None else {"scale": task.scale}),
             **({} if task.features is None else {"features": digest_of(task.features_file())}),
@@ -305,12 +342,20 @@ def _read_labels(
 
 
 def _agreement(
-    predicted: Timeline, annotation: Mapping[str, NDArray[np.float32]]
+    predicted: Timeline,
+    annotation: Mapping[str, NDArray[np.float32]],
+    *,
+    but: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
+    """Compute the CCC of each annotated target, without the steps in `but`; none without steps."""
     scores = {}
     for column, target in enumerate(predicted.targets):
         if target in annotation:
             known = np.isfinite(annotation[target])
+            if but is not None:
+                known &= ~but
+            if not known.any():
+                continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConstantWarning)
                 scores[target] = concordance(

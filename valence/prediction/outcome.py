@@ -32,6 +32,14 @@ class PredictionOutcome:
         Length of the predicted sound, and how long the prediction took.
     ccc
         Agreement with the annotation, by target, or None without an annotation.
+    ccc_speech
+        The same agreement, over the segments alone in which somebody speaks.
+    spoken
+        Number of those segments; None if speech was not looked for.
+    speech_by
+        The method that found the speech, or `""`.
+    masked
+        Whether the values of all other segments were left out.
     remarks
         Facts about the sound that a reader must know, such as a rate below the model's.
     timestamp
@@ -50,6 +58,10 @@ class PredictionOutcome:
     ccc: Mapping[str, float] | None = None
     remarks: Sequence[str] = ()
     timestamp: Stamps = "start"
+    ccc_speech: Mapping[str, float] | None = None
+    spoken: int | None = None
+    speech_by: str = ""
+    masked: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for JSON; `PredictionOutcome(**content)` reads it back."""

@@ -24,6 +24,7 @@ from valence.audio.decoding import AudioReading, mismatches, on_disk
 from valence.audio.mel import log_mel
 from valence.audio.mixing import Mixer
 from valence.audio.segmentation import iter_segments, normalize
+from valence.audio.speech import SpeechDetector
 from valence.errors import AudioError, ModelError, PredictionError
 from valence.model.inference import sequence_outputs
 from valence.model.network import ValenceModel
@@ -70,7 +71,7 @@ class Timeline:
     time
         Start of each segment in seconds, float64 `[n]`.
     values
-        float32 `[n, targets]`.
+        float32 `[n, targets]`; NaN where values were left out.
     targets
         Names of the columns of `values`.
     short
@@ -84,8 +85,8 @@ class Timeline:
     remarks
         Unusual properties of the sound, and differences from the training sound.
     speech
-        Share of each segment in which somebody speaks, from 0 to 1, float32 `[n]`; None where that
-        was not asked for.
+        Share of each segment in which somebody speaks, from 0 to 1, float32 `[n]`; None if it was
+        not looked for.
     speech_by
         The method that found the speech, such as `"silero-vad 6.2.3"` or `"energy"`; `""` if
         `speech` is None.
@@ -116,8 +117,9 @@ class Timeline:
 
         Returns
         -------
-        Columns `timestamp` [ms] and each target; `end` [ms], if `stamps` is None; `short`, true
-        throughout, if the recording is short; `remarks`, if there are any.
+        Columns `timestamp` [ms] and each target; `end` [ms], if `stamps` is None; `speech`, if it
+        was looked for; `short`, true throughout, if the recording is short; `remarks`, if there are
+        any.
         """
         start = np.rint(1000 * self.time).astype(np.int64)
         end = np.rint(1000 * (self.time + self.step)).astype(np.int64)
@@ -126,6 +128,8 @@ class Timeline:
             columns[target] = self.values[:, column]
         if stamps is None:
             columns["end"] = end
+        if self.speech is not None:
+            columns["speech"] = self.speech
         # The table may be read without its figure, so it must carry these warnings itself.
         if self.short:
             columns["short"] = True
@@ -246,7 +250,14 @@ class Predictor:
         step_ms = self.config.preprocess.segment_ms
         require_input(self.description.features, given=given, step_ms=step_ms)
 
-    def __call__(self, y: ArrayLike, *, sr: int, features: ArrayLike | None = None) -> Timeline:
+    def __call__(
+        self,
+        y: ArrayLike,
+        *,
+        sr: int,
+        features: ArrayLike | None = None,
+        speech: str | None = "auto",
+    ) -> Timeline:
         """Predict the timeline of a recording in memory.
 
         Parameters
@@ -260,6 +271,9 @@ class Predictor:
         features
             Features of the segments, `[segments, columns]`, for a model that takes a set of
             features (`description.features` names its columns); NaN where there is no value.
+        speech
+            The method that finds speech: `"auto"` (Silero VAD where it is installed, else energy),
+            `"silero"` or `"energy"`. With None, the timeline says nothing of speech.
 
         Raises
         ------
@@ -271,7 +285,8 @@ class Predictor:
             If the sound is shorter than one segment (0.5 s) or silent, a sample is not finite, the
             array has another shape, or the rate is invalid.
         UsageError
-            If the model takes features and none are given, or takes none and some are.
+            If the model takes features and none are given, or takes none and some are; or if the
+            method that finds speech is not installed.
         FeatureError
             If the features have another shape, or one is infinite.
         PredictionError
@@ -320,10 +335,12 @@ class Predictor:
         if sr != ours:
             samples = soxr.resample(samples, sr, ours)
         given = None if features is None else given_features(features)
-        timeline = self._timeline([samples], name="The recording", features=given)
+        timeline = self._timeline([samples], name="The recording", features=given, speech=speech)
         return replace(timeline, remarks=(*remarks, *timeline.remarks))
 
-    def predict_file(self, file: Location, *, features: FeaturesOf | None = None) -> Timeline:
+    def predict_file(
+        self, file: Location, *, features: FeaturesOf | None = None, speech: str | None = "auto"
+    ) -> Timeline:
         """Predict the timeline of an audio file of any length, which is decoded in blocks.
 
         Parameters
@@ -332,6 +349,8 @@ class Predictor:
             The audio file.
         features
             Function that gives its features, for a model that takes a set of features.
+        speech
+            The method that finds speech, or None, as in a call.
 
         Raises
         ------
@@ -343,7 +362,7 @@ class Predictor:
             If a prediction is not finite.
         """
         with on_disk(file) as path:
-            return self.predict_path(path, name=file, features=features)
+            return self.predict_path(path, name=file, features=features, speech=speech)
 
     def predict_path(
         self,
@@ -351,12 +370,13 @@ class Predictor:
         *,
         name: Location | Path | None = None,
         features: FeaturesOf | None = None,
+        speech: str | None = "auto",
     ) -> Timeline:
         """Predict an audio file on disk, like `predict_file`; messages call the file `name`."""
         name = path if name is None else name
         preprocess = self.config.preprocess
         reading = AudioReading(path, sr=preprocess.sr, channel=preprocess.channel, name=name)
-        timeline = self._timeline(reading, name=f"'{name}'", features=features)
+        timeline = self._timeline(reading, name=f"'{name}'", features=features, speech=speech)
         remarks = (*reading.remarks, *reading.mismatches(), *timeline.remarks)
         return replace(timeline, remarks=remarks)
 
@@ -372,11 +392,18 @@ class Predictor:
         return np.concatenate([none, *parts])
 
     def _timeline(
-        self, blocks: Iterable[Array], *, name: str, features: FeaturesOf | None
+        self,
+        blocks: Iterable[Array],
+        *,
+        name: str,
+        features: FeaturesOf | None,
+        speech: str | None,
     ) -> Timeline:
         self.require_input(given=features is not None)
         config, length = self.config, self.config.sequence.length
         remarks: list[str] = []
+        detector = None if speech is None else SpeechDetector(speech, sr=config.preprocess.sr)
+        blocks = blocks if detector is None else detector.listen(blocks)
         average = OverlapAverage(len(self.targets), length)
         envelope: list[Array] = []
         # Segments from `first` on, which later sequences still need.
@@ -407,14 +434,17 @@ class Predictor:
             values = average.values(n)
         ranges = np.concatenate(envelope, axis=1)
         loudest = np.abs(ranges).max()
+        step = config.preprocess.segment_seconds
         return Timeline(
-            time=np.arange(n, dtype=np.float64) * config.preprocess.segment_seconds,
+            time=np.arange(n, dtype=np.float64) * step,
             values=values,
             targets=self.targets,
             short=short,
             envelope=ranges / (loudest if loudest > 0 else 1),
-            step=config.preprocess.segment_seconds,
+            step=step,
             remarks=(*remarks, *_remarks(values)),
+            speech=None if detector is None else detector.shares(n, step=step),
+            speech_by="" if detector is None else detector.by,
         )
 
     def _joined(

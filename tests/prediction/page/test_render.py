@@ -161,7 +161,8 @@ def test_silence_is_drawn_where_it_is_known(tmp_path: Path) -> None:
     # Segments 12 to 17, behind the wave and behind the curve.
     assert [(each["x"], each["width"]) for each in quiet] == [("12", "6")] * 2
     assert "Nobody speaks in 3.0 s of the recording" in page.words
-    assert "found by a made share" in page.words
+    assert "less than 10% of speech, found by a made share" in page.words
+    assert "A value there is not about a voice" in page.words
     unknown = _Read(render(made_page_input(tmp_path / "talk.wav", speech=False)))
     assert not [each for each in unknown.every("rect") if each.get("class") == "quiet"]
     assert "speaks" not in unknown.words

@@ -1,1 +1,1 @@
-"""Render the files that stand beside a prediction's table."""
+"""Render a prediction's files."""

@@ -13,6 +13,13 @@ def render(predicted: Predicted) -> bytes:
     notes = [f"CCC {value:.2f}" for value in (outcome.ccc or {}).values()]
     if drawn.short:
         notes.append(f"shorter than a sequence: one prediction of {outcome.sound_seconds:g} s")
+    silent = predicted.silent
+    caption = [*predicted.quality.lines, *(f"Sound: {remark}." for remark in drawn.remarks)]
+    if silent is not None and silent.any():
+        empty = ", so values are left out" if outcome.masked else ""
+        spoken = [f"{of} {value:.2f}" for of, value in (outcome.ccc_speech or {}).items()]
+        scores = f" CCC where somebody speaks: {', '.join(spoken)}." if spoken else ""
+        caption.append(f"Grey: nobody speaks, judged by {drawn.speech_by}{empty}.{scores}")
     return timeline(
         drawn.time,
         drawn.values,
@@ -21,6 +28,7 @@ def render(predicted: Predicted) -> bytes:
         name=printable(outcome.name),
         step=drawn.step,
         note=", ".join(notes),
-        caption=[*predicted.quality.lines, *(f"Sound: {remark}." for remark in drawn.remarks)],
+        caption=caption,
         annotation=predicted.annotation,
+        silent=silent,
     ).png()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from valence.audio.mixing import Channel
+from valence.audio.speech import LEAST_SHARE, silent_steps
 from valence.model.quality import Quality
 from valence.prediction.outcome import PredictionOutcome
 from valence.prediction.predictor import Stamps, Timeline
@@ -38,6 +39,8 @@ class Predicted:
         The result, as `prediction.json` lists it.
     quality
         The known quality of the model.
+    least_speech
+        A segment with a smaller share of speech counts as one in which nobody speaks.
     channel
         The channel that the model was given: a number, or `"mean"`.
     out
@@ -52,8 +55,14 @@ class Predicted:
     stamps: Stamps | None
     outcome: PredictionOutcome
     quality: Quality
+    least_speech: float = LEAST_SHARE
     channel: Channel = "mean"
     out: Location | None = None
+
+    @property
+    def silent(self) -> NDArray[np.bool_] | None:
+        """Tell in which segments nobody speaks, bool `[n]`; None if speech was not looked for."""
+        return silent_steps(self.timeline.speech, self.least_speech)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from valence.formatting import duration, number, plural
 from valence.model.quality import Quality
+from valence.prediction.outputs.predicted import Predicted
 from valence.prediction.page.curves import (
-    LEAST_SPEECH,
     MOST_DRAWN,
     Scale,
     Tick,
@@ -89,20 +89,18 @@ class Picture:
     words: tuple[str, ...]
 
 
-def draw(
-    timeline: Timeline,
-    annotation: Mapping[str, NDArray[np.float32]],
-    quality: Quality,
-) -> Picture:
-    """Draw a timeline with its annotations `{target: [n]}`."""
+def draw(predicted: Predicted) -> Picture:
+    """Draw the timeline of a prediction with its annotations."""
+    timeline, annotation = predicted.timeline, predicted.annotation
     n, step = len(timeline), timeline.step
+    silent = predicted.silent
     size = -(-n // MOST_DRAWN)
     width = -(-n // size)
     speech = timeline.speech
     least = max(1, round(QUIET_SECONDS / (step * size)))
     drawn_speech = None if speech is None else thinned(speech, MOST_DRAWN)[0]
     curves = tuple(
-        _curve(target, timeline.values[:, column], annotation.get(target), step, quality)
+        _curve(target, timeline.values[:, column], annotation.get(target), step, predicted.quality)
         for column, target in enumerate(timeline.targets)
     )
     return Picture(
@@ -111,10 +109,10 @@ def draw(
         seconds=n * step,
         wave=wave_path(timeline.envelope, width),
         speech="" if drawn_speech is None else area_path(drawn_speech),
-        quiet=() if drawn_speech is None else quiet_runs(drawn_speech, least=least),
+        quiet=() if silent is None else quiet_runs(silent, size=size, least=least),
         curves=curves,
         data=_data(timeline, annotation, speech),
-        words=_words(timeline, annotation, quality, curves, speech=speech),
+        words=_words(predicted, curves),
     )
 
 
@@ -199,15 +197,9 @@ def _numbers(values: NDArray[np.float32]) -> list[float | None]:
     return [float(str(value)) if np.isfinite(value) else None for value in means]
 
 
-def _words(
-    timeline: Timeline,
-    annotation: Mapping[str, NDArray[np.float32]],
-    quality: Quality,
-    curves: Sequence[Curve],
-    *,
-    speech: NDArray[np.float32] | None,
-) -> tuple[str, ...]:
+def _words(predicted: Predicted, curves: Sequence[Curve]) -> tuple[str, ...]:
     """Say how to read the page."""
+    timeline, quality, silent = predicted.timeline, predicted.quality, predicted.silent
     n, step = len(timeline), timeline.step
     targets = " and ".join(timeline.targets)
     words = [f"Each value is the predicted {targets} of {step:g} s, on the labels' scale."]
@@ -227,16 +219,16 @@ def _words(
         )
     if any(curve.high or curve.low for curve in curves):
         words.append(f"{RULE} The lists name {MOST_PASSAGES} of each at most.")
-    if annotation:
+    if predicted.annotation:
         words.append("The thin line shows the annotations.")
-    if speech is not None:
-        by = timeline.speech_by
-        quiet = int(np.sum(speech < LEAST_SPEECH)) * step
-        words.append(
-            f"Nobody speaks in {duration(quiet)} of the recording, counting the steps with less "
-            f"than {LEAST_SPEECH:.0%} of speech{f' (found by {by})' if by else ''}. Such stretches "
-            f"of {QUIET_SECONDS:g} s and more are grey: a value there is not about a voice."
+    if silent is not None:
+        text = (
+            f"Nobody speaks in {duration(float(silent.sum() * step))} of the recording: the steps "
+            f"with less than {predicted.least_speech:.0%} of speech, found by "
+            f"{timeline.speech_by}. Such stretches of {QUIET_SECONDS:g} s and more are grey."
         )
+        left_out = "Values there are left out." if predicted.outcome.masked else ""
+        words.append(f"{text} {left_out or 'A value there is not about a voice.'}")
     drawn, carried = -(-n // MOST_DRAWN), -(-n // MOST_STEPS)
     if drawn > 1:
         words.append(

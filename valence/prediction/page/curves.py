@@ -26,8 +26,6 @@ _MOST_TIMES = 6
 # An axis is at least so high, so that a flat curve looks flat.
 _LEAST_RANGE = 0.2
 _MARGIN = 0.08
-# A segment with a smaller share of speech counts as one in which nobody speaks.
-LEAST_SPEECH = 0.5
 
 Values = NDArray[np.floating]
 
@@ -143,14 +141,31 @@ def area_path(shares: Values) -> str:
     return f"{corners}V{HEIGHT}Z"
 
 
-def quiet_runs(speech: Values, *, least: int = 1) -> tuple[tuple[int, int], ...]:
-    """Find the runs of at least `least` steps without speech, as pairs of first step and length.
+def quiet_runs(
+    silent: NDArray[np.bool_], *, size: int = 1, least: int = 1
+) -> tuple[tuple[int, int], ...]:
+    """Find the runs of at least `least` drawn steps in which nobody speaks.
 
-    >>> quiet_runs(np.array([0.9, 0.1, 0.8, 0.0, 0.4, np.nan]), least=2)
-    ((3, 2),)
+    Parameters
+    ----------
+    silent
+        Whether nobody speaks in a segment, `[n]`.
+    size
+        Segments of a drawn step, which is silent if all of them are.
+    least
+        Drawn steps of the shortest run.
+
+    Returns
+    -------
+    First step and length of each run.
+
+    >>> quiet_runs(np.array([False, True, False, True, True, True]), least=2)
+    ((3, 3),)
+    >>> quiet_runs(np.array([False, True, True, True, True]), size=2)
+    ((1, 2),)
     """
-    quiet = np.isfinite(speech) & (speech < LEAST_SPEECH)
-    return tuple((first, end - first) for first, end in _runs(quiet) if end - first >= least)
+    drawn = np.logical_and.reduceat(silent, np.arange(0, len(silent), size))
+    return tuple((first, end - first) for first, end in _runs(drawn) if end - first >= least)
 
 
 def time_ticks(seconds: float) -> tuple[Tick, ...]:

@@ -134,7 +134,7 @@ def render_page(predicted: Predicted, *, table: Link | None, most_bytes: int = M
             "form that browsers play (WAV, MP3, FLAC, Ogg, M4A). Put it back, or convert it."
         )
         notices = (_why_linked(seconds, most_bytes, short_enough, address, predicted.audio),)
-    picture = draw(timeline, predicted.annotation, predicted.quality)
+    picture = draw(predicted)
     page = _Page(
         name=printable(predicted.name),
         lead=_lead(predicted, seconds),
@@ -176,7 +176,11 @@ def _lead(predicted: Predicted, seconds: float) -> str:
     targets = " and ".join(timeline.targets).capitalize()
     text = f"{targets} of {duration(seconds)} of sound, a value every {timeline.step:g} s."
     for target, ccc in (predicted.outcome.ccc or {}).items():
-        text += f" CCC of {target} with the annotations: {number(ccc, 2)}."
+        text += f" CCC of {target} with the annotations: {number(ccc, 2)}"
+        silent = predicted.silent
+        differs = silent is not None and bool(silent.any())
+        spoken = (predicted.outcome.ccc_speech or {}).get(target) if differs else None
+        text += "." if spoken is None else f", and {number(spoken, 2)} where somebody speaks."
     return text
 
 
