@@ -16,11 +16,11 @@ ALWAYS = (Output(".csv", table.render), Output(".png", figure.render))
 # These are written where their names are given.
 OUTPUTS: Mapping[str, Output] = MappingProxyType(
     {
-        "page": Output(".html", page.render),
         "eaf": Output(".eaf", elan.render),
         "textgrid": Output(".TextGrid", textgrid.render),
         "audacity": Output(".labels.txt", audacity.render),
         "audformat": Output(".audformat.csv", audformat_table.render),
+        "page": Output(".html", page.render),
     }
 )
 
