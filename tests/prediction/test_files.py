@@ -871,3 +871,30 @@ def test_files_whose_speech_was_found_otherwise_say_so(
     outcome = predict_task(predictor, task, out)
     assert outcome.status == "stale"
     assert "found by 'energy', and here by 'silero-vad 6.2.3' (--speech)" in outcome.reason
+
+
+def test_a_name_that_is_too_long_for_a_format_alone_is_said(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / f"{'n' * 240}.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    outcome = predict_task(predictor, task, out, outputs=chosen_outputs(["audformat"]))
+    assert outcome.status == "ok"
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / f"{'n' * 242}.wav", 12))])
+    outcome = predict_task(predictor, task, out, outputs=chosen_outputs(["audformat"]))
+    assert outcome.status == "failed"
+    assert "has a name that is too long for files beside it" in outcome.reason
+    assert predict_task(predictor, task, out).status == "ok"
+
+
+def test_a_timeline_need_not_look_for_speech(predictor: Predictor, tmp_path: Path) -> None:
+    audio = Location.parse(_half_silent(tmp_path / "talk.wav"))
+    without = predictor.predict_file(audio, speech=None)
+    assert (without.speech, without.speech_by) == (None, "")
+    assert "speech" not in without.to_frame()
+    found = predictor.predict_file(audio)
+    assert found.speech is not None
+    assert (found.speech < 0.1).tolist() == SILENT.tolist()
+    np.testing.assert_array_equal(found.values, without.values)
+    y, sr = soundfile.read(audio.path, dtype="float32")
+    np.testing.assert_array_equal(predictor(y, sr=sr).speech, found.speech)
