@@ -177,8 +177,8 @@ def test_a_recording_longer_than_a_page_is_linked_in_words(tmp_path: Path) -> No
     (audio,) = page.every("audio")
     assert audio["src"] == "../my%20talks/talk%20%231.wav"
     assert (
-        "The recording lasts 20.0 s, and a page holds 20.0 s of sound at most. It plays the file "
-        "'talk #1.wav' from its place: keep both where they are."
+        "The recording lasts 20.0 s, and a page holds 20.0 s of sound at most. This one plays the "
+        "file 'talk #1.wav' from its place: keep both where they are."
     ) in page.words
     (rule,) = [each["content"] for each in page.every("meta") if "http-equiv" in each]
     assert "media-src 'self' file:" in rule

@@ -98,6 +98,7 @@ def draw(predicted: Predicted) -> Picture:
     width = -(-n // size)
     speech = timeline.speech
     least = max(1, round(QUIET_SECONDS / (step * size)))
+    quiet = () if silent is None else quiet_runs(silent, size=size, least=least)
     drawn_speech = None if speech is None else thinned(speech, MOST_DRAWN)[0]
     curves = tuple(
         _curve(target, timeline.values[:, column], annotation.get(target), step, predicted.quality)
@@ -109,10 +110,10 @@ def draw(predicted: Predicted) -> Picture:
         seconds=n * step,
         wave=wave_path(timeline.envelope, width),
         speech="" if drawn_speech is None else area_path(drawn_speech),
-        quiet=() if silent is None else quiet_runs(silent, size=size, least=least),
+        quiet=quiet,
         curves=curves,
         data=_data(timeline, annotation, speech),
-        words=_words(predicted, curves),
+        words=_words(predicted, curves, quiet=bool(quiet)),
     )
 
 
@@ -197,7 +198,7 @@ def _numbers(values: NDArray[np.float32]) -> list[float | None]:
     return [float(str(value)) if np.isfinite(value) else None for value in means]
 
 
-def _words(predicted: Predicted, curves: Sequence[Curve]) -> tuple[str, ...]:
+def _words(predicted: Predicted, curves: Sequence[Curve], *, quiet: bool) -> tuple[str, ...]:
     """Say how to read the page."""
     timeline, quality, silent = predicted.timeline, predicted.quality, predicted.silent
     n, step = len(timeline), timeline.step
@@ -225,8 +226,10 @@ def _words(predicted: Predicted, curves: Sequence[Curve]) -> tuple[str, ...]:
         text = (
             f"Nobody speaks in {duration(float(silent.sum() * step))} of the recording: the steps "
             f"with less than {predicted.least_speech:.0%} of speech, found by "
-            f"{timeline.speech_by}. Such stretches of {QUIET_SECONDS:g} s and more are grey."
+            f"{timeline.speech_by}."
         )
+        if quiet:
+            text += f" Such stretches of {QUIET_SECONDS:g} s and more are grey."
         left_out = "Values there are left out." if predicted.outcome.masked else ""
         words.append(f"{text} {left_out or 'A value there is not about a voice.'}")
     drawn, carried = -(-n // MOST_DRAWN), -(-n // MOST_STEPS)

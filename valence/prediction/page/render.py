@@ -200,8 +200,8 @@ def _why_linked(
             "here without sound. Predict a copy on this machine to hear it."
         )
     return (
-        f"{found} It plays the file '{printable(audio.name)}' from its place: keep both where they "
-        "are."
+        f"{found} This one plays the file '{printable(audio.name)}' from its place: keep both "
+        "where they are."
     )
 
 
