@@ -420,6 +420,10 @@ def predict(
             "--regressor", help="Predict with the sweep's best regressor instead of the deep model."
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Write a page that plays the sound under the curve, as HTML."),
+    ] = False,
     formats: Annotated[
         list[_Format] | None,
         typer.Option(
@@ -462,7 +466,7 @@ def predict(
         labels_range=labels_range,
         features=None if features is None else Location.parse(features),
         regressor=regressor,
-        outputs=formats or (),
+        outputs=[*(["page"] if page else []), *(formats or ())],
         speech=SpeechSettings(speech, speech_share, mask_silence),
         address=address,
         overwrite=overwrite,

@@ -40,6 +40,7 @@ from valence.prediction.listing import Listing
 from valence.prediction.outcome import PredictionOutcome
 from valence.prediction.outputs.predicted import Output
 from valence.prediction.outputs.registry import chosen_outputs
+from valence.prediction.page.index import Index
 from valence.prediction.predictor import Predictor
 from valence.storage.filenames import printable
 from valence.storage.location import Location
@@ -140,6 +141,8 @@ def predict(
     finished = _Finished(plan, predictor)
     if remark := finished.listing.check(overwrite=overwrite):
         console.say(f"predict: {remark}")
+    if "page" in outputs:
+        Index(out).check(overwrite=overwrite)
     out.remove_partial_files()
     try:
         with (
@@ -155,6 +158,8 @@ def predict(
         finished.keep_before_the_end(console)
         raise
     listed = finished.list()
+    if "page" in outputs and (index := Index(out).write()) is not None:
+        console.say(f"predict: the pages are listed in '{index}'")
     _say_totals(console, finished, out)
     _refuse(finished.outcomes, out)
     return listed

@@ -53,8 +53,8 @@ def count(value: float) -> str:
 def duration(seconds: float) -> str:
     """Format a length of time in its two largest units.
 
-    >>> duration(7.25), duration(83), duration(2700), duration(3700)
-    ('7.2 s', '1 min 23 s', '45 min', '1 h 1 min')
+    >>> duration(7.25), duration(83), duration(2700), duration(3700), duration(3600)
+    ('7.2 s', '1 min 23 s', '45 min', '1 h 1 min', '1 h')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -62,7 +62,7 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

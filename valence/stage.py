@@ -36,7 +36,7 @@ FORMAT: dict[StageName, int] = {
     "train": 1,
     "features": 1,
     "sweep": 3,
-    "report": 4,
+    "report": 5,
 }
 
 SET_SWEEP = "sweep-"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from click.testing import Result
 from typer.testing import CliRunner
 
 from pipelines import cli
@@ -612,3 +614,56 @@ def test_the_command_knows_the_formats_and_the_share_that_there_are() -> None:
     assert {each.value for each in cli._Format} == OUTPUTS.keys() - {"page"}
     options = inspect.signature(cli.predict).parameters
     assert options["speech_share"].default == LEAST_SHARE
+
+
+@pytest.mark.usefixtures("speech_by_energy")
+def test_pages_of_several_calls_have_one_index(
+    model: Location, audio: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def call(*names: str, options: Sequence[str] = ()) -> Result:
+        files = [str(audio / name) for name in names]
+        fixed = ["--model", str(model), "--out", str(out), "--page"]
+        return CliRunner().invoke(app, ["predict", *files, *fixed, *options])
+
+    def linked() -> list[str]:
+        return re.findall(r'<a href="\./([^"]+)"', (out / "index.html").read_text())
+
+    assert call("a.flac").exit_code == 0
+    assert (out / "a.html").exists()
+    assert not (out / "index.html").exists()
+    done = call("c.ogg", "d.wav")
+    assert done.exit_code == 0
+    assert f"the pages are listed in '{out / 'index.html'}'" in done.output
+    assert linked() == ["a.html", "c.html"]
+    assert "Set aside" in (out / "index.html").read_text()
+    # The table is that of a call without pages, and the page holds its numbers.
+    page = (out / "a.html").read_text()
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    csv = pd.read_csv(out / "a.csv")
+    assert json.loads(data)["curves"][0]["predicted"] == csv["valence"].tolist()
+    assert json.loads(data)["speech"] == csv["speech"].tolist()
+
+    (out / "index.html").write_text("mine")
+    refused = call("b.wav")
+    assert isinstance(refused.exception, StaleError)
+    assert not (out / "b.html").exists(), "nothing is predicted in vain"
+    assert call("b.wav", options=["--overwrite"]).exit_code == 0
+    assert linked() == ["a.html", "c.html", "b.html"]
+
+
+@pytest.mark.usefixtures("speech_by_energy")
+def test_a_page_can_be_added_to_what_stands_there(
+    model: Location, audio: Path, tmp_path: Path
+) -> None:
+    out, file = Location.parse(tmp_path / "out"), str(audio / "a.flac")
+    stage.predict([file], model, out, console=Console())
+    before = {each.name: each.read_bytes() for each in out.files() if each.suffix != ".parquet"}
+    stage.predict([file], model, out, outputs=["page"], console=Console())
+    after = {each.name: each.read_bytes() for each in out.files()}
+    assert after["a.csv"] == before["a.csv"]
+    assert after["a.png"] == before["a.png"]
+    assert after["a.html"].startswith(b"<!doctype html>")
+    again = stage.predict([file], model, out, outputs=["page"], console=Console())
+    assert [row["status"] for row in again["recordings"]] == ["skipped"]

@@ -6,6 +6,7 @@ with the digest of the weights, so that every copy of the model's folder has the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
@@ -48,6 +49,8 @@ class Quality:
         Number of subjects of the test set that have labels.
     not_evaluated
         The reason why there is no CCC, or `""` if there is one.
+    rmse
+        Root mean square error on the test set; None where the record does not state it.
     """
 
     corpus: str | None = None
@@ -62,6 +65,7 @@ class Quality:
     ccc_ci: tuple[float, float] | None = None
     test_subjects: int | None = None
     not_evaluated: str = ""
+    rmse: float | None = None
 
     @property
     def training(self) -> str:
@@ -131,7 +135,11 @@ class Quality:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON of the facts and the words of `sentence` and `warnings`."""
-        return {**asdict(self), "sentence": self.sentence, "warnings": list(self.warnings)}
+        facts = asdict(self)
+        if self.rmse is None:
+            # Left out, so that the files of predictions by older models keep their bytes.
+            del facts["rmse"]
+        return {**facts, "sentence": self.sentence, "warnings": list(self.warnings)}
 
     def _test_subjects(self) -> str:
         if self.test_subjects is None:
@@ -152,8 +160,8 @@ def write_evaluation(folder: Location, content: Mapping[str, Any]) -> None:
         Folder with `model.safetensors`.
     content
         JSON-like: `model` (SHA-256 of the weights), `corpus`, `synthetic`, `recordings`,
-        `subjects`, `seconds`, `subjects_remark`, and `test`: `{target: {ccc, ccc_ci, subjects}}`,
-        None where the test set has no labels.
+        `subjects`, `seconds`, `subjects_remark`, and `test`: `{target: {ccc, ccc_ci, mse,
+        subjects}}`, None where the test set has no labels.
     """
     whole = {"format": _FORMAT, **content}
     (folder / EVALUATION).write_json({**whole, "digest": fingerprint(whole)})
@@ -210,7 +218,15 @@ def read_quality(
         ccc=float(scores["ccc"]),
         ccc_ci=None if ends is None else (float(ends[0]), float(ends[1])),
         test_subjects=subjects,
+        rmse=_rmse(scores.get("mse")),
     )
+
+
+def _rmse(mse: float | None) -> float | None:
+    """Compute the root of a mean square error; None without one, or if it is no finite number."""
+    if mse is None or not 0 <= float(mse) < math.inf:
+        return None
+    return math.sqrt(float(mse))
 
 
 def quality_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +255,7 @@ def _read(folder: Location, sha256: str) -> dict[str, Any] | str:
                 return f"{EVALUATION} is of other weights than lie beside it; {_REMEDY}"
             for scores in content["test"].values():
                 if scores is not None:
-                    float(scores["ccc"]), int(scores["subjects"])
+                    float(scores["ccc"]), int(scores["subjects"]), float(scores.get("mse", 0))
             return dict(content)
     except TooLargeError:
         return f"{EVALUATION} is larger than an evaluation can be; {_REMEDY}"

@@ -157,9 +157,17 @@ def _predict(
                 timeline, values=np.where(silent[:, None], np.float32(np.nan), timeline.values)
             )
         predicted = Predicted(
-            *(task.name, task.audio, path, timeline, annotation, stamps, outcome),
-            predictor.quality,
-            speech.least_share,
+            name=task.name,
+            audio=task.audio,
+            path=path,
+            timeline=timeline,
+            annotation=annotation,
+            stamps=stamps,
+            outcome=outcome,
+            quality=predictor.quality,
+            channel=predictor.config.preprocess.channel,
+            out=out,
+            least_speech=speech.least_share,
         )
         # Files of an earlier call that nobody has changed are made anew too, so that none tells
         # of another prediction than the table.

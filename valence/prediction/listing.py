@@ -74,6 +74,11 @@ class Listing:
             "what was set aside before is not listed any more"
         )
 
+    def rows(self) -> list[Row]:
+        """Return the rows of the file; from the tables beside it, if the file is not intact."""
+        standing = self._read(overwrite=True)
+        return standing_rows(self.file.parent) if standing is None else standing.rows
+
     def merge(
         self,
         about: Mapping[str, Any],

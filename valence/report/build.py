@@ -11,7 +11,7 @@ from typing import Any
 from valence.config import Config
 from valence.errors import DamagedError, OutputError
 from valence.formatting import duration
-from valence.model.quality import EVALUATION, is_evaluated, read_quality, write_evaluation
+from valence.model.quality import EVALUATION, Quality, is_evaluated, read_quality, write_evaluation
 from valence.model.serialization import CARD, ModelDescription, load_own_model
 from valence.prediction.predictor import Predictor
 from valence.provenance import fingerprint
@@ -23,7 +23,9 @@ from valence.report.analysis.scores import Findings, find, metrics_json, predict
 from valence.report.model_card import evaluation, model_card
 from valence.report.page import sections as story
 from valence.report.page.feature_sets import feature_sets
+from valence.report.page.recordings import recordings
 from valence.report.page.render import Page, Section
+from valence.report.recordings import RankedRecording, write_pages
 from valence.run import Run
 from valence.stage import FORMAT, Stage, StageName
 from valence.storage.kept_file import parse_json
@@ -90,10 +92,13 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
         read_examples(evidence, model),
         measure(evidence, Predictor(model, description)),
     )
-    sections = _sections(content)
+    # The recordings' pages show the scores, which are read from the model's folder.
+    _write_card(content)
+    predictor = Predictor(model, description, quality=_quality(content))
+    ranked = write_pages(evidence, content.findings, predictor, stage.folder)
+    sections = _sections(content, ranked)
     drawn = _write_figures(stage.folder, sections)
     (stage.folder / "predictions.csv").write_text(predictions(evidence).to_csv(index=False))
-    _write_card(content)
     spent = costs(evidence, report=time.monotonic() - began)
     metrics = _metrics(content, spent)
     (stage.folder / "metrics.json").write_json(metrics)
@@ -103,6 +108,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     )
     (stage.folder / "report.html").write_text(_page(content, sections).html())
     files = ["report.html", "metrics.json", "predictions.csv", *drawn]
+    files += [each.page for each in ranked if each.page]
     summary = {
         "seconds": time.monotonic() - began,
         "digest": fingerprint(
@@ -128,13 +134,15 @@ class _Content:
     robustness: Robustness | str
 
 
-def _sections(content: _Content) -> list[Section]:
+def _sections(content: _Content, ranked: Sequence[RankedRecording]) -> list[Section]:
     """Build the sections that hold results, in the order of the page."""
     evidence, findings = content.evidence, content.findings
     of_sets = feature_sets(evidence, findings)
+    best_and_worst = recordings(ranked, evidence, findings)
     return [
         story.headline(evidence, findings),
         story.agreement(evidence, findings),
+        *([] if best_and_worst is None else [best_and_worst]),
         story.regressors(evidence),
         *([] if of_sets is None else [of_sets]),
         story.robustness(content.robustness, evidence),
@@ -159,18 +167,26 @@ def _write_card(content: _Content) -> None:
     evidence, findings, description = content.evidence, content.findings, content.description
     folder = evidence.run.model
     write_evaluation(folder, evaluation(evidence, findings, description.sha256))
-    quality = read_quality(
-        folder, sha256=description.sha256, record=description.record, target=evidence.target
-    )
     card = model_card(
         evidence,
         findings,
         description,
         content.robustness,
         parameters=content.examples.parameters,
-        quality=quality,
+        quality=_quality(content),
     )
     (folder / CARD).write_text(card)
+
+
+def _quality(content: _Content) -> Quality:
+    """Read the quality that the evaluation in the model's folder states."""
+    description, evidence = content.description, content.evidence
+    return read_quality(
+        evidence.run.model,
+        sha256=description.sha256,
+        record=description.record,
+        target=evidence.target,
+    )
 
 
 def _metrics(content: _Content, spent: Sequence[Cost]) -> dict[str, Any]:

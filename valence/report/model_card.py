@@ -100,6 +100,7 @@ def evaluation(evidence: Evidence, findings: Findings, sha256: str) -> dict[str,
             else {
                 "ccc": scores.ccc,
                 "ccc_ci": None if scores.ccc_ci is None else list(scores.ccc_ci),
+                "mse": scores.mse,
                 "n": scores.n,
                 "subjects": subjects,
             }

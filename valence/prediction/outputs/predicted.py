@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from valence.audio.mixing import Channel
 from valence.audio.speech import LEAST_SHARE, silent_steps
 from valence.model.quality import Quality
 from valence.prediction.outcome import PredictionOutcome
@@ -40,6 +41,10 @@ class Predicted:
         The known quality of the model.
     least_speech
         A segment with a smaller share of speech counts as one in which nobody speaks.
+    channel
+        The channel that the model was given: a number, or `"mean"`.
+    out
+        Folder of the outputs, for links from them; None if it is not known.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Predicted:
     outcome: PredictionOutcome
     quality: Quality
     least_speech: float = LEAST_SHARE
+    channel: Channel = "mean"
+    out: Location | None = None
 
     @property
     def silent(self) -> NDArray[np.bool_] | None:

@@ -9,6 +9,7 @@ from valence.errors import UsageError
 from valence.formatting import some
 from valence.prediction.outputs import audacity, audformat_table, elan, figure, table, textgrid
 from valence.prediction.outputs.predicted import Output
+from valence.prediction.page import render as page
 
 # Every prediction writes these beside its Parquet.
 ALWAYS = (Output(".csv", table.render), Output(".png", figure.render))
@@ -19,6 +20,7 @@ OUTPUTS: Mapping[str, Output] = MappingProxyType(
         "textgrid": Output(".TextGrid", textgrid.render),
         "audacity": Output(".labels.txt", audacity.render),
         "audformat": Output(".audformat.csv", audformat_table.render),
+        "page": Output(".html", page.render),
     }
 )
 

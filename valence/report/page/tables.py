@@ -35,11 +35,15 @@ from valence.uncertainty import FEWEST
 
 @dataclass(frozen=True)
 class Cell:
-    """The content of a cell: its text, the value to sort by, and a smaller text after it."""
+    """The content of a cell: its text, the value to sort by, a smaller text after it, and a link.
+
+    The link is a relative path that is escaped as in a URL, or an empty string.
+    """
 
     text: str
     value: float | str | None = None
     aside: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)
