@@ -72,6 +72,18 @@ def test_every_fault_of_a_set_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_the_same_fault_of_many_files_takes_one_line(tmp_path: Path) -> None:
+    for name in "123":
+        _write(tmp_path, f"feature_segments/own/{name}.csv", _rows(10, step=1))
+    _write(tmp_path, "feature_segments/own/4.csv", _rows(10, value="1,inf"))
+    (finding,), _ = _check(tmp_path)
+    assert finding.used == 0
+    _, many, one = finding.in_words()
+    assert many.startswith("  '1', '2', '3' NOT USED: '")
+    assert "own/1.csv', line 3: the timestamp is 1 ms" in many
+    assert one.startswith("  '4' NOT USED: ")
+
+
 def test_sets_that_cannot_be_used_as_a_whole_say_why(tmp_path: Path) -> None:
     _write(tmp_path, "feature_segments/ends/1.csv", _rows(9, first=500))
     _write(tmp_path, "feature_segments/ends/2.csv", _rows(10))

@@ -93,7 +93,9 @@ def test_recordings_are_named_where_their_file_cannot_be_used(corpus: Location) 
         ("4", "4.csv' has 3 features and also has 'c'"),
         ("5", "has '5.csv' and '5.parquet' for the recording '5'"),
         ("6", "leads nowhere"),
-        ("1_devel", "no file for the recording '1_devel'. The nearest name there is '1'"),
+        ("6_devel", "no file for the recording '6_devel'. The nearest name there is '6'"),
+        # The file of another recording is no mistake in a name.
+        ("1_devel", "no file for the recording '1_devel'. Expected"),
     ):
         with pytest.raises(FeatureError) as caught:
             chosen.read(recording, 4)

@@ -22,7 +22,7 @@ from valence.segments.feature_sets.sets import (
     require_fit,
 )
 from valence.segments.sequences import windows
-from valence.storage.filenames import normal, printable
+from valence.storage.filenames import printable
 from valence.storage.location import Location
 
 _CHECKED_AT_ONCE = 8
@@ -49,7 +49,7 @@ class SetFinding:
     missing
         Recordings without a file, sorted.
     hint
-        A sentence about the first of them, with the name there that is most like it; or `""`.
+        What is expected for the first of them, with a stray name that is like it; or `""`.
     refused
         Reasons why files cannot be used, by recording.
     remarks
@@ -87,7 +87,7 @@ class SetFinding:
             lines.append(f"CANNOT BE USED: {self.problem}")
         if self.missing:
             lines.append(f"no file for {some(self.missing)}. {self.hint}")
-        faults = [f"'{name}' NOT USED: {reason}" for name, reason in self.refused.items()]
+        faults = [f"{names} NOT USED: {reason}" for names, reason in _grouped(self.refused)]
         faults += [f"remark: {remark}" for remark in self.remarks]
         lines += faults[:_MOST_SHOWN]
         if len(faults) > _MOST_SHOWN:
@@ -96,6 +96,17 @@ class SetFinding:
             many = f"{plural(len(self.strays), 'file')} {'are' if len(self.strays) > 1 else 'is'}"
             lines.append(f"remark: {many} of no recording, and not read: {some(self.strays)}")
         return [lines[0], *(f"  {line}" for line in lines[1:])]
+
+
+def _grouped(refused: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Join the recordings whose files have the same fault; also returns the first one's reason."""
+    groups: dict[str, dict[str, str]] = {}
+    for name, reason in refused.items():
+        kind = reason
+        for suffix in SUFFIXES:
+            kind = kind.replace(f"{printable(name)}{suffix}", "")
+        groups.setdefault(kind, {})[name] = reason
+    return [(some(list(each)), next(iter(each.values()))) for each in groups.values()]
 
 
 def check_sets(
@@ -191,8 +202,9 @@ def _check_set(
         )
     except (FeatureError, UsageError) as error:
         return replace(finding, problem=str(error))
-    own = {normal(each) for each in lengths}
-    strays = sorted(f.name for key, files in chosen.files.items() if key not in own for f in files)
+    strays = sorted(
+        f.name for key, files in chosen.files.items() if key not in chosen.recordings for f in files
+    )
     missing = tuple(sorted(each for each in lengths if not chosen.has(each)))
     read = [each for each in sorted(lengths) if chosen.has(each)]
     with ThreadPoolExecutor(_CHECKED_AT_ONCE) as pool:

@@ -143,6 +143,8 @@ class FeatureSet:
         Where the columns come from, in words: a file or a model.
     stamps
         The end of a segment that timestamps must name; None if a file may name either.
+    recordings
+        Ids of the recordings in use, in composed Unicode form (NFC); empty if they are unknown.
     """
 
     name: str
@@ -156,6 +158,7 @@ class FeatureSet:
     about: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     first: str = ""
     stamps: Stamps | None = None
+    recordings: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def has(self, recording: str) -> bool:
         """Tell whether the set has a file for a recording."""
@@ -228,7 +231,8 @@ class FeatureSet:
         """
         files = self.files.get(normal(recording), ())
         if not files:
-            near = _nearest(recording, self.files)
+            # The file of another recording is no mistake in a name.
+            near = _nearest(recording, self.files.keys() - self.recordings)
             hint = "" if near is None else f" The nearest name there is '{printable(near)}'."
             raise FeatureError(
                 f"The feature set '{self.name}' has no file for the recording '{recording}'.{hint} "
@@ -357,7 +361,17 @@ def open_set(
             "of the recordings."
         )
     columns, first = agreed_columns(name, own)
-    return FeatureSet(name, columns, root, step_ms, files, length, about, first)
+    return FeatureSet(
+        name,
+        columns,
+        root,
+        step_ms,
+        files,
+        length,
+        about,
+        first,
+        recordings=frozenset(map(normal, recordings)),
+    )
 
 
 def files_of(folder: Location) -> dict[str, tuple[Location, ...]]:
@@ -409,7 +423,7 @@ def list_sets(corpus: Location, folder: Folder = FOLDER) -> list[str]:
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
     """Find the name that is most like `name`; one that differs by an end such as `_devel` is."""
-    folded = {normal(each).casefold(): each for each in known}
+    folded = {normal(each).casefold(): each for each in sorted(known)}
     sought = normal(name).casefold()
     if (same := next((each for each in folded if _bare(each) == _bare(sought)), None)) is not None:
         return folded[same]
