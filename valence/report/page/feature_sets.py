@@ -86,7 +86,7 @@ def _compared_table(swept: Sequence[tuple[str, SetSweep]], unit: Unit) -> Table:
     rows = [[Cell(name), *_row_of_set(sweep, split, "validation")] for name, sweep in swept]
     columns = [("run", False), ("features", False), ("regressor", False)]
     columns += [("CCC, validation", True), ("CCC, test", True)]
-    columns += [(f"less the run's deep model, {split}", True), (f"n, {split}", True)]
+    columns += [(f"less its deep model, {split}", True), (f"n, {split}", True)]
     caption = (
         f"CCC with its 95 % interval over {unit.many}, from {FEWEST} of them on; n counts "
         "sequences. Each run scores its sets on its own sequences, not on the shared ones alone, "
