@@ -107,7 +107,7 @@ def test_rows_keep_their_labels_and_the_deep_predictions(tmp_path: Path) -> None
     said = " ".join(remarks_on(found.about))
     for words in (
         "'c', 'd'",
-        "3 sequences with a segment that has no value",
+        "3 sequences that the set does not wholly describe",
         "'mean of g'",
         "b.csv' lacks 1 row",
     ):

@@ -225,7 +225,7 @@ def remarks_on(about: Mapping[str, Any]) -> list[str]:
         )
     if n := about["sequences_left_out"]:
         found.append(
-            f"{plural(n, 'sequence')} with a segment that has no value "
+            f"{plural(n, 'sequence')} that the set does not wholly describe "
             f"{'takes' if n == 1 else 'take'} no part; every score here is on the others"
         )
     if unused := about["unused_columns"]:
