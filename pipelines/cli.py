@@ -560,9 +560,11 @@ def _all_stages(
     # A mistake in the last stage's configuration is found before hours of work, not after them.
     combinations(config.sweep)
     if config.model.feature_set is not None:
+        from valence.corpus.muse import read_corpus
         from valence.segments.feature_sets import open_set
 
-        open_set(corpus, config.model.feature_set, step_ms=config.preprocess.segment_ms)
+        ids = [each.id for each in read_corpus(corpus, config.corpus.subjects).recordings]
+        open_set(corpus, config.model.feature_set, ids, step_ms=config.preprocess.segment_ms)
     with ray_session(options.address):
         from pipelines.extract import extract
         from pipelines.preprocess.stage import preprocess

@@ -17,6 +17,7 @@ from valence.corpus.splits import assign_splits, resolve_protocol
 from valence.errors import CorpusError
 from valence.formatting import Unit, raters_agree, unit_of
 from valence.fusion.record import read_agreement
+from valence.segments.feature_sets import check_sets, require_model_input
 from valence.segments.inspection import Finding, check_corpus, remarks_on_rates, remarks_on_stamps
 from valence.storage.filenames import printable
 
@@ -39,6 +40,8 @@ def check(corpus: Corpus, config: Config) -> None:
     ------
     CorpusError
         If no recording is usable, or none is left for training or validation.
+    UsageError, FeatureError
+        If `model.input` names a feature set that is not there or cannot be used.
     SplitError
         If the corpus cannot be divided as configured. The table is printed before the error.
     """
@@ -58,6 +61,10 @@ def check(corpus: Corpus, config: Config) -> None:
         console.print(raters_agree(agreement, target))
     if changed:
         console.print(f"remark: {printable(changed)}")
+    lengths = {f.id: f.segments for f in findings if f.id not in corpus.missing}
+    sets, beside = check_sets(corpus.root, lengths, config)
+    for line in (*(line for each in sets for line in each.in_words()), *beside):
+        console.print(printable(line))
     bad = sum(f.problem is not None for f in findings if f.id not in corpus.missing)
     most = config.preprocess.max_rejected_share
     if bad > most * len(corpus.recordings):
@@ -71,6 +78,7 @@ def check(corpus: Corpus, config: Config) -> None:
             "what it names and check again."
         )
     _print_split(console, corpus, config, usable)
+    require_model_input(corpus.root, {f.id: f.segments for f in usable}, sets, config)
 
 
 def listing(findings: Sequence[Finding], width: int | None) -> list[str]:

@@ -11,24 +11,10 @@ from numpy.typing import NDArray
 from pipelines.runtime.console import Console
 from pipelines.runtime.nodes import Selector, tell_of_absence
 from valence.run import Run
-from valence.segments.feature_sets import FeatureSet, open_any
+from valence.segments.feature_sets import FeatureSet
 from valence.segments.store import SegmentStore
 from valence.sweep.feature_sets import Described, SetRows, describe, join
 from valence.sweep.features import Features
-
-
-def open_own_set(run: Run, name: str) -> FeatureSet:
-    """Open a feature set of the run's corpus, on the segments of the run.
-
-    Raises
-    ------
-    MissingStageError
-        If the run does not say where its corpus is, or the corpus is no longer there.
-    UsageError, FeatureError
-        As `open_any`.
-    """
-    corpus = run.corpus(needed_for=f"the feature set '{name}'")
-    return open_any(corpus, name, step_ms=run.config().preprocess.segment_ms)
 
 
 def rows_of_set(

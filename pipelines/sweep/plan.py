@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.sweep.feature_set import open_own_set
 from valence.chain import refuse_other_settings, require_chain
 from valence.config import Config
-from valence.errors import DamagedError, FeatureError, ModelError
+from valence.errors import DamagedError, ModelError
 from valence.provenance import fingerprint
 from valence.run import Run
 from valence.segments.feature_sets import FeatureSet
@@ -20,6 +19,7 @@ from valence.sweep.grid import Combination, combinations
 from valence.sweep.kept.results import read_results, read_selection
 from valence.sweep.kept.serialization import require_regressor
 from valence.sweep.model_selection import check_rows
+from valence.sweep.set_origin import fitting_set, set_digest
 from valence.sweep.transforms import Division, divide
 
 
@@ -112,7 +112,7 @@ def plan_sweep(
     _require_own_division(run, config)
     overlap = config.split.allow_subject_overlap
     length = extracted["made_of"].get("sequence", {}).get("length", config.sequence.length)
-    chosen = None if features is None else _own_set(run, features, length)
+    chosen = None if features is None else fitting_set(run, features, length)
     made_of = {
         "features": extracted["summary"]["digest"],
         "sweep": config.sweep.model_dump(mode="json"),
@@ -135,32 +135,6 @@ def plan_sweep(
         division = divide(read_features(run.folder("features")), allow_subject_overlap=overlap)
         check_rows(division, config.sweep.select_on)
     return SweepPlan(run, config, opening, older, grid, division, chosen, length)
-
-
-def set_digest(run: Run, chosen: FeatureSet) -> str:
-    """Compute a fingerprint of a set's files of the recordings that have features."""
-    noted = (name.removesuffix(".parquet") for name in run.stage("features").noted())
-    files = chosen.digests(name for name in noted if chosen.has(name))
-    return fingerprint({"files": files, "columns": chosen.columns, "length": chosen.length})
-
-
-def _own_set(run: Run, name: str, length: int) -> FeatureSet:
-    """Open a feature set; refuse one whose segments or sequences are not those of the run."""
-    chosen = open_own_set(run, name)
-    step_ms = chosen.about.get("settings", {}).get("segment_ms", chosen.step_ms)
-    if step_ms != chosen.step_ms:
-        raise FeatureError(
-            f"The feature set '{name}' was made for segments of {step_ms} ms, and those of "
-            f"'{run.root}' have {chosen.step_ms} ms. Expected equal ones; make the set for "
-            f"segments of {chosen.step_ms} ms, under another name."
-        )
-    if chosen.length not in (1, length):
-        raise FeatureError(
-            f"The feature set '{name}' describes sequences of {chosen.length} segments, and those "
-            f"of '{run.root}' have {length}. Expected equal ones; make the set for sequences of "
-            f"{length} segments, under another name."
-        )
-    return chosen
 
 
 def _require_own_division(run: Run, config: Config) -> None:

@@ -32,7 +32,7 @@ from pipelines.sweep.baseline import start_functionals
 from pipelines.sweep.best import keep_best
 from pipelines.sweep.feature_set import rows_of_set
 from pipelines.sweep.monitor import PROGRESS_SECONDS, in_words
-from pipelines.sweep.plan import SweepPlan, plan_sweep, set_digest, shortcomings
+from pipelines.sweep.plan import SweepPlan, plan_sweep, shortcomings
 from pipelines.sweep.trials import run_trials
 from pipelines.sweep.work import INFORMATION, SweepWork, made_of_sweep, software, trial_bytes
 from valence.config import ClusterConfig, Config
@@ -51,6 +51,7 @@ from valence.sweep.kept.outcomes import OutcomeStore, TrialOutcome
 from valence.sweep.kept.results import RESULTS_FILE, SELECTION_FILE
 from valence.sweep.kept.serialization import REGRESSOR_FILES
 from valence.sweep.model_selection import check_rows, constant_outcome, rank, select, tabulate
+from valence.sweep.set_origin import set_digest
 from valence.sweep.transforms import Division, divide, training_target, untransformed
 
 # A combination that is lost with its worker, its node or for want of memory is tried once more.

@@ -39,7 +39,8 @@ def made_features(
     rng = np.random.default_rng(seed)
     scale, shift = 10.0 ** np.arange(-2, columns - 2), 100.0 * np.arange(columns)
     made = {}
-    for name in sorted(store.recordings()["Id"]):
+    frame = store.recordings()
+    for name in sorted(frame.loc[frame["status"] == "ok", "Id"]):
         label = np.nan_to_num(store.labels(name, ("valence",)))
         noise = 0.3 * rng.standard_normal((len(label), columns))
         made[name] = ((label + noise) * scale + shift).astype(np.float32)

@@ -17,6 +17,16 @@ from valence.segments.preprocessing import process_recording
 from valence.segments.store import SegmentStore
 from valence.storage.location import Location
 
+MakeRun = Callable[[str], Run]
+
+# The marks of a module whose tests work in the one session of Ray that all of them share.
+ON_RAY = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("ray_local"),
+    # Ray's own warnings.
+    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
+]
+
 
 @pytest.fixture
 def console() -> RecordedConsole:
@@ -49,7 +59,7 @@ def _segments(
 
 
 @pytest.fixture
-def prepared_run(_segments: Path, tmp_path: Path) -> Callable[[str], Run]:
+def prepared_run(_segments: Path, tmp_path: Path) -> MakeRun:
     """A function that gives a run of its own, with segments, under a name."""
 
     def make(name: str = "run") -> Run:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.pipelines.conftest import add_model
+from tests.pipelines.conftest import ON_RAY, MakeRun, add_model
 from valence.config import Config
 from valence.errors import MissingStageError, ModelError, StaleError
 from valence.model.serialization import export_model, load_model
@@ -22,13 +21,7 @@ from valence.segments.store import SegmentStore
 from valence.sweep.features import read_features
 from valence.training.data.inputs import MelInputs
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.usefixtures("ray_local"),
-    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
-]
-
-MakeRun = Callable[[str], Run]
+pytestmark = ON_RAY
 
 
 @pytest.fixture

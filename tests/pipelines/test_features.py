@@ -70,7 +70,7 @@ def test_a_corpus_gets_a_set_that_is_made_once(
     assert "commercially" in about["licence"]
     assert list(about["recordings_left_out"]) == ["3"]
     assert any("were limited" in remark for remark in about["remarks"]["2"])
-    chosen = open_any(Location.parse(tmp_path), "egemaps")
+    chosen = open_any(Location.parse(tmp_path), "egemaps", ["1", "2"])
     assert len(chosen.columns) == 88
     assert chosen.about["complete"]
     # 2.3 s have four whole segments; two seconds at 44.1 kHz have four at 16 kHz.
@@ -91,12 +91,12 @@ def test_a_corpus_gets_a_set_that_is_made_once(
     # A recording that cannot be measured any more keeps no features of what it was.
     monkeypatch.setattr("pipelines.features._outcome", _fail_at("2"))
     assert list(features(corpus(), config, console=console)["recordings_left_out"]) == ["2", "3"]
-    assert not open_any(Location.parse(tmp_path), "egemaps").has("2")
+    assert not open_any(Location.parse(tmp_path), "egemaps", ["1", "2"]).has("2")
     monkeypatch.undo()
 
     # Sequences of three segments: two of 2.3 s, and two of 2 s.
     features(corpus(), config, per="sequence", console=console)
-    sequences = open_any(Location.parse(tmp_path), "egemaps-1.5s")
+    sequences = open_any(Location.parse(tmp_path), "egemaps-1.5s", ["1", "2"])
     assert sequences.length == 3
     found = sequences.read_sequences("1", np.array([0, 1, 2]))
     assert np.isfinite(found).any(axis=1).tolist() == [True, True, False]

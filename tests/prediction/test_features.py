@@ -203,7 +203,7 @@ def test_recordings_whose_features_cannot_be_used_are_set_aside(
     write_features(features, "a", _features(28))
     rows = _predict(audio, model, tmp_path / "out", features)["recordings"]
     assert [row["status"] for row in rows] == ["ok", "failed"]
-    says = "has 4 features and lacks 'slope'; the model's input of the set 'toy' has 5"
+    says = "has 4 features and lacks 'slope'. Expected the 5 columns of the model's input"
     assert says in rows[1]["reason"]
     assert not (tmp_path / "out" / "b.csv").exists()
 

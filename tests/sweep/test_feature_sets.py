@@ -37,7 +37,7 @@ def _set(root: Path, **files: str) -> FeatureSet:
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / f"{name}.csv").write_text(content)
-    return open_set(Location.parse(root), "own")
+    return open_set(Location.parse(root), "own", list(files))
 
 
 def test_mean_and_deviation_by_hand() -> None:
@@ -107,7 +107,7 @@ def test_rows_keep_their_labels_and_the_deep_predictions(tmp_path: Path) -> None
     said = " ".join(remarks_on(found.about))
     for words in (
         "'c', 'd'",
-        "3 sequences with a segment that has no value",
+        "3 sequences that the set does not wholly describe",
         "'mean of g'",
         "b.csv' lacks 1 row",
     ):
@@ -160,6 +160,6 @@ def test_a_row_of_a_set_of_sequences_is_taken_as_it_is(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "set.json").write_text('{"length": 2}')
     (folder / "a.csv").write_text("timestamp,f,g\n0,1,2\n1000,3,\n")
-    chosen = open_any(Location.parse(tmp_path), "own")
+    chosen = open_any(Location.parse(tmp_path), "own", ["a"])
     found = describe(chosen, "a", np.array([0, 1, 2]), length=2, segments=9)
     np.testing.assert_array_equal(found.value, [[1, 2], [_NAN, _NAN], [3, _NAN]])

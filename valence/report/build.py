@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from valence.config import Config
-from valence.errors import DamagedError, OutputError
+from valence.errors import DamagedError, OutputError, StaleError
 from valence.formatting import duration
 from valence.model.quality import EVALUATION, Quality, is_evaluated, read_quality, write_evaluation
 from valence.model.serialization import CARD, ModelDescription, load_own_model
@@ -55,7 +55,7 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     Returns
     -------
     The summary in `stage.json`, the content of `metrics.json` under the key `metrics`, and under
-    `remarks` what the user must know about renamed files.
+    `remarks` what the user must know about renamed files and about sweeps that are not shown.
 
     Raises
     ------
@@ -74,16 +74,21 @@ def write_report(run: Run, *, overwrite: bool = False) -> dict[str, Any]:
     model, description = load_own_model(run)
     stage = run.stage("report")
     made_of = _made_of(evidence)
-    opening = stage.opened(
-        made_of,
-        overwrite=overwrite or _may_go(stage, made_of),
-        lost=lambda record: _lacks(stage, record["summary"], run, description.sha256),
-    )
+    left_out = [each.sentence for each in evidence.unused_set_sweeps]
+    try:
+        opening = stage.opened(
+            made_of,
+            overwrite=overwrite or _may_go(stage, made_of),
+            lost=lambda record: _lacks(stage, record["summary"], run, description.sha256),
+        )
+    except StaleError as error:
+        outdated = [each.sentence for each in evidence.unused_set_sweeps if each.is_outdated]
+        raise StaleError(" ".join([*outdated, str(error)])) from error
     if opening.is_whole and not overwrite:
         metrics = parse_json((stage.folder / "metrics.json").read_bytes())
-        return {**opening.summary, "metrics": metrics, "remarks": []}
+        return {**opening.summary, "metrics": metrics, "remarks": left_out}
     # The record that tells an edited card goes with `begin`.
-    remarks = _set_edited_card_aside(stage, run.model / CARD)
+    remarks = [*_set_edited_card_aside(stage, run.model / CARD), *left_out]
     opening.begin()
     content = _Content(
         evidence,
@@ -311,10 +316,10 @@ def _made_of(evidence: Evidence) -> dict[str, Any]:
         name: evidence.stages[name]["fingerprint"] if name in evidence.stages else None
         for name in _SHOWN
     }
+    sets = {each.name: each.fingerprint for each in evidence.set_sweeps}
+    sets |= {each.name: "outdated" for each in evidence.unused_set_sweeps if each.is_outdated}
     # A report of a run without swept sets keeps the origin that older versions gave it.
-    if evidence.set_sweeps:
-        digests["feature_sets"] = {each.name: each.fingerprint for each in evidence.set_sweeps}
-    return digests
+    return {**digests, "feature_sets": sets} if sets else digests
 
 
 def _lead(evidence: Evidence) -> str:

@@ -20,11 +20,12 @@ from valence.formatting import MISSING, Unit, count, interval, number, plural
 from valence.metrics import ConstantWarning, Difference, Scores, paired_difference, score
 from valence.report.analysis.results import Evidence, read_evidence
 from valence.report.analysis.scores import SCORED
+from valence.report.page.feature_sets import compared_feature_sets
 from valence.report.page.render import Page, Section
 from valence.report.page.tables import Cell, Table
 from valence.report.page.wording import verdict
 from valence.run import Run
-from valence.stage import FORMAT, Stage
+from valence.stage import FORMAT, SET_SWEEP, Stage
 from valence.storage.location import Location
 from valence.sweep.features import Features
 from valence.sweep.kept.serialization import Regressor, load_regressor
@@ -81,7 +82,8 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
 
     The first run is the reference, and each run is also compared with each other run. Only shared
     sequences count: every run must have the same recording, start and label. The deep models are
-    compared, and so are the best regressors of the runs that have one.
+    compared, and so are the best regressors of the runs that have one. Swept feature sets are
+    listed, each beside the deep model of its own run.
 
     Parameters
     ----------
@@ -169,6 +171,7 @@ def compare_runs(runs: Sequence[Run], out: Location, *, overwrite: bool = False)
             split: None if each is None else {"runs": each.to_json(), "pairs": each.pairs_to_json()}
             for split, each in regressors.items()
         },
+        **_feature_sets_json(evidence, names),
     }
     (out / "metrics.json").write_json(metrics)
     stage.finish({})
@@ -179,13 +182,26 @@ def _made_of(evidence: Sequence[Evidence], names: Sequence[str]) -> dict[str, An
     return {
         "compared": {
             name: {
-                stage: record["fingerprint"]
-                for stage, record in each.stages.items()
-                if stage != "report"
+                **{
+                    stage: record["fingerprint"]
+                    for stage, record in each.stages.items()
+                    if stage != "report"
+                },
+                **{f"{SET_SWEEP}{sweep.name}": sweep.fingerprint for sweep in each.set_sweeps},
             }
             for name, each in zip(names, evidence, strict=True)
         }
     }
+
+
+def _feature_sets_json(evidence: Sequence[Evidence], names: Sequence[str]) -> dict[str, Any]:
+    """Return the swept feature sets of each run; nothing if no run has any."""
+    found = {
+        name: [sweep.to_json() for sweep in each.set_sweeps]
+        for name, each in zip(names, evidence, strict=True)
+        if each.set_sweeps
+    }
+    return {"feature_sets": found} if found else {}
 
 
 def _page(
@@ -196,6 +212,7 @@ def _page(
     remarks: Sequence[str],
 ) -> Page:
     target, unit = evidence[0].target, evidence[0].unit
+    of_sets = compared_feature_sets(evidence, names)
     sections = [
         _result("result", "Result", target, deep, unit=unit),
         _result(
@@ -207,6 +224,7 @@ def _page(
             unit=unit,
             chosen_by={"validation", *(each.select_on for each in evidence if each.selection)},
         ),
+        *([] if of_sets is None else [of_sets]),
         _settings(evidence, names),
     ]
     return Page(

@@ -42,6 +42,8 @@ class Finding:
         Oddities that do not keep the recording from being used.
     stamps
         The ends of a segment that the timestamps of its label files name: `start`, `end` or both.
+    segments
+        Number of whole segments; None where the audio cannot be read.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Finding:
     problem: str | None = None
     remarks: tuple[str, ...] = ()
     stamps: tuple[str, ...] = field(default=(), compare=False)
+    segments: int | None = field(default=None, compare=False)
 
 
 def check_corpus(corpus: Corpus, config: Config) -> list[Finding]:
@@ -142,6 +145,7 @@ def _check_recording(recording: Recording, split: SplitName | None, config: Conf
         return replace(finding, problem=problem)
     odd = (*recording.remarks, *low_rate(header.sr, sr=config.preprocess.sr))
     n_segments = header.frames * 1000 // (header.sr * config.preprocess.segment_ms)
+    finding = replace(finding, segments=n_segments)
     known, damaged, remarks, stamps = _read_labels(recording, n_segments, config)
     needed = config.model.targets if split in ("train", "validation") else ()
     problems = [reason for target, reason in damaged if target in needed]

@@ -219,13 +219,14 @@ def remarks_on(about: Mapping[str, Any]) -> list[str]:
     if left_out := about["recordings_left_out"]:
         first = next(iter(left_out.values()))
         found.append(
-            f"{plural(len(left_out), 'recording')} without usable features take no part: "
+            f"{plural(len(left_out), 'recording')} without usable features "
+            f"{'takes' if len(left_out) == 1 else 'take'} no part: "
             f"{some(sorted(left_out))}; the first: {first.rstrip('.')}"
         )
-    if about["sequences_left_out"]:
+    if n := about["sequences_left_out"]:
         found.append(
-            f"{plural(about['sequences_left_out'], 'sequence')} with a segment that has no value "
-            "take no part; every score here is on the others"
+            f"{plural(n, 'sequence')} that the set does not wholly describe "
+            f"{'takes' if n == 1 else 'take'} no part; every score here is on the others"
         )
     if unused := about["unused_columns"]:
         found.append(f"columns without a value in training are left out: {some(unused)}")

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+<<<<<<< HEAD:tests/pipelines/corpora/test_check.py
 from pipelines.corpora.check import listing
+=======
+from pipelines.check import check, listing
+from tests.helpers.feature_sets import taking, write_features
+from valence.config import Config
+from valence.corpus.muse import read_corpus
+from valence.errors import FeatureError
+>>>>>>> w-s19b:tests/pipelines/test_check.py
 from valence.segments.inspection import Finding
+from valence.storage.location import Location
 
 _REASON = (
     "'/data/a folder/raw_data/audio/x.wav' is not audio that can be decoded. Expected WAV, FLAC, "
@@ -63,3 +75,31 @@ def test_a_pipe_gets_a_line_for_each_recording() -> None:
     lines = listing(_FINDINGS, None)
     assert len(lines) == 1 + len(_FINDINGS)
     assert lines[0].split()[-5:] == ["what", "is", "wrong,", "and", "remarks"]
+
+
+def test_feature_sets_are_named_below_the_recordings(
+    tiny_corpus: Location, tiny_config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("raw_data", "label_segments", "metadata"):
+        (tmp_path / folder).symlink_to(Path(tiny_corpus.path) / folder)
+    corpus = read_corpus(Location.parse(tmp_path))
+    check(corpus, tiny_config)
+    assert "feature set" not in capsys.readouterr().out
+    ids = [each.id for each in corpus.recordings]
+    folder = Location.parse(tmp_path) / "feature_segments/toy"
+    for name in ids[1:]:
+        write_features(folder, name, np.ones((80, 5)))
+    write_features(folder, ids[1], np.ones((90, 5)))
+    check(corpus, tiny_config)
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("feature set toy"))
+    assert lines[start] == (
+        "feature set toy, in feature_segments: 5 columns, a row for each segment, files for 5 of 6 "
+        "recordings"
+    )
+    assert lines[start + 1].startswith(f"  no file for '{ids[0]}'. ")
+    assert lines[start + 2].endswith(f"'{ids[1]}.csv' is 5 s longer than the recording")
+    with pytest.raises(FeatureError, match=f"no features that can be used for '{ids[0]}'"):
+        check(corpus, taking(tiny_config))
+    write_features(folder, ids[0], np.ones((80, 5)))
+    check(corpus, taking(tiny_config))

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from tests.helpers.processes import kill_with_descendants, wait_for
+from tests.pipelines.conftest import MakeRun
 from valence.config import Config
 from valence.errors import DamagedError
 from valence.run import Run
@@ -33,8 +34,6 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
 ]
-
-MakeRun = Callable[[str], Run]
 
 _DRIVER = """
 import ray, sys
@@ -404,7 +403,7 @@ cluster.shutdown()
 
 @pytest.mark.cluster
 def test_a_node_lost_with_its_worker_leaves_the_training_to_the_others(
-    prepared_run: Callable[[str], Run], train_config: Config
+    prepared_run: MakeRun, train_config: Config
 ) -> None:
     """The node that is left holds no worker as large: the training is placed anew."""
     run = prepared_run("run")

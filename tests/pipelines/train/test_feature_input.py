@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from tests.helpers.consoles import RecordedConsole
 from tests.helpers.feature_sets import add_set, made_features, taking, write_features
+from tests.pipelines.conftest import ON_RAY, MakeRun
 from valence.config import Config
 from valence.errors import StaleError
 from valence.model.inference import sequence_outputs
@@ -27,14 +27,7 @@ from valence.training.data.inputs import inputs_to_train
 from valence.training.data.set_note import NOTE_FILE
 from valence.training.history import HISTORY_FILE
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.usefixtures("ray_local"),
-    # Ray's own.
-    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
-]
-
-MakeRun = Callable[[str], Run]
+pytestmark = ON_RAY
 
 
 @pytest.fixture

@@ -13,14 +13,11 @@ from pyarrow import fs
 
 from pipelines.train.monitor import TrainingMonitor
 from tests.helpers.processes import wait_for
+from tests.pipelines.conftest import ON_RAY
 from valence.config import Config
 from valence.storage.location import Location
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.usefixtures("ray_local"),
-    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
-]
+pytestmark = ON_RAY
 
 _CONFIG = Config.resolve(Config(), assignments=["train.epochs=3", "train.seeds=[3, 5]"])
 _SCORES = ("train_loss", "train_ccc", "validation_ccc", "validation_mse", "validation_mae")

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import pytest
 import torch
 
 from pipelines.train.resume import require_own_segments
+from tests.pipelines.conftest import ON_RAY, MakeRun
 from valence.chain import FREE
 from valence.config import Config
 from valence.errors import (
@@ -37,14 +37,7 @@ from valence.training.data.inputs import MelInputs
 from valence.training.loop import HISTORY_COLUMNS, TrainingSpec, fit
 from valence.training.validation import evaluate
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.usefixtures("ray_local"),
-    # Ray's own.
-    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
-]
-
-MakeRun = Callable[[str], Run]
+pytestmark = ON_RAY
 
 
 def _set(config: Config, *assignments: str) -> Config:

@@ -13,6 +13,7 @@ import torch
 
 from pipelines.runtime.console import Console
 from pipelines.train.placement import place
+from tests.pipelines.conftest import ON_RAY
 from valence.audio.standardization import MelMoments, Standardizer
 from valence.config import Config
 from valence.provenance import fingerprint
@@ -23,9 +24,7 @@ from valence.training.data.inputs import MelInputs
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
-    pytest.mark.ray,
-    pytest.mark.usefixtures("ray_local"),
-    pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::ResourceWarning"),
+    *ON_RAY,
 ]
 
 _SEGMENTS = 600

@@ -42,7 +42,7 @@ def corpus(tmp_path: Path) -> Location:
 
 
 def _set(corpus: Location) -> FeatureSet:
-    return open_set(corpus, "toy")
+    return open_set(corpus, "toy", list(_VALUES))
 
 
 def _note(corpus: Location) -> SetNote:

@@ -12,7 +12,7 @@ import pandas as pd
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
 from valence.formatting import Unit, plural, unit_of
-from valence.report.analysis.feature_sets import SetSweep, read_set_sweeps
+from valence.report.analysis.feature_sets import SetSweep, UnusedSetSweep, read_set_sweeps
 from valence.run import Run
 from valence.segments.store import SegmentStore
 from valence.stage import FORMAT, StageName
@@ -56,7 +56,7 @@ class Evidence:
     set_sweeps
         Finished sweeps of feature sets beside these features.
     unused_set_sweeps
-        A sentence for each sweep of a feature set that is not shown.
+        Sweeps of feature sets that are not shown, and why.
     """
 
     run: Run
@@ -70,7 +70,7 @@ class Evidence:
     results: pd.DataFrame | None
     selection: Mapping[str, Any] | None
     set_sweeps: tuple[SetSweep, ...] = ()
-    unused_set_sweeps: tuple[str, ...] = ()
+    unused_set_sweeps: tuple[UnusedSetSweep, ...] = ()
 
     @property
     def target(self) -> str:

@@ -33,6 +33,8 @@ _LABELS = {"valence", "arousal", "physioarousal", "value", "label", "start", "en
 _INDEX_NAMES = {"", "Unnamed: 0", "__index_level_0__"}
 _MISSING = ["", "NaN", "nan", "NAN", "NA", "na", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL"]
 _MARKS = (",", ";", "\t")
+# A header is looked for here before the whole file is read; 10 000 names fit.
+_HEAD_BYTES = 2**18
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,8 @@ def read_names(file: Location) -> tuple[str, ...]:
         As `read_cells`.
     """
     if file.suffix == ".parquet":
-        schema = _parquet(file, pq.read_schema)
-        return _header(file, schema.names).names
-    head = _first_line(_content(file))
+        return _header(file, _parquet(file, pq.read_schema).names).names
+    head = _first_line(_content(file, most=_HEAD_BYTES))
     if head is not None and len(head) > 1:
         return _header(file, head).names
     return read_cells(file).names
@@ -199,8 +200,14 @@ def _parquet_cells(file: Location) -> Cells:
     return Cells(header.names, numbers(header.time), value, rows, "row")
 
 
-def _content(file: Location) -> bytes:
+def _content(file: Location, *, most: int | None = None) -> bytes:
+    """Read a file, or the whole lines among its first `most` bytes; all of it if there is none."""
     try:
+        if most is not None:
+            with file.open() as source:
+                head = source.read(most)
+            if end := max(head.rfind(b"\n"), head.rfind(b"\r")) + 1:
+                return head[:end]
         return file.read_bytes()
     except OSError as error:
         raise FeatureError(

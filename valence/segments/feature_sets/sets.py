@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -19,13 +19,8 @@ from numpy.typing import NDArray
 
 from valence.errors import FeatureError, UsageError
 from valence.formatting import plural, some
-from valence.segments.feature_sets.files import (
-    SUFFIXES,
-    FeatureRows,
-    Stamps,
-    read_columns,
-    read_rows,
-)
+from valence.segments.feature_sets.columns import agreed_columns
+from valence.segments.feature_sets.files import SUFFIXES, FeatureRows, Stamps, read_rows
 from valence.storage.filenames import normal, printable
 from valence.storage.kept_file import MOST_BYTES, parse_json, read_at_most
 from valence.storage.location import Location
@@ -92,6 +87,38 @@ def require_equal_stamps(name: str, stamps: Mapping[str, Stamps]) -> None:
         )
 
 
+def require_fit(chosen: FeatureSet, length: int, *, of: str) -> None:
+    """Refuse a set whose segments or sequences are not those that are needed.
+
+    Parameters
+    ----------
+    chosen
+        The set, opened for segments of the length that is needed.
+    length
+        Number of segments in a sequence.
+    of
+        Whose segments and sequences are needed, for the message.
+
+    Raises
+    ------
+    FeatureError
+        If the set was made for others.
+    """
+    step_ms = chosen.about.get("settings", {}).get("segment_ms", chosen.step_ms)
+    if step_ms != chosen.step_ms:
+        raise FeatureError(
+            f"The feature set '{chosen.name}' was made for segments of {step_ms} ms, and those of "
+            f"{of} have {chosen.step_ms} ms. Expected equal ones; make the set for segments of "
+            f"{chosen.step_ms} ms, under another name."
+        )
+    if chosen.length not in (1, length):
+        raise FeatureError(
+            f"The feature set '{chosen.name}' describes sequences of {chosen.length} segments, and "
+            f"those of {of} have {length}. Expected equal ones; make the set for sequences of "
+            f"{length} segments, under another name."
+        )
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """A set of features made elsewhere: a row for each segment of each recording.
@@ -101,7 +128,7 @@ class FeatureSet:
     name
         Name of the set's folder.
     columns
-        Names of the features, in the order of the set's first file.
+        Names of the features: those that most recordings' files have.
     root
         The folder of the set, such as `CORPUS/feature_segments/<name>`.
     step_ms
@@ -116,6 +143,8 @@ class FeatureSet:
         Where the columns come from, in words: a file or a model.
     stamps
         The end of a segment that timestamps must name; None if a file may name either.
+    recordings
+        Ids of the recordings in use, in composed Unicode form (NFC); empty if they are unknown.
     """
 
     name: str
@@ -129,6 +158,7 @@ class FeatureSet:
     about: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     first: str = ""
     stamps: Stamps | None = None
+    recordings: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def has(self, recording: str) -> bool:
         """Tell whether the set has a file for a recording."""
@@ -201,7 +231,8 @@ class FeatureSet:
         """
         files = self.files.get(normal(recording), ())
         if not files:
-            near = _nearest(recording, self.files)
+            # The file of another recording is no mistake in a name.
+            near = _nearest(recording, self.files.keys() - self.recordings)
             hint = "" if near is None else f" The nearest name there is '{printable(near)}'."
             raise FeatureError(
                 f"The feature set '{self.name}' has no file for the recording '{recording}'.{hint} "
@@ -256,26 +287,43 @@ class FeatureSet:
         if lacking or surplus:
             which = f"lacks '{lacking[0]}'" if lacking else f"also has '{surplus[0]}'"
             raise FeatureError(
-                f"'{file}' has {plural(len(rows.columns), 'feature')} and {which}; {self.first} of "
-                f"the set '{self.name}' has {len(self.columns)}. Expected the same columns in "
-                "each file; make the one that differs again, or remove it if it belongs to no "
-                "recording."
+                f"'{file}' has {plural(len(rows.columns), 'feature')} and {which}. Expected the "
+                f"{plural(len(self.columns), 'column')} of {self.first}; make the file again."
             )
         order = [place[name] for name in self.columns]
         return file, replace(rows, columns=self.columns, value=rows.value[:, order])
 
 
 def open_set(
-    corpus: Location, name: str, *, step_ms: int = 500, folder: Folder = FOLDER
+    corpus: Location,
+    name: str,
+    recordings: Collection[str],
+    *,
+    step_ms: int = 500,
+    folder: Folder = FOLDER,
 ) -> FeatureSet:
-    """Open a feature set of a corpus; its folder is listed once, and one header is read.
+    """Open a feature set of a corpus; its folder is listed once, and headers are read.
+
+    Parameters
+    ----------
+    corpus
+        The corpus.
+    name
+        Name of the set.
+    recordings
+        Ids of the recordings in use; files of others say nothing about the set's columns.
+    step_ms
+        Milliseconds of a segment.
+    folder
+        Whether a row describes a segment or a sequence.
 
     Raises
     ------
     UsageError
         If there is no such set; the message names the nearest.
     FeatureError
-        If none of its files can be used, or `set.json` is damaged or lacks what is needed.
+        If it has no file of these recordings or none can be used, if files differ in their columns
+        and no kind is that of more than half, or if `set.json` is damaged or lacks what is needed.
     """
     known = list_sets(corpus, folder)
     if name not in known:
@@ -303,7 +351,16 @@ def open_set(
             "other sound or settings may be among them. Expected a whole set; run the same command "
             "again, which goes on."
         )
-    columns, first = _columns([file for each in sorted(files) for file in files[each]])
+    own = {each: files[each][0] for each in map(normal, recordings) if each in files}
+    if not own:
+        some_name = min(recordings, default="<Id>")
+        raise FeatureError(
+            f"The feature set '{name}' has no file of any of {plural(len(recordings), 'recording')}"
+            f"; its files belong to {some(sorted(map(printable, files)))}. Expected "
+            f"'{root}/{printable(some_name)}.csv' or .parquet and so on; name the files by the Ids "
+            "of the recordings."
+        )
+    columns, first = agreed_columns(name, own)
     return FeatureSet(
         name,
         columns,
@@ -313,6 +370,7 @@ def open_set(
         length,
         about,
         first,
+        recordings=frozenset(map(normal, recordings)),
     )
 
 
@@ -325,8 +383,10 @@ def files_of(folder: Location) -> dict[str, tuple[Location, ...]]:
     return {name: tuple(each) for name, each in files.items()}
 
 
-def open_any(corpus: Location, name: str, *, step_ms: int = 500) -> FeatureSet:
-    """Open a feature set of segments or of sequences.
+def open_any(
+    corpus: Location, name: str, recordings: Collection[str], *, step_ms: int = 500
+) -> FeatureSet:
+    """Open a feature set of segments or of sequences, like `open_set`.
 
     Raises
     ------
@@ -343,8 +403,8 @@ def open_any(corpus: Location, name: str, *, step_ms: int = 500) -> FeatureSet:
             "Expected each name once; rename one of the two folders."
         )
     if name in sequences:
-        return open_set(corpus, name, step_ms=step_ms, folder="feature_sequences")
-    return open_set(corpus, name, step_ms=step_ms)
+        return open_set(corpus, name, recordings, step_ms=step_ms, folder="feature_sequences")
+    return open_set(corpus, name, recordings, step_ms=step_ms)
 
 
 def list_sets(corpus: Location, folder: Folder = FOLDER) -> list[str]:
@@ -362,14 +422,19 @@ def list_sets(corpus: Location, folder: Folder = FOLDER) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """Find the name that is most like `name`; one that only lacks an end such as `_devel` is."""
-    folded = {normal(each).casefold(): each for each in known}
+    """Find the name that is most like `name`; one that differs by an end such as `_devel` is."""
+    folded = {normal(each).casefold(): each for each in sorted(known)}
     sought = normal(name).casefold()
-    for ending in ("_train", "_devel", "_test"):
-        if (bare_name := sought.removesuffix(ending)) in folded:
-            return folded[bare_name]
+    if (same := next((each for each in folded if _bare(each) == _bare(sought)), None)) is not None:
+        return folded[same]
     close = difflib.get_close_matches(sought, list(folded), n=1, cutoff=0.5)
     return folded[close[0]] if close else None
+
+
+def _bare(folded: str) -> str:
+    for ending in ("_train", "_devel", "_test"):
+        folded = folded.removesuffix(ending)
+    return folded
 
 
 def _about(root: Location) -> Mapping[str, Any]:
@@ -386,14 +451,3 @@ def _about(root: Location) -> Mapping[str, Any]:
             "make the set again, or remove the file if another program made the set."
         ) from error
     return found
-
-
-def _columns(files: list[Location]) -> tuple[tuple[str, ...], str]:
-    """Read the columns of the first file whose header can be used, and return its name too."""
-    errors = []
-    for file in files:
-        try:
-            return read_columns(file), f"'{printable(file.name)}'"
-        except FeatureError as error:
-            errors.append(error)
-    raise errors[0]

@@ -5,7 +5,7 @@ All that trains, extracts or explains reads its inputs here, and asks for nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -136,8 +136,8 @@ class SetInputs:
         yield values
 
 
-def open_source(run: Run, config: Config) -> FeatureSet:
-    """Open the set that `model.input` names, in the corpus of the run.
+def open_source(run: Run, config: Config, recordings: Collection[str]) -> FeatureSet:
+    """Open the set that `model.input` names, in the corpus of the run, for its `recordings`.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def open_source(run: Run, config: Config) -> FeatureSet:
     name = config.model.feature_set
     assert name is not None, "mel is no set"
     corpus = run.corpus(needed_for=f"the feature set '{name}' that model.input names")
-    return open_set(corpus, name, step_ms=config.preprocess.segment_ms)
+    return open_set(corpus, name, recordings, step_ms=config.preprocess.segment_ms)
 
 
 def usable_recordings(store: SegmentStore) -> dict[str, int]:
@@ -178,7 +178,8 @@ def inputs_of_trained(run: Run, config: Config) -> SegmentInputs:
         return MelInputs(store, config)
     stage = run.stage("train")
     note = SetNote.read(stage.folder, command=stage.command())
-    source, lengths = open_source(run, config), usable_recordings(store)
+    lengths = usable_recordings(store)
+    source = open_source(run, config, lengths)
     require_noted(note, source, digests_of(source, lengths), run)
     return SetInputs(store, replace(source, columns=note.columns), note, lengths)
 
@@ -208,7 +209,8 @@ def inputs_to_train(run: Run, config: Config, segments: str, *, overwrite: bool)
     store = SegmentStore(run.folder("segments"))
     if config.model.feature_set is None:
         return MelInputs(store, config)
-    source, lengths = open_source(run, config), usable_recordings(store)
+    lengths = usable_recordings(store)
+    source = open_source(run, config, lengths)
     files, note = digests_of(source, lengths), _note_before(run)
     if note is not None and {*note.columns} == {*source.columns}:
         # The order of the columns is that of the first file, which need not be the run's.
