@@ -7,15 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-<<<<<<< HEAD:tests/pipelines/corpora/test_check.py
-from pipelines.corpora.check import listing
-=======
-from pipelines.check import check, listing
+from pipelines.corpora.check import check, listing
 from tests.helpers.feature_sets import taking, write_features
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.errors import FeatureError
->>>>>>> w-s19b:tests/pipelines/test_check.py
 from valence.segments.inspection import Finding
 from valence.storage.location import Location
 
