@@ -378,7 +378,9 @@ def predict(
     model: Annotated[
         str,
         typer.Option(
-            "--model", metavar="RUN", help="Predict with the model of this run or folder."
+            "--model",
+            metavar="RUN",
+            help="Predict with the model of this run, folder, file of 'valence model', or URI.",
         ),
     ],
     out: Annotated[
@@ -429,6 +431,28 @@ def predict(
         overwrite=overwrite,
         console=Console(),
     )
+
+
+@app.command()
+def model(
+    run: RunPath,
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE.zip", help="Write the model to this file or URI.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that holds something else.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Pack the model of a run into one file, which `--model` takes."""
+    from valence.prediction.packing import pack_model
+
+    file = Location.parse(out)
+    packed = pack_model(Location.parse(run), file, overwrite=overwrite)
+    console = Console()
+    for remark in packed.remarks:
+        console.say(f"model: {remark}")
+    console.say(f"model: {file}: {len(packed.files)} files, {packed.size / 1e6:.1f} MB")
 
 
 @app.command()

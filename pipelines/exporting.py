@@ -10,6 +10,7 @@ from pipelines.runtime.console import Console
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
 from valence.errors import UsageError
+from valence.model.sharing.bundle import opened_model
 from valence.run import Run
 from valence.storage.location import Location
 
@@ -44,7 +45,8 @@ def export(run: Run, *, npz: NpzOptions | None, onnx: Location | None, console: 
     Parameters
     ----------
     run
-        A finished run, or one whose stages up to the training are finished.
+        A finished run, or one whose stages up to the training are finished. For the model alone
+        also the folder of a model, or a file of `valence model`.
     npz
         Where and how the study's sequence files are written, if they are.
     onnx
@@ -59,10 +61,12 @@ def export(run: Run, *, npz: NpzOptions | None, onnx: Location | None, console: 
     ConfigError, MissingStageError, DamagedError, ModelError
         If the run cannot be exported.
     """
-    # No export reads the features or the sweep's records.
-    config = require_own_config(run, before="features")
     if npz is None and onnx is None:
         raise UsageError("Nothing to export was named. Add --npz DIR or --onnx FILE.")
+    run = Run(opened_model(run.root))
+    # No export reads the features or the sweep's records. A model that travels has no run.
+    if npz is not None or run.config_file.exists():
+        config = require_own_config(run, before="features")
     if onnx is not None:
         _export_model(run, onnx, console)
     if npz is not None:
@@ -71,9 +75,9 @@ def export(run: Run, *, npz: NpzOptions | None, onnx: Location | None, console: 
 
 def _export_model(run: Run, file: Location, console: Console) -> None:
     from valence.model.onnx_export import export_onnx
-    from valence.model.serialization import load_own_model
+    from valence.model.serialization import load_any_model
 
-    export_onnx(file, *load_own_model(run))
+    export_onnx(file, *load_any_model(run.root))
     console.say(f"export: {file}")
 
 
