@@ -354,6 +354,7 @@ def report(
         for remark in written["remarks"]:
             console.say(f"report: {remark}")
         console.say(f"report: {run.folder('report') / 'report.html'}")
+        _send_report(run, console)
         return
     from valence.report.comparison import compare_runs
 
@@ -510,10 +511,12 @@ def _all_stages(
     console: Console,
 ) -> None:
     from valence.sweep.grid import combinations
+    from valence.training.tracking import require_mlflow
 
     _load_torch()
     # A mistake in the last stage's configuration is found before hours of work, not after them.
     combinations(config.sweep)
+    require_mlflow(config.mlflow)
     if config.model.feature_set is not None:
         from valence.segments.feature_sets import open_set
 
@@ -536,8 +539,18 @@ def _all_stages(
     for remark in written["remarks"]:
         console.say(f"report: {remark}")
     console.say(f"report: {run.folder('report') / 'report.html'}")
+    _send_report(run, console)
     for line in closing_lines(written["metrics"]):
         console.say(line)
+
+
+def _send_report(run: Run, console: Console) -> None:
+    """Send the report to the tracking server of the run's configuration, if it names one."""
+    config = run.config().mlflow
+    if config.uri is not None:
+        from pipelines.train.mirror import send_report
+
+        send_report(run, config, console)
 
 
 def _load_torch() -> None:

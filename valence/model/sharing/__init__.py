@@ -1,1 +1,1 @@
-"""Share models: the head of the card, and one file that holds a model."""
+"""Share models: card and file."""
