@@ -39,6 +39,7 @@ from valence.config import Config
 from valence.errors import CorpusError, UsageError, ValenceError
 from valence.run import Run
 from valence.stage import StageName
+from valence.storage.addresses import without_secrets
 from valence.storage.location import Location
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def main() -> None:
                 traceback.print_exception(raised)
             message, status = _ending(raised, stopping.signum)
             if message is not None:
-                print(f"valence: {message}", file=sys.stderr)
+                # The client of an object store may repeat an address with its token.
+                print(f"valence: {without_secrets(message)}", file=sys.stderr)
     # The work is over: a signal that arrives while Python exits needs no message.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

@@ -10,6 +10,7 @@ import pytest
 from pyarrow import fs
 
 from valence.errors import UsageError
+from valence.storage.addresses import without_secrets
 from valence.storage.location import Location
 
 
@@ -133,3 +134,26 @@ def test_schemes_may_be_written_in_capitals() -> None:
     assert Location.parse("GS://bucket/run") == Location.parse("gs://bucket/run")
     assert Location.parse("FILE:///data/run") == Location.parse("/data/run")
     assert Location.parse("file://localhost/data/run") == Location.parse("/data/run")
+
+
+def test_a_message_repeats_no_token() -> None:
+    told = "Failed: https://me.blob.core.windows.net/box?se=2027&sig=c2VjcmV0%3D&sp=rl Azure Error"
+    assert without_secrets(told) == told.replace("c2VjcmV0%3D", "...")
+
+
+def test_a_store_that_cannot_rename_copies() -> None:
+    fsspec = pytest.importorskip("fsspec")
+
+    class Flat(fs.FSSpecHandler):
+        def move(self, src: str, dest: str) -> None:
+            raise NotImplementedError("as Azure's accounts without hierarchical namespaces")
+
+    memory = fsspec.filesystem("memory")
+    folder = Location(fs.PyFileSystem(Flat(memory)), "/flat-store", "abfs")
+    memory.pipe({"/flat-store/state": b"new", "/flat-store/kept": b"old"})
+    (folder / "state").rename(folder / "kept")
+    assert memory.cat("/flat-store/kept") == b"new"
+    assert not memory.exists("/flat-store/state")
+    assert (folder / "kept").set_aside() == folder / "kept.damaged"
+    assert memory.cat("/flat-store/kept.damaged") == b"new"
+    memory.rm("/flat-store", recursive=True)

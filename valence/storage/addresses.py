@@ -175,7 +175,7 @@ def _refused(text: str, why: str, remedy: str = "") -> UsageError:
         f"{' ' * bool(remedy)}{remedy}"
     )
     # The reason may repeat the address.
-    return UsageError(_without_secrets(message))
+    return UsageError(without_secrets(message))
 
 
 def _alias(scheme: str, rest: str) -> str:
@@ -225,10 +225,10 @@ def _public(parts: SplitResult) -> str:
     return f"?{urlencode(kept)}" if kept else ""
 
 
-def _without_secrets(text: str) -> str:
+def without_secrets(text: str) -> str:
     """Return a text with an address for a message: without a key, a token or a password.
 
-    >>> _without_secrets("s3://key:secret@bucket/run?region=eu-west-1")
+    >>> without_secrets("s3://key:secret@bucket/run?region=eu-west-1")
     's3://bucket/run?region=eu-west-1'
     """
     shown = re.sub(r"(?<=://)[^/@\s]*:[^/@\s]*@", "", text)

@@ -409,10 +409,25 @@ class Location:
     def set_aside(self) -> Location | None:
         """Rename this file to `NAME.damaged`, and return the new place; None if that fails."""
         try:
-            self.filesystem.move(self.path, self.aside.path)
+            self.rename(self.aside)
         except OSError:
             return None
         return self.aside
+
+    def rename(self, target: Location) -> None:
+        """Rename this file to `target` on the same file system, in place of a file there.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be renamed.
+        """
+        try:
+            self.filesystem.move(self.path, target.path)
+        except NotImplementedError:
+            # Azure's accounts without hierarchical namespaces copy within the store.
+            self.filesystem.copy_file(self.path, target.path)
+            self.filesystem.delete_file(self.path)
 
     @property
     def aside(self) -> Location:
