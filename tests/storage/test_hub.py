@@ -78,7 +78,8 @@ def test_an_address_comes_back_with_its_revision(hub: Hub) -> None:
         ("hf://user/other/file", "leads to no repository that can be read"),
         ("hf://datasets/user/model", "leads to no repository that can be read"),
         ("hf://user/model@v9/file", "names a revision that its repository does not have"),
-        ("hf://us er/model/file", "is no address of the hub"),
+        # Older clients ask the hub first.
+        ("hf://us er/model/file", "is no address of the hub|leads to no repository"),
     ],
 )
 def test_a_repository_that_is_not_there_is_not_an_empty_folder(
@@ -131,7 +132,7 @@ def test_a_model_and_a_corpus_of_the_hub_are_used(
     export_random(folder, tiny_config)
     assert folder.local is not None
     corpus = Location.parse(tmp_path / "corpus")
-    write_corpus(corpus, subjects=2, seconds=5.0)
+    write_corpus(corpus, subjects=3, seconds=5.0)
     y = np.random.default_rng(0).standard_normal(16_000 * 12).astype(np.float32)
     with serve_hub(
         models__user__model=folder.local,
