@@ -121,6 +121,14 @@ def test_configuration_and_report_are_artefacts(
     assert (root / "config.toml").read_text() == run.config_file.read_text()
     assert (root / "report/report.html").read_text() == "<p>grüße</p>"
     assert (root / "report/metrics.json").read_text() == "{}"
+    # Neither a training nor its end is told of by a report.
+    assert found.info.status == "FINISHED"
+    tracker = Tracker(run, config)
+    tracker.send([_row(3, 1)], _NAMES)
+    tracker.end("FAILED")
+    Tracker(run, config).send_report()
+    (found,) = _runs(config)
+    assert found.info.status == "FAILED"
 
 
 def test_a_server_that_is_not_there_is_an_error_in_words(run: Run, config: MlflowConfig) -> None:

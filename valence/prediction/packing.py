@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from valence.config import MlflowConfig
 from valence.errors import DamagedError, ModelError, StaleError, UsageError
 from valence.model.quality import EVALUATION
 from valence.model.serialization import CARD, MODEL_FILES, model_folder
@@ -121,7 +122,9 @@ def _configuration_of(root: Location) -> bytes | None:
     run = Run(root)
     if not run.is_one():
         return None
-    return run.config().to_toml(versions=versions()).encode()
+    # The tracking server is of this machine, too.
+    config = run.config().model_copy(update={"mlflow": MlflowConfig()})
+    return config.to_toml(versions=versions()).encode()
 
 
 def _require_free(file: Location, content: bytes, *, overwrite: bool) -> None:

@@ -84,6 +84,7 @@ class Tracker:
         self._run, self._config = run, config
         self._client: Any = None
         self._id: str | None = None
+        self._status = ""
         self._sent: dict[str, set[int]] = {}
 
     def send(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> int:
@@ -104,6 +105,9 @@ class Tracker:
         with _in_words():
             identity = self._opened()
             new = [row for row in rows if row["epoch"] not in self._known(identity, row["seed"])]
+            if new and self._status != "RUNNING":
+                self._client.update_run(identity, status="RUNNING")
+                self._status = "RUNNING"
             for row in new:
                 self._send_row(identity, row, names)
         return len(new)
@@ -133,6 +137,9 @@ class Tracker:
             for name in ("report.html", "metrics.json"):
                 text = (self._run.folder("report") / name).read_text()
                 self._client.log_text(identity, text, f"report/{name}")
+            if not self._status:
+                # The training ended before a server was named.
+                self._client.set_terminated(identity, "FINISHED")
 
     def _send_row(self, identity: str, row: Mapping[str, Any], names: Sequence[str]) -> None:
         from mlflow.entities import Metric
@@ -190,7 +197,7 @@ class Tracker:
             return None
         if found.info.lifecycle_stage != "active":
             return None
-        self._client.update_run(identity, status="RUNNING")
+        self._status = str(found.info.status)
         return identity
 
     def _made(self) -> str:
@@ -199,7 +206,7 @@ class Tracker:
         number = client.create_experiment(name) if experiment is None else experiment.experiment_id
         tags = {"valence.version": versions()["valence"], "valence.run": str(self._run.root)}
         made = client.create_run(number, run_name=self._run.root.name, tags=tags)
-        identity = str(made.info.run_id)
+        identity, self._status = str(made.info.run_id), ""
         note = {"uri": self._config.uri, "experiment": name, "run": identity}
         self._note.write_json(note)
         self._send_parameters(identity)

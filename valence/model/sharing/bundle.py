@@ -43,6 +43,7 @@ _MEMBER_BYTES, _ENTRY_BYTES = 30, 46
 _END = struct.Struct("<4s4H2LH")
 # A larger archive would need another form of ZIP.
 _MOST_BYTES = 2**32 - 2**20
+_BUFFER_BYTES = 2**20
 _REMEDY = "Copy the file again, or make it with 'valence model RUN --out FILE.zip'."
 _EXPECTED = (
     "Expected a file that 'valence model' wrote, the folder of a run, or the folder of a model."
@@ -114,7 +115,11 @@ def read_bundle(file: Location) -> dict[str, bytes]:
         If the file is damaged, or is no bundle.
     """
     try:
-        with file.open() as source, zipfile.ZipFile(_checked(source, file)) as archive:
+        # An object store answers each read with a request, so small reads are gathered.
+        with (
+            io.BufferedReader(file.open(), _BUFFER_BYTES) as source,  # type: ignore[type-var]
+            zipfile.ZipFile(_checked(source, file)) as archive,
+        ):
             _require_own_members(archive, file)
             listed = _listed(archive, file)
             return {
