@@ -24,11 +24,12 @@ from valence.storage.location import Location
 NOTE = "mlflow.json"
 Ending = Literal["FINISHED", "FAILED", "KILLED"]
 
-# MLflow's client would try for many minutes, and reports its use to its makers.
+# MLflow's client would try for many minutes, report its use to its makers, and print addresses.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _NOTE_BYTES = 2**16
 # The server refuses more parameters at once, and longer ones.
