@@ -40,6 +40,7 @@ from valence.config import Config
 from valence.errors import CorpusError, UsageError, ValenceError
 from valence.run import Run
 from valence.stage import StageName
+from valence.storage.addresses import without_secrets
 from valence.storage.location import Location
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def main() -> None:
                 traceback.print_exception(raised)
             message, status = _ending(raised, stopping.signum)
             if message is not None:
-                print(f"valence: {message}", file=sys.stderr)
+                # The client of an object store may repeat an address with its token.
+                print(f"valence: {without_secrets(message)}", file=sys.stderr)
     # The work is over: a signal that arrives while Python exits needs no message.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
@@ -364,6 +366,7 @@ def report(
         for remark in written["remarks"]:
             console.say(f"report: {remark}")
         console.say(f"report: {run.folder('report') / 'report.html'}")
+        _send_report(run, console)
         return
     from valence.report.comparison import compare_runs
 
@@ -388,7 +391,9 @@ def predict(
     model: Annotated[
         str,
         typer.Option(
-            "--model", metavar="RUN", help="Predict with the model of this run or folder."
+            "--model",
+            metavar="RUN",
+            help="Predict with the model of this run, folder, file of 'valence model', or URI.",
         ),
     ],
     out: Annotated[
@@ -475,6 +480,28 @@ def predict(
 
 
 @app.command()
+def model(
+    run: RunPath,
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE.zip", help="Write the model to this file or URI.")
+    ],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that holds something else.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Pack the model of a run into one file, which `--model` takes."""
+    from valence.prediction.packing import pack_model
+
+    file = Location.parse(out)
+    packed = pack_model(Location.parse(run), file, overwrite=overwrite)
+    console = Console()
+    for remark in packed.remarks:
+        console.say(f"model: {remark}")
+    console.say(f"model: {file}: {len(packed.files)} files, {packed.size / 1e6:.1f} MB")
+
+
+@app.command()
 def export(
     run: RunPath,
     npz: Annotated[
@@ -555,10 +582,12 @@ def _all_stages(
     console: Console,
 ) -> None:
     from valence.sweep.grid import combinations
+    from valence.training.tracking import require_mlflow
 
     _load_torch()
     # A mistake in the last stage's configuration is found before hours of work, not after them.
     combinations(config.sweep)
+    require_mlflow(config.mlflow)
     if config.model.feature_set is not None:
         from valence.corpus.muse import read_corpus
         from valence.segments.feature_sets import open_set
@@ -583,8 +612,18 @@ def _all_stages(
     for remark in written["remarks"]:
         console.say(f"report: {remark}")
     console.say(f"report: {run.folder('report') / 'report.html'}")
+    _send_report(run, console)
     for line in closing_lines(written["metrics"]):
         console.say(line)
+
+
+def _send_report(run: Run, console: Console) -> None:
+    """Send the report to the tracking server of the run's configuration, if it names one."""
+    config = run.config().mlflow
+    if config.uri is not None:
+        from pipelines.train.mirror import send_report
+
+        send_report(run, config, console)
 
 
 def _load_torch() -> None:

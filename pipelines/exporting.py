@@ -10,6 +10,7 @@ from pipelines.runtime.console import Console
 from valence.chain import require_chain, require_own_config
 from valence.config import Config
 from valence.errors import UsageError
+from valence.model.sharing.bundle import opened_model
 from valence.run import Run
 from valence.storage.location import Location
 
@@ -66,7 +67,8 @@ def export(run: Run, *, npz: NpzOptions | None, model: ModelOptions, console: Co
     Parameters
     ----------
     run
-        A run whose stages up to the training are finished, and the sweep for its regressor.
+        A run whose stages up to the training are finished, and the sweep for its regressor. For
+        the model alone also the folder of a model, or a file of `valence model`.
     npz
         Where and how the study's sequence files are written, if they are.
     model
@@ -82,8 +84,6 @@ def export(run: Run, *, npz: NpzOptions | None, model: ModelOptions, console: Co
     ConfigError, MissingStageError, DamagedError, ModelError
         If the run cannot be exported.
     """
-    # No export reads the features.
-    config = require_own_config(run, before="features")
     exported = model.onnx is not None or model.audonnx is not None
     if npz is None and not exported:
         raise UsageError(
@@ -100,6 +100,10 @@ def export(run: Run, *, npz: NpzOptions | None, model: ModelOptions, console: Co
             "--regressor was given without --onnx or --audonnx. The study's files hold no "
             "predictor. Add one of the two, or leave out --regressor."
         )
+    run = Run(opened_model(run.root))
+    # No export reads the features. A model that travels has no run.
+    if npz is not None or run.config_file.exists():
+        config = require_own_config(run, before="features")
     if exported:
         _export_model(run, model, console)
     if npz is not None:

@@ -74,7 +74,7 @@ def predict(
     audio
         Files, folders, patterns or URIs.
     model
-        Folder of a run, or of a model.
+        Folder of a run or of a model, or a file of `valence model`.
     out
         Folder of the results. Each recording gets `<name>.csv` (a row for each segment:
         `timestamp` of its start in ms, a column for each target, `end` in ms), `<name>.parquet`
@@ -174,7 +174,7 @@ class PredictionPlan:
     tasks
         The recordings.
     model
-        Folder of a run, or of a model.
+        Folder of a run or of a model, or a file of `valence model`.
     regressor
         `"best"` for the sweep's best regressor, None for the deep model.
     out

@@ -7,6 +7,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import tomli_w
 from pydantic import (
@@ -35,7 +36,7 @@ Channels = Annotated[int, Field(ge=1, le=1024)]
 MEL = "mel"
 
 # Sections that are written only if they differ from the default.
-OPTIONAL_SECTIONS = ("corpus", "labels", "fuse")
+OPTIONAL_SECTIONS = ("corpus", "labels", "fuse", "mlflow")
 # Tables that the config.toml of a run holds in addition to the configuration.
 _RECORD_TABLES = ("run", "versions")
 # The last line of a run's config.toml begins with this text.
@@ -416,6 +417,26 @@ class ClusterConfig(Section):
     wait_seconds: float = Field(600.0, ge=0)
 
 
+class MlflowConfig(Section):
+    """The server that a training is mirrored to."""
+
+    uri: str | None = Field(
+        None, min_length=1, description="of the tracking server; absent: nothing is sent"
+    )
+    experiment: str = Field("valence", min_length=1, max_length=200)
+
+    @field_validator("uri")
+    @classmethod
+    def _holds_no_password(cls, uri: str | None) -> str | None:
+        # The run's folder keeps the settings, and others read them.
+        if uri is not None and "@" in urlsplit(uri).netloc:
+            raise ValueError(
+                "the address holds a name or a password; leave it out, and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+            )
+        return uri
+
+
 class Sections(Section):
     """The sections of a configuration; optional sections with only defaults are not written.
 
@@ -453,6 +474,7 @@ class Config(Sections):
     train: TrainConfig = TrainConfig()
     sweep: SweepConfig = SweepConfig()
     cluster: ClusterConfig = ClusterConfig()
+    mlflow: MlflowConfig = MlflowConfig()
 
     @model_validator(mode="after")
     def _frames_hold_the_segment(self) -> Config:

@@ -16,7 +16,7 @@ from valence.storage.location import Location
 # The sections of the configuration that each stage writes to `config.toml`.
 _SECTIONS: dict[StageName, tuple[str, ...]] = {
     "segments": ("corpus", "labels", "split", "preprocess", "mel", "augment"),
-    "train": ("standardize", "sequence", "model", "train"),
+    "train": ("standardize", "sequence", "model", "train", "mlflow"),
     "features": (),
     "sweep": ("sweep",),
     "report": (),

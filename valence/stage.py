@@ -158,7 +158,11 @@ class Stage:
         if self.by:
             return f"{self.by} --overwrite" if overwrite else self.by
         root, verb = self._root, _COMMAND[self.name]
-        words = [verb, root] if self.name != "segments" else [verb, _corpus(root), "--out", root]
+        words = (
+            [verb, root]
+            if self.name != "segments"
+            else [verb, _corpus(self.folder.parent), "--out", root]
+        )
         if self.name == "sweep" and self.folder.name.startswith(SET_SWEEP):
             words += ["--features", self.folder.name.removeprefix(SET_SWEEP)]
         return shlex.join(["valence", *words, *(["--overwrite"] if overwrite else [])])
@@ -528,10 +532,10 @@ _LEAST = {
 }
 
 
-def _corpus(root: str) -> str:
+def _corpus(root: Location) -> str:
     """Return the corpus of the run at `root`, or `CORPUS` if it is unknown."""
     try:
-        tables = sealed_tables(read_at_most(Location.parse(root) / "config.toml", MOST_BYTES))
+        tables = sealed_tables(read_at_most(root / "config.toml", MOST_BYTES))
     except (OSError, ValueError):
         return "CORPUS"
     return str(tables["run"].get("corpus", "CORPUS"))

@@ -1,9 +1,10 @@
-"""Show a running training: in lines or a bar, TensorBoard files and Ray's metrics."""
+"""Show a running training: in lines or a bar, TensorBoard files, Ray's metrics and MLflow."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,13 +12,16 @@ from typing import Any
 from ray.util.metrics import Gauge
 
 from pipelines.runtime.console import Console
+from pipelines.train.mirror import Mirror
 from valence.config import Config
+from valence.run import Run
 from valence.storage.location import Location
 from valence.training.checkpoint import TrainingState, read_progress
+from valence.training.tracking import Ending
 
 _LOOK_SECONDS = 1.0
-# The values of an epoch that TensorBoard and Ray's metrics show.
-_SHOWN = (
+# The values of an epoch that TensorBoard, Ray's metrics and a tracking server show.
+SHOWN = (
     "epoch",
     "train_loss",
     "train_ccc",
@@ -45,6 +49,7 @@ class TrainingMonitor:
         self._shown_rows = 0 if state is None else len(state.history)
         self._remarks: set[str] = set()
         self._stop = threading.Event()
+        self._mirror = Mirror(Run(folder.parent), config.mlflow, SHOWN, console)
         self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
 
     def __enter__(self) -> TrainingMonitor:
@@ -59,16 +64,16 @@ class TrainingMonitor:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._mirror.close("FINISHED" if kind is None else _ending(kind))
 
     def _follow(self) -> None:
         epochs = self._config.train.epochs * len(self._config.train.seeds)
         gauges = {
-            name: Gauge(f"valence_{name}", f"{name} of the last epoch", ("seed",))
-            for name in _SHOWN
+            name: Gauge(f"valence_{name}", f"{name} of the last epoch", ("seed",)) for name in SHOWN
         }
         boards = _Boards(self._folder / "tensorboard")
         with self._console.bar("train", total=epochs) as bar:
-            stopping = False
+            stopping, mirrored = False, 0
             while not stopping:
                 # Look once more after the end, to show what was written before it.
                 stopping = self._stop.wait(_LOOK_SECONDS)
@@ -92,10 +97,24 @@ class TrainingMonitor:
                         self._console.say(f"train: a TensorBoard file was not written: {error}")
                     bar.advance(1, _note(shown, progress["constant"]))
                 self._shown_rows = max(self._shown_rows, len(rows))
+                if len(rows) != mirrored:
+                    self._mirror.show(shown_rows(progress, self._config))
+                    mirrored = len(rows)
         boards.close()
 
 
-def _shown(history: list[dict[str, Any]], epochs: int, rate: float) -> dict[str, Any]:
+def _ending(kind: type[BaseException]) -> Ending:
+    return "FAILED" if issubclass(kind, Exception) else "KILLED"
+
+
+def shown_rows(progress: Mapping[str, Any], config: Config) -> list[dict[str, Any]]:
+    """Collect the values to show of every epoch; all have the newest rate, if one is known."""
+    rows, epochs = progress["history"], config.train.epochs * len(config.train.seeds)
+    rate = progress.get("sequences_per_second")
+    return [_shown(rows[:end], epochs, rate) for end in range(1, len(rows) + 1)]
+
+
+def _shown(history: list[dict[str, Any]], epochs: int, rate: float | None) -> dict[str, Any]:
     """Collect the values to show for the last epoch of `history`, out of at most `epochs`."""
     spent = sum(each["seconds"] for each in history)
     return {
@@ -145,7 +164,7 @@ class _Boards:
 
             self._writers[seed] = SummaryWriter(str(root / name))
         writer = self._writers[seed]
-        for curve in _SHOWN:
+        for curve in SHOWN:
             writer.add_scalar(curve, shown[curve], epoch)
         writer.flush()
         if self._beside:

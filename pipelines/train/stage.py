@@ -28,7 +28,8 @@ from pipelines.runtime.ray_internals import (
     error_of_worker,
 )
 from pipelines.runtime.shared_storage import require_shared
-from pipelines.train.monitor import TrainingMonitor
+from pipelines.train.mirror import send_finished
+from pipelines.train.monitor import SHOWN, TrainingMonitor, shown_rows
 from pipelines.train.ownership import Claim
 from pipelines.train.placement import Placement, place
 from pipelines.train.rendezvous import Meeting
@@ -61,6 +62,7 @@ from valence.training.data.inputs import SegmentInputs, SetInputs, inputs_to_tra
 from valence.training.data.set_note import NOTE_FILE, SetNote
 from valence.training.history import HISTORY_FILE, read_history
 from valence.training.loop import TrainingSpec, best_model, history_csv, is_finished
+from valence.training.tracking import require_mlflow
 
 # glibc returns large freed blocks to the system and asks for them again in the next step; on a CPU
 # this costs a third of a step. With these variables glibc keeps the memory. It reads them only when
@@ -159,8 +161,10 @@ def plan_training(run: Run, config: Config, *, overwrite: bool) -> TrainingPlan:
     TrainingError
         If there are too few data.
     UsageError, FeatureError
-        If the set of features that the model takes is not there, or cannot be used.
+        If the set of features that the model takes is not there, or cannot be used; or if a
+        tracking server is named and the package for it is missing.
     """
+    require_mlflow(config.mlflow)
     segments = require_chain(run, "segments")["segments"]
     require_own_segments(segments["made_of"], run, config)
     digest = segments["summary"]["digest"]
@@ -210,6 +214,8 @@ def train(run: Run, config: Config, *, overwrite: bool, console: Console) -> dic
     if plan.is_done:
         run.accept("train", config)
         console.say("train: nothing to do")
+        if (progress := read_progress(plan.folder)) is not None:
+            send_finished(run, config.mlflow, shown_rows(progress, config), SHOWN, console)
         return plan.opening.summary
     # Check the resources before replacing existing outputs.
     placement = place(plan.inputs, config, plan.members, console)
@@ -387,9 +393,9 @@ def _run_ray_train(
             if (damage := _damage(error)) is not None:
                 raise damage from error
             raise TrainingError(_failed(error, settings.config)) from error
-    complaint: ValenceError | None = result.return_value
-    if complaint is not None:
-        raise complaint
+        complaint: ValenceError | None = result.return_value
+        if complaint is not None:
+            raise complaint
 
 
 def _damage(error: TrainingFailedError) -> DamagedError | None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.train.monitor import _SHOWN
+from pipelines.train.monitor import SHOWN
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MONITORING = _ROOT / "cluster" / "monitoring"
@@ -85,7 +85,7 @@ def test_every_metric_of_the_dashboard_is_one_that_the_code_registers() -> None:
         name for _, expression in _targets() for name in re.findall(r"ray_valence_\w+", expression)
     }
     # All that is told of a training is among them.
-    assert {f"ray_valence_{name}" for name in _SHOWN} <= named
+    assert {f"ray_valence_{name}" for name in SHOWN} <= named
     unknown = {
         name for name in named if not any(re.fullmatch(metric.name, name) for metric in known)
     }

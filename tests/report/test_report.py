@@ -15,6 +15,7 @@ import audmetric
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from pipelines.cli import _DEMO_SETTINGS, _resolve
@@ -496,9 +497,21 @@ def test_the_model_folder_says_how_good_the_model_is(reported: Run, tmp_path: Pa
     assert quality.ccc == metrics["deep"]["test"]["ccc"]
     assert quality.synthetic
     assert quality.test_subjects == len(metrics["subjects"]["test"])
-    first = (reported.model / "README.md").read_text().splitlines()[0]
+    card = (reported.model / "README.md").read_text()
+    _, head, text = card.split("---\n", 2)
+    first = text.splitlines()[0]
     assert quality.sentence in first
     assert quality.warnings[0] in first
+    # The head that the hub reads has the same score, rounded.
+    scores = [
+        (each["dataset"]["split"], metric["value"])
+        for each in yaml.safe_load(head)["model-index"][0]["results"]
+        for metric in each["metrics"]
+        if metric["type"] == "ccc"
+    ]
+    assert scores == [
+        (split, round(metrics["deep"][split]["ccc"], 4)) for split in ("validation", "test")
+    ]
 
     run = copied(reported, tmp_path / "run")
     (run.model / "evaluation.json").delete()

@@ -318,6 +318,7 @@ def test_an_exported_model_has_a_card_before_there_is_a_report(tmp_path: Path) -
         "only for research",
         "Not meant for",
         "average over 20 s",
+        "library_name: valence-speech",
     ):
         assert output in card
     assert str(tmp_path) not in card

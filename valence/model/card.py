@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from valence.formatting import Unit, count, number, plural, raters_agree, unit_of
 from valence.model.network import FeatureInput
 from valence.model.quality import Quality, quality_of_record
+from valence.model.sharing.card_head import Result, card_head
 from valence.provenance import versions
 
 _UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done with a model of it"
@@ -40,6 +41,8 @@ class Card:
     scores
         Rows of the table of scores, as text: `target, split, ccc, interval, pcc, mse, mae, n,
         subjects`. Empty before there is a report.
+    results
+        The same scores as numbers, for the head that the Hugging Face hub reads.
     remarks
         Lines that follow the scores.
     features
@@ -58,12 +61,16 @@ class Card:
     overlap: bool
     splits: Sequence[str] = ()
     scores: Sequence[Mapping[str, str]] = ()
+    results: Sequence[Result] = ()
     remarks: Sequence[str] = ()
     quality: Quality | None = None
     features: FeatureInput | None = None
 
     def markdown(self) -> str:
-        """Return the text of the model's `README.md`, which contains no path of this machine."""
+        """Return the text of the model's `README.md`, which contains no path of this machine.
+
+        It begins with the head that the Hugging Face hub reads.
+        """
         # Markdown is not HTML, so no character has to be escaped.
         environment = Environment(
             loader=PackageLoader("valence.model", "."),
@@ -77,13 +84,22 @@ class Card:
             target=self.targets[0],
             not_evaluated="'valence report' writes its scores here",
         )
-        return environment.get_template("card.md.j2").render(
+        corpus_name = PurePosixPath(corpus).name if corpus else None
+        head = card_head(
+            targets=self.targets,
+            corpus=corpus_name,
+            protocol=self.protocol,
+            overlap=self.overlap,
+            window_seconds=self.length * self.segment_seconds,
+            results=self.results,
+        )
+        return head + environment.get_template("card.md.j2").render(
             card=self,
             quality=" ".join([quality.sentence, *quality.warnings]),
             targets=" and ".join(self.targets),
             parameters=count(self.parameters),
             version=versions()["valence"],
-            corpus=PurePosixPath(corpus).name if corpus else "not recorded",
+            corpus=corpus_name or "not recorded",
             licence=self.record.get("licence", _UNKNOWN_LICENCE),
             splits=self.splits or _splits(self.record),
             reached=_reached(self.record),

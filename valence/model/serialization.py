@@ -12,6 +12,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from pyarrow.fs import FileType
 from torch import Tensor
 
 from valence.audio.standardization import Scope, Standardizer
@@ -124,6 +125,8 @@ FORMAT = 1
 CARD = "README.md"
 _WEIGHTS = "model.safetensors"
 _DESCRIPTION = "model.json"
+# The files without which there is no model.
+MODEL_FILES = (_DESCRIPTION, _WEIGHTS)
 _REMEDY = "Copy the model folder again, or make it with 'valence train'."
 
 
@@ -309,7 +312,8 @@ def load_own_model(run: Run) -> tuple[ValenceModel, ModelDescription]:
     if not (run.model / _DESCRIPTION).exists():
         raise ModelError(
             f"'{run.root}' holds no model. Expected the folder of a run whose training is "
-            f"finished, or a folder with {_DESCRIPTION} and {_WEIGHTS}. {_REMEDY}"
+            f"finished, a folder with {_DESCRIPTION} and {_WEIGHTS}, or the file of 'valence "
+            f"model'. {_REMEDY}"
         )
     model, description = load_model(run.model)
     noted = None if record is None else record["summary"].get("digest")
@@ -407,6 +411,23 @@ def _features_of(
     return features
 
 
+def load_any_model(root: Location) -> tuple[ValenceModel, ModelDescription]:
+    """Load the model of a run, of a model's folder, or of a bundle that `opened_model` opened.
+
+    Raises
+    ------
+    ModelError, MissingStageError, DamagedError
+        In the cases that `load_model` and `load_own_model` name.
+    """
+    # A model's folder alone has no run, hence no record of a training to check against.
+    return load_model(root) if model_folder(root) == root else load_own_model(Run(root))
+
+
 def model_folder(root: Location) -> Location:
-    """Return the folder of a model: `root` itself if a model lies in it, else `root/model`."""
+    """Return the folder of a model: `root` itself if a model lies in it, else `root/model`.
+
+    A file, which is a bundle, is returned as it is.
+    """
+    if root.info().type == FileType.File:
+        return root
     return root if (root / _DESCRIPTION).exists() else root / "model"

@@ -32,10 +32,10 @@ from valence.model.quality import Quality, quality_of_record, read_quality
 from valence.model.serialization import (
     ModelDescription,
     ModelSections,
-    load_model,
-    load_own_model,
+    load_any_model,
     model_folder,
 )
+from valence.model.sharing.bundle import opened_model
 from valence.prediction.averaging import Array, OverlapAverage
 from valence.prediction.features import (
     FeaturesOf,
@@ -177,14 +177,14 @@ class Predictor:
         regressor: Literal["best"] | None = None,
         device: str | None = None,
     ) -> Predictor:
-        """Load the predictor of a run or of a model's folder.
+        """Load the predictor of a run, of a model's folder, or of a file of `valence model`.
 
-        Nothing in the folder is executed.
+        Nothing in the folder or file is executed.
 
         Parameters
         ----------
         where
-            The run or folder.
+            The run or folder, or a file of `valence model`.
         regressor
             `"best"`: predict with the best pipeline of the run's sweep.
         device
@@ -202,11 +202,9 @@ class Predictor:
         """
         if isinstance(where, Run):
             where = where.root
-        root = where if isinstance(where, Location) else Location.parse(where)
+        root = opened_model(where if isinstance(where, Location) else Location.parse(where))
         folder_of_model = model_folder(root)
-        # A model's folder alone has no run, hence no record of a training to check against.
-        alone = folder_of_model == root
-        model, description = load_model(root) if alone else load_own_model(Run(root))
+        model, description = load_any_model(root)
         best = None
         if regressor is not None:
             sweep = Run(root).stage("sweep")

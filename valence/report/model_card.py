@@ -8,6 +8,7 @@ from valence.formatting import count, duration, number
 from valence.model.card import Card, sources
 from valence.model.quality import Quality, quality_of_record
 from valence.model.serialization import ModelDescription
+from valence.model.sharing.card_head import Result
 from valence.report.analysis.results import Evidence
 from valence.report.analysis.robustness import Robustness
 from valence.report.analysis.scores import Findings, split_rows
@@ -67,6 +68,19 @@ def model_card(
             if row["recordings"]
         ],
         scores=_scores(evidence, findings),
+        results=[
+            Result(
+                target,
+                split,
+                *(scores.ccc, scores.pcc, scores.mse, scores.mae, scores.ccc_ci),
+                sequences=scores.n,
+                subjects=evidence.subjects(split),
+                unit=evidence.unit.one,
+            )
+            for target, by_split in findings.deep.items()
+            for split, scores in by_split.items()
+            if scores is not None
+        ],
         remarks=remarks,
         quality=quality,
         features=description.features,

@@ -18,14 +18,14 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from pyarrow import fs
 
-from valence.errors import UsageError
+from valence.storage import addresses
 from valence.storage.filenames import begin, is_utf8, printable
 
 _SPOOL_BYTES = 64 * 2**20
@@ -78,13 +78,17 @@ class Location:
     scheme
         `""` for the local file system, else the scheme of the URI (`s3`, `gs`, ...).
     query
-        The query of the URI with its question mark (such as `?endpoint_override=...`), or `""`.
+        The query of the URI with its question mark (such as `?endpoint_override=...`), or `""`. A
+        key or a token is not in it, so that no message or record holds one.
+    authority
+        The part of the URI before the path, where the path alone does not lead there (`account@`).
     """
 
     filesystem: fs.FileSystem
     path: str
     scheme: str = ""
     query: str = ""
+    authority: str = ""
 
     @classmethod
     def parse(cls, text: str | os.PathLike[str]) -> Location:
@@ -93,31 +97,22 @@ class Location:
         Raises
         ------
         UsageError
-            If pyarrow does not know the scheme of the URI, or the URI names no bucket.
+            If nothing reads the scheme of the URI, a package for it is missing, or the URI names
+            no bucket.
 
         >>> Location.parse("/data/corpus").name
         'corpus'
         """
         text = os.fspath(text)
-        if "://" not in text or text.startswith("file://"):
-            local = Path(unquote(urlsplit(text).path) if text.startswith("file://") else text)
-            return cls(fs.LocalFileSystem(), local.expanduser().absolute().as_posix())
-        try:
-            filesystem, path = fs.FileSystem.from_uri(_in_one_request(text.replace(" ", "%20")))
-            if not path.strip("/"):
-                raise ValueError("it names no bucket")
-        except (ValueError, OSError) as error:
-            raise UsageError(
-                f"'{text}' is not a storage address that can be used: {error}. Expected a path, "
-                "or a URI such as s3://bucket/folder or gs://bucket/folder."
-            ) from error
-        parts = urlsplit(text)
-        query = f"?{parts.query}" if parts.query else ""
-        return cls(filesystem, path.rstrip("/"), parts.scheme, query)
+        if not addresses.is_address(text):
+            local = Path(addresses.local_path(text)).expanduser().absolute()
+            return cls(fs.LocalFileSystem(), local.as_posix())
+        found = addresses.open_address(text)
+        return cls(found.filesystem, found.path, found.scheme, found.query, found.authority)
 
     def __truediv__(self, name: str) -> Location:
         """Return the entry `name` of this folder; `name` may contain slashes."""
-        return Location(self.filesystem, f"{self.path}/{name}", self.scheme, self.query)
+        return replace(self, path=f"{self.path}/{name}")
 
     def __hash__(self) -> int:
         # Pyarrow's file systems can be compared but not hashed.
@@ -130,7 +125,11 @@ class Location:
     @property
     def uri(self) -> str:
         """Return the URI that `parse` reads back, or the path on the local file system."""
-        return f"{self.scheme}://{quote(self.path)}{self.query}" if self.scheme else self.path
+        if not self.scheme:
+            return self.path
+        # The hub's addresses are no escaped URIs, and an '@' in them names a revision.
+        path = self.path if self.scheme == addresses.HUB else quote(self.path)
+        return f"{self.scheme}://{self.authority}{path}{self.query}"
 
     @property
     def local(self) -> Path | None:
@@ -149,7 +148,7 @@ class Location:
         >>> str(Location.parse("/data/run/report").parent)
         '/data/run'
         """
-        return Location(self.filesystem, self.path.rpartition("/")[0], self.scheme, self.query)
+        return replace(self, path=self.path.rpartition("/")[0])
 
     @property
     def stem(self) -> str:
@@ -410,15 +409,30 @@ class Location:
     def set_aside(self) -> Location | None:
         """Rename this file to `NAME.damaged`, and return the new place; None if that fails."""
         try:
-            self.filesystem.move(self.path, self.aside.path)
+            self.rename(self.aside)
         except OSError:
             return None
         return self.aside
 
+    def rename(self, target: Location) -> None:
+        """Rename this file to `target` on the same file system, in place of a file there.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be renamed.
+        """
+        try:
+            self.filesystem.move(self.path, target.path)
+        except NotImplementedError:
+            # Azure's accounts without hierarchical namespaces copy within the store.
+            self.filesystem.copy_file(self.path, target.path)
+            self.filesystem.delete_file(self.path)
+
     @property
     def aside(self) -> Location:
         """Return `NAME.damaged`, the name that `set_aside` gives to this file."""
-        return Location(self.filesystem, f"{self.path}.damaged", self.scheme, self.query)
+        return replace(self, path=f"{self.path}.damaged")
 
     def remove_partial_files(self) -> int:
         """Remove partial files of interrupted writers in this folder, and return their number.
@@ -495,13 +509,3 @@ def _is_abandoned(partial: Path) -> bool:
         except OSError:
             return time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS
     return True
-
-
-def _in_one_request(uri: str) -> str:
-    """Let S3 take a small file in one request, where pyarrow makes three by default.
-
-    With this setting pyarrow may report an error when the file is closed, not when it is opened.
-    """
-    if not uri.startswith("s3://") or "allow_delayed_open=" in uri:
-        return uri
-    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"

@@ -376,4 +376,4 @@ def read_progress(folder: Location) -> dict[str, Any] | None:
 
 
 def _move(folder: Location, name: str, to: str) -> None:
-    folder.filesystem.move((folder / name).path, (folder / to).path)
+    (folder / name).rename(folder / to)

@@ -1,0 +1,1 @@
+"""Share models: card and file."""
