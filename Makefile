@@ -5,29 +5,32 @@ VENV := .venv
 RUN ?= runs/demo
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: demo test test-ray test-others test-rest test-kills test-clusters test-all lint bench clean
+.PHONY: demo test test-ray test-programs test-science test-rest test-kills test-clusters test-all lint bench clean
 
 # Processes at once, each of which tells what it has to tell when it ends.
-AT_ONCE := $(MAKE) -j3 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
-
-demo: $(VENV)/installed
-	$(VENV)/bin/valence demo --out $(RUN)
+AT_ONCE := $(MAKE) -j4 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+PLAIN := not ray and not cluster and not kills and not memory
+# Beside the science: what starts programs, browsers and tools.
+PROGRAMS := tests/pipelines tests/report tests/cluster
 
 test: $(VENV)/installed-dev
-	$(AT_ONCE) lint test-ray test-others
+	$(AT_ONCE) lint test-ray test-programs test-science
 
 test-ray: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'ray and not cluster and not kills and not faults'
+	$(VENV)/bin/pytest -m 'ray and not cluster and not kills and not faults and not memory'
 
-test-others: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'not ray and not cluster and not kills'
+test-programs: $(VENV)/installed-dev
+	$(VENV)/bin/pytest -m '$(PLAIN)' $(PROGRAMS)
+
+test-science: $(VENV)/installed-dev
+	$(VENV)/bin/pytest -m '$(PLAIN)' $(PROGRAMS:%=--ignore=%)
 
 test-rest: $(VENV)/installed-dev
 	$(AT_ONCE) test-kills test-clusters
 
-# Processes that are killed.
+# Processes that are killed, or whose memory is measured.
 test-kills: $(VENV)/installed-dev
-	$(VENV)/bin/pytest -m 'not cluster and (kills or (ray and faults))'
+	$(VENV)/bin/pytest -m 'not cluster and (kills or memory or (ray and faults))'
 
 # A Ray of its own for each test or few, often with several nodes.
 test-clusters: $(VENV)/installed-dev

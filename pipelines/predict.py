@@ -37,8 +37,7 @@ from valence.prediction.features import find_features
 from valence.prediction.files import WEIGHTING, listed_row, predict_task
 from valence.prediction.inputs import PredictionTask, find_audio, make_tasks
 from valence.prediction.listing import Listing
-from valence.prediction.outcome import PredictionOutcome
-from valence.prediction.outputs.predicted import Output
+from valence.prediction.outputs.predicted import Output, PredictionOutcome
 from valence.prediction.outputs.registry import chosen_outputs
 from valence.prediction.page.index import Index
 from valence.prediction.predictor import Predictor

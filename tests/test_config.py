@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from valence import provenance
 from valence.config import _PRESETS, Config, Preset
 from valence.errors import ConfigError
 from valence.provenance import fingerprint, versions
@@ -252,6 +253,7 @@ def test_the_version_is_that_of_the_name_that_is_installed(
             f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(provenance, "_versions", provenance._versions.__wrapped__)
     assert versions()["valence"] == "9.8.7"
 
 

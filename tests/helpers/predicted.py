@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from valence.model.quality import Quality
-from valence.prediction.outcome import PredictionOutcome
-from valence.prediction.outputs.predicted import Predicted
+from valence.prediction.outputs.predicted import Predicted, PredictionOutcome
 from valence.prediction.predictor import Timeline
 from valence.storage.location import Location
 

@@ -26,7 +26,7 @@ from valence.model.quality import Quality
 from valence.model.serialization import export_model
 from valence.prediction.files import listed_row, predict_task
 from valence.prediction.inputs import find_audio, make_tasks
-from valence.prediction.outcome import PredictionOutcome
+from valence.prediction.outputs.predicted import PredictionOutcome
 from valence.prediction.outputs.registry import chosen_outputs
 from valence.prediction.predictor import Predictor, Timeline
 from valence.prediction.standing import standing_rows

@@ -568,6 +568,7 @@ print(outcome.segments, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10
 """
 
 
+@pytest.mark.memory
 def test_memory_does_not_grow_with_the_length(corpus: _Corpus) -> None:
     peaks = []
     minute = _speech(60)

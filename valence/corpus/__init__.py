@@ -1,1 +1,1 @@
-"""Read recordings, labels, partition and subjects, and make the demo's synthetic corpus."""
+"""Read recordings, labels, partition and subjects; make the demo's corpus."""

@@ -23,8 +23,7 @@ from valence.corpus.labels import digest_of_labels
 from valence.errors import AudioError, CorpusError, OutputError, PredictionError, ValenceError
 from valence.metrics import ConstantWarning, concordance
 from valence.prediction.inputs import PredictionTask
-from valence.prediction.outcome import PredictionOutcome
-from valence.prediction.outputs.predicted import Output, Predicted
+from valence.prediction.outputs.predicted import Output, Predicted, PredictionOutcome
 from valence.prediction.outputs.registry import ALWAYS, OUTPUTS
 from valence.prediction.predictor import Predictor, Stamps, Timeline
 from valence.prediction.standing import METADATA, read_about, states_of, why_kept

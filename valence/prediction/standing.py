@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from valence.errors import first_line
-from valence.prediction.outcome import PredictionOutcome
-from valence.prediction.outputs.predicted import Output
+from valence.prediction.outputs.predicted import Output, PredictionOutcome
 from valence.storage.kept_file import parse_json
 from valence.storage.location import Location
 from valence.storage.manifest import digest_of

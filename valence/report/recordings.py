@@ -14,8 +14,7 @@ from valence.corpus.muse import read_corpus
 from valence.errors import CorpusError
 from valence.figures import Track
 from valence.formatting import duration
-from valence.prediction.outcome import PredictionOutcome
-from valence.prediction.outputs.predicted import Predicted
+from valence.prediction.outputs.predicted import Predicted, PredictionOutcome
 from valence.prediction.page.render import render_page
 from valence.prediction.predictor import Predictor
 from valence.report.analysis.results import Evidence

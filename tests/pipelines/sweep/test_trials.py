@@ -207,6 +207,7 @@ def test_of_many_that_run_the_longest_are_named_and_the_others_counted(work: Swe
     assert ", 2 more" in screen.getvalue()
 
 
+@pytest.mark.memory
 def test_a_trial_stays_within_the_memory_it_asks_for() -> None:
     """All twelve transforms and three kinds of regressor on one worker, 10,000 rows of 512."""
     code = """

@@ -18,7 +18,7 @@ from valence.model.serialization import export_model
 from valence.prediction.files import listed_row, predict_task
 from valence.prediction.inputs import make_tasks
 from valence.prediction.listing import Listing
-from valence.prediction.outcome import PredictionOutcome
+from valence.prediction.outputs.predicted import PredictionOutcome
 from valence.prediction.outputs.registry import OUTPUTS
 from valence.prediction.page.index import Index
 from valence.prediction.predictor import Predictor

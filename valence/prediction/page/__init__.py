@@ -1,1 +1,1 @@
-"""Render pages that play: sound, curve and cursor in one file."""
+"""Render pages that play."""
