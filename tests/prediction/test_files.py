@@ -873,6 +873,17 @@ def test_files_whose_speech_was_found_otherwise_say_so(
     assert "found by 'energy', and here by 'silero-vad 6.2.3' (--speech)" in outcome.reason
 
 
+def test_files_that_were_masked_otherwise_say_so(predictor: Predictor, tmp_path: Path) -> None:
+    (task,) = make_tasks([Location.parse(_write_audio(tmp_path / "talk.wav", 12))])
+    out = Location.parse(tmp_path / "out")
+    predict_task(predictor, task, out)
+    masked = SpeechSettings("energy", mask=True)
+    predict_task(predictor, task, out, speech=SpeechSettings("energy"), overwrite=True)
+    outcome = predict_task(predictor, task, out, speech=masked)
+    assert outcome.status == "stale"
+    assert "they leave values of silence in (--mask-silence)" in outcome.reason
+
+
 def test_a_name_that_is_too_long_for_a_format_alone_is_said(
     predictor: Predictor, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from valence.figures import Track
 from valence.prediction.predictor import Predictor
 from valence.report.analysis.results import read_evidence
+from valence.report.analysis.robustness import measure
 from valence.report.analysis.scores import find
 from valence.report.page.recordings import recordings
 from valence.report.recordings import rank, write_pages
@@ -76,6 +77,19 @@ def test_pages_of_the_test_recordings_lie_beside_the_report(reported: Run) -> No
     # The band is the error that the report states.
     mse = metrics["deep"]["test"]["mse"]
     assert f"valence ± {mse**0.5:.2f}" in (folder / links[0][0]).read_text()
+
+
+def test_an_address_that_cannot_be_opened_here_costs_the_pages_alone(
+    finished_run: Run, tmp_path: Path
+) -> None:
+    evidence = read_evidence(finished_run)
+    # Such an address is refused as wrong use, as is one whose package is missing.
+    moved = replace(evidence, record={**evidence.record, "corpus": "https://example.org/corpus"})
+    predictor, folder = Predictor.load(finished_run), Location.parse(str(tmp_path / "report"))
+    ranked = write_pages(moved, find(evidence), predictor, folder)
+    assert len(ranked) > 0
+    assert all("the corpus cannot be read now" in each.why_not for each in ranked)
+    assert str(measure(moved, predictor)).startswith("Not measured, because the corpus")
 
 
 @pytest.mark.parametrize(

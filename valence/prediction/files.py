@@ -269,8 +269,12 @@ def _predictor_of(predictor: Predictor) -> dict[str, Any]:
 
 def _why_other(before: Mapping[str, Any], speech: SpeechSettings) -> str:
     """Say why files of another input stand there, and in which way their speech was found."""
-    by = (before.get("speech") or {}).get("by", speech.by)
+    then = before.get("speech") or {}
+    by = then.get("by", speech.by)
     if by == speech.by:
+        if then.get("masked", speech.mask) != speech.mask:
+            way = "out" if then["masked"] else "in"
+            return f"{_OTHER}; they leave values of silence {way} (--mask-silence)"
         return _OTHER
     return f"{_OTHER}; their speech was found by '{by}', and here by '{speech.by}' (--speech)"
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from valence.audio.decoding import checksum, on_disk
 from valence.corpus.muse import read_corpus
-from valence.errors import CorpusError
+from valence.errors import CorpusError, UsageError
 from valence.figures import Track
 from valence.formatting import duration
 from valence.prediction.outputs.predicted import Predicted, PredictionOutcome
@@ -108,7 +108,8 @@ def write_pages(
             root = Location.parse(str(evidence.record.get("corpus", "")))
             corpus = read_corpus(root, evidence.config.corpus.subjects)
             audio = {recording.id: recording.audio for recording in corpus.recordings}
-        except (CorpusError, OSError) as error:
+        except (CorpusError, UsageError, OSError) as error:
+            # An address can need a package or a login that this machine lacks.
             why_not = f"the corpus cannot be read now: {error}"
     return tuple(
         _written(each, number, audio, why_not, evidence, predictor, folder)

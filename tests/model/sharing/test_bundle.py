@@ -187,6 +187,16 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
     assert unnoticed == []
 
 
+def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    changed = bytearray(_OWN)
+    entry = changed.rfind(b"PK\x01\x02")
+    # The entry says that its name is UTF-8.
+    changed[entry + 9] |= 0x08
+    changed[entry + 46] = 0xFF
+    with pytest.raises(ModelError, match="is damaged"):
+        read_bundle(_written(tmp_path, bytes(changed)))
+
+
 def test_hidden_bytes_between_members_are_refused(tmp_path: Path) -> None:
     # A member with an extra field hides bytes that no list names.
     target = io.BytesIO()

@@ -126,7 +126,7 @@ def read_bundle(file: Location) -> dict[str, bytes]:
                 name: _member(archive, file, name, entry["size"], entry["sha256"])
                 for name, entry in listed.items()
             }
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError) as error:
         _refuse(file, f"is damaged: {error}")
 
 

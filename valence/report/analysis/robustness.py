@@ -14,7 +14,7 @@ from scipy import signal
 
 from valence.audio.decoding import read_audio
 from valence.corpus.muse import read_corpus
-from valence.errors import CorpusError
+from valence.errors import CorpusError, UsageError
 from valence.formatting import plural
 from valence.metrics import Scores, score
 from valence.model.inference import sequence_outputs
@@ -135,7 +135,8 @@ def measure(
     try:
         root = Location.parse(str(evidence.record.get("corpus", "")))
         corpus = read_corpus(root, evidence.config.corpus.subjects)
-    except (CorpusError, OSError) as error:
+    except (CorpusError, UsageError, OSError) as error:
+        # An address can need a package or a login that this machine lacks.
         return f"Not measured, because the corpus cannot be read now: {error}"
     audio = {recording.id: recording.audio for recording in corpus.recordings}
     names = [str(name) for name in dict.fromkeys(rows.recording.tolist()) if name in audio]
