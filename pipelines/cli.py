@@ -554,6 +554,12 @@ def export(
     yes: Annotated[
         bool, typer.Option("--yes", help="With --npz: write even more than 1 GB.")
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="With --onnx or --audonnx: replace files that hold something else."
+        ),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Export a run for other programs: the study's `.npz` files, or the model as ONNX."""
@@ -569,6 +575,7 @@ def export(
             None if audonnx is None else Location.parse(audonnx),
             input_,
             regressor,
+            overwrite,
         ),
         console=Console(),
     )

@@ -53,12 +53,15 @@ class ModelOptions:
         The input of the file for ONNX Runtime; None for samples. audonnx always gets samples.
     regressor
         The predictor in place of the deep model's own head.
+    overwrite
+        Whether files that hold something else are replaced.
     """
 
     onnx: Location | None = None
     audonnx: Location | None = None
     takes: Literal["samples", "mel", "set"] | None = None
     regressor: Literal["best"] | None = None
+    overwrite: bool = False
 
 
 def export(run: Run, *, npz: NpzOptions | None, model: ModelOptions, console: Console) -> None:
@@ -124,10 +127,17 @@ def _export_model(run: Run, options: ModelOptions, console: Console) -> None:
         about = {"steps": best.about["steps"], "sha256": best.about["sha256"]}
         head = regressor_head(best.pipeline, target=best.about["target"], about=about)
     if options.audonnx is not None:
-        export_audonnx(options.audonnx, model, description, head)
+        export_audonnx(options.audonnx, model, description, head, overwrite=options.overwrite)
         console.say(f"export: {options.audonnx}")
     if options.onnx is not None:
-        export_onnx(options.onnx, model, description, takes=options.takes or "samples", head=head)
+        export_onnx(
+            options.onnx,
+            model,
+            description,
+            takes=options.takes or "samples",
+            head=head,
+            overwrite=options.overwrite,
+        )
         console.say(f"export: {options.onnx}")
 
 

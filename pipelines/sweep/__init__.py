@@ -1,5 +1,1 @@
 """Fit all combinations, as trials of Ray Tune."""
-
-from pipelines.sweep.stage import sweep
-
-__all__ = ["sweep"]

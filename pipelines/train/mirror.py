@@ -73,7 +73,8 @@ class Mirror:
             self._news.clear()
             ending = self._ending
             failed = self._failed_at
-            if failed is None or time.monotonic() - failed > _PAUSE_SECONDS:
+            rested = failed is None or time.monotonic() - failed > _PAUSE_SECONDS
+            if rested or ending is not None:
                 self._send(ending)
 
     def _send(self, ending: Ending | None) -> None:

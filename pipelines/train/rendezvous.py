@@ -2,6 +2,9 @@
 
 With Ray's own setup, torch's key store would listen on all addresses of the machine. The store asks
 for no token, so anyone who reaches it could write to it.
+
+torch is loaded in the workers alone. Ray's controller, a process of each training, loads this
+module too, and would need two seconds more.
 """
 
 from __future__ import annotations
@@ -10,16 +13,16 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil  # comes with Ray
 import ray
-import torch.distributed as dist
 from ray.exceptions import GetTimeoutError
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.backend import Backend, BackendConfig
 from ray.util import get_node_ip_address
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, not in __all__
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 _LOOPBACK = "127.0.0.1"
 _GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
@@ -30,13 +33,31 @@ _listening: list[TCPStore] = []
 
 
 @dataclass
-class Meeting(TorchConfig):
-    """The configuration that joins the workers to a process group; a single worker needs none."""
+class Meeting(BackendConfig):
+    """The configuration that joins the workers to a process group; a single worker needs none.
+
+    Attributes
+    ----------
+    backend
+        Name of torch's backend: `"gloo"` or `"nccl"`.
+    timeout_s
+        Seconds after which a step that the workers take together fails.
+    """
+
+    backend: str
+    timeout_s: int = 1800
 
     @property
     def backend_cls(self) -> type[Backend]:
         """Return the class that sets up the group."""
         return _Joining
+
+    @property
+    def train_func_context(self) -> Any:
+        """Return Ray's context of a training with torch, which sets the worker's GPU."""
+        from ray.train.torch import TorchConfig
+
+        return TorchConfig().train_func_context
 
 
 class _Joining(Backend):
@@ -86,6 +107,9 @@ def _listen(address: str, world: int) -> int:
     listener.bind((address, 0))
     listener.listen()
     port: int = listener.getsockname()[1]
+    # It is documented, but not in __all__.
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     store = TCPStore(
         address,
         port,
@@ -108,6 +132,9 @@ def _join(
     timeout: timedelta,
 ) -> None:
     """Join the group as worker `rank`, whose address is `own`."""
+    import torch.distributed as dist
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     interface = _interface(own)
     if interface is not None:
         # Without an interface, gloo uses the address that the machine's name resolves to.
@@ -120,6 +147,8 @@ def _join(
 
 
 def _part() -> None:
+    import torch.distributed as dist
+
     if dist.is_initialized():
         dist.destroy_process_group()
 

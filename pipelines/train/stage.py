@@ -372,10 +372,12 @@ def _run_ray_train(
         "failure_config": FailureConfig(**failures),
         "worker_runtime_env": RuntimeEnv(env_vars=_KEEP_MEMORY),
     }
+    # Ray declares its own class for torch, and asks no more of it than of any other.
+    meeting: Any = Meeting(backend="nccl" if placement.gpu else "gloo")
     trainer = _Trainer(
         work,
         train_loop_config={"settings": settings},
-        torch_config=Meeting(backend="nccl" if placement.gpu else "gloo"),
+        torch_config=meeting,
         scaling_config=ScalingConfig(
             num_workers=placement.workers,
             use_gpu=placement.gpu,

@@ -70,3 +70,15 @@ def test_passages_of_random_curves_keep_the_rule() -> None:
         assert taken.max(initial=0) <= 1
         assert len(found) == len(set(found))
     assert len(found) > 2
+
+
+def test_steps_without_speech_count_for_nothing_but_a_gap() -> None:
+    # The lowest values lie where nobody speaks; without them the fours are the upper fifth.
+    values = np.array([*[-9.0] * 6, *[4.0] * 2, -9.0, *[4.0] * 2, *np.zeros(8), *[-1.0] * 4])
+    silent = values == -9
+    expected = (Passage("high", 6, 11, 3.0, 5.5, 4.0), Passage("low", 19, 23, 9.5, 11.5, -1.0))
+    assert find_passages(values, step=0.5, silent=silent) == expected
+    masked = np.where(silent, np.nan, values)
+    assert find_passages(masked, step=0.5, silent=silent) == expected
+    assert find_passages(values, step=0.5)[0].first == 0
+    assert find_passages(values, step=0.5, silent=np.ones(len(values), bool)) == ()

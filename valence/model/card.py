@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,6 +13,7 @@ from valence.model.network import FeatureInput
 from valence.model.quality import Quality, quality_of_record
 from valence.model.sharing.card_head import Result, card_head
 from valence.provenance import versions
+from valence.storage.addresses import name_of
 
 _UNKNOWN_LICENCE = "that of the corpus; ask those who gave it what may be done with a model of it"
 
@@ -84,7 +84,7 @@ class Card:
             target=self.targets[0],
             not_evaluated="'valence report' writes its scores here",
         )
-        corpus_name = PurePosixPath(corpus).name if corpus else None
+        corpus_name = name_of(corpus) if corpus else None
         head = card_head(
             targets=self.targets,
             corpus=corpus_name,

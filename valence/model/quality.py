@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from valence.formatting import Unit, duration, interval, number, plural, unit_of
 from valence.provenance import fingerprint
+from valence.storage.addresses import name_of
 from valence.storage.kept_file import TooLargeError, parse_json, read_at_most
 from valence.storage.location import Location
 
@@ -234,7 +234,7 @@ def quality_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
     corpus = record.get("corpus")
     subjects, recordings = record.get("subjects", {}), record.get("recordings", {})
     return {
-        "corpus": PurePosixPath(corpus).name if corpus else None,
+        "corpus": name_of(corpus) if corpus else None,
         "synthetic": bool(record.get("synthetic", False)),
         "recordings": len(recordings["train"]) if "train" in recordings else None,
         "subjects": len(subjects["train"]) if "train" in subjects else None,

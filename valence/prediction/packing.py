@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from valence.config import MlflowConfig
-from valence.errors import DamagedError, ModelError, StaleError, UsageError
+from valence.errors import DamagedError, ModelError, UsageError
 from valence.model.quality import EVALUATION
 from valence.model.serialization import CARD, MODEL_FILES, model_folder
 from valence.model.sharing.bundle import bundle_bytes, opened_model
 from valence.prediction.predictor import Predictor
 from valence.provenance import versions
 from valence.run import Run
-from valence.storage.kept_file import read_at_most
+from valence.storage.kept_file import read_at_most, require_free
 from valence.storage.location import Location
 from valence.sweep.kept.serialization import REGRESSOR_FILES
 
@@ -88,7 +88,7 @@ def pack_model(root: Location, file: Location, *, overwrite: bool = False) -> Pa
     if configuration := _configuration_of(root):
         files[CONFIGURATION] = configuration
     content = bundle_bytes(files, name=str(root))
-    _require_free(file, content, overwrite=overwrite)
+    require_free(file, content, overwrite=overwrite)
     file.write_bytes(content)
     return Packed(tuple(files), len(content), tuple(dict.fromkeys(remarks)))
 
@@ -125,16 +125,3 @@ def _configuration_of(root: Location) -> bytes | None:
     # The tracking server is of this machine, too.
     config = run.config().model_copy(update={"mlflow": MlflowConfig()})
     return config.to_toml(versions=versions()).encode()
-
-
-def _require_free(file: Location, content: bytes, *, overwrite: bool) -> None:
-    """Refuse to replace a file that holds something else."""
-    size = file.info().size
-    if overwrite or not file.is_named():
-        return
-    if size == len(content) and file.read_bytes() == content:
-        return
-    raise StaleError(
-        f"'{file}' exists, and holds something else than this model. Expected a new file. Add "
-        "--overwrite to replace it, or choose another name."
-    )

@@ -4,7 +4,8 @@ The rule: a step is high if its value lies in the upper fifth of the recording's
 above their median, and low if it lies in the lower fifth and below the median. A passage is a run
 of high, or of low, steps. A gap of at most one second within a run belongs to it. Passages of less
 than two seconds are left out. Steps without a value belong to none. A recording whose values are
-all the same has no passage.
+all the same has no passage. A value in a step where nobody speaks is about no voice, so such a
+step counts for nothing but a gap.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LEAST_SECONDS = 2.0
 
 RULE = (
     f"A passage is high (low) where the values lie in the upper (lower) {SHARE:.0%} of the "
-    f"recording's own for at least {LEAST_SECONDS:g} s."
+    f"recording's own for at least {LEAST_SECONDS:g} s. Steps without speech do not count."
 )
 
 
@@ -43,7 +44,7 @@ class Passage:
     start, end
         Its ends in seconds.
     mean
-        Mean of its values.
+        Mean of its values, those of steps without speech left out.
     """
 
     kind: Literal["high", "low"]
@@ -54,7 +55,13 @@ class Passage:
     mean: float
 
 
-def find_passages(values: Values, *, step: float, most: int | None = None) -> tuple[Passage, ...]:
+def find_passages(
+    values: Values,
+    *,
+    step: float,
+    silent: NDArray[np.bool_] | None = None,
+    most: int | None = None,
+) -> tuple[Passage, ...]:
     """Find the passages with the highest and the lowest values of a recording.
 
     Parameters
@@ -63,6 +70,8 @@ def find_passages(values: Values, *, step: float, most: int | None = None) -> tu
         Values of one target, `[n]`, NaN where there is none.
     step
         Length of a step in seconds.
+    silent
+        Steps in which nobody speaks, `[n]`; None if that is not known.
     most
         Greatest number of high passages, and of low ones; those with the most extreme means are
         kept. None keeps all.
@@ -75,22 +84,26 @@ def find_passages(values: Values, *, step: float, most: int | None = None) -> tu
     >>> [(each.kind, each.start, each.end) for each in found]
     [('high', 2.0, 4.0)]
     """
-    known = np.isfinite(values)
-    if not known.any():
+    absent = ~np.isfinite(values) if silent is None else ~np.isfinite(values) & ~silent
+    spoken = values if silent is None else np.where(silent, np.nan, values)
+    voiced = spoken[np.isfinite(spoken)].astype(np.float64)
+    if not voiced.size:
         return ()
-    low, middle, high = np.quantile(values[known].astype(np.float64), [SHARE, 0.5, 1 - SHARE])
+    low, middle, high = np.quantile(voiced, [SHARE, 0.5, 1 - SHARE])
     found: list[Passage] = []
     # Comparisons with NaN are false, so that a step without a value is neither high nor low.
     of_kind: tuple[tuple[Literal["high", "low"], NDArray[np.bool_]], ...] = (
-        ("high", (values >= high) & (values > middle)),
-        ("low", (values <= low) & (values < middle)),
+        ("high", (spoken >= high) & (spoken > middle)),
+        ("low", (spoken <= low) & (spoken < middle)),
     )
     (_, above), (_, below) = of_kind
     for kind, inside in of_kind:
         other = below if kind == "high" else above
-        runs = _runs(_closed(inside, barred=other | ~known, most=round(GAP_SECONDS / step)))
+        runs = _runs(_closed(inside, barred=other | absent, most=round(GAP_SECONDS / step)))
         passages = [
-            Passage(kind, a, b, a * step, b * step, float(np.mean(values[a:b], dtype=np.float64)))
+            Passage(
+                kind, a, b, a * step, b * step, float(np.nanmean(spoken[a:b], dtype=np.float64))
+            )
             for a, b in runs
             if (b - a) * step >= LEAST_SECONDS
         ]

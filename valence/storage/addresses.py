@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from pyarrow import fs
@@ -223,6 +224,20 @@ def _public(parts: SplitResult) -> str:
     secret = any(name == "client_secret" for name, _ in query)
     kept = [each for each in query if each[0] in _AZURE_QUERY[: -1 if secret else None]]
     return f"?{urlencode(kept)}" if kept else ""
+
+
+def name_of(address: str) -> str:
+    """Return the last part of the path of an address, without its query, which may name a server.
+
+    >>> name_of("s3://bucket/nemo?endpoint_override=10.0.0.7:9000")
+    'nemo'
+    >>> name_of("/data/what is it?")
+    'what is it?'
+    """
+    if not is_address(address):
+        return PurePosixPath(address).name
+    parts = urlsplit(address)
+    return PurePosixPath(unquote(parts.path)).name or parts.hostname or ""
 
 
 def without_secrets(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from pyarrow import fs
 
-from valence.errors import DamagedError, ValenceError
+from valence.errors import DamagedError, StaleError, ValenceError
 from valence.storage.location import Location
 
 # One line for each of 100,000 recordings takes a tenth of this size. JSON of this size may take
@@ -54,6 +54,24 @@ def read_at_most(file: Location, most: int) -> bytes:
     if len(content) > most:
         raise TooLargeError(f"it has more than {most:,} bytes, which are the most")
     return content
+
+
+def require_free(file: Location, content: bytes, *, overwrite: bool) -> None:
+    """Refuse to replace a file for other programs that holds something else than `content`.
+
+    Raises
+    ------
+    StaleError
+        If the file exists, holds something else, and `overwrite` is False.
+    """
+    if overwrite or not file.is_named():
+        return
+    if file.info().size == len(content) and file.read_bytes() == content:
+        return
+    raise StaleError(
+        f"'{file}' exists, and holds something else than what is to be written there. Expected a "
+        "new file. Add --overwrite to replace it, or choose another name."
+    )
 
 
 def unreadable(error: OSError) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.hearing import SR, make_predictor, small_config, speech
+from valence.errors import StaleError
 from valence.model.onnx.audonnx import export_audonnx, require_mono
 from valence.model.onnx.network import own_head
 from valence.prediction.predictor import Predictor
@@ -87,3 +88,14 @@ def test_the_transform_gives_one_row_of_float32() -> None:
     found = require_mono(np.ones(5), 8000, sr=8000)
     assert isinstance(found, np.ndarray)
     assert (found.shape, found.dtype) == ((1, 5), np.float32)
+
+
+def test_a_file_of_somebody_else_stays(predictor: Predictor, tmp_path: Path) -> None:
+    given = (predictor.model, predictor.description, own_head(predictor.model))
+    folder = Location.parse(tmp_path)
+    (tmp_path / "model.yaml").write_text("somebody's")
+    with pytest.raises(StaleError, match=r"model.yaml' exists, and holds something .*--overwrite"):
+        export_audonnx(folder, *given)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.yaml"]
+    export_audonnx(folder, *given, overwrite=True)
+    export_audonnx(folder, *given)

@@ -7,8 +7,8 @@ from valence.prediction.outputs.tiers import Interval, end_of, tiers_of
 
 
 def test_values_and_passages_by_hand() -> None:
-    timeline = made_predicted("/d/talk.wav").timeline
-    values, passages = tiers_of(timeline)
+    predicted = made_predicted("/d/talk.wav")
+    values, passages = tiers_of(predicted)
     assert (values.name, passages.name) == ("valence", "valence passages")
     # The last of twenty steps has no value, and -0.00001 is written without its sign.
     assert len(values.intervals) == 19
@@ -20,11 +20,11 @@ def test_values_and_passages_by_hand() -> None:
         Interval(500, 2500, "high 0.438"),
         Interval(6000, 8000, "low -0.425"),
     )
-    assert end_of(timeline) == 10_000
+    assert end_of(predicted.timeline) == 10_000
 
 
 def test_every_target_has_two_tiers() -> None:
-    tiers = tiers_of(made_predicted("/d/talk.wav", targets=("arousal", "valence")).timeline)
+    tiers = tiers_of(made_predicted("/d/talk.wav", targets=("arousal", "valence")))
     names = ["arousal", "arousal passages", "valence", "valence passages"]
     assert [tier.name for tier in tiers] == names
     assert [each.text for each in tiers[0].intervals] == [f"{value:.3f}" for value in AROUSAL]

@@ -120,3 +120,25 @@ def test_an_index_of_somebody_else_stays(predictor: Predictor, tmp_path: Path) -
     index.check(overwrite=True)
     index.write()
     assert len(_links(file)) == 2
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut", "flipped"])
+def test_a_table_that_is_lost_or_damaged_costs_its_row_alone(
+    predictor: Predictor, tmp_path: Path, damage: str
+) -> None:
+    index = _predicted(predictor, tmp_path, "a", "b", "c")
+    table = tmp_path / "out" / "b.parquet"
+    content = bytearray(table.read_bytes())
+    match damage:
+        case "lost":
+            table.unlink()
+        case "cut":
+            table.write_bytes(content[:12])
+        case _:
+            content[len(content) // 2] ^= 1
+            table.write_bytes(content)
+    file = index.write()
+    assert file is not None
+    text = file.read_text()
+    assert _links(tmp_path / "out" / "index.html") == ["./a.html", "./c.html"]
+    assert "its table (.parquet) is lost or damaged" in text

@@ -10,13 +10,19 @@ from valence.model.network import ValenceModel
 from valence.model.onnx.export import onnx_bytes
 from valence.model.onnx.network import Head
 from valence.model.serialization import ModelDescription
+from valence.storage.kept_file import require_free
 from valence.storage.location import Location
 
 MODEL, DESCRIPTION = "model.onnx", "model.yaml"
 
 
 def export_audonnx(
-    folder: Location, model: ValenceModel, description: ModelDescription, head: Head
+    folder: Location,
+    model: ValenceModel,
+    description: ModelDescription,
+    head: Head,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write `model.onnx`, which takes samples, and `model.yaml`.
 
@@ -27,18 +33,22 @@ def export_audonnx(
     Parameters
     ----------
     folder
-        Folder to write to; files of the same names are replaced.
+        Folder to write to.
     model
         Model in evaluation mode.
     description
         The content of the model's `model.json`.
     head
         The predictor from the model's features.
+    overwrite
+        Whether files of the same names that hold something else are replaced.
 
     Raises
     ------
     UsageError
         If the package `onnx` is not installed, or the model takes features.
+    StaleError
+        If a file holds something else, and `overwrite` is False.
     """
     content, shapes = onnx_bytes(model, description, takes="samples", head=head, batch=1)
     labelled = [name for name in shapes if name in ("timeline", "prediction")]
@@ -53,9 +63,12 @@ def export_audonnx(
             "transform": {"$audonnx.core.function.Function": transform},
         }
     }
+    text = yaml.safe_dump(whole, sort_keys=False)
+    require_free(folder / MODEL, content, overwrite=overwrite)
+    require_free(folder / DESCRIPTION, text.encode(), overwrite=overwrite)
     (folder / MODEL).write_bytes(content)
     # Written last, so that it never names a graph that is not there.
-    (folder / DESCRIPTION).write_text(yaml.safe_dump(whole, sort_keys=False))
+    (folder / DESCRIPTION).write_text(text)
 
 
 # audonnx runs the source of this function by itself, so that it may use no other name of this

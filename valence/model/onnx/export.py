@@ -11,6 +11,7 @@ from valence.model.onnx.marks import marked, not_finite
 from valence.model.onnx.network import Head, attend, encode, own_head, recur
 from valence.model.onnx.timeline import add_timeline
 from valence.model.serialization import ModelDescription
+from valence.storage.kept_file import require_free
 from valence.storage.location import Location
 
 Input = Literal["samples", "mel", "set"]
@@ -23,6 +24,7 @@ def export_onnx(
     *,
     takes: Input,
     head: Head | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write the model as ONNX, for any number of recordings, sequences and segments.
 
@@ -52,13 +54,18 @@ def export_onnx(
         The input of the graph.
     head
         A predictor in place of the model's own head.
+    overwrite
+        Whether a file that holds something else is replaced.
 
     Raises
     ------
     UsageError
         If the package `onnx` is not installed, or the model does not take such an input.
+    StaleError
+        If the file holds something else, and `overwrite` is False.
     """
     content, _ = onnx_bytes(model, description, takes=takes, head=head)
+    require_free(file, content, overwrite=overwrite)
     file.write_bytes(content)
 
 

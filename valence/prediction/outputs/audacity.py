@@ -24,7 +24,7 @@ def render(predicted: Predicted) -> bytes:
             interval.end,
             f"{_prefix(tier.name, timeline.targets)}{interval.text}",
         )
-        for place, tier in enumerate(tiers_of(timeline))
+        for place, tier in enumerate(tiers_of(predicted))
         for interval in tier.intervals
     ]
     lines = (

@@ -36,7 +36,7 @@ def render(predicted: Predicted) -> bytes:
     )
     header = SubElement(root, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
     SubElement(header, "MEDIA_DESCRIPTOR", _media(predicted.audio))
-    tiers = tiers_of(predicted.timeline)
+    tiers = tiers_of(predicted)
     count = sum(len(tier.intervals) for tier in tiers)
     # ELAN numbers new annotations from here.
     SubElement(header, "PROPERTY", {"NAME": "lastUsedAnnotationId"}).text = str(count)

@@ -14,7 +14,7 @@ from valence.prediction.outputs.tiers import Interval, end_of, tiers_of
 
 def render(predicted: Predicted) -> bytes:
     """Write the tiers of a prediction as a TextGrid, which ends with the last segment."""
-    tiers, end = tiers_of(predicted.timeline), end_of(predicted.timeline)
+    tiers, end = tiers_of(predicted), end_of(predicted.timeline)
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from valence.prediction.outputs.predicted import Predicted
 from valence.prediction.passages import find_passages
 from valence.prediction.predictor import Timeline
 
@@ -27,13 +28,13 @@ class Tier:
     intervals: tuple[Interval, ...]
 
 
-def tiers_of(timeline: Timeline) -> tuple[Tier, ...]:
+def tiers_of(predicted: Predicted) -> tuple[Tier, ...]:
     """Make two tiers for each target: its values, and its high and low passages.
 
     Parameters
     ----------
-    timeline
-        The prediction.
+    predicted
+        The recording, with its timeline.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def tiers_of(timeline: Timeline) -> tuple[Tier, ...]:
     value with three decimals; and a tier `<target> passages`, whose texts are `high` or `low` and
     the passage's mean. A segment without a value has no interval.
     """
-    tiers = []
+    tiers, timeline = [], predicted.timeline
     for column, target in enumerate(timeline.targets):
         values = timeline.values[:, column]
         steps = [
@@ -51,7 +52,7 @@ def tiers_of(timeline: Timeline) -> tuple[Tier, ...]:
         ]
         passages = [
             Interval(_ms(each.start), _ms(each.end), f"{each.kind} {_decimal(each.mean)}")
-            for each in find_passages(values, step=timeline.step)
+            for each in find_passages(values, step=timeline.step, silent=predicted.silent)
         ]
         tiers += [Tier(target, tuple(steps)), Tier(f"{target} passages", tuple(passages))]
     return tuple(tiers)

@@ -101,7 +101,7 @@ def draw(predicted: Predicted) -> Picture:
     quiet = () if silent is None else quiet_runs(silent, size=size, least=least)
     drawn_speech = None if speech is None else thinned(speech, MOST_DRAWN)[0]
     curves = tuple(
-        _curve(target, timeline.values[:, column], annotation.get(target), step, predicted.quality)
+        _curve(target, timeline.values[:, column], annotation.get(target), predicted)
         for column, target in enumerate(timeline.targets)
     )
     return Picture(
@@ -126,15 +126,14 @@ def _curve(
     target: str,
     values: NDArray[np.float32],
     annotated: NDArray[np.float32] | None,
-    step: float,
-    quality: Quality,
+    predicted: Predicted,
 ) -> Curve:
-    error = rmse_of(quality, target)
+    step, error = predicted.timeline.step, rmse_of(predicted.quality, target)
     drawn, size = thinned(values, MOST_DRAWN)
     beside = None if annotated is None else thinned(annotated, MOST_DRAWN)[0]
     shown = [drawn] if error is None else [drawn - error, drawn + error]
     scale = Scale.of(*shown, *([] if beside is None else [beside]))
-    found = find_passages(values, step=step, most=MOST_PASSAGES)
+    found = find_passages(values, step=step, silent=predicted.silent, most=MOST_PASSAGES)
     high = _of_kind(found, "high", -1)
     low = _of_kind(found, "low", 1)
     return Curve(

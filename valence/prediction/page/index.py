@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from valence.errors import OutputError, StaleError
@@ -17,6 +16,7 @@ from valence.prediction.page.curves import HEIGHT, Scale, held_path, thinned
 from valence.prediction.page.render import asset, environment, href, policy
 from valence.storage.filenames import normal, printable
 from valence.storage.location import Location
+from valence.storage.seal import SealError, read_sealed
 
 # Steps of a small curve.
 _MOST_DRAWN = 160
@@ -24,6 +24,10 @@ _GENERATOR = "valence: index of pages"
 # The mark of an index stands in the head of its file.
 _HEAD_BYTES = 2000
 _STANDS = ("ok", "skipped")
+_LOST = (
+    "its table (.parquet) is lost or damaged, so that its curve cannot be drawn here; predict it "
+    "again with --overwrite"
+)
 
 Row = Mapping[str, Any]
 
@@ -133,8 +137,11 @@ class _Shown:
 
 def _rendered(rows: Sequence[Row], paged: Sequence[Row], out: Location) -> bytes:
     """Render the index of the recordings with a page."""
-    tables = [_values(out / f"{row['name']}.parquet") for row in paged]
-    target = tables[0][0]
+    read = {row["name"]: _values(out / f"{row['name']}.parquet") for row in paged}
+    lost = [name for name, values in read.items() if values is None]
+    paged = [row for row in paged if row["name"] not in lost]
+    tables = [values for values in read.values() if values is not None]
+    target = tables[0][0] if tables else "valence"
     scale = Scale.of(np.zeros(1), *(values for _, values in tables))
     shown = [_shown(row, values, scale) for row, (_, values) in zip(paged, tables, strict=True)]
     seconds = sum(float(row["sound_seconds"]) for row in paged)
@@ -156,19 +163,29 @@ def _rendered(rows: Sequence[Row], paged: Sequence[Row], out: Location) -> bytes
             low=number(scale.low, 2),
             high=number(scale.high, 2),
             aside=[
-                (printable(row["name"]), row["reason"]) for row in rows if row["status"] == "failed"
+                *((printable(row["name"]), row["reason"]) for row in rows if _failed(row)),
+                *((printable(name), _LOST) for name in lost),
             ],
         )
         .encode()
     )
 
 
-def _values(file: Location) -> tuple[str, NDArray[np.float32]]:
-    """Read the first target of a recording's table, and its values `[n]`."""
-    with file.open() as source:
-        table = pq.read_table(source)
-    target = next(name for name in table.column_names if name in ("valence", "arousal"))
-    return target, table[target].to_numpy().astype(np.float32)
+def _failed(row: Row) -> bool:
+    return bool(row["status"] == "failed")
+
+
+def _values(file: Location) -> tuple[str, NDArray[np.float32]] | None:
+    """Read the first target of a recording's table, and its values `[n]`; None if it is lost."""
+    try:
+        with file.open() as source:
+            table = read_sealed(source)
+    except (SealError, OSError):
+        return None
+    targets = [name for name in table.column_names if name in ("valence", "arousal")]
+    if not targets:
+        return None
+    return targets[0], table[targets[0]].to_numpy().astype(np.float32)
 
 
 def _shown(row: Row, values: NDArray[np.float32], scale: Scale) -> _Shown:

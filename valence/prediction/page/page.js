@@ -117,10 +117,13 @@ if (sound) {
     show();
     speak();
   });
-  sound.addEventListener("error", () => {
+  const refuse = () => {
     play.disabled = true;
     complain(sound.dataset.trouble);
-  });
+  };
+  sound.addEventListener("error", refuse);
+  // A file that is not there may have failed before this script began.
+  if (sound.error) refuse();
   play.addEventListener("click", toggle);
 } else {
   part("controls").hidden = false;
