@@ -13,10 +13,9 @@ _SVG = '<svg viewBox="0 0 9 9"/>'
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Let every drawing give its words instead of its pixels, and pages hold no sound."""
+    """Let every drawing give its words instead of its pixels."""
     with (
         patch.object(Drawing, "png", lambda drawing, *_: f"{drawing.name}: {drawing.alt}".encode()),
         patch.object(Drawing, "svg", lambda *_: _SVG),
-        patch("valence.prediction.page.sound.can_compress", lambda: False),
     ):
         yield

@@ -563,7 +563,7 @@ def _other_sound(inputs: Location, root: Location) -> None:
 def _predict_with(model: str) -> Callable[[Location, Location, bool], None]:
     def make(inputs: Location, root: Location, overwrite: bool) -> None:
         pipelines.predict.predict(
-            [(root / "sound").uri],
+            [address(root / "sound")],
             root / model,
             root / "out",
             overwrite=overwrite,
