@@ -145,7 +145,9 @@ def test_the_exported_graph_hears_what_a_prediction_hears(
     for options in ((), ("--regressor", "best")):
         predictor = Predictor.load(mixed, regressor="best" if options else None)
         file, folder = tmp_path / "model.onnx", tmp_path / "audonnx"
-        done = valence("export", mixed.root, "--onnx", file, "--audonnx", folder, *options)
+        done = valence(
+            "export", mixed.root, "--onnx", file, "--audonnx", folder, *options, "--overwrite"
+        )
         assert done.returncode == 0, done.stderr
         assert done.stderr.splitlines() == [f"export: {folder}", f"export: {file}"]
         for each in (file, folder / "model.onnx"):

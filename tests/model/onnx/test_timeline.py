@@ -226,7 +226,9 @@ def test_a_regressor_predicts_the_timeline_from_the_features(
     assert np.abs(expected - predictor(y, sr=SR).values).max() > 0.05
     np.testing.assert_allclose(_timeline(session, y)[0], expected, atol=1e-3)
 
-    export_onnx(file, predictor.model, predictor.description, takes="mel", head=head)
+    export_onnx(
+        file, predictor.model, predictor.description, takes="mel", head=head, overwrite=True
+    )
     given = mel[None, 5:17].astype(np.float32)
     found = onnxruntime.InferenceSession(str(file)).run(["prediction"], {"mel": given})[0]
     np.testing.assert_allclose(found[:, 0], pipeline.predict(outputs.feature[5:6]), atol=1e-3)
