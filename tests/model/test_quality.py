@@ -12,7 +12,7 @@ from valence.model.quality import EVALUATION, Quality, is_evaluated, read_qualit
 from valence.storage.location import Location
 
 RECORD = {
-    "corpus": "/data/of/someone/nemo",
+    "corpus": "s3://someone/nemo?endpoint_override=10.0.0.7:9000",
     "synthetic": False,
     "subjects": {"train": ["1", "2"], "test": ["8", "9", "10"]},
     "recordings": {"train": ["1", "2", "3"]},
