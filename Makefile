@@ -13,6 +13,9 @@ PLAIN := not ray and not cluster and not kills and not memory
 # Beside the science: what starts programs, browsers and tools.
 PROGRAMS := tests/pipelines tests/report tests/cluster
 
+demo: $(VENV)/installed
+	$(VENV)/bin/valence demo --out $(RUN)
+
 test: $(VENV)/installed-dev
 	$(AT_ONCE) lint test-ray test-programs test-science
 

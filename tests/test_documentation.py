@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,3 +189,25 @@ def test_no_words_tell_of_a_bootstrap() -> None:
     texts = [file for file in (*pages, *sources) if file.suffix in (".md", ".toml", ".py", ".j2")]
     assert len(texts) > 100
     assert [file.name for file in texts if old.search(file.read_text())] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make is installed")
+@pytest.mark.parametrize(
+    ("target", "runs"),
+    [
+        ("demo", "bin/valence demo --out runs/demo"),
+        ("test", "lint test-ray test-programs test-science"),
+        ("test-all", "test-kills test-clusters"),
+    ],
+)
+def test_the_commands_that_the_readme_begins_with_do_their_work(target: str, runs: str) -> None:
+    assert f"make {target}" in _README.read_text()
+    ran = subprocess.run(
+        ["make", "--dry-run", target],
+        cwd=_README.parent,
+        env={name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "RUN")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert runs in ran.stdout
