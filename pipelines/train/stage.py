@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from pipelines.runtime.console import Console
-from pipelines.runtime.nodes import living_nodes
+from pipelines.runtime.nodes import living_nodes, scales
 from pipelines.runtime.ray_internals import (
     LeanTrainer,
     WorkerGroupStartupTimeoutError,
@@ -72,6 +73,8 @@ _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
 }
+
+_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 
 # If there are many recordings, only so many are named.
 _NAMED = 5
@@ -348,9 +351,6 @@ def _run_ray_train(
 ) -> None:
     # Poll the workers often: an epoch may be shorter than Ray's default of 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    if len(living_nodes()) == 1:
-        # Nobody announces that the only node will go, so the process that would listen is spared.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     placement = settings.placement
     record = stage.record()
     assert record is not None, "the stage has begun"
@@ -386,7 +386,10 @@ def _run_ray_train(
         ),
         run_config=RunConfig(**run_options),
     )
-    with TrainingMonitor(settings.folder, settings.config, state, console):
+    with (
+        _without_needless_watcher(settings.config),
+        TrainingMonitor(settings.folder, settings.config, state, console),
+    ):
         try:
             result: Any = trainer.fit()
         except ControllerError:
@@ -398,6 +401,24 @@ def _run_ray_train(
         complaint: ValenceError | None = result.return_value
         if complaint is not None:
             raise complaint
+
+
+@contextmanager
+def _without_needless_watcher(config: Config) -> Iterator[None]:
+    """Spare Ray's process that listens for nodes which are to go, where no other can come.
+
+    A value that the user has set stays. The environment is as before after the block, because the
+    next training of this process may be on a cluster.
+    """
+    nodes = living_nodes()
+    if len(nodes) > 1 or scales(nodes, config.cluster) or _WATCHER in os.environ:
+        yield
+        return
+    os.environ[_WATCHER] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[_WATCHER]
 
 
 def _damage(error: TrainingFailedError) -> DamagedError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -311,6 +312,39 @@ def test_resources_that_other_work_holds_are_named(
     with pytest.raises(TrainingError, match="began"):
         _train(run, tiny_config, console)
     assert began == ["running"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "given", "during"),
+    [
+        ([None], None, "0"),
+        # The head of a cluster from which nodes are asked for, and a cluster of two.
+        (["head"], None, None),
+        ([None, None], None, None),
+        ([None], "1", "1"),
+    ],
+)
+def test_the_watcher_of_nodes_is_spared_where_none_can_come(
+    monkeypatch: pytest.MonkeyPatch,
+    roles: list[str | None],
+    given: str | None,
+    during: str | None,
+) -> None:
+    from pipelines.runtime.nodes import Node
+    from pipelines.train import stage
+
+    config, name = Config(), "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+    nodes = [
+        Node(str(number), "127.0.0.1", {}, {} if role is None else {config.cluster.label: role})
+        for number, role in enumerate(roles)
+    ]
+    monkeypatch.setattr(stage, "living_nodes", lambda: nodes)
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    with stage._without_needless_watcher(config):
+        assert os.environ.get(name) == during
+    assert os.environ.get(name) == given
 
 
 def test_a_history_that_cannot_be_written_says_what_to_do(
