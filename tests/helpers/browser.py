@@ -23,6 +23,28 @@ _CODES |= {"PageUp": ("PageUp", 33), "PageDown": ("PageDown", 34), "Tab": ("Tab"
 _CODES |= {"Home": ("Home", 36), "End": ("End", 35)}
 
 
+_CONTRASTS = """(() => {
+    const light = (c) => {
+        const [r, g, b] = c.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (e) => {
+        const colour = getComputedStyle(e).backgroundColor;
+        return /, 0\\)$|transparent/.test(colour) && e.parentElement
+            ? behind(e.parentElement) : colour;
+    };
+    const found = {};
+    for (const e of document.querySelectorAll(SELECTOR)) {
+        const style = getComputedStyle(e);
+        const [a, b] = [light(e.tagName === 'text' ? style.fill : style.color), light(behind(e))];
+        found[e.tagName + '.' + (e.className.baseVal ?? e.className) + e.id] =
+            (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    }
+    return found;
+})()"""
+
+
 class Browser:
     """A headless Chromium, spoken to by its DevTools protocol."""
 
@@ -87,6 +109,12 @@ class Browser:
         )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def contrasts(self, selector: str) -> dict[str, float]:
+        """Measure WCAG's contrast between the text of elements and what lies behind it."""
+        script = _CONTRASTS.replace("SELECTOR", json.dumps(selector))
+        found: dict[str, float] = self.evaluate(script)
+        return found
 
     def open(self, file: Path, *, width: int, scheme: str, media: str = "") -> None:
         """Show a file at a width in a colour scheme, and wait until it is drawn."""

@@ -16,7 +16,9 @@ from valence.storage.location import Location
 from valence.sweep.kept.serialization import save_regressor
 
 
-def export_random(folder: Location, config: Config) -> str:
+def export_random(
+    folder: Location, config: Config, *, corpus: str | None = "/home/somebody/voices"
+) -> str:
     """Write a model with random weights into `folder`; return the digest of the weights."""
     torch.manual_seed(7)
     standardizer = Standardizer("global", np.array([-20], np.float32), np.array([15], np.float32))
@@ -28,7 +30,7 @@ def export_random(folder: Location, config: Config) -> str:
     )
     # An untrained head says nearly the same of everything, which would hide mistakes.
     torch.nn.init.normal_(model.output.weight, std=2)
-    return export_model(folder, model, config, {"corpus": "/home/somebody/voices"})
+    return export_model(folder, model, config, {} if corpus is None else {"corpus": corpus})
 
 
 def fit_random(folder: Location, config: Config, model: str) -> None:

@@ -12,22 +12,19 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tests.helpers.random_models import export_random
 from valence import Predictor
 from valence.audio.decoding import read_audio
-from valence.audio.standardization import Standardizer
 from valence.config import Config
 from valence.corpus.muse import read_corpus
 from valence.errors import AudioError, DamagedError, MissingStageError, ModelError
 from valence.model.inference import sequence_outputs
-from valence.model.network import ValenceModel
-from valence.model.serialization import export_model
 from valence.prediction.averaging import OverlapAverage
 from valence.run import Run
 from valence.segments.preprocessing import Job, process_recording
@@ -39,18 +36,8 @@ SR = 16_000
 
 
 def _export(folder: Path, config: Config) -> Location:
-    torch.manual_seed(7)
-    standardizer = Standardizer("global", np.array([-20], np.float32), np.array([15], np.float32))
-    model = ValenceModel(
-        config.model,
-        n_mels=config.mel.n_mels,
-        n_frames=config.mel.n_frames,
-        standardizer=standardizer,
-    )
-    # An untrained head says nearly the same of everything, which would hide mistakes.
-    torch.nn.init.normal_(model.output.weight, std=2)
     location = Location.parse(folder)
-    export_model(location, model, config, {})
+    export_random(location, config, corpus=None)
     return location
 
 

@@ -120,28 +120,7 @@ def test_text_has_contrast(browser: Browser, pages: dict[str, Path]) -> None:
     """WCAG 2.1 asks for 4.5 between text and what lies behind it."""
     for scheme in _SCHEMES:
         browser.open(pages["report"], width=1280, scheme=scheme)
-        ratios = browser.evaluate(
-            """(() => {
-                const light = (c) => {
-                    const [r, g, b] = c.match(/[\\d.]+/g).map(Number).map(v => v / 255)
-                        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-                    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-                };
-                const behind = (e) => {
-                    const colour = getComputedStyle(e).backgroundColor;
-                    return /, 0\\)$|transparent/.test(colour) && e.parentElement
-                        ? behind(e.parentElement) : colour;
-                };
-                const found = {};
-                for (const e of document.querySelectorAll('p, a, td, th, figcaption, code, h1, h2,'
-                        + ' h3, summary, .interval')) {
-                    const [a, b] = [light(getComputedStyle(e).color), light(behind(e))];
-                    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                    found[e.tagName + '.' + e.className] = ratio;
-                }
-                return found;
-            })()"""
-        )
+        ratios = browser.contrasts("p, a, td, th, figcaption, code, h1, h2, h3, summary, .interval")
         assert len(ratios) > 8
         assert min(ratios.values()) >= 4.5, ratios
 

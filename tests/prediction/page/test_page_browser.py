@@ -283,30 +283,7 @@ def test_text_has_contrast(browser: Browser, made: Made) -> None:
     """WCAG 2.1 asks for 4.5 between text and what lies behind it."""
     for scheme in _SCHEMES:
         _open(browser, made.carried, scheme=scheme)
-        ratios = browser.evaluate(
-            """(() => {
-                const light = (c) => {
-                    const [r, g, b] = c.match(/[\\d.]+/g).map(Number).map(v => v / 255)
-                        .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-                    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-                };
-                const behind = (e) => {
-                    const colour = getComputedStyle(e).backgroundColor;
-                    return /, 0\\)$|transparent/.test(colour) && e.parentElement
-                        ? behind(e.parentElement) : colour;
-                };
-                const found = {};
-                for (const e of document.querySelectorAll(
-                        'p, a, h1, h2, h3, li, button, dt, dd, kbd, .stage text, .mean')) {
-                    const style = getComputedStyle(e);
-                    const colour = e.tagName === 'text' ? style.fill : style.color;
-                    const [a, b] = [light(colour), light(behind(e))];
-                    found[e.tagName + '.' + (e.className.baseVal ?? e.className) + e.id] =
-                        (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                }
-                return found;
-            })()"""
-        )
+        ratios = browser.contrasts("p, a, h1, h2, h3, li, button, dt, dd, kbd, .stage text, .mean")
         assert len(ratios) > 10
         assert min(ratios.values()) >= 4.5, ratios
 
